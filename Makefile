@@ -1,0 +1,69 @@
+# One way in. Every target installs what it needs into $(VENV): with uv where it is on the PATH, with venv and pip where not.
+# Another Python:  make test PYTHON=python3.13 VENV=.venv-3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UV := $(shell command -v uv 2>/dev/null)
+PYTEST = $(BIN)/pytest
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo format check test test/unit test/contract test/live test/lowest bench lock clean
+
+help: ## Show the targets.
+	@grep -E '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(INSTALLED) ## Install the package and its tools into the virtual environment.
+
+# requirements.lock pins what the tests ran with; the package itself declares ranges.
+$(INSTALLED): pyproject.toml requirements.lock
+ifeq ($(UV),)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -e '.[testing]'
+else
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet -r requirements.lock -e '.[testing]'
+endif
+	@touch $@
+
+demo: $(INSTALLED) ## Watch an Agent talk to Ollama (or to the simulator, where no server answers).
+	@$(BIN)/python examples/quickstart.py $(ARGS)
+
+format: $(INSTALLED) ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: $(INSTALLED) ## Lint, types, layers.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+test: $(INSTALLED) ## All tests that need no server, with branch coverage.
+	$(PYTEST) -n $(WORKERS) --cov --cov-fail-under=95 $(ARGS)
+
+test/unit: $(INSTALLED) ## Unit tests.
+	$(PYTEST) -n $(WORKERS) tests/unit $(ARGS)
+
+test/contract: $(INSTALLED) ## Recordings of a real server, replayed.
+	$(PYTEST) -n $(WORKERS) tests/contract $(ARGS)
+
+test/live: $(INSTALLED) ## Against the server at OLLAMA_HOST.
+	$(PYTEST) tests/live --live $(ARGS)
+
+test/lowest: ## All tests with the lowest versions that pyproject.toml allows (needs uv).
+	uv venv --quiet --allow-existing --python $(PYTHON) .venv-lowest
+	VIRTUAL_ENV=.venv-lowest uv pip install --quiet --resolution lowest-direct --group dev -e '.[testing]'
+	.venv-lowest/bin/pytest -n $(WORKERS) $(ARGS)
+
+bench: $(INSTALLED) ## Print the benchmark tables.
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: ## Refresh requirements.lock (needs uv).
+	uv pip compile --quiet --universal --python-version 3.10 --extra testing --group dev --no-header \
+		--no-emit-index-url --output-file requirements.lock pyproject.toml
+
+clean: ## Remove the virtual environments and caches.
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis .coverage*
