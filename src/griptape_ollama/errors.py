@@ -1,0 +1,202 @@
+"""Everything that can go wrong, as a tree by what the caller can do about it.
+
+OllamaError
+├─ OllamaConnectionError
+├─ OllamaTimeoutError (also a TimeoutError)
+├─ OllamaResponseError
+│  ├─ OllamaModelNotFoundError
+│  ├─ OllamaAuthError
+│  ├─ OllamaQuotaError
+│  ├─ OllamaBusyError
+│  └─ OllamaContextError
+├─ OllamaStreamError
+├─ OllamaCancelledError
+└─ OllamaContentError (also a ValueError)
+
+All of them survive pickling: a message as the only positional argument, attributes as keywords with defaults.
+"""
+
+from __future__ import annotations
+
+
+class OllamaError(Exception):
+    """The base of every error of this package.
+
+    Attributes:
+        host: Address of the server, without user and password.
+        model: Name of the model that was asked for.
+        partial_text: What the model had said before the failure; empty where nothing was said.
+    """
+
+    def __init__(
+        self, message: str = "", *, host: str | None = None, model: str | None = None, partial_text: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.host = host
+        self.model = model
+        self.partial_text = partial_text
+
+
+class OllamaConnectionError(OllamaError):
+    """Nothing answered, or the line broke before any output.
+
+    Attributes:
+        refused: Whether nobody listens at the address, or its name is unknown. Trying again at once cannot help.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        host: str | None = None,
+        model: str | None = None,
+        partial_text: str = "",
+        refused: bool = False,
+    ) -> None:
+        super().__init__(message, host=host, model=model, partial_text=partial_text)
+        self.refused = refused
+
+
+class OllamaTimeoutError(OllamaError, TimeoutError):
+    """A limit was reached.
+
+    Attributes:
+        limit: Name of the limit: `connect`, `first_token`, `between_tokens`, `total` or `slot`.
+        seconds: Length of the limit.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        host: str | None = None,
+        model: str | None = None,
+        partial_text: str = "",
+        limit: str = "",
+        seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, host=host, model=model, partial_text=partial_text)
+        self.limit = limit
+        self.seconds = seconds
+
+
+class OllamaResponseError(OllamaError):
+    """The server said no.
+
+    Attributes:
+        status: HTTP status; None when the error came as a line inside a reply that had begun with status 200.
+        server_message: What the server said, unwrapped where it was JSON inside a string.
+        method: HTTP method of the request.
+        path: Path of the request, for example `/api/chat`.
+        retry_after: Seconds that the server asked to wait, from the Retry-After header.
+        permanent: Whether the same request would fail again.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        host: str | None = None,
+        model: str | None = None,
+        partial_text: str = "",
+        status: int | None = None,
+        server_message: str = "",
+        method: str = "",
+        path: str = "",
+        retry_after: float | None = None,
+        permanent: bool = True,
+    ) -> None:
+        super().__init__(message, host=host, model=model, partial_text=partial_text)
+        self.status = status
+        self.server_message = server_message
+        self.method = method
+        self.path = path
+        self.retry_after = retry_after
+        self.permanent = permanent
+
+
+class OllamaModelNotFoundError(OllamaResponseError):
+    """The server has no such model; the text names the pull command."""
+
+
+class OllamaAuthError(OllamaResponseError):
+    """The key is missing or wrong, or the server does not accept requests from here."""
+
+
+class OllamaQuotaError(OllamaResponseError):
+    """A quota is used up. Waiting a little does not help."""
+
+
+class OllamaBusyError(OllamaResponseError):
+    """The server has no free slot. Waiting a little helps."""
+
+
+class OllamaContextError(OllamaResponseError):
+    """The prompt does not fit into the context window.
+
+    Attributes:
+        tokens_wanted: Tokens of the prompt, where the server or an estimate tells.
+        tokens_available: Tokens of the window, likewise.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        host: str | None = None,
+        model: str | None = None,
+        partial_text: str = "",
+        status: int | None = None,
+        server_message: str = "",
+        method: str = "",
+        path: str = "",
+        retry_after: float | None = None,
+        permanent: bool = True,
+        tokens_wanted: int | None = None,
+        tokens_available: int | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            host=host,
+            model=model,
+            partial_text=partial_text,
+            status=status,
+            server_message=server_message,
+            method=method,
+            path=path,
+            retry_after=retry_after,
+            permanent=permanent,
+        )
+        self.tokens_wanted = tokens_wanted
+        self.tokens_available = tokens_available
+
+
+class OllamaStreamError(OllamaError):
+    """A reply broke after it had begun, or was not a reply that Ollama gives.
+
+    Attributes:
+        retryable: Whether another try may give a whole reply.
+        server_message: What the server said in an error line; empty where the reply just broke off.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        host: str | None = None,
+        model: str | None = None,
+        partial_text: str = "",
+        retryable: bool = False,
+        server_message: str = "",
+    ) -> None:
+        super().__init__(message, host=host, model=model, partial_text=partial_text)
+        self.retryable = retryable
+        self.server_message = server_message
+
+
+class OllamaCancelledError(OllamaError):
+    """Somebody asked for the call to stop."""
+
+
+class OllamaContentError(OllamaError, ValueError):
+    """Content or a setting that Ollama cannot carry. Nothing was sent."""

@@ -1,0 +1,1 @@
+"""What Ollama speaks: framing, options, durations and addresses. Knows neither Griptape nor sockets."""

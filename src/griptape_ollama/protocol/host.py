@@ -1,0 +1,147 @@
+"""Addresses of servers, as users write them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 11434
+
+_SCHEME_PORTS = {"http": 80, "https": 443}
+# A server that listens everywhere is reached over loopback; connecting to these works on some systems only.
+_LISTEN_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # replaced, never bound
+_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+
+
+@dataclass(frozen=True)
+class Host:
+    """An address that was understood.
+
+    Attributes:
+        base_url: Scheme, host, port and path prefix, without a slash at the end and without user and password.
+        is_loopback: Whether the server is on this machine.
+        is_cloud: Whether it is Ollama's own service, at ollama.com.
+        user: User name of `user:password@`.
+        password: Password of `user:password@`.
+    """
+
+    base_url: str
+    is_loopback: bool
+    is_cloud: bool
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+
+
+def parse_host(host: str | None) -> Host:
+    """Understand an address.
+
+    | given | becomes |
+    |---|---|
+    | None, empty | http://127.0.0.1:11434 |
+    | `gpu`, `gpu:8080`, `:8080` | http://gpu:11434, http://gpu:8080, http://127.0.0.1:8080 |
+    | `::1`, `[::1]:8080` | http://[::1]:11434, http://[::1]:8080 |
+    | `http://gpu`, `https://gpu` | http://gpu:80, https://gpu:443 |
+    | `https://gpu/ollama/` | https://gpu:443/ollama |
+    | `https://user:password@gpu` | https://gpu:443, with user and password |
+    | `ollama.com` | https://ollama.com:443 |
+    | `0.0.0.0` | http://127.0.0.1:11434 |
+
+    Args:
+        host: What the user wrote, in the constructor or in `OLLAMA_HOST`.
+
+    Raises:
+        ValueError: The address cannot be understood. The text never quotes a password.
+    """
+    text = (host or "").strip().strip("\"'").strip()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "http", text
+    scheme = scheme.lower()
+    if scheme not in _SCHEME_PORTS:
+        raise _error(text, f"the scheme {scheme!r} is not http or https")
+    address, slash, path = rest.partition("/")
+    if "?" in rest or "#" in rest:
+        raise _error(text, "it has a query or a fragment")
+    address, user, password = _split_user(address)
+    if not separator and address == "ollama.com":
+        scheme, separator = "https", "://"
+    name, port = _split_port(address, text)
+    name = _LISTEN_EVERYWHERE.get(name, name)
+    if port is None:
+        port = _SCHEME_PORTS[scheme] if separator else DEFAULT_PORT
+    path = f"/{path.strip('/')}" if slash and path.strip("/") else ""
+    return Host(
+        base_url=f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}{path}",
+        is_loopback=_is_loopback(name),
+        is_cloud=name == "ollama.com" or name.endswith(".ollama.com"),
+        user=user,
+        password=password,
+    )
+
+
+def mask_host(host: str | None) -> str | None:
+    """Give the address as it was written, without user and password."""
+    if host is None or "@" not in host:
+        return host
+    before, _, after = host.rpartition("@")
+    scheme, separator, _ = before.partition("://")
+    return f"{scheme}://{after}" if separator else after
+
+
+def _split_user(address: str) -> tuple[str, str | None, str | None]:
+    if "@" not in address:
+        return address, None, None
+    credentials, _, address = address.rpartition("@")
+    user, _, password = credentials.partition(":")
+    return address, unquote(user), unquote(password)
+
+
+def _split_port(address: str, text: str) -> tuple[str, int | None]:
+    if _is_ipv6(address):
+        return address, None
+    if address.startswith("["):
+        name, bracket, port = address[1:].partition("]")
+        if not bracket or not _is_ipv6(name) or (port and not port.startswith(":")):
+            raise _error(text, "the IPv6 address in brackets is not one")
+        return name, _port(port[1:], text) if port[1:] else None
+    name, colon, port = address.partition(":")
+    name = name or DEFAULT_HOST
+    if not _HOST_NAME.fullmatch(name.encode("idna").decode() if not name.isascii() else name):
+        raise _error(text, f"{name!r} is not a host name")
+    return name.lower(), _port(port, text) if colon and port else None
+
+
+def _port(port: str, text: str) -> int:
+    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+        raise _error(text, f"the port {port!r} is not a number from 1 to 65535")
+    return int(port)
+
+
+def _is_ipv6(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).version == 6
+    except ValueError:
+        return False
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def _error(text: str, reason: str) -> ValueError:
+    return ValueError(
+        f"host {mask_host(text)!r} is not an address: {reason}. "
+        "Write it like 'gpu-box', 'gpu-box:11434' or 'https://ollama.example.com/prefix'"
+    )
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL, without anything secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
