@@ -1,0 +1,381 @@
+"""One request to the server: its limits, its retries, and the lines of its reply."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, TypeVar
+
+import httpx
+import tenacity
+
+from griptape_ollama.errors import (
+    OllamaCancelledError,
+    OllamaConnectionError,
+    OllamaContentError,
+    OllamaError,
+    OllamaStreamError,
+    OllamaTimeoutError,
+)
+from griptape_ollama.protocol.chat import carries_output, is_load_reply
+from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
+from griptape_ollama.transport.connection import Connection
+from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.refusals import Refusal, to_response_error
+from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.sockets import Guard
+
+T = TypeVar("T")
+
+_MAX_ERROR_BYTES = 64 * 1024
+# After the last line only the end of the chunked body is missing, which travels with it or right behind it.
+_DRAIN_SECONDS = 0.1
+_OK = 200
+
+
+class Call:
+    """One request. It can be made once, and stopped from any thread.
+
+    The wire always streams: time to first token, stalls and cancelling then work alike for everybody, and a reply
+    that breaks leaves what it had said.
+
+    Args:
+        connection: The way to the server.
+        path: Path of the request, for example `/api/chat`.
+        body: Body, sent as JSON; None for none.
+        method: HTTP method.
+        limits: How long each phase may take.
+        policy: Which failures are tried again, and how often; by default none.
+
+    Attributes:
+        time_to_first_token: Seconds from the start of the call to the first line that carried output; None before.
+
+    Raises:
+        OllamaContentError: The body cannot be written as JSON.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        method: str = "POST",
+        limits: OllamaTimeout | None = None,
+        policy: tenacity.Retrying | None = None,
+    ) -> None:
+        self.time_to_first_token: float | None = None
+        self._connection = connection
+        self._path = path
+        self._method = method
+        self._content = _encode(body)
+        self._model: str | None = body.get("model") if body else None
+        self._limits = limits or OllamaTimeout()
+        self._policy = policy or retrying(max_attempts=1)
+        self._guard = Guard()
+        self._started = 0.0
+        self._lines_received = 0
+        self._began = False
+
+    @property
+    def host(self) -> str:
+        """Address of the server, without user and password."""
+        return self._connection.base_url
+
+    def cancel(self) -> None:
+        """Stop the call, in any phase, from any thread. The caller gets OllamaCancelledError within milliseconds.
+
+        The connection is closed, so that the server stops generating. Harmless before the start,
+        twice, or after the end.
+        """
+        self._guard.stop()
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Send the request and yield the lines of the reply, the last of which says `done`.
+
+        Whatever fails before the first line that carries output is tried again by the policy; after it, nothing is.
+        Leaving the iterator early closes the connection.
+
+        Raises:
+            OllamaConnectionError: Nothing answered, or the line broke before any output.
+            OllamaTimeoutError: A limit was reached.
+            OllamaResponseError: The server refused.
+            OllamaStreamError: The reply broke after it had begun.
+            OllamaCancelledError: The call was stopped.
+        """
+        first, rest = self._with_retries(self._begin)
+        yield from first
+        yield from rest
+
+    def document(self) -> dict[str, Any]:
+        """Send the request and return the one JSON object of the reply.
+
+        Raises:
+            OllamaError: As `lines` does.
+        """
+        return self._with_retries(self._fetch)
+
+    def _with_retries(self, work: Callable[[], T]) -> T:
+        self._started = time.monotonic()
+        return self._policy.copy(sleep=self._sleep)(work)
+
+    def _begin(self) -> tuple[list[dict[str, Any]], Iterator[dict[str, Any]]]:
+        """Make one try, as far as the first line that carries output."""
+        first: list[dict[str, Any]] = []
+        self._lines_received = 0
+        lines = self._attempt()
+        for line in lines:
+            first.append(line)
+            if is_load_reply(line):
+                raise OllamaStreamError(
+                    f"{self._subject} answered only that the model was loaded.", **self._context, retryable=True
+                )
+            if carries_output(line) or line.get("done"):
+                break
+        self.time_to_first_token = time.monotonic() - self._started
+        self._began = True
+        return first, lines
+
+    def _attempt(self) -> Generator[dict[str, Any], None, None]:
+        with self._response() as response:
+            yield from self._read_lines(response)
+
+    def _fetch(self) -> dict[str, Any]:
+        with self._response() as response:
+            return decode_object(_read_at_most(response, MAX_LINE_BYTES))
+
+    @contextlib.contextmanager
+    def _response(self) -> Generator[httpx.Response, None, None]:
+        """Send the request, give the response if its status is 200, and let only our own errors out."""
+        try:
+            with self._send() as response:
+                if response.status_code != _OK:
+                    raise self._refusal(response)
+                yield response
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, NdjsonError) as error:
+            raise self._translate(error) from error
+        finally:
+            self._guard.release()
+
+    def _send(self) -> contextlib.AbstractContextManager[httpx.Response]:
+        self._check_stopped()
+        self._set_deadline(self._limits.first_token)
+        limits = {
+            "connect": self._shorter(self._limits.connect),
+            "read": self._shorter(self._limits.first_token),
+            "write": self._shorter(self._limits.first_token),
+            "pool": self._shorter(self._limits.first_token),
+        }
+        return self._connection.send(self._guard, self._method, self._path, self._content, limits)
+
+    def _read_lines(self, response: httpx.Response) -> Iterator[dict[str, Any]]:
+        between = self._limits.between_tokens
+        # Where the socket is not ours (a client with its own transport), this is what sets the limit.
+        response.request.extensions["timeout"]["read"] = self._shorter(between)
+        decoder = NdjsonDecoder()
+        chunks = response.iter_bytes() if "content-encoding" in response.headers else response.iter_raw()
+        for chunk in chunks:
+            received = self._lines_received
+            for line in decoder.feed(chunk):
+                self._check_line(line)
+                yield line
+                if line.get("done"):
+                    self._drain(chunks)
+                    return
+            if self._lines_received > received:
+                self._set_deadline(between)
+            self._check_stopped()
+            if self._total_is_over:
+                raise self._timed_out()
+        for line in decoder.finish():
+            self._check_line(line)
+            yield line
+            if line.get("done"):
+                return
+        raise self._ended()
+
+    def _check_line(self, line: dict[str, Any]) -> None:
+        self._check_stopped()
+        if "error" in line:
+            raise self._error_line(line)
+        self._lines_received += 1
+
+    def _drain(self, chunks: Iterator[bytes]) -> None:
+        """Read what is left, so that the connection can be used again."""
+        self._guard.release()
+        self._guard.deadline = time.monotonic() + _DRAIN_SECONDS
+        if self._guard.is_bound:
+            try:
+                for _ in chunks:
+                    break  # More than the end of the body: not worth reading, the connection is closed instead.
+            except httpx.HTTPError:
+                pass  # The reply is whole; only the connection is lost.
+
+    def _translate(self, error: Exception) -> OllamaError:
+        """Make one of our errors of what the HTTP library or the decoder raised."""
+        if self._guard.stopped:
+            return self._cancelled()
+        if isinstance(error, httpx.TimeoutException):
+            return self._timed_out(connecting=isinstance(error, httpx.ConnectTimeout))
+        if isinstance(error, NdjsonError):
+            return self._unreadable(error)
+        if isinstance(error, httpx.ConnectError):
+            return self._not_connected(error)
+        if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError)):
+            return self._disconnected(error)
+        # What is left are settings that the HTTP library refuses; their values may be secret.
+        return OllamaConnectionError(
+            f"{self._subject} cannot be reached: {type(error).__name__}. Check host, headers and proxy.",
+            **self._context,
+            refused=True,
+        )
+
+    def _unreadable(self, error: NdjsonError) -> OllamaError:
+        if self._began:
+            return self._broken(str(error))
+        return OllamaStreamError(
+            f"{self._subject} gave a reply that is not Ollama's: {error}. Is it an Ollama server?", **self._context
+        )
+
+    def _disconnected(self, error: Exception) -> OllamaError:
+        reason = f"the connection broke ({error or type(error).__name__})"
+        if self._began:
+            return self._broken(reason)
+        return OllamaConnectionError(f"{self._subject} did not answer: {reason}.", **self._context)
+
+    def _ended(self) -> OllamaError:
+        self._check_stopped()
+        return self._broken("it ended without its last line", retryable=not self._began)
+
+    def _broken(self, reason: str, **details: Any) -> OllamaError:
+        return OllamaStreamError(
+            f"The reply of {self._subject} broke after {self._lines_received} lines: {reason}.",
+            **self._context,
+            **details,
+        )
+
+    def _error_line(self, line: dict[str, Any]) -> OllamaError:
+        error = to_response_error(
+            Refusal(None, json.dumps(line), {}, self._method, self._path, self._connection.base_url, self._model)
+        )
+        if not self._began:
+            return error
+        return self._broken(error.server_message, server_message=error.server_message)
+
+    def _refusal(self, response: httpx.Response) -> OllamaError:
+        """Make the error for a status other than 200."""
+        text = _read_at_most(response, _MAX_ERROR_BYTES).decode(errors="replace")
+        if response.has_redirect_location or (response.history and response.request.method != self._method):
+            return OllamaConnectionError(
+                f"{self._subject} redirects elsewhere: use the address that it redirects to as host.",
+                **self._context,
+                refused=True,
+            )
+        return to_response_error(
+            Refusal(
+                response.status_code,
+                text,
+                response.headers,
+                self._method,
+                self._path,
+                self._connection.base_url,
+                self._model,
+            )
+        )
+
+    def _not_connected(self, error: httpx.ConnectError) -> OllamaError:
+        cause = _root_cause(error)
+        if isinstance(cause, ssl.SSLError):
+            advice = "Check the certificate, or the settings verify and cert."
+        elif isinstance(cause, socket.gaierror):
+            advice = "Check the host name."
+        else:
+            advice = "Start it with `ollama serve`, or set host or OLLAMA_HOST."
+        return OllamaConnectionError(
+            f"No Ollama server answers at {self._connection.base_url} ({cause}). {advice}",
+            **self._context,
+            refused=not isinstance(cause, ConnectionResetError),
+        )
+
+    def _timed_out(self, *, connecting: bool = False) -> OllamaError:
+        limits = self._limits
+        if self._total_is_over:
+            name, seconds, what = "total", limits.total, f"took longer than {limits.total:g} s in all"
+        elif connecting:
+            name, seconds = "connect", limits.connect
+            what = f"did not accept a connection within {seconds:g} s; is the address right?"
+        elif self._lines_received:
+            name, seconds = "between_tokens", limits.between_tokens
+            what = f"sent no token for {seconds:g} s after {self._lines_received} tokens"
+        else:
+            name, seconds = "first_token", limits.first_token
+            what = f"sent no first token within {seconds:g} s; the model may be loading, or others are in the queue"
+        return OllamaTimeoutError(
+            f"{self._subject} {what} (limit: {name}).", **self._context, limit=name, seconds=seconds
+        )
+
+    def _cancelled(self) -> OllamaError:
+        return OllamaCancelledError(f"The call of {self._subject} was cancelled.", **self._context)
+
+    @property
+    def _subject(self) -> str:
+        server = f"Ollama at {self._connection.base_url}"
+        return f"model {self._model!r} of {server}" if self._model else server
+
+    @property
+    def _context(self) -> dict[str, Any]:
+        return {"host": self._connection.base_url, "model": self._model}
+
+    def _check_stopped(self) -> None:
+        if self._guard.stopped:
+            raise self._cancelled()
+
+    def _sleep(self, seconds: float) -> None:
+        self._guard.sleep(self._shorter(seconds) or 0.0)
+        self._check_stopped()
+        if self._total_is_over:
+            raise self._timed_out()
+
+    @property
+    def _total_is_over(self) -> bool:
+        return self._limits.total is not None and time.monotonic() >= self._started + self._limits.total
+
+    def _shorter(self, seconds: float | None) -> float | None:
+        """Cut a limit to what is left of the total one."""
+        if self._limits.total is None:
+            return seconds
+        left = max(self._started + self._limits.total - time.monotonic(), 0.001)
+        return left if seconds is None else min(seconds, left)
+
+    def _set_deadline(self, seconds: float | None) -> None:
+        limit = self._shorter(seconds)
+        self._guard.deadline = None if limit is None else time.monotonic() + limit
+
+
+def _encode(body: Mapping[str, Any] | None) -> bytes | None:
+    if body is None:
+        return None
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OllamaContentError(f"The request cannot be written as JSON: {error}.") from error
+
+
+def _read_at_most(response: httpx.Response, size: int) -> bytes:
+    """Read a body, but no more of it than is of use."""
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > size:
+            break
+    return bytes(body[:size])
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error

@@ -1,0 +1,224 @@
+"""The way to one server: an `ollama.Client`, and the HTTP session inside it. No other module touches that session."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+import weakref
+from collections.abc import Callable, Generator, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import httpcore
+import httpx
+import ollama
+
+from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.protocol.host import Host, origin_of, parse_host
+from griptape_ollama.transport.sockets import Guard, GuardedBackend
+
+Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
+
+
+class Connection:
+    """Sends requests through the HTTP session of an `ollama.Client`, and makes the sockets below it stoppable.
+
+    Args:
+        client: The client to use.
+        headers: Called before each request for headers to add to it, for tokens that live a short time.
+
+    Attributes:
+        client: The client.
+        base_url: Address of the server, without user and password.
+    """
+
+    def __init__(self, client: ollama.Client, *, headers: Callable[[], Mapping[str, str]] | None = None) -> None:
+        self.client = client
+        self._headers = headers
+        self._session = session_of(client)
+        self.base_url = address_of(client)
+        guard_sockets(self._session)
+
+    @classmethod
+    def open(  # noqa: D417 # the others are the driver's fields of the same names
+        cls,
+        host: str | None = None,
+        *,
+        api_key: str | None = None,
+        headers: Headers | None = None,
+        verify: bool | str | ssl.SSLContext = True,
+        cert: tuple[str, ...] | None = None,
+    ) -> Connection:
+        """Make a client for the address, and close it when nobody uses the connection any more.
+
+        Args:
+            host: Address; `OLLAMA_HOST`, then the default one, where it is not given.
+
+        Raises:
+            OllamaContentError: The address or the TLS settings cannot be understood, or there are two credentials.
+        """
+        try:
+            address = parse_host(host or os.environ.get("OLLAMA_HOST"))
+        except ValueError as error:
+            raise OllamaContentError(str(error)) from error
+        if api_key is not None and address.user is not None:
+            raise OllamaContentError("give either api_key or user:password@ in the host: both use one header")
+        fixed = {} if callable(headers) or headers is None else dict(headers)
+        for name, value in {"api_key": api_key or "", **fixed}.items():
+            _check_header(name, value)
+        client = ollama.Client(
+            host=address.base_url,
+            headers=fixed,
+            **_session_settings(address, verify=verify, cert=cert),
+        )
+        session = session_of(client)
+        _authorize(session, address, api_key, fixed)
+        connection = cls(client, headers=headers if callable(headers) else None)
+        weakref.finalize(connection, session.close)
+        return connection
+
+    @property
+    def timeout(self) -> httpx.Timeout:
+        """The limits that the client was made with."""
+        return self._session.timeout
+
+    @contextlib.contextmanager
+    def send(
+        self, guard: Guard, method: str, path: str, content: bytes | None, limits: Mapping[str, float | None]
+    ) -> Generator[httpx.Response, None, None]:
+        """Send a request and give the response with its body still to be read.
+
+        Args:
+            guard: Told of the socket that carries the request.
+            method: HTTP method.
+            path: Path below the base URL.
+            content: Body.
+            limits: Seconds for `connect`, `read`, `write` and `pool`; None for no limit.
+
+        Raises:
+            httpx.TransportError: As the HTTP library says it; the caller translates.
+        """
+        headers = dict(self._headers()) if self._headers else {}
+        for name, value in headers.items():
+            _check_header(name, value)
+        request = self._session.build_request(
+            method, path, content=content, headers=headers, extensions={"timeout": dict(limits)}
+        )
+        with guard.active():
+            response = self._session.send(request, stream=True)
+        try:
+            yield response
+        finally:
+            response.close()
+
+    def close(self) -> None:
+        """Close the client and its idle connections."""
+        self._session.close()
+
+
+def session_of(client: ollama.Client) -> httpx.Client:
+    """Find the HTTP session inside a client.
+
+    Raises:
+        OllamaContentError: The client is not an `ollama.Client`, or this release of `ollama` keeps no session in it.
+    """
+    session = getattr(client, "_client", None)
+    if isinstance(session, httpx.Client):
+        return session
+    if isinstance(session, httpx.AsyncClient):
+        raise OllamaContentError("client is an ollama.AsyncClient: give an ollama.Client")
+    raise OllamaContentError(
+        f"client must be an ollama.Client, got {type(client).__name__}. If it is one, this release of the ollama "
+        "package keeps its HTTP session elsewhere: use ollama 0.6"
+    )
+
+
+def address_of(client: ollama.Client) -> str:
+    """Give the address that a client talks to, without user and password."""
+    return origin_of(str(session_of(client).base_url))
+
+
+def guard_sockets(session: httpx.Client) -> bool:
+    """Wrap the network backend of a session, so that calls over it can be stopped while they wait.
+
+    Where the transport is none of httpx's own, nothing is wrapped: a call is then stopped between two lines only.
+
+    Returns:
+        Whether every transport is wrapped.
+    """
+    guarded = [_guard_pool(getattr(transport, "_pool", None)) for transport in _transports(session)]
+    return all(guarded)
+
+
+def _transports(session: httpx.Client) -> Iterable[Any]:
+    mounts = cast("Mapping[Any, Any]", getattr(session, "_mounts", {}))
+    return [getattr(session, "_transport", None), *(transport for transport in mounts.values() if transport)]
+
+
+def _guard_pool(pool: Any) -> bool:
+    backend = getattr(pool, "_network_backend", None)
+    if not isinstance(pool, httpcore.ConnectionPool) or not isinstance(backend, httpcore.NetworkBackend):
+        return False
+    if not isinstance(backend, GuardedBackend):
+        pool._network_backend = GuardedBackend(backend)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        # What was opened before is not wrapped; idle connections are cheap to open again.
+        for connection in pool.connections:
+            if connection.is_idle():
+                connection.close()
+    return True
+
+
+def _session_settings(
+    address: Host, *, verify: bool | str | ssl.SSLContext, cert: tuple[str, ...] | None
+) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "verify": _tls_context(verify, cert),
+        # No queue of our own making: a thread that waits for a place in the pool cannot be stopped.
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        "timeout": None,
+    }
+    if address.is_loopback:
+        # A proxy from the environment does not know this machine's loopback.
+        settings["mounts"] = dict.fromkeys(("all://", "http://", "https://"))
+    if address.user is not None:
+        settings["auth"] = httpx.BasicAuth(address.user, address.password or "")
+    return settings
+
+
+def _tls_context(verify: bool | str | ssl.SSLContext, cert: tuple[str, ...] | None) -> ssl.SSLContext | bool:
+    if isinstance(verify, bool) and cert is None:
+        return verify
+    try:
+        context = verify if isinstance(verify, ssl.SSLContext) else _new_tls_context(verify)
+    except (OSError, ssl.SSLError) as error:
+        raise OllamaContentError(f"verify={verify!r} is not a file or folder of CA certificates: {error}") from error
+    if cert is not None:
+        try:
+            context.load_cert_chain(*cert)
+        except (OSError, ssl.SSLError, TypeError) as error:
+            raise OllamaContentError(
+                f"cert={cert!r} is not a certificate file, or a certificate and a key: {error}"
+            ) from error
+    return context
+
+
+def _new_tls_context(verify: bool | str) -> ssl.SSLContext:
+    if isinstance(verify, bool):
+        return httpx.create_ssl_context(verify=verify)
+    is_folder = Path(verify).is_dir()
+    return ssl.create_default_context(capath=verify if is_folder else None, cafile=None if is_folder else verify)
+
+
+def _check_header(name: str, value: Any) -> None:
+    # The HTTP library would quote the value, which may be a secret, in its error.
+    if not isinstance(value, str) or not value.isprintable() or not value.isascii():
+        raise OllamaContentError(f"{name} must be a text of printable ASCII characters, without line breaks")
+
+
+def _authorize(session: httpx.Client, address: Host, api_key: str | None, headers: Mapping[str, str]) -> None:
+    if api_key is not None:
+        session.headers["Authorization"] = f"Bearer {api_key}"
+    elif not address.is_cloud and not any(name.lower() == "authorization" for name in headers):
+        # The client takes OLLAMA_API_KEY from the environment for any address; it belongs to ollama.com only.
+        session.headers.pop("Authorization", None)

@@ -1,0 +1,160 @@
+"""What a refusal means: the status and the text of the server, as one of our errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+from griptape_ollama.errors import (
+    OllamaAuthError,
+    OllamaBusyError,
+    OllamaContextError,
+    OllamaModelNotFoundError,
+    OllamaQuotaError,
+    OllamaResponseError,
+)
+
+
+class Refusal(NamedTuple):
+    """One refusal.
+
+    Attributes:
+        status: HTTP status; None for an error line inside a reply of status 200.
+        text: Body or error line, as the server sent it.
+        headers: Headers of the response.
+        method: HTTP method of the request.
+        path: Path of the request.
+        host: Address of the server.
+        model: Model that was asked for.
+    """
+
+    status: int | None
+    text: str
+    headers: Mapping[str, str]
+    method: str
+    path: str
+    host: str
+    model: str | None
+
+
+_QUOTA = re.compile(
+    r"quota|usage limit|limit reached|billing|upgrade|credits|(?:hourly|daily|weekly|monthly)", re.IGNORECASE
+)
+_LOAD_FAILED = re.compile(r"loading model|unable to load|failed to load|requires more system memory", re.IGNORECASE)
+_WRONG_REQUEST = re.compile(r"option \"[^\"]*\" must be|invalid option", re.IGNORECASE)
+_TOO_LONG = re.compile(
+    r"exceeds? the (?:available )?(?:context|maximum context)|input length exceeds|prompt too long", re.IGNORECASE
+)
+_TOKENS = re.compile(r"\((\d+) tokens\)[^(]*\((\d+) tokens\)")
+_EXCERPT = 500
+
+
+def to_response_error(refusal: Refusal) -> OllamaResponseError:
+    """Make the error that tells what was refused, why, and what to do next."""
+    said = server_message(refusal.text)
+    kind, permanent, advice = _classify(refusal, said)
+    what = said or (f"status {refusal.status}" if refusal.status else "an empty error")
+    who = f"Ollama at {refusal.host}"
+    about = f" (model {refusal.model!r})" if refusal.model else ""
+    status = "" if refusal.status is None else f" with status {refusal.status}"
+    text = f"{who} refused {refusal.method} {refusal.path}{about}{status}: {what[:_EXCERPT]}."
+    arguments: dict[str, Any] = {
+        "host": refusal.host,
+        "model": refusal.model,
+        "status": refusal.status,
+        "server_message": said,
+        "method": refusal.method,
+        "path": refusal.path,
+        "retry_after": _retry_after(refusal.headers),
+        "permanent": permanent,
+    }
+    if kind is OllamaModelNotFoundError:
+        text = f"{who} has no model {refusal.model!r}."
+    if kind is OllamaContextError and (match := _TOKENS.search(said)):
+        arguments |= {"tokens_wanted": int(match[1]), "tokens_available": int(match[2])}
+    return kind(f"{text} {advice}".rstrip().replace("..", "."), **arguments)
+
+
+def server_message(text: str) -> str:
+    """Unwrap what the server said from `{"error": ...}`, also where that is JSON inside a string again."""
+    while True:
+        try:
+            value: Any = json.loads(text)
+        except (ValueError, RecursionError):
+            return text.strip()
+        while isinstance(value, dict):
+            fields = cast("dict[str, Any]", value)
+            value = fields.get("error", fields.get("message"))
+        if not isinstance(value, str) or value == text:
+            return value if isinstance(value, str) else ""
+        text = value
+
+
+def _classify(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], bool, str]:
+    """Find the kind of error, whether it is permanent, and the advice."""
+    status = refusal.status
+    if status == 404:
+        return _not_found(refusal, said)
+    if status in (401, 403):
+        return OllamaAuthError, True, _auth_advice(refusal)
+    if status == 429:
+        if _QUOTA.search(said):
+            return OllamaQuotaError, True, "The quota of this key is used up: wait for the next period, or raise it."
+        return OllamaBusyError, False, "Too many requests at once: send fewer in parallel, or raise max_attempts."
+    if status == 503:
+        return (
+            OllamaBusyError,
+            False,
+            "The server is busy: send fewer requests at once, or raise OLLAMA_MAX_QUEUE on it.",
+        )
+    if _TOO_LONG.search(said):
+        advice = "Shorten the conversation, or raise num_ctx in options as far as the model allows."
+        return OllamaContextError, True, advice
+    if status is None or (status >= 500 and status != 501):
+        return _server_failure(said)
+    return OllamaResponseError, True, _request_advice(refusal, said)
+
+
+def _not_found(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], bool, str]:
+    if refusal.model and re.search(r"model .*not found|not found.*model", said):
+        return OllamaModelNotFoundError, True, f"Get it with: ollama pull {refusal.model}"
+    return OllamaResponseError, True, f"Is {refusal.host} an Ollama server, and is its path prefix right?"
+
+
+def _server_failure(said: str) -> tuple[type[OllamaResponseError], bool, str]:
+    if _WRONG_REQUEST.search(said):
+        return OllamaResponseError, True, "Correct the option."
+    if _LOAD_FAILED.search(said):
+        return OllamaResponseError, True, "The model cannot be loaded: see the server's log; pulling it again may help."
+    return OllamaResponseError, False, "See the server's log."
+
+
+def _auth_advice(refusal: Refusal) -> str:
+    if "signin_url" in refusal.text:
+        return "Sign in on the server with `ollama signin`, or pass api_key."
+    if refusal.status == 403 and not refusal.text.strip():
+        return "It does not accept this Host or Origin: see OLLAMA_HOST and OLLAMA_ORIGINS on the server, or the proxy."
+    return "Check api_key and headers."
+
+
+def _request_advice(refusal: Refusal, said: str) -> str:
+    if "does not support tools" in said:
+        return "Use a model with tools, or use_native_tools=False."
+    if "does not support thinking" in said:
+        return "Leave think out for this model."
+    if "does not support chat" in said:
+        return "It is an embedding model: use a chat model here."
+    if "illegal base64" in said:
+        return "Images must be PNG, JPEG, WebP or GIF."
+    if refusal.status == 413:
+        return "The request is larger than a proxy in between allows."
+    return ""
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    try:
+        return max(0.0, float(headers.get("retry-after", "")))
+    except ValueError:
+        return None

@@ -1,0 +1,209 @@
+"""Sockets that a call can let go of from another thread, in any phase."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+import httpcore
+
+_MIN_WAIT = 0.001  # a timeout of 0 would make the socket non-blocking
+_current = threading.local()
+
+
+class Guard:
+    """What a call waits for right now, so that another thread can end the wait, and by when it must end.
+
+    Attributes:
+        stopped: Whether `stop` was called while the call was under way.
+        deadline: `time.monotonic()` at which the wait for bytes ends; None for no limit.
+        is_bound: Whether a stream of ours carries the call, so that `stop` and `deadline` reach it.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.deadline: float | None = None
+        self.is_bound = False
+        self._interrupt: Callable[[], object] | None = None
+        self._wake = threading.Event()
+        # Reentrant, since a signal handler may stop the call in the very thread that is binding.
+        self._lock = threading.RLock()
+
+    def bind(self, interrupt: Callable[[], object]) -> None:
+        """Say how to end the wait that comes next."""
+        with self._lock:
+            self._interrupt = interrupt
+            if self.stopped:
+                interrupt()
+
+    def release(self) -> None:
+        """Let go of the socket before somebody else gets it; stopping has no effect on it any more."""
+        with self._lock:
+            self._interrupt = None
+
+    def stop(self) -> None:
+        """End the wait, whatever it is for. Harmless when repeated."""
+        with self._lock:
+            self.stopped = True
+            self._wake.set()
+            if self._interrupt is not None:
+                self._interrupt()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, unless stopped."""
+        self._wake.wait(seconds)
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline; a little above 0 once it has passed."""
+        return None if self.deadline is None else max(self.deadline - time.monotonic(), _MIN_WAIT)
+
+    @contextlib.contextmanager
+    def active(self) -> Generator[None, None, None]:
+        """Make this the guard of what the current thread sends."""
+        before = getattr(_current, "guard", None)
+        _current.guard = self
+        try:
+            yield
+        finally:
+            _current.guard = before
+
+
+class GuardedBackend(httpcore.NetworkBackend):
+    """Opens connections whose streams belong to the call that last wrote to them.
+
+    Args:
+        inner: The backend that really opens them.
+    """
+
+    def __init__(self, inner: httpcore.NetworkBackend) -> None:
+        self._inner = inner
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect; looking up the name and connecting can be stopped, and share one limit."""
+
+        def connect() -> httpcore.NetworkStream:
+            return self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+
+        return GuardedStream(_abandonable(connect, timeout))
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.NetworkStream:
+        """Connect to a socket in the file system."""
+        return GuardedStream(self._inner.connect_unix_socket(path, timeout, socket_options))
+
+    def sleep(self, seconds: float) -> None:
+        """Wait between the tries of the HTTP library."""
+        self._inner.sleep(seconds)
+
+
+class GuardedStream(httpcore.NetworkStream):
+    """A connection that binds itself to the current call when that writes its request.
+
+    Writing is the moment at which a connection, new or reused, is certain to serve this call and no other.
+    """
+
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+        self._guard: Guard | None = None
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Bind to the current call and send."""
+        guard = _current_guard()
+        if guard is not self._guard and guard is not None:
+            guard.is_bound = True
+            guard.bind(self._shut_down)
+        self._guard = guard
+        self._inner.write(buffer, timeout)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Receive until the deadline of the call, which moves with each line of the reply."""
+        return self._inner.read(max_bytes, timeout if self._guard is None else self._guard.remaining())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """Shake hands; can be stopped."""
+
+        def shake_hands() -> httpcore.NetworkStream:
+            return self._inner.start_tls(ssl_context, server_hostname, timeout)
+
+        return GuardedStream(_abandonable(shake_hands, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """Tell what the connection knows of itself."""
+        return self._inner.get_extra_info(info)
+
+    def _shut_down(self) -> None:
+        # Closing a socket does not wake the thread that reads from it, shutting it down does. An SSLSocket's own
+        # method would first forget its TLS state under the reader, so the plain socket's method is called on it.
+        sock = self._inner.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _current_guard() -> Guard | None:
+    return getattr(_current, "guard", None)
+
+
+def _abandonable(work: Callable[[], httpcore.NetworkStream], timeout: float | None) -> httpcore.NetworkStream:
+    """Run what cannot be interrupted (name look-up, connecting, TLS) in a thread that is left alone when stopped."""
+    guard = _current_guard()
+    if guard is None:
+        return work()
+    outcome: queue.SimpleQueue[httpcore.NetworkStream | BaseException | None] = queue.SimpleQueue()
+    lock = threading.Lock()
+    wanted = True
+
+    def run() -> None:
+        try:
+            result: httpcore.NetworkStream | BaseException = work()
+        except BaseException as error:  # noqa: BLE001 # raised again in the thread that waits
+            result = error
+        with lock:
+            if wanted:
+                outcome.put(result)
+            elif isinstance(result, httpcore.NetworkStream):
+                result.close()
+
+    guard.bind(lambda: outcome.put(None))
+    threading.Thread(target=run, name="griptape-ollama-connect", daemon=True).start()
+    try:
+        result = outcome.get(timeout=timeout)
+    except queue.Empty:
+        result = httpcore.ConnectTimeout("timed out")
+    guard.release()
+    with lock:
+        wanted = False
+    if isinstance(result, httpcore.NetworkStream):
+        return result
+    _close_late(outcome)
+    if result is None:
+        raise httpcore.ConnectError("stopped")
+    raise result
+
+
+def _close_late(outcome: queue.SimpleQueue[httpcore.NetworkStream | BaseException | None]) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            late = outcome.get_nowait()
+            if isinstance(late, httpcore.NetworkStream):
+                late.close()
