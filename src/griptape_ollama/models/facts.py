@@ -1,0 +1,199 @@
+"""Facts about a server and its models, asked once and remembered for a short time.
+
+Facts never fail a prompt: where the server does not tell, there are sensible defaults. They are shared by everybody in
+the process who talks to the same address, and never asked for after a reply.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaError
+from griptape_ollama.protocol.parameters import parse_parameters
+from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.connection import Connection
+from griptape_ollama.transport.limits import OllamaTimeout
+
+DEFAULT_WINDOW = 4096
+"""Context window, in tokens, of a server on a small machine (server 0.33)."""
+
+_SHOW_SECONDS = 60.0
+_PS_SECONDS = 5.0
+_FAILURE_SECONDS = 2.0
+_MAX_ENTRIES = 512
+# Facts are answered from memory, in a few milliseconds; a server that takes longer is better asked for the reply.
+_LIMITS = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=5)
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What `/api/show` tells of one model.
+
+    Attributes:
+        capabilities: For example `completion`, `tools`, `vision`, `thinking`, `embedding`; None where the server does
+            not tell (before 0.6.4).
+        parameters: The model's own PARAMETERs: options by name.
+        context_length: Longest context that the model was made for, in tokens; None where unknown.
+        remote_host: Where a cloud model really runs; None for a local one.
+        raw: The whole reply.
+    """
+
+    capabilities: frozenset[str] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    context_length: int | None = None
+    remote_host: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+    def can(self, capability: str) -> bool:
+        """Whether the model has the capability; assumed where the server does not tell."""
+        return self.capabilities is None or capability in self.capabilities
+
+    @classmethod
+    def from_show(cls, reply: Mapping[str, Any]) -> ModelFacts:
+        """Read the reply of `/api/show`; what is missing or odd in it is left at its default."""
+        capabilities = reply.get("capabilities")
+        info = reply.get("model_info")
+        parameters = reply.get("parameters")
+        remote_host = reply.get("remote_host")
+        return cls(
+            capabilities=frozenset(map(str, cast("list[Any]", capabilities)))
+            if isinstance(capabilities, list)
+            else None,
+            parameters=parse_parameters(parameters) if isinstance(parameters, str) else {},
+            context_length=_context_length(cast("Mapping[str, Any]", info)) if isinstance(info, dict) else None,
+            remote_host=remote_host if isinstance(remote_host, str) and remote_host else None,
+            raw=reply,
+        )
+
+
+UNKNOWN_MODEL = ModelFacts()
+
+
+class Facts:
+    """Facts about the server at the other end of a connection.
+
+    Args:
+        connection: The way to the server.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def show(self, model: str) -> ModelFacts:
+        """Facts about a model; all unknown where the server does not answer, or does not have it."""
+        reply = self._ask("/api/show", {"model": model}, _SHOW_SECONDS)
+        return UNKNOWN_MODEL if reply is None else ModelFacts.from_show(reply)
+
+    def tags(self) -> list[dict[str, Any]]:
+        """The installed models, as `/api/tags` lists them; empty where the server does not answer."""
+        return _models(self._ask("/api/tags", None, _SHOW_SECONDS))
+
+    def ps(self) -> list[dict[str, Any]]:
+        """The loaded models, as `/api/ps` lists them; empty where the server does not answer."""
+        return _models(self._ask("/api/ps", None, _PS_SECONDS))
+
+    def version(self) -> str | None:
+        """Version of the server; None where it does not answer."""
+        version = (self._ask("/api/version", None, _SHOW_SECONDS) or {}).get("version")
+        return version if isinstance(version, str) else None
+
+    def forget(self) -> None:
+        """Forget what is known of this server: it was changed, or is another one now."""
+        _cache.forget(self._connection.base_url)
+
+    def _ask(self, path: str, body: dict[str, Any] | None, seconds: float) -> dict[str, Any] | None:
+        def ask() -> tuple[dict[str, Any] | None, float]:
+            method = "GET" if body is None else "POST"
+            try:
+                return Call(self._connection, path, body, method=method, limits=_LIMITS).document(), seconds
+            except OllamaCancelledError:
+                raise
+            except OllamaConnectionError as error:
+                # Nobody is there: what was known may be about another server.
+                _logger.debug("Forgot all facts about %s: %s", self._connection.base_url, error)
+                self.forget()
+                return None, 0.0
+            except OllamaError as error:
+                _logger.debug("No facts from %s: %s", path, error)
+                return None, _FAILURE_SECONDS
+
+        return _cache.get((self._connection.base_url, path, (body or {}).get("model")), ask)
+
+
+_Key = tuple[str, str, str | None]
+_Answer = tuple["dict[str, Any] | None", float]
+
+
+class _Cache:
+    """Remembers answers until they are too old. Threads that want the same answer ask once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asking: dict[_Key, threading.Lock] = {}
+        self._answers: OrderedDict[_Key, tuple[dict[str, Any] | None, float]] = OrderedDict()
+
+    def get(self, key: _Key, ask: Callable[[], _Answer]) -> dict[str, Any] | None:
+        """Give the remembered answer, or ask for it."""
+        if (known := self._fresh(key)) is not None:
+            return known[0]
+        with self._lock:
+            asking = self._asking.setdefault(key, threading.Lock())
+        with asking:
+            if (known := self._fresh(key)) is not None:
+                return known[0]
+            try:
+                answer, seconds = ask()
+            finally:
+                with self._lock:
+                    self._asking.pop(key, None)
+            self._keep(key, answer, seconds)
+            return answer
+
+    def forget(self, base_url: str) -> None:
+        """Drop all answers of one server."""
+        with self._lock:
+            for key in [key for key in self._answers if key[0] == base_url]:
+                del self._answers[key]
+
+    def clear(self) -> None:
+        """Drop all answers."""
+        with self._lock:
+            self._answers.clear()
+
+    def _fresh(self, key: _Key) -> tuple[dict[str, Any] | None, float] | None:
+        with self._lock:
+            known = self._answers.get(key)
+            return known if known is not None and known[1] > time.monotonic() else None
+
+    def _keep(self, key: _Key, answer: dict[str, Any] | None, seconds: float) -> None:
+        with self._lock:
+            self._answers[key] = (answer, time.monotonic() + seconds)
+            self._answers.move_to_end(key)
+            while len(self._answers) > _MAX_ENTRIES:
+                self._answers.popitem(last=False)
+
+
+_cache = _Cache()
+
+
+def forget_all_facts() -> None:
+    """Forget everything about all servers, as between tests."""
+    _cache.clear()
+
+
+def _context_length(info: Mapping[str, Any]) -> int | None:
+    length = info.get(f"{info.get('general.architecture')}.context_length")
+    return length if isinstance(length, int) else None
+
+
+def _models(reply: dict[str, Any] | None) -> list[dict[str, Any]]:
+    models = (reply or {}).get("models")
+    return cast("list[dict[str, Any]]", models) if isinstance(models, list) else []
