@@ -1,0 +1,1 @@
+"""Griptape to protocol and back; pure functions."""

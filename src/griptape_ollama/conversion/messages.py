@@ -1,0 +1,119 @@
+"""The prompt stack as chat messages. Nothing is dropped, and the order is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any, cast
+
+from griptape.artifacts import (
+    AudioArtifact,
+    BaseArtifact,
+    GenericArtifact,
+    ImageArtifact,
+    ImageUrlArtifact,
+    ListArtifact,
+    VideoUrlArtifact,
+)
+from griptape.common import (
+    ActionCallMessageContent,
+    ActionResultMessageContent,
+    BaseMessageContent,
+    ImageMessageContent,
+    Message,
+    TextMessageContent,
+)
+
+from griptape_ollama.conversion.images import to_base64
+from griptape_ollama.errors import OllamaContentError
+
+_SUPPORTED = "Ollama takes text, images, tool calls and tool results"
+_NOT_TEXT: tuple[type[BaseArtifact], ...] = (AudioArtifact, VideoUrlArtifact, GenericArtifact)
+_LIST_SEPARATOR = "\n\n"  # as ListArtifact.to_text has it
+
+
+def to_chat_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Convert messages, in order.
+
+    A tool result becomes a message of its own (role `tool`); what stands around it in the same message keeps its
+    place. The texts of one message are joined as `Message.to_text` joins them.
+
+    Raises:
+        OllamaContentError: A message holds something that Ollama cannot carry.
+    """
+    return [chat_message for message in messages for chat_message in _to_chat_messages(message)]
+
+
+def _to_chat_messages(message: Message) -> Iterator[dict[str, Any]]:
+    if not any(isinstance(content, ActionResultMessageContent) for content in message.content):
+        yield _to_chat_message(message.role, message.content)
+        return
+    for is_result, group in groupby(message.content, lambda content: isinstance(content, ActionResultMessageContent)):
+        if is_result:
+            yield from (
+                _to_tool_message(content) for content in group if isinstance(content, ActionResultMessageContent)
+            )
+        else:
+            yield _to_chat_message(message.role, group)
+
+
+def _to_chat_message(role: str, contents: Iterable[BaseMessageContent]) -> dict[str, Any]:
+    texts: list[str] = []
+    images: list[str] = []
+    calls: list[dict[str, Any]] = []
+    for content in contents:
+        if isinstance(content, TextMessageContent):
+            texts.append(content.artifact.to_text())
+        elif isinstance(content, ImageMessageContent):
+            images.append(to_base64(content.artifact))
+        elif isinstance(content, ActionCallMessageContent):
+            calls.append(_to_tool_call(content, len(calls)))
+        else:
+            raise _unsupported(content.artifact)
+    message: dict[str, Any] = {"role": role, "content": "".join(texts)}
+    if images:
+        message["images"] = images
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def _to_tool_call(content: ActionCallMessageContent, index: int) -> dict[str, Any]:
+    action: Any = content.artifact.value
+    return {
+        "id": action.tag,
+        "function": {"index": index, "name": action.to_native_tool_name(), "arguments": action.input or {}},
+    }
+
+
+def _to_tool_message(content: ActionResultMessageContent) -> dict[str, Any]:
+    texts: list[str] = []
+    images: list[str] = []
+    for artifact in _leaves(content.artifact):
+        if isinstance(artifact, (ImageArtifact, ImageUrlArtifact)):
+            images.append(to_base64(artifact))
+        elif isinstance(artifact, _NOT_TEXT):
+            raise _unsupported(artifact)
+        else:
+            texts.append(artifact.to_text())
+    message: dict[str, Any] = {
+        "role": "tool",
+        "content": _LIST_SEPARATOR.join(texts),
+        "tool_name": content.action.to_native_tool_name(),
+        "tool_call_id": content.action.tag,
+    }
+    if images:
+        message["images"] = images
+    return message
+
+
+def _leaves(artifact: BaseArtifact) -> Iterator[BaseArtifact]:
+    if isinstance(artifact, ListArtifact):
+        for item in cast("Iterable[BaseArtifact]", artifact.value):  # pyright: ignore[reportUnknownMemberType] # any list
+            yield from _leaves(item)
+    else:
+        yield artifact
+
+
+def _unsupported(artifact: object) -> OllamaContentError:
+    return OllamaContentError(f"{type(artifact).__name__} cannot be sent: {_SUPPORTED}.")

@@ -1,0 +1,107 @@
+"""A chat request from its parts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, cast
+
+from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.protocol.keep_alive import normalize_keep_alive
+from griptape_ollama.protocol.options import OPTION_TYPES, check_options
+
+_logger = logging.getLogger(__name__)
+
+_THINK_LEVELS = ("low", "medium", "high", "max")
+_MAX_TOP_LOGPROBS = 20
+_noted: set[str] = set()
+
+
+def to_chat_request(
+    *,
+    model: str,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] = (),
+    options: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Put a request together and check every setting in it.
+
+    Args:
+        model: Model name.
+        messages: Chat messages.
+        tools: Functions that the model may call.
+        options: Model options, already merged.
+        fields: Fields beside them, such as `keep_alive` and `format`; None means "not set".
+        extra: The user's `extra_params` but for `options`; they win over fields, and unknown ones are sent as they are.
+
+    Raises:
+        OllamaContentError: A setting has a value that the server would refuse.
+    """
+    settings = {name: value for name, value in {**fields, **extra}.items() if value is not None}
+    settings.pop("stream", None)  # The wire always streams; `stream` of the driver decides what listeners see.
+    all_tools = [*tools, *cast("Sequence[Mapping[str, Any]]", settings.pop("tools", ()))]
+    request: dict[str, Any] = {"model": model, "messages": list(messages)}
+    if all_tools:
+        request["tools"] = all_tools
+    try:
+        checked = check_options(options)
+        request |= {name: _checked_field(name, value) for name, value in settings.items()}
+    except ValueError as error:
+        raise OllamaContentError(str(error), model=model) from error
+    if checked:
+        request["options"] = checked
+    request["stream"] = True
+    return request
+
+
+def merge_options(
+    *,
+    fields: Mapping[str, Any],
+    options: Mapping[str, Any],
+    extra: Any,
+) -> dict[str, Any]:
+    """Merge options key by key: what the driver's fields say < `options` < `extra_params["options"]`.
+
+    Raises:
+        OllamaContentError: `extra_params["options"]` is not a mapping.
+    """
+    if extra is not None and not isinstance(extra, Mapping):
+        raise OllamaContentError(f'extra_params["options"] must be a mapping of option names to values, got {extra!r}')
+    return {**fields, **options, **cast("Mapping[str, Any]", extra or {})}
+
+
+def merge_stop(wanted: Collection[str], own: Any) -> list[str] | None:
+    """Give the stop texts to send, if any: sending some erases the model's own, so those are added.
+
+    Args:
+        wanted: Texts that this request needs.
+        own: The model's own `stop` parameter.
+    """
+    if not wanted:
+        return None
+    model_stops = cast("list[str]", own) if isinstance(own, list) else []
+    return list(dict.fromkeys([*wanted, *model_stops]))
+
+
+def _checked_field(name: str, value: Any) -> Any:
+    if name == "keep_alive":
+        return normalize_keep_alive(value)
+    _check_field(name, value)
+    return value
+
+
+def _check_field(name: str, value: Any) -> None:
+    is_bool = isinstance(value, bool)
+    if name == "think" and not is_bool and value not in _THINK_LEVELS:
+        raise ValueError(f"think={value!r} must be True, False or one of {', '.join(map(repr, _THINK_LEVELS))}")
+    if name == "format" and value != "json" and not isinstance(value, dict):
+        raise ValueError(f"format={value!r} must be 'json' or a JSON schema")
+    if name in ("truncate", "shift", "logprobs") and not is_bool:
+        raise ValueError(f"{name}={value!r} must be True or False")
+    if name == "top_logprobs" and (is_bool or not isinstance(value, int) or not 0 <= value <= _MAX_TOP_LOGPROBS):
+        raise ValueError(f"top_logprobs={value!r} must be an integer from 0 to {_MAX_TOP_LOGPROBS}")
+    if name in OPTION_TYPES and name not in _noted:
+        _noted.add(name)
+        _logger.warning("%r beside options is ignored by servers: pass options={%r: ...}.", name, name)

@@ -1,0 +1,43 @@
+"""Events of our own, beside those of the framework."""
+
+from __future__ import annotations
+
+from attrs import define, field
+from griptape.events import BaseEvent
+
+
+def _module_of_this() -> str:
+    return __name__
+
+
+@define(kw_only=True)
+class OllamaResponseEvent(BaseEvent):
+    """Published once per reply, after its last token: what the server told about it.
+
+    Attributes:
+        model: Model that answered, as the server spells it.
+        host: Address of the server, without user and password.
+        done_reason: Why the reply ended: `stop`, or `length` when it was cut.
+        input_tokens: Tokens of the whole prompt, cached or not; None where the server does not tell.
+        output_tokens: Tokens of the reply.
+        total_seconds: From the server's receiving the request to its last token.
+        load_seconds: Loading the model.
+        prompt_seconds: Reading the prompt.
+        generation_seconds: Writing the reply.
+        tokens_per_second: Output tokens divided by generation seconds.
+        time_to_first_token: Seconds from sending the request to the first output, measured here.
+    """
+
+    model: str = field(metadata={"serializable": True})
+    host: str = field(metadata={"serializable": True})
+    done_reason: str | None = field(default=None, metadata={"serializable": True})
+    input_tokens: int | None = field(default=None, metadata={"serializable": True})
+    output_tokens: int | None = field(default=None, metadata={"serializable": True})
+    total_seconds: float | None = field(default=None, metadata={"serializable": True})
+    load_seconds: float | None = field(default=None, metadata={"serializable": True})
+    prompt_seconds: float | None = field(default=None, metadata={"serializable": True})
+    generation_seconds: float | None = field(default=None, metadata={"serializable": True})
+    tokens_per_second: float | None = field(default=None, metadata={"serializable": True})
+    time_to_first_token: float | None = field(default=None, metadata={"serializable": True})
+    # Stored, since loading would otherwise look for the class among Griptape's own.
+    module_name: str = field(factory=_module_of_this, metadata={"serializable": True})
