@@ -1,0 +1,37 @@
+"""Run Griptape agents on models served by Ollama, without losing anything on the way."""
+
+from griptape_ollama.drivers.prompt import OllamaPromptDriver
+from griptape_ollama.errors import (
+    OllamaAuthError,
+    OllamaBusyError,
+    OllamaCancelledError,
+    OllamaConnectionError,
+    OllamaContentError,
+    OllamaContextError,
+    OllamaError,
+    OllamaModelNotFoundError,
+    OllamaQuotaError,
+    OllamaResponseError,
+    OllamaStreamError,
+    OllamaTimeoutError,
+)
+from griptape_ollama.events import OllamaResponseEvent
+from griptape_ollama.transport.limits import OllamaTimeout
+
+__all__ = [
+    "OllamaAuthError",
+    "OllamaBusyError",
+    "OllamaCancelledError",
+    "OllamaConnectionError",
+    "OllamaContentError",
+    "OllamaContextError",
+    "OllamaError",
+    "OllamaModelNotFoundError",
+    "OllamaPromptDriver",
+    "OllamaQuotaError",
+    "OllamaResponseError",
+    "OllamaResponseEvent",
+    "OllamaStreamError",
+    "OllamaTimeout",
+    "OllamaTimeoutError",
+]

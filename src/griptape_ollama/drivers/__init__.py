@@ -1,0 +1,1 @@
+"""What Griptape plugs in."""

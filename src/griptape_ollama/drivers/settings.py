@@ -1,0 +1,107 @@
+"""Settings of a driver, as they are checked when they are given and stored when the driver is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import ollama
+from typing_extensions import Self
+
+from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.protocol.host import mask_host, parse_host
+from griptape_ollama.protocol.keep_alive import normalize_keep_alive
+from griptape_ollama.protocol.options import check_options
+from griptape_ollama.transport.limits import OllamaTimeout
+
+DEFAULT_TEMPERATURE = 0.1
+"""Griptape's default for all prompt drivers."""
+
+
+class HostWithCredentials(str):
+    """An address that shows itself without the user and password that it was written with.
+
+    Attributes:
+        whole: The address as it was written.
+    """
+
+    __slots__ = ("whole",)
+    whole: str
+
+    def __new__(cls, whole: str) -> Self:
+        """Keep the whole address, and show the rest of it."""
+        host = super().__new__(cls, mask_host(whole))
+        host.whole = whole
+        return host
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle with the credentials."""
+        return HostWithCredentials, (self.whole,)
+
+
+def to_temperature(value: Any) -> float | None:
+    """Give the temperature; None is "not set"."""
+    return (
+        None if value is None else _checked(lambda: cast("float", check_options({"temperature": value})["temperature"]))
+    )
+
+
+def to_options(value: Any) -> dict[str, Any]:
+    """Give options as a dict, and check those that are set.
+
+    Args:
+        value: A mapping, an `ollama.Options`, or None.
+    """
+    if value is None:
+        return {}
+    if isinstance(value, ollama.Options):
+        value = value.model_dump(exclude_none=True)
+    if not isinstance(value, Mapping):
+        raise OllamaContentError(f"options must be a mapping of option names to values, got {value!r}")
+    options = dict(cast("Mapping[str, Any]", value))
+    _checked(lambda: check_options(options))
+    return options
+
+
+def to_keep_alive(value: Any) -> int | float | str | None:
+    """Give what goes over the wire for a keep_alive; None is "not set"."""
+    return None if value is None else _checked(lambda: normalize_keep_alive(value))
+
+
+def to_limits(value: Any) -> OllamaTimeout | None:
+    """Give the limits of a timeout setting; None is "not set"."""
+    return None if value is None else _checked(lambda: OllamaTimeout.of(value))
+
+
+def to_host(value: Any) -> str | None:
+    """Give the host as it was written, but for its credentials, after a look whether it is one."""
+    if value is None or isinstance(value, HostWithCredentials):
+        return value
+    _checked(lambda: parse_host(value))
+    return HostWithCredentials(value) if mask_host(value) != value else value
+
+
+def to_verify(value: Any) -> bool | str:
+    """Give whether certificates are checked, or the path of the CA certificates."""
+    if value is None or isinstance(value, bool):
+        return value is not False
+    if isinstance(value, (str, os.PathLike)):
+        return str(cast("str | os.PathLike[str]", value))
+    raise OllamaContentError(f"verify must be True, False or a path, got {value!r}; pass an SSLContext as ssl_context")
+
+
+def to_cert(value: Any) -> tuple[str, ...] | None:
+    """Give the files of a client certificate: one that holds both, or certificate and key."""
+    if value is None:
+        return None
+    if isinstance(value, (str, os.PathLike)):
+        return (str(cast("str | os.PathLike[str]", value)),)
+    return tuple(str(file) for file in cast("tuple[str | os.PathLike[str], ...]", value))
+
+
+def _checked(check: Callable[[], Any]) -> Any:
+    try:
+        return check()
+    except ValueError as error:
+        raise OllamaContentError(str(error)) from error
