@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from griptape_ollama.errors import OllamaContentError
@@ -72,17 +72,18 @@ def merge_options(
     return {**fields, **options, **cast("Mapping[str, Any]", extra or {})}
 
 
-def merge_stop(wanted: Collection[str], own: Any) -> list[str] | None:
+def merge_stop(wanted: Any, own: Any) -> Any:
     """Give the stop texts to send, if any: sending some erases the model's own, so those are added.
 
     Args:
-        wanted: Texts that this request needs.
+        wanted: Texts that this request needs. What is no list is given back, for the check of options to refuse.
         own: The model's own `stop` parameter.
     """
-    if not wanted:
-        return None
-    model_stops = cast("list[str]", own) if isinstance(own, list) else []
-    return list(dict.fromkeys([*wanted, *model_stops]))
+    if not isinstance(wanted, (list, tuple)):
+        return wanted
+    stops = list(cast("Sequence[Any]", wanted))
+    model_stops = cast("list[Any]", own) if isinstance(own, list) else []
+    return [*stops, *(stop for stop in model_stops if stop not in stops)] if stops else None
 
 
 def _checked_field(name: str, value: Any) -> Any:

@@ -9,8 +9,6 @@ from griptape.tools import BaseTool
 
 from griptape_ollama.conversion.schemas import without_names
 
-NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
-
 
 def to_chat_tools(tools: Iterable[BaseTool]) -> list[dict[str, Any]]:
     """Give one function per activity of each tool."""
@@ -33,5 +31,5 @@ def to_chat_tools(tools: Iterable[BaseTool]) -> list[dict[str, Any]]:
 
 def _parameters(tool: Any, activity: Any) -> dict[str, Any]:
     if tool.activity_schema(activity) is None:
-        return NO_PARAMETERS
+        return {"type": "object", "properties": {}}
     return without_names(tool.to_activity_json_schema(activity, "Parameters Schema"))

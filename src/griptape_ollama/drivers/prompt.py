@@ -8,17 +8,14 @@ from typing import Any
 from attrs import Attribute, Factory, define, field
 from griptape.artifacts import BaseArtifact
 from griptape.common import (
-    ActionCallDeltaMessageContent,
     ActionCallMessageContent,
-    BaseDeltaMessageContent,
     DeltaMessage,
     Message,
     PromptStack,
-    TextDeltaMessageContent,
     observable,
 )
 from griptape.drivers.prompt import BasePromptDriver
-from griptape.events import ActionChunkEvent, EventBus, TextChunkEvent
+from griptape.events import EventBus
 from griptape.tasks import PromptTask
 from griptape.tokenizers import BaseTokenizer, SimpleTokenizer
 
@@ -27,6 +24,7 @@ from griptape_ollama.conversion.replies import ReplyReader
 from griptape_ollama.conversion.requests import merge_options, merge_stop, to_chat_request
 from griptape_ollama.conversion.schemas import to_format
 from griptape_ollama.conversion.tools import to_chat_tools
+from griptape_ollama.drivers.chunks import ChunkPublisher
 from griptape_ollama.drivers.reply import PromptReply, to_response_event
 from griptape_ollama.drivers.server import OllamaServerMixin
 from griptape_ollama.drivers.settings import (
@@ -158,13 +156,14 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
 
     def _run_streamed(self, stack: PromptStack) -> Message:
         reply = self._reply_to(stack)
+        publish = ChunkPublisher().publish
         for delta in reply.deltas():
-            _publish(delta)
+            publish(delta)
         return reply.message()
 
     def _reply_to(self, stack: PromptStack) -> PromptReply:
         call = Call(self.connection, "/api/chat", self._request(stack), limits=self.limits, policy=self.retrying())
-        return PromptReply(call, ReplyReader(used_tags=_tags(stack)))
+        return PromptReply(call, ReplyReader(used_tags=_tags(stack)), self._running)
 
     def _request(self, stack: PromptStack) -> dict[str, Any]:
         messages = to_chat_messages(stack.messages)  # what cannot be sent is refused before anything else happens
@@ -205,21 +204,6 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         if stack.output_schema is None or self.structured_output_strategy != "native":
             return self.format
         return to_format(stack)
-
-
-def _publish(delta: BaseDeltaMessageContent) -> None:
-    if isinstance(delta, TextDeltaMessageContent):
-        EventBus.publish_event(TextChunkEvent(token=delta.text, index=delta.index))
-    elif isinstance(delta, ActionCallDeltaMessageContent):
-        EventBus.publish_event(
-            ActionChunkEvent(
-                partial_input=delta.partial_input,
-                tag=delta.tag,
-                name=delta.name,
-                path=delta.path,
-                index=delta.index,
-            )
-        )
 
 
 def _tags(stack: PromptStack) -> set[str]:

@@ -11,6 +11,7 @@ from griptape_ollama.conversion.replies import META_KEY, ReplyReader
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.events import OllamaResponseEvent
 from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.running import RunningCalls
 
 
 class PromptReply:
@@ -19,11 +20,13 @@ class PromptReply:
     Args:
         call: The call, not yet made.
         reader: Takes its lines.
+        running: Told that the call is under way.
     """
 
-    def __init__(self, call: Call, reader: ReplyReader) -> None:
+    def __init__(self, call: Call, reader: ReplyReader, running: RunningCalls) -> None:
         self.call = call
         self._reader = reader
+        self._running = running
 
     def deltas(self) -> Iterator[BaseDeltaMessageContent]:
         """Make the call and yield what arrives.
@@ -32,12 +35,13 @@ class PromptReply:
             OllamaError: As `Call.lines` does, with the text so far as `partial_text`.
         """
         feed = self._reader.feed
-        try:
-            for line in self.call.lines():
-                yield from feed(line)
-        except OllamaError as error:
-            error.partial_text = self._reader.text
-            raise
+        with self._running.tracking(self.call):
+            try:
+                for line in self.call.lines():
+                    yield from feed(line)
+            except OllamaError as error:
+                error.partial_text = self._reader.text
+                raise
 
     def usage(self) -> DeltaMessage.Usage:
         """Tokens of the whole reply, once it is there."""

@@ -19,9 +19,10 @@ from griptape_ollama.models.facts import Facts
 from griptape_ollama.transport.connection import Connection, address_of
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.running import RunningCalls
 
 _opening = threading.Lock()
-_LIVE = ("_client", "_connection")
+_LIVE = ("_client", "_connection", "_running")
 _SHARED_BY_COPIES = ("ssl_context",)  # it cannot be copied
 
 
@@ -64,6 +65,7 @@ class OllamaServerMixin:
         default=Factory(lambda self: type(self).__module__, takes_self=True), metadata={"serializable": True}
     )
     _connection: tuple[Any, Connection] | None = field(default=None, init=False, repr=False, eq=False)
+    _running: RunningCalls = field(factory=RunningCalls, init=False, repr=False, eq=False)
 
     @property
     def client(self) -> ollama.Client:
@@ -102,6 +104,14 @@ class OllamaServerMixin:
         given = {"connect": own.connect, "first_token": own.read, "between_tokens": own.read}
         return OllamaTimeout(**{name: seconds for name, seconds in given.items() if seconds is not None})
 
+    def cancel(self) -> None:
+        """Stop all calls of this driver that are under way, from any thread and in any phase.
+
+        Their callers get OllamaCancelledError within milliseconds, and the server stops generating. Calls that start
+        later are not concerned; when nothing is under way, nothing happens.
+        """
+        self._running.cancel()
+
     def retrying(self) -> tenacity.Retrying:
         """Give the policy: what passes is tried again, what the server would say again is not."""
         return retrying(
@@ -121,8 +131,9 @@ class OllamaServerMixin:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in {**state, **dict.fromkeys(_LIVE)}.items():
+        for name, value in {**state, "_client": None}.items():
             object.__setattr__(self, name, value)
+        self._start_afresh()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Copy the settings; the copy opens a connection of its own, but shares a client that was given."""
@@ -131,8 +142,12 @@ class OllamaServerMixin:
         for name, value in self.__getstate__().items():
             object.__setattr__(twin, name, value if name in _SHARED_BY_COPIES else copy.deepcopy(value, memo))
         object.__setattr__(twin, "_client", self._client)
-        object.__setattr__(twin, "_connection", None)
+        twin._start_afresh()
         return twin
+
+    def _start_afresh(self) -> None:
+        self._connection = None
+        self._running = RunningCalls()
 
     def __attrs_post_init__(self) -> None:
         """Take the address of a client that was given, so that it is there when the settings are stored without it."""

@@ -14,6 +14,8 @@ _SCHEME_PORTS = {"http": 80, "https": 443}
 # A server that listens everywhere is reached over loopback; connecting to these works on some systems only.
 _LISTEN_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # replaced, never bound
 _HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_MAX_PORT_DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,14 @@ def parse_host(host: str | None) -> Host:
         scheme, rest = "http", text
     scheme = scheme.lower()
     if scheme not in _SCHEME_PORTS:
-        raise _error(text, f"the scheme {scheme!r} is not http or https")
+        raise _error(text, "the scheme {} is not http or https", scheme)
     address, slash, path = rest.partition("/")
     if "?" in rest or "#" in rest:
         raise _error(text, "it has a query or a fragment")
+    if "@" in path:
+        raise _error(text, "it has an @ behind a slash; a slash in a password is written %2F, an @ in a path %40")
     address, user, password = _split_user(address)
-    if not separator and address == "ollama.com":
+    if not separator and address.lower() == "ollama.com":
         scheme, separator = "https", "://"
     name, port = _split_port(address, text)
     name = _LISTEN_EVERYWHERE.get(name, name)
@@ -88,7 +92,7 @@ def mask_host(host: str | None) -> str | None:
         return host
     before, _, after = host.rpartition("@")
     scheme, separator, _ = before.partition("://")
-    return f"{scheme}://{after}" if separator else after
+    return f"{scheme}://{after}" if separator and _SCHEME.fullmatch(scheme) else after
 
 
 def _split_user(address: str) -> tuple[str, str | None, str | None]:
@@ -109,15 +113,24 @@ def _split_port(address: str, text: str) -> tuple[str, int | None]:
         return name, _port(port[1:], text) if port[1:] else None
     name, colon, port = address.partition(":")
     name = name or DEFAULT_HOST
-    if not _HOST_NAME.fullmatch(name.encode("idna").decode() if not name.isascii() else name):
-        raise _error(text, f"{name!r} is not a host name")
+    if not _is_host_name(name):
+        raise _error(text, "the name {} is not a host name", name)
     return name.lower(), _port(port, text) if colon and port else None
 
 
 def _port(port: str, text: str) -> int:
-    if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-        raise _error(text, f"the port {port!r} is not a number from 1 to 65535")
+    is_number = port.isascii() and port.isdigit() and len(port) <= _MAX_PORT_DIGITS
+    if not is_number or not 0 < int(port) < 65536:
+        raise _error(text, "the port {} is not a number from 1 to 65535", port)
     return int(port)
+
+
+def _is_host_name(name: str) -> bool:
+    try:
+        ascii_name = name if name.isascii() else name.encode("idna").decode()
+    except UnicodeError:
+        return False
+    return _HOST_NAME.fullmatch(ascii_name) is not None
 
 
 def _is_ipv6(address: str) -> bool:
@@ -134,7 +147,9 @@ def _is_loopback(name: str) -> bool:
         return name == "localhost" or name.endswith(".localhost")
 
 
-def _error(text: str, reason: str) -> ValueError:
+def _error(text: str, reason: str, part: str = "") -> ValueError:
+    # Where there are credentials, a part that looks odd may be one of theirs.
+    reason = reason.replace("{} ", "") if "@" in text else reason.format(repr(part))
     return ValueError(
         f"host {mask_host(text)!r} is not an address: {reason}. "
         "Write it like 'gpu-box', 'gpu-box:11434' or 'https://ollama.example.com/prefix'"

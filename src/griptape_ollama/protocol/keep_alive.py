@@ -7,8 +7,8 @@ import re
 from datetime import timedelta
 from typing import Any
 
-_GO_DURATION = re.compile(r"[+-]?(?:0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)")
-_GO_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_GO_DURATION = re.compile(r"[+-]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
+_GO_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 MAX_SECONDS = 2**63 / 1e9
@@ -37,12 +37,12 @@ def normalize_keep_alive(value: Any) -> int | float | str:
         )
     if isinstance(value, str):
         return _check_text(value)
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not isinstance(value, (int, float)) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(
             f"keep_alive={value!r} is not a duration: use seconds, a text such as '10m', a timedelta, "
             "0 (unload now) or -1 (keep for good)"
         )
-    _check_length(value, value)
+    _check_length(abs(value), value)
     return value
 
 
@@ -58,7 +58,7 @@ def keep_alive_seconds(value: float | str) -> float:
 
 def _check_text(text: str) -> str:
     if _GO_DURATION.fullmatch(text):
-        _check_length(_text_seconds(text), text)
+        _check_length(abs(_text_seconds(text)), text)
         return text
     try:
         number = float(text)

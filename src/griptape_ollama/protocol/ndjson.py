@@ -12,8 +12,8 @@ longest thing asked for, arrives as one document of about 12 MB."""
 
 _EXCERPT = 120
 
-# json.loads looks at its arguments again for every line; a decoder of our own does not.
-_decode_json = json.JSONDecoder().decode
+# Unlike json.loads, this does not look for white space around the value, which lines of a reply do not have.
+_decode_json = json.JSONDecoder().raw_decode
 
 
 class NdjsonError(ValueError):
@@ -36,34 +36,35 @@ class NdjsonDecoder:
         self._length = 0
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """Yield the objects whose lines end within the data.
+        """Yield the objects whose lines end within the data. At the end of a reply, feed the end of line it may lack.
 
         Raises:
             NdjsonError: A line is too long or not a JSON object. The objects before it were yielded.
         """
-        *lines, rest = data.split(b"\n")
+        if not self._pieces and data.find(b"\n") == len(data) - 1:
+            lines, rest = (data[:-1],), b""  # one whole line, as servers send them
+        else:
+            *lines, rest = data.split(b"\n")
         for line in lines:
             whole = self._joined(line) if self._pieces else line
+            if len(whole) > self._max_line_bytes:
+                raise self._too_long(whole)
             if whole and not whole.isspace():
                 yield decode_object(whole)
         if rest:
             self._keep(rest)
 
-    def finish(self) -> Iterator[dict[str, Any]]:
-        """Yield the object of a last line that came without an end of line.
-
-        Raises:
-            NdjsonError: That line is not a whole JSON object.
-        """
-        yield from self.feed(b"\n")
-
     def _keep(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self._length += len(piece)
         if self._length > self._max_line_bytes:
-            beginning = b"".join(self._pieces)[:_EXCERPT]
+            beginning = b"".join(self._pieces)
             self._pieces.clear()
-            raise NdjsonError(f"a line is longer than {self._max_line_bytes:,} bytes; it begins {_quote(beginning)}")
+            raise self._too_long(beginning)
+
+    def _too_long(self, line: bytes) -> NdjsonError:
+        beginning = _quote(line[:_EXCERPT])
+        return NdjsonError(f"a line is longer than {self._max_line_bytes:,} bytes; it begins {beginning}")
 
     def _joined(self, end: bytes) -> bytes:
         self._keep(end)
@@ -80,7 +81,10 @@ def decode_object(line: bytes) -> dict[str, Any]:
         NdjsonError: The bytes are not UTF-8, not JSON, nested too deeply, or JSON that is not an object.
     """
     try:
-        value = _decode_json(line.decode())
+        text = line.decode()
+        value, end = _decode_json(text) if line.startswith(b"{") else (json.loads(text), len(text))
+        if end < len(text) and not text[end:].isspace():
+            raise ValueError("more than one value")
     except (ValueError, RecursionError) as error:
         raise NdjsonError(f"expected a JSON object, got {_quote(line[:_EXCERPT])}") from error
     if not isinstance(value, dict):

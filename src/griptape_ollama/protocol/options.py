@@ -105,7 +105,7 @@ def _float(name: str, value: Any) -> float:
     if not isinstance(value, (bool, str, bytes)):
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if math.isfinite(number):
             return int(value) if isinstance(value, int) else number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import ssl
@@ -173,15 +174,18 @@ class Call:
         return self._connection.send(self._guard, self._method, self._path, self._content, limits)
 
     def _read_lines(self, response: httpx.Response) -> Iterator[dict[str, Any]]:
-        between = self._limits.between_tokens
+        guard, between = self._guard, self._limits.between_tokens
         # Where the socket is not ours (a client with its own transport), this is what sets the limit.
         response.request.extensions["timeout"]["read"] = self._shorter(between)
         decoder = NdjsonDecoder()
-        chunks = response.iter_bytes() if "content-encoding" in response.headers else response.iter_raw()
-        for chunk in chunks:
+        is_plain = "content-encoding" not in response.headers and not response.is_stream_consumed
+        chunks = response.iter_raw() if is_plain else response.iter_bytes()
+        for chunk in itertools.chain(chunks, (b"\n",)):  # the last line may come without its end
             received = self._lines_received
             for line in decoder.feed(chunk):
-                self._check_line(line)
+                if guard.stopped or "error" in line:
+                    raise self._cancelled() if guard.stopped else self._error_line(line)
+                self._lines_received += 1
                 yield line
                 if line.get("done"):
                     self._drain(chunks)
@@ -191,18 +195,7 @@ class Call:
             self._check_stopped()
             if self._total_is_over:
                 raise self._timed_out()
-        for line in decoder.finish():
-            self._check_line(line)
-            yield line
-            if line.get("done"):
-                return
         raise self._ended()
-
-    def _check_line(self, line: dict[str, Any]) -> None:
-        self._check_stopped()
-        if "error" in line:
-            raise self._error_line(line)
-        self._lines_received += 1
 
     def _drain(self, chunks: Iterator[bytes]) -> None:
         """Read what is left, so that the connection can be used again."""

