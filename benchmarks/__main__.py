@@ -1,0 +1,20 @@
+"""Print every table, or those named on the command line."""
+
+import sys
+
+from benchmarks import cancelling, conversion, importing, streaming
+
+TABLES = {
+    "streaming": streaming.table,
+    "conversion": conversion.table,
+    "importing": importing.table,
+    "cancelling": cancelling.table,
+}
+
+
+def main(names):
+    for name in names or TABLES:
+        print(TABLES[name](), end="\n\n", flush=True)
+
+
+main(sys.argv[1:])
