@@ -1,0 +1,325 @@
+"""The way to a server: credentials, TLS, proxies, and what is relied on inside other packages."""
+
+import base64
+import contextlib
+import gc
+import socket
+import ssl
+import threading
+import weakref
+
+import httpcore
+import httpx
+import ollama
+import pytest
+import trustme
+
+from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaContentError
+from griptape_ollama.testing import OllamaSimulator
+from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.connection import Connection, guard_sockets, session_of
+from griptape_ollama.transport.sockets import GuardedBackend
+
+BODY = {"model": "simulator", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture
+def simulator():
+    with OllamaSimulator() as simulator:
+        yield simulator
+
+
+def _headers_of(simulator, connection):
+    """The headers that a call over the connection sends, by lower-case name."""
+    simulator.reply("Hello")
+    list(Call(connection, "/api/chat", BODY).lines())
+    return {name.lower(): value for name, value in dict(simulator.last_chat.headers).items()}
+
+
+class TestWhatIsReliedOn:
+    """Private parts of other packages, each used in one place. A release that moves them must fail here, loudly."""
+
+    def test_an_ollama_client_keeps_its_http_session_in_client(self):
+        with ollama.Client() as client:
+            assert isinstance(client._client, httpx.Client)
+
+    def test_a_session_keeps_its_pools_where_they_can_be_wrapped(self):
+        with ollama.Client() as client:
+            assert guard_sockets(client._client)
+            pool = client._client._transport._pool
+            assert isinstance(pool, httpcore.ConnectionPool)
+            assert isinstance(pool._network_backend, GuardedBackend)
+
+    def test_proxies_are_wrapped_too(self, monkeypatch):
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        with ollama.Client(host="http://gpu-box") as client:
+            assert client._client._mounts
+            assert guard_sockets(client._client)
+            for transport in client._client._mounts.values():
+                assert transport is None or isinstance(transport._pool._network_backend, GuardedBackend)
+
+    def test_wrapping_twice_wraps_once(self):
+        with ollama.Client() as client:
+            guard_sockets(client._client)
+            backend = client._client._transport._pool._network_backend
+            guard_sockets(client._client)
+            assert client._client._transport._pool._network_backend is backend
+
+    def test_the_read_limit_can_be_changed_after_the_headers(self, simulator):
+        simulator.reply("one two three", pause=(1, threading.Event()))
+        with httpx.Client(timeout=60) as session:
+            request = session.build_request("POST", f"{simulator.host}/api/chat", json=BODY)
+            response = session.send(request, stream=True)
+            request.extensions["timeout"]["read"] = 0.05
+            with pytest.raises(httpx.ReadTimeout):
+                response.read()
+            response.close()
+
+
+class TestCredentials:
+    def test_no_key_means_no_authorization(self, simulator):
+        assert "authorization" not in _headers_of(simulator, Connection.open(simulator.host))
+
+    def test_an_explicit_key_goes_to_any_host(self, simulator):
+        headers = _headers_of(simulator, Connection.open(simulator.host, api_key="secret"))
+        assert headers["authorization"] == "Bearer secret"
+
+    def test_the_key_of_the_environment_stays_at_home(self, simulator, monkeypatch):
+        monkeypatch.setenv("OLLAMA_API_KEY", "secret")
+        assert "authorization" not in _headers_of(simulator, Connection.open(simulator.host))
+
+    def test_the_key_of_the_environment_goes_to_ollama_com(self, monkeypatch):
+        monkeypatch.setenv("OLLAMA_API_KEY", "secret")
+        connection = Connection.open("ollama.com")
+        assert connection._session.headers["Authorization"] == "Bearer secret"
+
+    def test_an_authorization_header_of_the_user_is_sent(self, simulator):
+        headers = _headers_of(simulator, Connection.open(simulator.host, headers={"Authorization": "Basic abc"}))
+        assert headers["authorization"] == "Basic abc"
+
+    def test_headers_may_be_made_anew_for_each_request(self, simulator):
+        tokens = iter(["one", "two"])
+        connection = Connection.open(simulator.host, headers=lambda: {"X-Token": next(tokens)})
+        assert [_headers_of(simulator, connection)["x-token"] for _ in range(2)] == ["one", "two"]
+
+    def test_user_and_password_of_the_host_become_basic_auth(self, simulator):
+        address = simulator.host.replace("http://", "http://ada:p%40ss:word@")
+        connection = Connection.open(address)
+        expected = "Basic " + base64.b64encode(b"ada:p@ss:word").decode()
+        assert _headers_of(simulator, connection)["authorization"] == expected
+        assert connection.base_url == simulator.host
+
+    def test_two_credentials_for_one_header_are_refused(self):
+        with pytest.raises(OllamaContentError, match="either api_key or user:password@"):
+            Connection.open("http://ada:password@gpu-box", api_key="secret")
+
+    @pytest.mark.parametrize("bad", ["line\nbreak", "sch\u00f6n", "nul\0"])
+    def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(self, bad):
+        with pytest.raises(OllamaContentError) as caught:
+            Connection.open("gpu-box", api_key=bad)
+        assert bad not in str(caught.value)
+
+    def test_so_is_one_that_a_callable_gives(self, simulator):
+        connection = Connection.open(simulator.host, headers=lambda: {"X-Token": "line\nbreak"})
+        with pytest.raises(OllamaContentError, match="X-Token"):
+            list(Call(connection, "/api/chat", BODY).lines())
+        assert simulator.requests == []
+
+
+class TestAddress:
+    def test_the_environment_says_where_the_server_is(self, simulator, monkeypatch):
+        monkeypatch.setenv("OLLAMA_HOST", simulator.host)
+        assert Connection.open().base_url == simulator.host
+
+    def test_what_is_given_wins_over_the_environment(self, monkeypatch):
+        monkeypatch.setenv("OLLAMA_HOST", "elsewhere")
+        assert Connection.open("gpu-box").base_url == "http://gpu-box:11434"
+
+    def test_a_bad_address_is_refused(self):
+        with pytest.raises(OllamaContentError, match="ftp"):
+            Connection.open("ftp://gpu-box")
+
+    def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(self, simulator, monkeypatch):
+        for name in ("HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        simulator.reply("Hello")
+        assert list(Call(Connection.open(simulator.host), "/api/chat", BODY).lines())
+
+    def test_a_path_prefix_stands_before_every_path(self, simulator):
+        simulator.reply(path="/prefix/api/version", body={"version": "1"})
+        connection = Connection.open(f"{simulator.host}/prefix/")
+        assert Call(connection, "/api/version", method="GET").document() == {"version": "1"}
+
+
+class TestForeignClient:
+    def test_a_users_client_is_used_and_can_be_stopped(self, simulator):
+        with ollama.Client(host=simulator.host, headers={"X-Mine": "1"}) as client:
+            client.list()  # opens a connection that knows nothing of being stopped
+            connection = Connection(client)
+            assert _headers_of(simulator, connection)["x-mine"] == "1"
+            simulator.reply("never", wait=threading.Event())
+            call = Call(connection, "/api/chat", BODY)
+            seen = len(simulator.requests)
+            canceller = threading.Thread(target=lambda: (simulator.wait_for_request(seen + 1), call.cancel()))
+            canceller.start()
+            with pytest.raises(OllamaCancelledError):
+                list(call.lines())
+            canceller.join()
+
+    def test_the_user_may_go_on_using_it(self, simulator):
+        with ollama.Client(host=simulator.host) as client:
+            connection = Connection(client)
+            _headers_of(simulator, connection)
+            assert client.list().models
+            _headers_of(simulator, connection)
+
+    def test_it_is_not_closed_with_us(self, simulator):
+        with ollama.Client(host=simulator.host) as client:
+            _headers_of(simulator, Connection(client))
+            gc.collect()
+            assert client.list().models
+
+    def test_one_with_a_transport_of_its_own_works(self):
+        def answer(_: httpx.Request) -> httpx.Response:
+            return httpx.Response(200, content=b'{"message": {"content": "Hello"}, "done": true}\n')
+
+        with ollama.Client(transport=httpx.MockTransport(answer)) as client:
+            connection = Connection(client)
+            (line,) = Call(connection, "/api/chat", BODY).lines()
+            assert line["message"]["content"] == "Hello"
+
+    def test_an_async_client_is_refused(self):
+        with pytest.raises(OllamaContentError, match=r"give an ollama\.Client"):
+            session_of(ollama.AsyncClient())
+
+    def test_anything_else_is_refused(self):
+        with pytest.raises(OllamaContentError, match=r"must be an ollama\.Client, got str"):
+            session_of("http://gpu-box")
+
+
+class TestLifeTime:
+    def test_a_connection_that_nobody_uses_closes_its_client(self):
+        connection = Connection.open("gpu-box")
+        session = connection._session
+        closed = weakref.finalize(connection, lambda: None)
+        del connection
+        gc.collect()
+        assert not closed.alive
+        assert session.is_closed
+
+    def test_it_can_be_closed_by_hand(self, simulator):
+        connection = Connection.open(simulator.host)
+        _headers_of(simulator, connection)
+        connection.close()
+        assert connection._session.is_closed
+
+
+class TestTls:
+    @pytest.fixture
+    def authority(self):
+        return trustme.CA()
+
+    @pytest.fixture
+    def server(self, authority, simulator, tmp_path):
+        """The simulator behind TLS; gives its address and the file of the CA."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        ca_file = tmp_path / "ca.pem"
+        authority.cert_pem.write_to_path(str(ca_file))
+        with TlsFront(context, simulator.host) as port:
+            yield f"https://127.0.0.1:{port}", ca_file
+
+    def test_an_unknown_authority_is_refused_and_the_settings_are_named(self, server):
+        address, _ = server
+        with pytest.raises(OllamaConnectionError, match="verify and cert"):
+            list(Call(Connection.open(address), "/api/chat", BODY).lines())
+
+    @pytest.mark.parametrize("kind", ["file", "context", "unchecked"])
+    def test_a_reply_comes_over_tls(self, server, simulator, kind):
+        address, ca_file = server
+        verify = {"file": str(ca_file), "context": ssl.create_default_context(cafile=ca_file), "unchecked": False}[kind]
+        connection = Connection.open(address, verify=verify)
+        assert _headers_of(simulator, connection)
+
+    def test_a_client_certificate_is_loaded(self, authority, tmp_path):
+        mine = authority.issue_cert("ada")
+        mine.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "mine.pem"))
+        assert Connection.open("https://gpu-box", cert=(str(tmp_path / "mine.pem"),))
+
+    def test_missing_files_are_named(self):
+        with pytest.raises(OllamaContentError, match="nowhere"):
+            Connection.open("https://gpu-box", verify="nowhere.pem")
+        with pytest.raises(OllamaContentError, match="nowhere"):
+            Connection.open("https://gpu-box", cert=("nowhere.pem",))
+
+    def test_a_call_over_tls_can_be_stopped(self, server, simulator):
+        address, ca_file = server
+        connection = Connection.open(address, verify=str(ca_file))
+        simulator.reply("one two", pause=(1, threading.Event()))
+        call = Call(connection, "/api/chat", BODY)
+        lines = call.lines()
+        next(lines)
+        canceller = threading.Thread(target=call.cancel)
+        canceller.start()
+        with pytest.raises(OllamaCancelledError):
+            list(lines)
+        canceller.join()
+        assert simulator.wait_for_disconnect()
+
+
+class TlsFront:
+    """Ends TLS in front of a plain server, as a reverse proxy does."""
+
+    def __init__(self, context, target):
+        self._context = context
+        self._target = (target.removeprefix("http://").split(":")[0], int(target.rsplit(":", 1)[1]))
+        self._threads = []
+        self._sockets = []
+
+    def __enter__(self):
+        self._listener = self._keep(socket.create_server(("127.0.0.1", 0)))
+        self._start(self._accept)
+        return self._listener.getsockname()[1]
+
+    def __exit__(self, *_):
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for sock in self._sockets:
+            sock.close()
+
+    def _keep(self, sock):
+        self._sockets.append(sock)
+        return sock
+
+    def _start(self, work, *arguments):
+        thread = threading.Thread(target=work, args=arguments)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = self._listener.accept()
+                self._serve(plain)
+
+    def _serve(self, plain):
+        try:
+            front = self._keep(self._context.wrap_socket(plain, server_side=True))
+        except (OSError, ssl.SSLError):
+            plain.close()
+            return
+        back = self._keep(socket.create_connection(self._target))
+        self._start(self._copy, front, back)
+        self._start(self._copy, back, front)
+
+    @staticmethod
+    def _copy(source, sink):
+        with contextlib.suppress(OSError, ssl.SSLError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(sink, socket.SHUT_RDWR)

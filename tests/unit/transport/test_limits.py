@@ -1,0 +1,31 @@
+"""What users may write as a timeout."""
+
+import httpx
+import pytest
+
+from griptape_ollama.transport.limits import OllamaTimeout
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, OllamaTimeout(connect=5, first_token=300, between_tokens=60, total=None)),
+        (30, OllamaTimeout(total=30)),
+        (1.5, OllamaTimeout(total=1.5)),
+        ((2, 7), OllamaTimeout(connect=2, first_token=7, between_tokens=7)),
+        ([2, None], OllamaTimeout(connect=2, first_token=None, between_tokens=None)),
+        (httpx.Timeout(9, connect=3), OllamaTimeout(connect=3, first_token=9, between_tokens=9)),
+        ({"total": 4}, OllamaTimeout(total=4)),
+        (OllamaTimeout(connect=None), OllamaTimeout(connect=None)),
+    ],
+)
+def test_forms_that_are_understood(given, expected):
+    assert OllamaTimeout.of(given) == expected
+
+
+@pytest.mark.parametrize(
+    "given", [0, -1, float("nan"), True, "5", (1, 2, 3), {"conect": 5}, {"connect": "5"}, object()]
+)
+def test_forms_that_are_not(given):
+    with pytest.raises(ValueError, match="timeout"):
+        OllamaTimeout.of(given)

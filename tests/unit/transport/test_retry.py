@@ -1,0 +1,135 @@
+"""The retry table, row by row."""
+
+import logging
+
+import pytest
+
+from griptape_ollama.errors import (
+    OllamaCancelledError,
+    OllamaConnectionError,
+    OllamaContentError,
+    OllamaStreamError,
+    OllamaTimeoutError,
+)
+from griptape_ollama.transport.refusals import Refusal, to_response_error
+from griptape_ollama.transport.retry import MAX_RETRY_AFTER, is_passing, retrying
+
+
+def _refusal(status, text, **headers):
+    return to_response_error(Refusal(status, text, headers, "POST", "/api/chat", "http://gpu-box:11434", "qwen3"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OllamaConnectionError("reset"),
+        _refusal(502, "bad gateway"),
+        _refusal(503, '{"error":"server busy, please try again.  maximum pending requests exceeded"}'),
+        _refusal(504, ""),
+        _refusal(429, '{"error":"too many concurrent requests"}'),
+        _refusal(500, '{"error":"error parsing tool call: raw=..."}'),
+        _refusal(500, '{"error":"an error was encountered while running the model: unexpected EOF"}'),
+        _refusal(None, '{"error":"an error was encountered while running the model: unexpected EOF"}'),
+        _refusal(507, "something new"),
+        OllamaStreamError("load", retryable=True),
+    ],
+    ids=str,
+)
+def test_what_passes_is_tried_again(error):
+    assert is_passing(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OllamaConnectionError("refused", refused=True),
+        _refusal(400, '{"error":"bad"}'),
+        _refusal(401, '{"error":"unauthorized"}'),
+        _refusal(403, ""),
+        _refusal(404, '{"error":"model \'qwen3\' not found"}'),
+        _refusal(405, "405 method not allowed"),
+        _refusal(501, '{"error":"This server does not support embeddings."}'),
+        _refusal(429, '{"error":"you have reached your hourly usage limit"}'),
+        _refusal(500, '{"error":"option \\"num_predict\\" must be of type integer"}'),
+        _refusal(500, '{"error":"llama-server process has terminated: exit status 1: error loading model: x"}'),
+        OllamaStreamError("cut"),
+        OllamaTimeoutError("slow"),
+        OllamaCancelledError("stopped"),
+        OllamaContentError("wrong"),
+        ValueError("a bug"),
+    ],
+    ids=str,
+)
+def test_what_would_happen_again_is_not(error):
+    assert not is_passing(error)
+
+
+def test_a_server_that_asks_for_a_long_wait_gets_no_second_try():
+    assert is_passing(_refusal(503, "busy", **{"retry-after": str(MAX_RETRY_AFTER)}))
+    assert not is_passing(_refusal(503, "busy", **{"retry-after": str(MAX_RETRY_AFTER + 1)}))
+
+
+class _Failing:
+    def __init__(self, *errors):
+        self.errors = list(errors)
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+
+def _waits(policy, work):
+    waits = []
+    policy.copy(sleep=waits.append)(work)
+    return waits
+
+
+def test_waits_double_and_are_never_longer_than_the_longest():
+    work = _Failing(*[OllamaConnectionError("reset")] * 8)
+    waits = _waits(retrying(max_attempts=9, min_delay=1, max_delay=4), work)
+    assert len(waits) == 8
+    assert all(0 <= wait <= limit for wait, limit in zip(waits, [1, 2, 4, 4, 4, 4, 4, 4], strict=True))
+
+
+def test_waits_are_spread_over_the_whole_range():
+    work = _Failing(*[OllamaConnectionError("reset")] * 200)
+    waits = _waits(retrying(max_attempts=201, min_delay=1, max_delay=1), work)
+    assert min(waits) < 0.2
+    assert max(waits) > 0.8
+
+
+def test_retry_after_replaces_the_wait():
+    work = _Failing(_refusal(503, "busy", **{"retry-after": "7"}))
+    assert _waits(retrying(min_delay=1), work) == [7]
+
+
+def test_a_delay_of_nothing_is_no_wait():
+    work = _Failing(OllamaConnectionError("reset"))
+    assert _waits(retrying(min_delay=0, max_delay=0), work) == [0]
+
+
+def test_the_last_failure_is_raised_as_it_was():
+    errors = [OllamaConnectionError("first"), OllamaConnectionError("second")]
+    work = _Failing(*errors)
+    with pytest.raises(OllamaConnectionError, match="second"):
+        retrying(max_attempts=2, min_delay=0, max_delay=0)(work)
+    assert work.calls == 2
+
+
+def test_ignored_types_are_not_tried_again():
+    work = _Failing(OllamaConnectionError("reset"))
+    with pytest.raises(OllamaConnectionError):
+        retrying(max_attempts=5, min_delay=0, ignored=(OllamaConnectionError,))(work)
+    assert work.calls == 1
+
+
+def test_each_retry_is_one_line_in_the_log(caplog):
+    with caplog.at_level(logging.WARNING, "griptape_ollama"):
+        _waits(retrying(max_attempts=3), _Failing(OllamaConnectionError("It broke."), OllamaConnectionError("Again.")))
+    assert [record.message.split(" Trying")[0] for record in caplog.records] == [
+        "Attempt 1 failed: It broke.",
+        "Attempt 2 failed: Again.",
+    ]
