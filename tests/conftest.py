@@ -1,0 +1,30 @@
+"""What every test starts from: no facts, no settings from the environment, no listeners of another test."""
+
+import os
+import re
+
+import pytest
+from griptape.events import EventBus
+
+from griptape_ollama.models.facts import forget_all_facts
+from griptape_ollama.testing import OllamaSimulator
+
+_SETTINGS = re.compile(r"OLLAMA_.*|(?:ALL|HTTP|HTTPS|NO)_PROXY", re.IGNORECASE)
+
+
+@pytest.fixture(autouse=True)
+def _clean_slate(monkeypatch):
+    for name in filter(_SETTINGS.fullmatch, list(os.environ)):
+        monkeypatch.delenv(name)
+    forget_all_facts()
+    EventBus.clear_event_listeners()
+    yield
+    EventBus.clear_event_listeners()
+    forget_all_facts()
+
+
+@pytest.fixture
+def simulator():
+    """A server of its own for the test; it answers by itself where the test scripts nothing."""
+    with OllamaSimulator() as simulator:
+        yield simulator

@@ -1,0 +1,76 @@
+"""The README and the docs pages say nothing that does not run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODELS = [SimulatedModel(name="simulator", capabilities=("completion", "tools")), SimulatedModel(name="qwen3")]
+
+
+def _snippets():
+    for page in PAGES:
+        for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1):
+            yield pytest.param(code, id=f"{page.name}-{number}")
+
+
+@pytest.mark.parametrize("code", list(_snippets()))
+def test_a_snippet_runs(code, monkeypatch):
+    with OllamaSimulator(models=MODELS) as simulator:
+        monkeypatch.setenv("OLLAMA_HOST", simulator.host)
+        exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})  # noqa: S102  this is what the test is about
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def _quickstart(*arguments, **environment):
+    script = [sys.executable, str(ROOT / "examples" / "quickstart.py"), *arguments]
+    result = subprocess.run(script, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def _assert_shows_everything(output):
+    assert '[calls Calculator.multiply with {"a": 17, "b": 23}]' in output
+    assert "[result: 391]" in output
+    assert "Your name is Ada" in output
+    assert re.search(r"\d+ tokens in \d+\.\d\d s of generation", output)
+
+
+def test_the_demo_starts_the_simulator_where_no_server_answers_and_says_so(environment):
+    output = _quickstart(**environment, OLLAMA_HOST="127.0.0.1:1")
+    assert "SIMULATOR" in output.splitlines()[0]
+    _assert_shows_everything(output)
+
+
+def test_the_demo_uses_a_server_that_answers(environment):
+    with OllamaSimulator(models=MODELS) as server:
+        output = _quickstart("--host", server.host, **environment)
+        assert len(server.chats) == 4
+    assert output.startswith("Model simulator:latest of the Ollama server at http://127.0.0.1")
+    _assert_shows_everything(output)
+
+
+def test_the_demo_takes_the_model_that_it_is_told(environment):
+    with OllamaSimulator(models=MODELS) as server:
+        _quickstart("--host", server.host, "--model", "simulator", **environment)
+        assert server.last_chat.model == "simulator"
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """The environment of this process, without a server."""
+    import os
+
+    return {name: value for name, value in os.environ.items() if not name.startswith("OLLAMA_")}
