@@ -71,6 +71,5 @@ def test_the_demo_takes_the_model_that_it_is_told(environment):
 @pytest.fixture
 def environment(monkeypatch):
     """The environment of this process, without a server."""
-    import os
 
     return {name: value for name, value in os.environ.items() if not name.startswith("OLLAMA_")}

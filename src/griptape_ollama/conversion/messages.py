@@ -1,9 +1,8 @@
-"""The prompt stack as chat messages. Nothing is dropped, and the order is kept."""
+"""The prompt stack as chat messages. Nothing is dropped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from typing import Any, cast
 
 from griptape.artifacts import (
@@ -29,14 +28,16 @@ from griptape_ollama.errors import OllamaContentError
 
 _SUPPORTED = "Ollama takes text, images, tool calls and tool results"
 _NOT_TEXT: tuple[type[BaseArtifact], ...] = (AudioArtifact, VideoUrlArtifact, GenericArtifact)
+_ROLE_AND_CONTENT = 2  # keys of a message without images and calls
 _LIST_SEPARATOR = "\n\n"  # as ListArtifact.to_text has it
 
 
 def to_chat_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
     """Convert messages, in order.
 
-    A tool result becomes a message of its own (role `tool`); what stands around it in the same message keeps its
-    place. The texts of one message are joined as `Message.to_text` joins them.
+    Each tool result becomes a message of its own (role `tool`). Results come before whatever else stands in the same
+    message, since models expect them right behind the calls that they answer. The texts of one message are joined as
+    `Message.to_text` joins them.
 
     Raises:
         OllamaContentError: A message holds something that Ollama cannot carry.
@@ -45,16 +46,15 @@ def to_chat_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
 
 def _to_chat_messages(message: Message) -> Iterator[dict[str, Any]]:
-    if not any(isinstance(content, ActionResultMessageContent) for content in message.content):
+    results = [content for content in message.content if isinstance(content, ActionResultMessageContent)]
+    if not results:
         yield _to_chat_message(message.role, message.content)
         return
-    for is_result, group in groupby(message.content, lambda content: isinstance(content, ActionResultMessageContent)):
-        if is_result:
-            yield from (
-                _to_tool_message(content) for content in group if isinstance(content, ActionResultMessageContent)
-            )
-        else:
-            yield _to_chat_message(message.role, group)
+    yield from map(_to_tool_message, results)
+    others = [content for content in message.content if not isinstance(content, ActionResultMessageContent)]
+    rest = _to_chat_message(message.role, others)
+    if len(rest) > _ROLE_AND_CONTENT or rest["content"]:
+        yield rest
 
 
 def _to_chat_message(role: str, contents: Iterable[BaseMessageContent]) -> dict[str, Any]:

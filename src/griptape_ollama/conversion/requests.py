@@ -72,18 +72,18 @@ def merge_options(
     return {**fields, **options, **cast("Mapping[str, Any]", extra or {})}
 
 
-def merge_stop(wanted: Any, own: Any) -> Any:
-    """Give the stop texts to send, if any: sending some erases the model's own, so those are added.
+def merge_stop(needed: Sequence[str], given: Any, own: Any) -> Any:
+    """Give the stop texts to send, or None for none: sending any erases the model's own, so those are added.
 
     Args:
-        wanted: Texts that this request needs. What is no list is given back, for the check of options to refuse.
+        needed: Texts that the prompt needs.
+        given: The user's `stop` option; anything but a list of texts is given back as it is, to be refused.
         own: The model's own `stop` parameter.
     """
-    if not isinstance(wanted, (list, tuple)):
-        return wanted
-    stops = list(cast("Sequence[Any]", wanted))
-    model_stops = cast("list[Any]", own) if isinstance(own, list) else []
-    return [*stops, *(stop for stop in model_stops if stop not in stops)] if stops else None
+    if given is not None and not isinstance(given, (list, tuple)):
+        return given
+    asked = [*needed, *(stop for stop in cast("Sequence[str]", given or ()) if stop not in needed)]
+    return [*asked, *(stop for stop in cast("Sequence[str]", own or ()) if stop not in asked)] if asked else None
 
 
 def _checked_field(name: str, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -150,15 +151,17 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
             OllamaError: Any kind of it.
         """
         reply = self._reply_to(prompt_stack)
-        for delta in reply.deltas():
-            yield DeltaMessage(content=delta)
+        with contextlib.closing(reply.deltas()) as deltas:
+            for delta in deltas:
+                yield DeltaMessage(content=delta)
         yield DeltaMessage(usage=reply.usage())
 
     def _run_streamed(self, stack: PromptStack) -> Message:
         reply = self._reply_to(stack)
         publish = ChunkPublisher().publish
-        for delta in reply.deltas():
-            publish(delta)
+        with contextlib.closing(reply.deltas()) as deltas:  # a listener may raise
+            for delta in deltas:
+                publish(delta)
         return reply.message()
 
     def _reply_to(self, stack: PromptStack) -> PromptReply:
@@ -171,10 +174,9 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         model = extra.pop("model", self.model)
         facts = self.facts.show(model)
         options = merge_options(
-            fields=self._option_fields(facts, stack), options=self.options, extra=extra.pop("options", None)
+            fields=self._option_fields(facts), options=self.options, extra=extra.pop("options", None)
         )
-        if options.get("stop") is not None:
-            options["stop"] = merge_stop(options["stop"], facts.parameters.get("stop"))
+        options["stop"] = merge_stop(self._stop_sequences(stack), options.get("stop"), facts.parameters.get("stop"))
         fields = {name: getattr(self, name) for name in _REQUEST_FIELDS}
         return to_chat_request(
             model=model,
@@ -185,13 +187,12 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
             extra=extra,
         )
 
-    def _option_fields(self, facts: ModelFacts, stack: PromptStack) -> dict[str, Any]:
+    def _option_fields(self, facts: ModelFacts) -> dict[str, Any]:
         """What the driver's own fields say about options."""
         has_own = self._temperature is None and "temperature" in facts.parameters
         return {
             "temperature": None if has_own else self.temperature,
             "num_predict": self.max_tokens,
-            "stop": self._stop_sequences(stack) or None,
         }
 
     def _stop_sequences(self, stack: PromptStack) -> list[str]:

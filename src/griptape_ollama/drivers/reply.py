@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator
 from typing import Any
 
 from griptape.common import BaseDeltaMessageContent, DeltaMessage, Message
@@ -28,20 +29,28 @@ class PromptReply:
         self._reader = reader
         self._running = running
 
-    def deltas(self) -> Iterator[BaseDeltaMessageContent]:
+    def deltas(self) -> Generator[BaseDeltaMessageContent, None, None]:
         """Make the call and yield what arrives.
 
         Raises:
             OllamaError: As `Call.lines` does, with the text so far as `partial_text`.
         """
         feed = self._reader.feed
-        with self._running.tracking(self.call):
+        # Closed by hand: an exception keeps its frames, and with them the connection, for as long as somebody holds it.
+        with self._running.tracking(self.call), contextlib.closing(self.call.lines()) as lines:
             try:
-                for line in self.call.lines():
+                for line in lines:
                     yield from feed(line)
             except OllamaError as error:
                 error.partial_text = self._reader.text
+                if error.host is None:
+                    self._complete(error)
                 raise
+
+    def _complete(self, error: OllamaError) -> None:
+        """Name host and model in an error of the reader, which knows neither."""
+        error.host, error.model = self.call.host, self.call.model
+        error.args = (f"{error} It came from model {error.model!r} of Ollama at {error.host}.",)
 
     def usage(self) -> DeltaMessage.Usage:
         """Tokens of the whole reply, once it is there."""

@@ -75,6 +75,8 @@ class OllamaServerMixin:
     @client.setter
     def client(self, client: ollama.Client | None) -> None:
         self._client = client
+        if isinstance(client, ollama.Client):
+            self.host = address_of(client)
 
     @property
     def connection(self) -> Connection:
@@ -91,7 +93,7 @@ class OllamaServerMixin:
     @property
     def facts(self) -> Facts:
         """What the server tells of itself and its models, remembered for a short time."""
-        return Facts(self.connection)
+        return Facts(self.connection, limits=self.limits, running=self._running)
 
     @property
     def limits(self) -> OllamaTimeout:
@@ -135,12 +137,18 @@ class OllamaServerMixin:
             object.__setattr__(self, name, value)
         self._start_afresh()
 
+    def __copy__(self) -> Any:
+        """Copy the settings; the copy opens a connection of its own, but shares a client that was given."""
+        return self._twin(lambda value: value)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Copy the settings; the copy opens a connection of its own, but shares a client that was given."""
+        return self._twin(lambda value: copy.deepcopy(value, memo))
+
+    def _twin(self, copied: Callable[[Any], Any]) -> Any:
         twin = object.__new__(type(self))
-        memo[id(self)] = twin
         for name, value in self.__getstate__().items():
-            object.__setattr__(twin, name, value if name in _SHARED_BY_COPIES else copy.deepcopy(value, memo))
+            object.__setattr__(twin, name, value if name in _SHARED_BY_COPIES else copied(value))
         object.__setattr__(twin, "_client", self._client)
         twin._start_afresh()
         return twin
@@ -158,7 +166,9 @@ class OllamaServerMixin:
     def _connection_key(self) -> tuple[Any, ...]:
         host = self.host.whole if isinstance(self.host, HostWithCredentials) else self.host
         environment = os.environ.get("OLLAMA_HOST") if host is None else None
-        return self._client, host, environment, self.api_key, self.headers, self.verify, self.cert, self.ssl_context
+        # A mapping may be changed in place.
+        headers = self.headers if self.headers is None or callable(self.headers) else dict(self.headers)
+        return self._client, host, environment, self.api_key, headers, self.verify, self.cert, self.ssl_context
 
     def _open(self) -> Connection:
         client, host, _, api_key, headers, verify, cert, ssl_context = self._connection_key

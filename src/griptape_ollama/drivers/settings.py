@@ -15,6 +15,8 @@ from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import check_options
 from griptape_ollama.transport.limits import OllamaTimeout
 
+_CERT_PARTS = 3  # certificate, key, password of the key
+
 DEFAULT_TEMPERATURE = 0.1
 """Griptape's default for all prompt drivers."""
 
@@ -34,6 +36,12 @@ class HostWithCredentials(str):
         host = super().__new__(cls, mask_host(whole))
         host.whole = whole
         return host
+
+    def __eq__(self, other: object) -> bool:
+        """Two addresses that differ in their credentials are two."""
+        return self.whole == other.whole if isinstance(other, HostWithCredentials) else super().__eq__(other)
+
+    __hash__ = str.__hash__
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle with the credentials."""
@@ -78,6 +86,8 @@ def to_host(value: Any) -> str | None:
     """Give the host as it was written, but for its credentials, after a look whether it is one."""
     if value is None or isinstance(value, HostWithCredentials):
         return value
+    if not isinstance(value, str):
+        raise OllamaContentError(f"host must be a text, got {value!r}")
     _checked(lambda: parse_host(value))
     return HostWithCredentials(value) if mask_host(value) != value else value
 
@@ -92,12 +102,13 @@ def to_verify(value: Any) -> bool | str:
 
 
 def to_cert(value: Any) -> tuple[str, ...] | None:
-    """Give the files of a client certificate: one that holds both, or certificate and key."""
+    """Give the files of a client certificate: one that holds both, or certificate and key (and its password)."""
     if value is None:
         return None
-    if isinstance(value, (str, os.PathLike)):
-        return (str(cast("str | os.PathLike[str]", value)),)
-    return tuple(str(file) for file in cast("tuple[str | os.PathLike[str], ...]", value))
+    files = list(cast("list[Any]", value)) if isinstance(value, (list, tuple)) else [value]
+    if not 1 <= len(files) <= _CERT_PARTS or not all(isinstance(file, (str, os.PathLike)) for file in files):
+        raise OllamaContentError("cert must be a file, or a pair of certificate file and key file")
+    return tuple(map(str, files))
 
 
 def _checked(check: Callable[[], Any]) -> Any:

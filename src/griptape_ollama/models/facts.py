@@ -19,6 +19,7 @@ from griptape_ollama.protocol.parameters import parse_parameters
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.running import RunningCalls
 
 DEFAULT_WINDOW = 4096
 """Context window, in tokens, of a server on a small machine (server 0.33)."""
@@ -82,10 +83,16 @@ class Facts:
 
     Args:
         connection: The way to the server.
+        limits: Limits of the caller; facts never take longer than these, nor than a few seconds.
+        running: Told of the requests that are under way.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, *, limits: OllamaTimeout | None = None, running: RunningCalls | None = None
+    ) -> None:
         self._connection = connection
+        self._limits = _LIMITS if limits is None else _shorter(_LIMITS, limits)
+        self._running = RunningCalls() if running is None else running
 
     def show(self, model: str) -> ModelFacts:
         """Facts about a model; all unknown where the server does not answer, or does not have it."""
@@ -111,9 +118,10 @@ class Facts:
 
     def _ask(self, path: str, body: dict[str, Any] | None, seconds: float) -> dict[str, Any] | None:
         def ask() -> tuple[dict[str, Any] | None, float]:
-            method = "GET" if body is None else "POST"
+            call = Call(self._connection, path, body, method="GET" if body is None else "POST", limits=self._limits)
             try:
-                return Call(self._connection, path, body, method=method, limits=_LIMITS).document(), seconds
+                with self._running.tracking(call):
+                    return call.document(), seconds
             except OllamaCancelledError:
                 raise
             except OllamaConnectionError as error:
@@ -151,10 +159,10 @@ class _Cache:
                 return known[0]
             try:
                 answer, seconds = ask()
+                self._keep(key, answer, seconds)
             finally:
                 with self._lock:
                     self._asking.pop(key, None)
-            self._keep(key, answer, seconds)
             return answer
 
     def forget(self, base_url: str) -> None:
@@ -187,6 +195,17 @@ _cache = _Cache()
 def forget_all_facts() -> None:
     """Forget everything about all servers, as between tests."""
     _cache.clear()
+
+
+def _shorter(one: OllamaTimeout, other: OllamaTimeout) -> OllamaTimeout:
+    def shorter(*seconds: float | None) -> float | None:
+        return min((limit for limit in seconds if limit is not None), default=None)
+
+    return OllamaTimeout(
+        connect=shorter(one.connect, other.connect),
+        first_token=shorter(one.first_token, other.first_token),
+        total=shorter(one.total, other.total),
+    )
 
 
 def _context_length(info: Mapping[str, Any]) -> int | None:

@@ -84,7 +84,7 @@ def decode_object(line: bytes) -> dict[str, Any]:
         text = line.decode()
         value, end = _decode_json(text) if line.startswith(b"{") else (json.loads(text), len(text))
         if end < len(text) and not text[end:].isspace():
-            raise ValueError("more than one value")
+            raise ValueError("more than one value")  # noqa: TRY301 # a call per line would cost more
     except (ValueError, RecursionError) as error:
         raise NdjsonError(f"expected a JSON object, got {_quote(line[:_EXCERPT])}") from error
     if not isinstance(value, dict):

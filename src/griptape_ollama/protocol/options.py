@@ -117,7 +117,9 @@ def _wrong_type(name: str, wanted: str, value: Any) -> ValueError:
     return ValueError(f"option {name!r} must be {article} {wanted}, got {value!r} ({type(value).__name__})")
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str):
+        raise ValueError(f"option {name!r} must have a text as its name")  # noqa: TRY004 # as for all wrong options
     if name in REQUEST_FIELDS:
         raise ValueError(f"{name!r} is not a model option: pass it beside options, as {name}=... or in extra_params")
     if (meant := _meant(name)) is not None:

@@ -53,6 +53,7 @@ class Call:
         policy: Which failures are tried again, and how often; by default none.
 
     Attributes:
+        model: Model that the body asks for; None where it asks for none.
         time_to_first_token: Seconds from the start of the call to the first line that carried output; None before.
 
     Raises:
@@ -74,7 +75,7 @@ class Call:
         self._path = path
         self._method = method
         self._content = _encode(body)
-        self._model: str | None = body.get("model") if body else None
+        self.model: str | None = body.get("model") if body else None
         self._limits = limits or OllamaTimeout()
         self._policy = policy or retrying(max_attempts=1)
         self._guard = Guard()
@@ -95,7 +96,7 @@ class Call:
         """
         self._guard.stop()
 
-    def lines(self) -> Iterator[dict[str, Any]]:
+    def lines(self) -> Generator[dict[str, Any], None, None]:
         """Send the request and yield the lines of the reply, the last of which says `done`.
 
         Whatever fails before the first line that carries output is tried again by the policy; after it, nothing is.
@@ -109,8 +110,9 @@ class Call:
             OllamaCancelledError: The call was stopped.
         """
         first, rest = self._with_retries(self._begin)
-        yield from first
-        yield from rest
+        with contextlib.closing(rest):
+            yield from first
+            yield from rest
 
     def document(self) -> dict[str, Any]:
         """Send the request and return the one JSON object of the reply.
@@ -124,7 +126,7 @@ class Call:
         self._started = time.monotonic()
         return self._policy.copy(sleep=self._sleep)(work)
 
-    def _begin(self) -> tuple[list[dict[str, Any]], Iterator[dict[str, Any]]]:
+    def _begin(self) -> tuple[list[dict[str, Any]], Generator[dict[str, Any], None, None]]:
         """Make one try, as far as the first line that carries output."""
         first: list[dict[str, Any]] = []
         self._lines_received = 0
@@ -132,6 +134,7 @@ class Call:
         for line in lines:
             first.append(line)
             if is_load_reply(line):
+                lines.close()
                 raise OllamaStreamError(
                     f"{self._subject} answered only that the model was loaded.", **self._context, retryable=True
                 )
@@ -213,7 +216,7 @@ class Call:
         if self._guard.stopped:
             return self._cancelled()
         if isinstance(error, httpx.TimeoutException):
-            return self._timed_out(connecting=isinstance(error, httpx.ConnectTimeout))
+            return self._timed_out(type(error))
         if isinstance(error, NdjsonError):
             return self._unreadable(error)
         if isinstance(error, httpx.ConnectError):
@@ -253,7 +256,7 @@ class Call:
 
     def _error_line(self, line: dict[str, Any]) -> OllamaError:
         error = to_response_error(
-            Refusal(None, json.dumps(line), {}, self._method, self._path, self._connection.base_url, self._model)
+            Refusal(None, json.dumps(line), {}, self._method, self._path, self._connection.base_url, self.model)
         )
         if not self._began:
             return error
@@ -276,7 +279,7 @@ class Call:
                 self._method,
                 self._path,
                 self._connection.base_url,
-                self._model,
+                self.model,
             )
         )
 
@@ -294,11 +297,14 @@ class Call:
             refused=not isinstance(cause, ConnectionResetError),
         )
 
-    def _timed_out(self, *, connecting: bool = False) -> OllamaError:
+    def _timed_out(self, kind: type[httpx.TimeoutException] = httpx.ReadTimeout) -> OllamaError:
         limits = self._limits
         if self._total_is_over:
             name, seconds, what = "total", limits.total, f"took longer than {limits.total:g} s in all"
-        elif connecting:
+        elif kind is httpx.PoolTimeout:
+            name, seconds = "slot", limits.first_token
+            what = f"was not asked: no connection of the client became free within {seconds:g} s"
+        elif kind is httpx.ConnectTimeout:
             name, seconds = "connect", limits.connect
             what = f"did not accept a connection within {seconds:g} s; is the address right?"
         elif self._lines_received:
@@ -317,11 +323,11 @@ class Call:
     @property
     def _subject(self) -> str:
         server = f"Ollama at {self._connection.base_url}"
-        return f"model {self._model!r} of {server}" if self._model else server
+        return f"model {self.model!r} of {server}" if self.model else server
 
     @property
     def _context(self) -> dict[str, Any]:
-        return {"host": self._connection.base_url, "model": self._model}
+        return {"host": self._connection.base_url, "model": self.model}
 
     def _check_stopped(self) -> None:
         if self._guard.stopped:

@@ -50,7 +50,7 @@ class Connection:
         verify: bool | str | ssl.SSLContext = True,
         cert: tuple[str, ...] | None = None,
     ) -> Connection:
-        """Make a client for the address, and close it when nobody uses the connection any more.
+        """Make a client for the address, and close it when nobody uses it any more.
 
         Args:
             host: Address; `OLLAMA_HOST`, then the default one, where it is not given.
@@ -75,7 +75,8 @@ class Connection:
         session = session_of(client)
         _authorize(session, address, api_key, fixed)
         connection = cls(client, headers=headers if callable(headers) else None)
-        weakref.finalize(connection, session.close)
+        # As long as anybody has the client, be it without the connection, it stays open.
+        weakref.finalize(client, session.close)
         return connection
 
     @property
@@ -173,7 +174,7 @@ def _session_settings(
     address: Host, *, verify: bool | str | ssl.SSLContext, cert: tuple[str, ...] | None
 ) -> dict[str, Any]:
     settings: dict[str, Any] = {
-        "verify": _tls_context(verify, cert),
+        "verify": _tls_context(address, verify, cert),
         # No queue of our own making: a thread that waits for a place in the pool cannot be stopped.
         "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
         "timeout": None,
@@ -186,7 +187,12 @@ def _session_settings(
     return settings
 
 
-def _tls_context(verify: bool | str | ssl.SSLContext, cert: tuple[str, ...] | None) -> ssl.SSLContext | bool:
+def _tls_context(
+    address: Host, verify: bool | str | ssl.SSLContext, cert: tuple[str, ...] | None
+) -> ssl.SSLContext | bool:
+    if verify is True and not address.base_url.startswith("https:"):
+        # Reading the CA certificates takes 20 ms; an empty context trusts nobody, should the server redirect to TLS.
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if isinstance(verify, bool) and cert is None:
         return verify
     try:

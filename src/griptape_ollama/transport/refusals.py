@@ -45,23 +45,36 @@ _QUOTA = re.compile(
     r"quota|usage limit|limit reached|billing|upgrade|credits|(?:hourly|daily|weekly|monthly)", re.IGNORECASE
 )
 _LOAD_FAILED = re.compile(r"loading model|unable to load|failed to load|requires more system memory", re.IGNORECASE)
-_WRONG_REQUEST = re.compile(r"option \"[^\"]*\" must be|invalid option", re.IGNORECASE)
+_WRONG_REQUEST = re.compile(r"option \"[^\"]*\" must be|invalid option|invalid format", re.IGNORECASE)
+_NO_IMAGES = re.compile(r"image input is not supported|multimodal data provided", re.IGNORECASE)
 _TOO_LONG = re.compile(
     r"exceeds? the (?:available )?(?:context|maximum context)|input length exceeds|prompt too long", re.IGNORECASE
 )
 _TOKENS = re.compile(r"\((\d+) tokens\)[^(]*\((\d+) tokens\)")
 _EXCERPT = 500
+_USE_VISION = "Use a model with vision for images."
+_ADVICE = (
+    ("does not support tools", "Use a model with tools, or use_native_tools=False."),
+    ("does not support thinking", "Leave think out for this model."),
+    ("does not support chat", "It is an embedding model: use a chat model here."),
+    ("multimodal data provided", _USE_VISION),
+    ("image input is not supported", _USE_VISION),
+    ("illegal base64", "Images must be PNG, JPEG, WebP or GIF."),
+    ("json schema conversion failed", "Simplify the JSON schema: no unresolved $ref, and patterns of the form ^...$."),
+    ("invalid duration", "Correct keep_alive."),
+    ("unsupported type", "Correct keep_alive."),
+)
 
 
 def to_response_error(refusal: Refusal) -> OllamaResponseError:
     """Make the error that tells what was refused, why, and what to do next."""
     said = server_message(refusal.text)
     kind, permanent, advice = _classify(refusal, said)
-    what = said or (f"status {refusal.status}" if refusal.status else "an empty error")
     who = f"Ollama at {refusal.host}"
     about = f" (model {refusal.model!r})" if refusal.model else ""
     status = "" if refusal.status is None else f" with status {refusal.status}"
-    text = f"{who} refused {refusal.method} {refusal.path}{about}{status}: {what[:_EXCERPT]}."
+    why = f": {said[:_EXCERPT]}" if said else ""
+    text = f"{who} refused {refusal.method} {refusal.path}{about}{status}{why}."
     arguments: dict[str, Any] = {
         "host": refusal.host,
         "model": refusal.model,
@@ -127,7 +140,9 @@ def _not_found(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], 
 
 def _server_failure(said: str) -> tuple[type[OllamaResponseError], bool, str]:
     if _WRONG_REQUEST.search(said):
-        return OllamaResponseError, True, "Correct the option."
+        return OllamaResponseError, True, "Correct the option or format."
+    if _NO_IMAGES.search(said):
+        return OllamaResponseError, True, _USE_VISION
     if _LOAD_FAILED.search(said):
         return OllamaResponseError, True, "The model cannot be loaded: see the server's log; pulling it again may help."
     return OllamaResponseError, False, "See the server's log."
@@ -142,17 +157,9 @@ def _auth_advice(refusal: Refusal) -> str:
 
 
 def _request_advice(refusal: Refusal, said: str) -> str:
-    if "does not support tools" in said:
-        return "Use a model with tools, or use_native_tools=False."
-    if "does not support thinking" in said:
-        return "Leave think out for this model."
-    if "does not support chat" in said:
-        return "It is an embedding model: use a chat model here."
-    if "illegal base64" in said:
-        return "Images must be PNG, JPEG, WebP or GIF."
     if refusal.status == 413:
         return "The request is larger than a proxy in between allows."
-    return ""
+    return next((advice for pattern, advice in _ADVICE if pattern in said.lower()), "Correct the request.")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -119,10 +119,13 @@ class GuardedStream(httpcore.NetworkStream):
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
         self._guard: Guard | None = None
+        tls = inner.get_extra_info("ssl_object")
+        # HTTP/2 (a client may ask for it) mixes many calls on one connection, which can belong to none of them.
+        self._is_shared = tls is not None and tls.selected_alpn_protocol() == "h2"
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Bind to the current call and send."""
-        guard = _current_guard()
+        guard = None if self._is_shared else _current_guard()
         if guard is not self._guard and guard is not None:
             guard.is_bound = True
             guard.bind(self._shut_down)
