@@ -1,0 +1,158 @@
+"""What a run of a driver gives, and what the raw lines of a recording say that it must give."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from griptape.common import ActionCallMessageContent, Message, PromptStack, TextMessageContent
+from griptape.events import (
+    ActionChunkEvent,
+    BaseEvent,
+    EventListener,
+    FinishPromptEvent,
+    StartPromptEvent,
+    TextChunkEvent,
+)
+
+from griptape_ollama import OllamaError, OllamaPromptDriver, OllamaResponseEvent
+
+_SECONDS = {
+    "total_duration": "total_seconds",
+    "load_duration": "load_seconds",
+    "prompt_eval_duration": "prompt_seconds",
+    "eval_duration": "generation_seconds",
+}
+
+
+@dataclass
+class Run:
+    """One run of a driver: its message or its error, and the events that a listener saw."""
+
+    message: Message | None = None
+    error: OllamaError | None = None
+    events: list[BaseEvent] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The text that a listener saw, piece by piece."""
+        return "".join(event.token for event in self.of(TextChunkEvent))
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def frame(self) -> list[type[BaseEvent]]:
+        """The kinds of events around the chunks."""
+        return [type(event) for event in self.events if not isinstance(event, (TextChunkEvent, ActionChunkEvent))]
+
+    def chunks(self) -> list[tuple[Any, ...]]:
+        """The chunks that a listener saw, in order."""
+        return [
+            ("text", event.token, event.index)
+            if isinstance(event, TextChunkEvent)
+            else ("call", event.tag, event.name, event.path, json.loads(event.partial_input or ""), event.index)
+            for event in self.events
+            if isinstance(event, (TextChunkEvent, ActionChunkEvent))
+        ]
+
+
+WHOLE_RUN = [StartPromptEvent, OllamaResponseEvent, FinishPromptEvent]
+BROKEN_RUN = [StartPromptEvent]
+
+
+def prompt(text: str = "hi") -> PromptStack:
+    stack = PromptStack()
+    stack.add_user_message(text)
+    return stack
+
+
+def new_driver(host: str, *, model: str = "tiny-chat", **settings: Any) -> OllamaPromptDriver:
+    """A driver for a server without TLS: it need not load the system's certificates, which takes a while each time."""
+    return OllamaPromptDriver(model=model, host=host, **{"verify": False, **settings})
+
+
+def run(driver: OllamaPromptDriver, stack: PromptStack | None = None) -> Run:
+    """Run a driver and keep all that comes of it."""
+    result = Run()
+    # The listener gives nothing back: an event that is given back would be published.
+    with EventListener(lambda event: result.events.append(event)):  # noqa: PLW0108 # append gives None, and so must this
+        try:
+            result.message = driver.run(stack or prompt())
+        except OllamaError as error:
+            result.error = error
+    return result
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What there is to know about a reply."""
+
+    contents: Sequence[tuple[Any, ...]]
+    usage: tuple[int | None, int | None]
+    meta: Mapping[str, Any]
+
+
+def facts_of(message: Message) -> Facts:
+    """Take a message apart. The time to first token is measured here, not recorded: it is checked and left out."""
+    metas = [dict(content.artifact.meta["ollama"]) for content in message.content]
+    for meta in metas:
+        assert meta.pop("time_to_first_token") >= 0
+    assert all(meta == metas[0] for meta in metas)
+    assert message.role == "assistant"
+    return Facts(
+        contents=[_taken_apart(content) for content in message.content],
+        usage=(message.usage.input_tokens, message.usage.output_tokens),
+        meta=metas[0],
+    )
+
+
+def _taken_apart(content: Any) -> tuple[Any, ...]:
+    if isinstance(content, ActionCallMessageContent):
+        action = content.artifact.value
+        return ("call", action.tag, action.name, action.path, action.input)
+    assert isinstance(content, TextMessageContent)
+    return ("text", content.artifact.value)
+
+
+def expected_facts(lines: Sequence[Mapping[str, Any]], host: str) -> Facts:
+    """Read the lines of a reply, the plain way."""
+    last = lines[-1]
+    chunks = expected_chunks(lines)
+    contents: list[tuple[Any, ...]] = []
+    for chunk in chunks:
+        if chunk[0] == "call":
+            contents.append(chunk[:-1])
+        elif not any(content[0] == "text" for content in contents):
+            contents.append(("text", "".join(chunk[1] for chunk in chunks if chunk[0] == "text")))
+    meta: dict[str, Any] = {"host": host, "model": last["model"], "created_at": last["created_at"]}
+    for key in ("done_reason", "prompt_eval_count", "eval_count"):
+        meta[key] = last[key]
+    for key, seconds in _SECONDS.items():
+        meta[seconds] = last[key] / 1_000_000_000
+    meta["tokens_per_second"] = last["eval_count"] / (last["eval_duration"] / 1_000_000_000)
+    if thinking := "".join(line["message"].get("thinking", "") for line in lines):
+        meta["thinking"] = thinking
+    if any("logprobs" in line for line in lines):
+        meta["logprobs"] = [entry for line in lines for entry in line.get("logprobs", [])]
+    return Facts(
+        contents=contents or [("text", "")],
+        usage=(last["prompt_eval_count"], last["eval_count"]),
+        meta=meta,
+    )
+
+
+def expected_chunks(lines: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """The chunks of a reply: in each line its text, then its calls; all text is one content, each call its own."""
+    chunks: list[tuple[Any, ...]] = []
+    indexes: dict[str, int] = {}
+    for line in lines:
+        message = line["message"]
+        if message["content"]:
+            chunks.append(("text", message["content"], indexes.setdefault("text", len(indexes))))
+        for call in message.get("tool_calls", []):
+            name, path = call["function"]["name"].split("_", 1)
+            index = indexes.setdefault(call["id"], len(indexes))
+            chunks.append(("call", call["id"], name, path, call["function"]["arguments"], index))
+    return chunks
