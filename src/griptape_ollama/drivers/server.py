@@ -22,8 +22,8 @@ from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.running import RunningCalls
 
 _opening = threading.Lock()
-_LIVE = ("_client", "_connection", "_running")
-_SHARED_BY_COPIES = ("ssl_context",)  # it cannot be copied
+_LIVE = ("_connection", "_running")
+_SHARED = ("_client", "ssl_context")  # they cannot be copied, but used by several
 
 
 @define(kw_only=True, slots=False)
@@ -125,35 +125,29 @@ class OllamaServerMixin:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give every setting; live connections and foreign clients stay behind."""
-        return {
-            attribute.name: getattr(self, attribute.name)
-            for attribute in attrs.fields(type(self))
-            if attribute.name not in _LIVE
-        }
+        """Give every setting; live connections, a client and a TLS context stay behind."""
+        names = (attribute.name for attribute in attrs.fields(type(self)))
+        return {name: getattr(self, name) for name in names if name not in (*_LIVE, *_SHARED)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in {**state, "_client": None}.items():
-            object.__setattr__(self, name, value)
-        self._start_afresh()
+        self._restore({**state, **dict.fromkeys(_SHARED)})
 
     def __copy__(self) -> Any:
         """Copy the settings; the copy opens a connection of its own, but shares a client that was given."""
-        return self._twin(lambda value: value)
+        return self._twin(self.__getstate__())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Copy the settings; the copy opens a connection of its own, but shares a client that was given."""
-        return self._twin(lambda value: copy.deepcopy(value, memo))
+        return self._twin(copy.deepcopy(self.__getstate__(), memo))
 
-    def _twin(self, copied: Callable[[Any], Any]) -> Any:
+    def _twin(self, settings: dict[str, Any]) -> Any:
         twin = object.__new__(type(self))
-        for name, value in self.__getstate__().items():
-            object.__setattr__(twin, name, value if name in _SHARED_BY_COPIES else copied(value))
-        object.__setattr__(twin, "_client", self._client)
-        twin._start_afresh()
+        twin._restore({**settings, **{name: getattr(self, name) for name in _SHARED}})
         return twin
 
-    def _start_afresh(self) -> None:
+    def _restore(self, settings: dict[str, Any]) -> None:
+        for name, value in settings.items():
+            object.__setattr__(self, name, value)
         self._connection = None
         self._running = RunningCalls()
 

@@ -15,7 +15,7 @@ from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import check_options
 from griptape_ollama.transport.limits import OllamaTimeout
 
-_CERT_PARTS = 3  # certificate, key, password of the key
+_CERT_FILES = 2
 
 DEFAULT_TEMPERATURE = 0.1
 """Griptape's default for all prompt drivers."""
@@ -102,12 +102,14 @@ def to_verify(value: Any) -> bool | str:
 
 
 def to_cert(value: Any) -> tuple[str, ...] | None:
-    """Give the files of a client certificate: one that holds both, or certificate and key (and its password)."""
+    """Give the files of a client certificate: one that holds both, or certificate and key."""
     if value is None:
         return None
     files = list(cast("list[Any]", value)) if isinstance(value, (list, tuple)) else [value]
-    if not 1 <= len(files) <= _CERT_PARTS or not all(isinstance(file, (str, os.PathLike)) for file in files):
-        raise OllamaContentError("cert must be a file, or a pair of certificate file and key file")
+    if not 1 <= len(files) <= _CERT_FILES or not all(isinstance(file, (str, os.PathLike)) for file in files):
+        raise OllamaContentError(
+            "cert must be a file, or a pair of certificate file and key file; a key with a password needs ssl_context"
+        )
     return tuple(map(str, files))
 
 

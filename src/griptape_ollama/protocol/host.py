@@ -25,7 +25,7 @@ class Host:
     Attributes:
         base_url: Scheme, host, port and path prefix, without a slash at the end and without user and password.
         is_loopback: Whether the server is on this machine.
-        is_cloud: Whether it is Ollama's own service, at ollama.com.
+        is_cloud: Whether it is Ollama's own service, at ollama.com, over TLS.
         user: User name of `user:password@`.
         password: Password of `user:password@`.
     """
@@ -70,7 +70,7 @@ def parse_host(host: str | None) -> Host:
     if "@" in path:
         raise _error(text, "it has an @ behind a slash; a slash in a password is written %2F, an @ in a path %40")
     address, user, password = _split_user(address)
-    if not separator and address.lower() == "ollama.com":
+    if not separator and _is_cloud(address.lower().removesuffix(":443")):
         scheme, separator = "https", "://"
     name, port = _split_port(address, text)
     name = _LISTEN_EVERYWHERE.get(name, name)
@@ -80,7 +80,7 @@ def parse_host(host: str | None) -> Host:
     return Host(
         base_url=f"{scheme}://{f'[{name}]' if ':' in name else name}:{port}{path}",
         is_loopback=_is_loopback(name),
-        is_cloud=name == "ollama.com" or name.endswith(".ollama.com"),
+        is_cloud=scheme == "https" and _is_cloud(name),
         user=user,
         password=password,
     )
@@ -131,6 +131,10 @@ def _is_host_name(name: str) -> bool:
     except UnicodeError:
         return False
     return _HOST_NAME.fullmatch(ascii_name) is not None
+
+
+def _is_cloud(name: str) -> bool:
+    return name == "ollama.com" or name.endswith(".ollama.com")
 
 
 def _is_ipv6(address: str) -> bool:
