@@ -5,9 +5,14 @@ import re
 
 import pytest
 from griptape.events import EventBus
+from hypothesis import settings
 
 from griptape_ollama.models.facts import forget_all_facts
 from griptape_ollama.testing import OllamaSimulator
+
+# A busy machine is not a failure.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 _SETTINGS = re.compile(r"OLLAMA_.*|(?:ALL|HTTP|HTTPS|NO)_PROXY", re.IGNORECASE)
 

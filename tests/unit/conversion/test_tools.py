@@ -1,0 +1,152 @@
+"""Griptape tools as functions."""
+
+import json
+
+import pytest
+from griptape.artifacts import TextArtifact
+from griptape.tools import BaseTool, CalculatorTool, DateTimeTool, StructuredOutputTool
+from griptape.utils.decorators import activity
+from pydantic import BaseModel, Field
+from schema import Literal, Optional, Or, Schema
+
+from griptape_ollama.conversion.tools import to_chat_tools
+
+_AS_IT_IS = {"install_dependencies_on_init": False}  # a test installs nothing
+
+
+class _Place(BaseModel):
+    city: str = Field(description="Name of the city")
+    zip_code: str | None = None
+
+
+class _Trip(BaseModel):
+    places: list[_Place]
+    days: int = 3
+
+
+class WeatherTool(BaseTool):
+    @activity(
+        config={
+            "description": "Tells the weather",
+            "schema": Schema({Literal("city", description="Name of the city"): str, Optional("days"): int}),
+        }
+    )
+    def look_up(self, values: dict):
+        return TextArtifact("12 degrees")
+
+    @activity(config={"description": "Plans a trip", "schema": _Trip})
+    def plan(self, values: dict):
+        return TextArtifact("planned")
+
+    @activity(config={"description": "Says {{ _self.name }}"})
+    def hello(self):
+        return TextArtifact("hello")
+
+    @activity(config={"description": "Takes either", "schema": Schema({"amount": Or(int, str), "units": [str]})})
+    def either(self, values: dict):
+        return TextArtifact("either")
+
+
+@pytest.fixture
+def functions():
+    return {tool["function"]["name"]: tool["function"] for tool in to_chat_tools([WeatherTool()])}
+
+
+def test_each_activity_is_one_function_with_its_native_name():
+    tools = to_chat_tools([WeatherTool(), CalculatorTool(**_AS_IT_IS)])
+    assert {tool["type"] for tool in tools} == {"function"}
+    assert {tool["function"]["name"] for tool in tools} == {
+        "WeatherTool_look_up",
+        "WeatherTool_plan",
+        "WeatherTool_hello",
+        "WeatherTool_either",
+        "CalculatorTool_calculate",
+    }
+
+
+def test_no_tools_are_no_functions():
+    assert to_chat_tools([]) == []
+
+
+def test_a_renamed_tool_has_functions_of_that_name():
+    [tool] = to_chat_tools([CalculatorTool(name="Abacus", **_AS_IT_IS)])
+    assert tool["function"]["name"] == "Abacus_calculate"
+
+
+def test_a_schema_becomes_parameters_with_descriptions_and_what_is_required(functions):
+    assert functions["WeatherTool_look_up"]["parameters"] == {
+        "type": "object",
+        "properties": {"city": {"description": "Name of the city", "type": "string"}, "days": {"type": "integer"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+
+
+def test_a_pydantic_model_becomes_parameters_with_its_nesting_whole(functions):
+    text = json.dumps(functions["WeatherTool_plan"]["parameters"])
+    for part in ('"places"', '"city"', '"Name of the city"', '"zip_code"', '"anyOf"', '"days"', '"items"'):
+        assert part in text
+
+
+def test_alternatives_and_lists_are_kept(functions):
+    properties = functions["WeatherTool_either"]["parameters"]["properties"]
+    assert properties["amount"] == {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+    assert properties["units"] == {"type": "array", "items": {"type": "string"}}
+
+
+def test_an_activity_without_schema_takes_an_empty_object(functions):
+    assert functions["WeatherTool_hello"]["parameters"] == {"type": "object", "properties": {}}
+
+
+def test_descriptions_are_rendered_as_the_framework_renders_them(functions):
+    assert functions["WeatherTool_hello"]["description"] == "Says WeatherTool"
+    assert functions["WeatherTool_look_up"]["description"] == "Tells the weather"
+
+
+@pytest.mark.parametrize(
+    "tool", [CalculatorTool(**_AS_IT_IS), DateTimeTool(**_AS_IT_IS), WeatherTool()], ids=lambda tool: tool.name
+)
+def test_schemas_do_not_carry_names_of_their_own(tool):
+    for each in to_chat_tools([tool]):
+        assert not {"$id", "$schema"} & each["function"]["parameters"].keys()
+
+
+def test_the_calculator_asks_for_an_expression():
+    [tool] = to_chat_tools([CalculatorTool(**_AS_IT_IS)])
+    parameters = tool["function"]["parameters"]
+    assert parameters["required"] == ["expression"]
+    assert parameters["properties"]["expression"]["type"] == "string"
+    assert "Arithmetic expression" in parameters["properties"]["expression"]["description"]
+
+
+def test_all_activities_of_the_clock_are_offered():
+    names = {tool["function"]["name"] for tool in to_chat_tools([DateTimeTool(**_AS_IT_IS)])}
+    assert "DateTimeTool_get_current_datetime" in names
+    assert len(names) == len(DateTimeTool(**_AS_IT_IS).activities())
+
+
+def test_an_activity_on_the_deny_list_is_not_offered():
+    tools = to_chat_tools([WeatherTool(denylist=["plan", "either"])])
+    assert {tool["function"]["name"] for tool in tools} == {"WeatherTool_look_up", "WeatherTool_hello"}
+
+
+def test_the_tool_of_the_structured_output_strategy_carries_the_schema():
+    [tool] = to_chat_tools([StructuredOutputTool(output_schema=Schema({"answer": str}))])
+    assert tool["function"]["name"] == "StructuredOutputTool_provide_output"
+    assert "answer" in json.dumps(tool["function"]["parameters"])
+
+
+def test_functions_can_be_written_as_json():
+    tools = to_chat_tools([CalculatorTool(**_AS_IT_IS), DateTimeTool(**_AS_IT_IS), WeatherTool()])
+    assert json.loads(json.dumps(tools, allow_nan=False)) == tools
+
+
+def test_converting_twice_gives_the_same_and_changes_nothing():
+    tools = [CalculatorTool(**_AS_IT_IS), WeatherTool()]
+    first = to_chat_tools(tools)
+    first[0]["function"]["parameters"]["properties"].clear()
+    assert to_chat_tools(tools) == to_chat_tools([CalculatorTool(**_AS_IT_IS), WeatherTool()])
+    hello = next(tool for tool in first if tool["function"]["name"].endswith("hello"))
+    hello["function"]["parameters"]["properties"]["changed"] = {}
+    again = next(tool for tool in to_chat_tools(tools) if tool["function"]["name"].endswith("hello"))
+    assert again["function"]["parameters"] == {"type": "object", "properties": {}}

@@ -1,0 +1,339 @@
+"""Facts about a server and its models: asked once, shared, and never in the way of a prompt."""
+
+import json
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from griptape_ollama.errors import OllamaCancelledError
+from griptape_ollama.models import facts as facts_module
+from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts, ModelFacts, forget_all_facts
+from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+from griptape_ollama.transport.connection import Connection
+from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.running import RunningCalls
+
+_RECORDINGS = Path(__file__).parents[2] / "contract" / "recordings" / "0.33.0-rc2"
+_MODEL = SimulatedModel(
+    name="clever",
+    capabilities=("completion", "tools", "thinking"),
+    context_length=32_768,
+    parameters={"temperature": 0.6, "num_ctx": 2048, "stop": ["<|im_end|>", "<|im_start|>"]},
+)
+
+
+@pytest.fixture
+def simulator():
+    with OllamaSimulator(models=[_MODEL, SimulatedModel(name="plain", capabilities=("completion",))]) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def facts(simulator):
+    return Facts(Connection.open(simulator.url))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time as the module sees it; it stands still until a test moves it."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(facts_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def _count(simulator, path):
+    return sum(request.path == path for request in simulator.requests)
+
+
+def test_show_tells_what_a_model_can_do_and_how_it_is_set(facts):
+    clever = facts.show("clever")
+    assert clever.capabilities == {"completion", "tools", "thinking"}
+    assert clever.parameters == {"temperature": 0.6, "num_ctx": 2048, "stop": ["<|im_end|>", "<|im_start|>"]}
+    assert clever.context_length == 32_768
+    assert clever.remote_host is None
+    assert clever.raw["details"]["family"] == "llama"
+    assert clever.can("thinking")
+    assert not clever.can("vision")
+
+
+def test_a_model_without_parameters_has_none(facts):
+    assert facts.show("plain").parameters == {}
+
+
+def test_a_model_is_asked_about_once(facts, simulator):
+    assert facts.show("clever") == facts.show("clever")
+    assert _count(simulator, "/api/show") == 1
+
+
+def test_each_model_is_asked_about_for_itself(facts, simulator):
+    assert facts.show("clever").can("tools")
+    assert not facts.show("plain").can("tools")
+    facts.show("clever")
+    assert [request.model for request in simulator.requests] == ["clever", "plain"]
+
+
+def test_two_ways_to_one_server_share_what_is_known(facts, simulator):
+    facts.show("clever")
+    Facts(Connection.open(simulator.url)).show("clever")
+    Facts(Connection.open(f"{simulator.url}/")).show("clever")
+    assert _count(simulator, "/api/show") == 1
+
+
+def test_two_servers_are_told_apart(facts, simulator):
+    with OllamaSimulator(models=[SimulatedModel(name="clever", capabilities=("completion",))]) as other:
+        assert facts.show("clever").can("tools")
+        assert not Facts(Connection.open(other.url)).show("clever").can("tools")
+        assert (_count(simulator, "/api/show"), _count(other, "/api/show")) == (1, 1)
+
+
+def test_tags_ps_and_version_are_told_and_remembered(facts, simulator):
+    for _ in range(2):
+        assert {model["name"] for model in facts.tags()} == {"clever:latest", "plain:latest"}
+        assert facts.ps() == []
+        assert facts.version() == "0.33.0-simulator"
+    assert [request.path for request in simulator.requests] == ["/api/tags", "/api/ps", "/api/version"]
+
+
+def test_threads_that_want_the_same_ask_once(facts, simulator):
+    go_on = threading.Event()
+    simulator.reply(path="/api/show", body={"capabilities": ["tools"]}, wait=go_on)
+    start = threading.Barrier(16)
+
+    def ask():
+        start.wait()
+        return facts.show("clever")
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = [pool.submit(ask) for _ in range(16)]
+        simulator.wait_for_request(path="/api/show")
+        go_on.set()
+        assert {answer.result().capabilities for answer in answers} == {frozenset({"tools"})}
+    assert _count(simulator, "/api/show") == 1
+
+
+def test_nobody_else_may_ask_while_an_answer_is_put_away(facts, monkeypatch):
+    waiting = []
+    keep = facts_module._Cache._keep
+
+    def watched(cache, key, answer, seconds):
+        waiting.append(key in cache._asking)
+        keep(cache, key, answer, seconds)
+
+    monkeypatch.setattr(facts_module._Cache, "_keep", watched)
+    facts.show("clever")
+    assert waiting == [True]
+
+
+def test_what_one_thread_asks_does_not_hold_up_another_model(facts, simulator):
+    go_on = threading.Event()
+    simulator.reply(path="/api/show", model="clever", body={}, wait=go_on)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(facts.show, "clever")
+        simulator.wait_for_request(path="/api/show")
+        assert facts.show("plain").can("completion")
+        assert not slow.done()
+        go_on.set()
+        slow.result()
+
+
+@pytest.mark.parametrize(
+    ("ask", "seconds"),
+    [(lambda f: f.show("clever"), 60), (lambda f: f.tags(), 60), (lambda f: f.version(), 60), (lambda f: f.ps(), 5)],
+    ids=["show", "tags", "version", "ps"],
+)
+def test_what_is_known_grows_old(facts, simulator, clock, ask, seconds):
+    ask(facts)
+    clock.now += seconds - 0.01
+    ask(facts)
+    assert len(simulator.requests) == 1
+    clock.now += 0.02
+    ask(facts)
+    assert len(simulator.requests) == 2
+
+
+def test_a_failure_is_remembered_for_two_seconds_only(facts, simulator, clock):
+    simulator.reply(path="/api/show", status=500, error="out of luck")
+    assert facts.show("clever") == ModelFacts()
+    clock.now += 1.9
+    assert facts.show("clever") == ModelFacts()
+    assert _count(simulator, "/api/show") == 1
+    clock.now += 0.2
+    assert facts.show("clever").can("thinking")
+    assert _count(simulator, "/api/show") == 2
+
+
+def test_of_an_unknown_model_everything_is_assumed(facts):
+    unknown = facts.show("nope")
+    assert unknown == ModelFacts()
+    assert unknown.capabilities is None
+    assert unknown.can("tools")
+    assert unknown.can("vision")
+    assert (unknown.parameters, unknown.context_length) == ({}, None)
+    assert DEFAULT_WINDOW == 4096
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"body": []},
+        {"body": "not json"},
+        {"body": b"\xff\xfe"},
+        {"body": b""},
+        {"body": '"text"'},
+        {"status": 404, "error": "no"},
+        {"status": 401, "body": ""},
+        {"status": 500, "error": "boom"},
+        {"status": 503, "error": "busy"},
+        {"raw": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"},
+        {"raw": b"garbage\r\n\r\n"},
+        {"reset": True},
+    ],
+    ids=str,
+)
+def test_a_server_that_does_not_tell_leaves_the_defaults(facts, simulator, reply):
+    simulator.reply(path=None, times=None, **reply)
+    assert facts.show("clever") == ModelFacts()
+    assert facts.tags() == []
+    assert facts.ps() == []
+    assert facts.version() is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        ({}, ModelFacts()),
+        ({"capabilities": "tools", "parameters": ["num_ctx 1"], "model_info": []}, ModelFacts()),
+        ({"capabilities": None, "parameters": None, "model_info": None, "remote_host": None}, ModelFacts()),
+        ({"capabilities": []}, ModelFacts(capabilities=frozenset())),
+        ({"capabilities": ["tools", 7, None]}, ModelFacts(capabilities=frozenset({"tools", "7", "None"}))),
+        ({"capabilities": [["tools"]]}, ModelFacts(capabilities=frozenset({"['tools']"}))),
+        (
+            {"model_info": {"general.architecture": "qwen3", "qwen3.context_length": 40960}},
+            ModelFacts(context_length=40960),
+        ),
+        ({"model_info": {"qwen3.context_length": 40960}}, ModelFacts()),
+        ({"model_info": {"general.architecture": "qwen3", "qwen3.context_length": "40960"}}, ModelFacts()),
+        ({"model_info": {"general.architecture": ["x"]}}, ModelFacts()),
+        ({"remote_host": "https://ollama.com:443"}, ModelFacts(remote_host="https://ollama.com:443")),
+        ({"remote_host": 7}, ModelFacts()),
+        ({"parameters": "num_ctx 2048\n???"}, ModelFacts(parameters={"num_ctx": 2048})),
+    ],
+)
+def test_an_odd_reply_of_show_is_read_as_far_as_it_goes(reply, told):
+    facts = ModelFacts.from_show(reply)
+    assert facts.raw is reply
+    assert (facts.capabilities, facts.parameters, facts.context_length, facts.remote_host) == (
+        told.capabilities,
+        told.parameters,
+        told.context_length,
+        told.remote_host,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("show_tiny-chat", ({"completion"}, {"temperature": 0}, 8192)),
+        ("show_derived", ({"completion"}, {"num_ctx": 2048, "stop": ["x"], "temperature": 0.2}, 8192)),
+        ("show_tiny-native", ({"completion", "tools", "thinking"}, {}, 8192)),
+        ("show_tiny-qwen3", ({"completion", "tools", "thinking"}, {}, 8192)),
+        ("show_tiny-thinktools", ({"completion", "tools", "thinking"}, {}, 8192)),
+        ("show_tiny-vision", ({"completion", "vision"}, {}, 8192)),
+        ("show_tiny-embed", ({"embedding"}, {}, 512)),
+        ("show_verbose", ({"embedding"}, {}, 512)),
+    ],
+)
+def test_recorded_replies_of_show_are_read(name, told):
+    reply = json.loads((_RECORDINGS / f"{name}.json").read_text())["response"]["body"]
+    facts = ModelFacts.from_show(reply)
+    assert (facts.capabilities, facts.parameters, facts.context_length) == told
+    assert facts.remote_host is None
+
+
+@pytest.mark.parametrize("reply", [{"models": None}, {"models": {}}, {}, {"version": 7}])
+def test_odd_replies_of_the_others_are_nothing(facts, simulator, reply):
+    simulator.reply(path=None, times=None, body=reply)
+    assert (facts.tags(), facts.ps(), facts.version()) == ([], [], None)
+
+
+def test_when_nobody_answers_any_more_everything_is_forgotten(facts, simulator, clock):
+    facts.show("clever")
+    facts.tags()
+    facts.version()
+    port = int(simulator.url.rsplit(":", 1)[1])
+    simulator.stop()
+    assert facts.version() == "0.33.0-simulator"  # remembered: nobody was asked
+    assert facts.ps() == []  # asked, and nobody was there
+    assert facts.version() is None
+    assert facts.show("clever") == ModelFacts()
+    with OllamaSimulator(models=[SimulatedModel(name="clever", capabilities=("vision",))], port=port):
+        assert facts.show("clever").capabilities == {"vision"}
+
+
+def test_a_dead_address_is_asked_again_at_once():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        facts = Facts(Connection.open(f"127.0.0.1:{port}"))
+        assert facts.version() is None
+    with OllamaSimulator(port=port):
+        assert facts.version() == "0.33.0-simulator"
+
+
+def test_limits_of_the_caller_hold_for_facts_too(simulator):
+    silence = threading.Event()
+    simulator.reply(path="/api/show", body={}, wait=silence)
+    try:
+        facts = Facts(Connection.open(simulator.url), limits=OllamaTimeout(first_token=0.05))
+        assert facts.show("clever") == ModelFacts()
+    finally:
+        silence.set()
+
+
+def test_asking_can_be_cancelled_and_is_then_not_taken_for_an_answer(facts, simulator):
+    silence = threading.Event()
+    running = RunningCalls()
+    simulator.reply(path="/api/show", body={}, wait=silence)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(Facts(Connection.open(simulator.url), running=running).show, "clever")
+        simulator.wait_for_request(path="/api/show")
+        running.cancel()
+        with pytest.raises(OllamaCancelledError):
+            asking.result(10)
+    silence.set()
+    assert facts.show("clever").can("thinking")
+
+
+def test_forgetting_one_server_leaves_the_others(facts, simulator):
+    with OllamaSimulator() as other:
+        others = Facts(Connection.open(other.url))
+        facts.version()
+        others.version()
+        facts.forget()
+        facts.version()
+        others.version()
+        assert (len(simulator.requests), len(other.requests)) == (2, 1)
+
+
+def test_everything_can_be_forgotten(facts, simulator):
+    facts.version()
+    forget_all_facts()
+    facts.version()
+    assert len(simulator.requests) == 2
+
+
+def test_the_memory_is_bounded(facts, monkeypatch):
+    monkeypatch.setattr(facts_module, "_MAX_ENTRIES", 3)
+    for name in "abcde":
+        facts.show(name)
+    assert [key[2] for key in facts_module._cache._answers] == ["c", "d", "e"]
+
+
+def test_facts_do_not_load_a_model(facts, simulator):
+    facts.show("clever")
+    facts.tags()
+    assert simulator.loaded_models == []
