@@ -1,0 +1,124 @@
+"""The embed endpoint: vectors out of hashed character n-grams, so that texts alike lie near each other."""
+
+import math
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from griptape_ollama.testing import validation
+from griptape_ollama.testing.journal import RecordedRequest
+from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode
+from griptape_ollama.testing.models import Catalogue, SimulatedModel
+from griptape_ollama.testing.prompt_size import count_tokens
+from griptape_ollama.testing.refusals import Refusal
+
+_CHARACTERS_PER_TOKEN = 4
+_MARKS = 2  # tokens that the model puts before and after a text
+_GRAMS = (3, 4)
+_WORD_WEIGHT = 2.0
+_DIGITS = 8
+_WARM_LOAD_NS = 1_300_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedRequest:
+    """An embed request that the server accepts."""
+
+    body: Mapping[str, Any]
+    model: SimulatedModel
+    keep_alive: float
+    texts: Sequence[str]
+    tokens: int
+
+    @property
+    def dimensions(self) -> int:
+        """Length of the vectors; a wish that is too large or not positive is ignored."""
+        wanted = self.body.get("dimensions") or 0
+        return int(wanted) if 0 < wanted <= self.model.embedding_length else self.model.embedding_length
+
+
+def accept(recorded: RecordedRequest, catalogue: Catalogue) -> EmbedRequest:
+    """Check an embed request.
+
+    Raises:
+        Refusal: The server refuses it.
+    """
+    body = validation.decode_body(recorded.raw, "EmbedRequest")
+    validation.check_embed(body)
+    keep_alive = validation.keep_alive(body.get("keep_alive"))
+    texts = _texts(body.get("input"))
+    name = as_text(body.get("model"))
+    model = catalogue.find(name)
+    if model is None:
+        raise Refusal(404, f'model "{name}" not found, try pulling it first')
+    validation.check_options(as_object(body.get("options")))
+    if model.load_error is not None:
+        raise Refusal(500, model.load_error)
+    if texts and not model.can("embedding"):
+        raise Refusal(501, "This server does not support embeddings. Start it with `--embeddings`")
+    counts = [count_tokens(text) + _MARKS for text in texts]
+    if body.get("truncate") is False and any(count > model.context_length for count in counts):
+        raise Refusal(400, "the input length exceeds the context length")
+    longest = (model.context_length - _MARKS) * _CHARACTERS_PER_TOKEN
+    return EmbedRequest(
+        body=body,
+        model=model,
+        keep_alive=keep_alive,
+        texts=[text[:longest] for text in texts],
+        tokens=sum(min(count, model.context_length) for count in counts),
+    )
+
+
+def embed_body(request: EmbedRequest, load_ns: int) -> bytes:
+    """Make the reply."""
+    started = time.perf_counter_ns()
+    vectors = [embed(text, request.dimensions) for text in request.texts]
+    body: dict[str, Any] = {"model": request.body["model"], "embeddings": vectors}
+    if vectors:
+        body["total_duration"] = time.perf_counter_ns() - started + load_ns + 2 * _WARM_LOAD_NS
+        body["load_duration"] = load_ns + _WARM_LOAD_NS
+        body["prompt_eval_count"] = request.tokens
+    return encode(body)
+
+
+def embed(text: str, dimensions: int) -> list[float]:
+    """Turn a text into a vector of length 1.
+
+    Words count, and so do the runs of three and four letters inside them; order does not.
+
+    Args:
+        text: Any text; one without letters or digits gives the first unit vector.
+        dimensions: Length of the vector.
+    """
+    vector = [0.0] * dimensions
+    for word in _words(text):
+        padded = f" {word} "
+        grams = [padded[i : i + n] for n in _GRAMS for i in range(len(padded) - n + 1)]
+        _add(vector, padded, _WORD_WEIGHT)
+        for gram in grams:
+            _add(vector, gram, 1.0)
+    length = math.sqrt(sum(value * value for value in vector))
+    if not length:
+        return [1.0] + [0.0] * (dimensions - 1)
+    return [round(value / length, _DIGITS) for value in vector]
+
+
+def _add(vector: list[float], feature: str, weight: float) -> None:
+    digest = zlib.crc32(feature.encode("utf-8", "replace"))
+    # The top bit is the sign, so that unrelated features cancel out rather than pile up.
+    vector[digest % len(vector)] += weight if digest >> 31 else -weight
+
+
+def _words(text: str) -> list[str]:
+    return "".join(letter if letter.isalnum() else " " for letter in text.lower()).split()
+
+
+def _texts(value: Any) -> list[str]:
+    if value is None or value == "":
+        return []
+    texts = [value] if isinstance(value, str) else as_list(value)
+    if not isinstance(value, (str, list)) or not all(isinstance(text, str) for text in texts):
+        raise Refusal(400, "invalid input type")
+    return texts

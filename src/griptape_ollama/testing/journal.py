@@ -1,0 +1,135 @@
+"""What the simulator saw: requests and clients that went away, with waits for both."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from griptape_ollama.testing.json_text import as_list, as_object, as_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRequest:
+    """One request as it arrived.
+
+    Attributes:
+        method: HTTP method.
+        path: Path without the query.
+        headers: Headers; look-ups ignore case.
+        body: Decoded JSON body, None if there was none or it was not JSON.
+        raw: Body as it came.
+        at: When it had arrived, on the clock of `time.monotonic()`, in seconds.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+    raw: bytes
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def model(self) -> str:
+        """Model name as the request spells it, empty if it names none."""
+        body = as_object(self.body)
+        return as_text(body.get("model")) or as_text(body.get("name"))
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """Messages of a chat request."""
+        return [as_object(message) for message in as_list(as_object(self.body).get("messages"))]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Model options of the request."""
+        return as_object(as_object(self.body).get("options"))
+
+    @property
+    def tools(self) -> list[dict[str, Any]]:
+        """Tools that the request offers."""
+        return [as_object(tool) for tool in as_list(as_object(self.body).get("tools"))]
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether this is a chat request."""
+        return self.method == "POST" and self.path == "/api/chat"
+
+    def __str__(self) -> str:
+        text = f"{self.method} {self.path}"
+        if self.model:
+            text += f" model={self.model!r}"
+        if self.messages:
+            last = self.messages[-1]
+            text += f" last message={as_text(last.get('role'))}: {as_text(last.get('content'))[:80]!r}"
+        return text
+
+
+class Journal:
+    """Thread-safe record of requests and disconnects."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._requests: list[RecordedRequest] = []
+        self._disconnects: list[float] = []
+        self._unexpected: list[RecordedRequest] = []
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """Copy of all requests so far, in order of arrival."""
+        with self._changed:
+            return list(self._requests)
+
+    @property
+    def disconnects(self) -> list[float]:
+        """Copy of the moments when a client was seen to go before its reply was complete."""
+        with self._changed:
+            return list(self._disconnects)
+
+    @property
+    def unexpected(self) -> list[RecordedRequest]:
+        """Copy of the requests for which nothing was scripted."""
+        with self._changed:
+            return list(self._unexpected)
+
+    def add_request(self, request: RecordedRequest) -> None:
+        """Record a request."""
+        with self._changed:
+            self._requests.append(request)
+            self._changed.notify_all()
+
+    def add_disconnect(self) -> None:
+        """Record that a client went away now."""
+        with self._changed:
+            self._disconnects.append(time.monotonic())
+            self._changed.notify_all()
+
+    def add_unexpected(self, request: RecordedRequest) -> None:
+        """Record a request that the script has no reply for."""
+        with self._changed:
+            self._unexpected.append(request)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._changed:
+            self._requests.clear()
+            self._disconnects.clear()
+            self._unexpected.clear()
+
+    def wait_for_request(self, n: int, timeout: float, path: str | None) -> RecordedRequest:
+        """Wait until the n-th request has arrived, see `OllamaSimulator.wait_for_request`."""
+
+        def found() -> list[RecordedRequest]:
+            return [request for request in self._requests if path in (None, request.path)]
+
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(found()) >= n, timeout):
+                raise TimeoutError(f"{len(found())} of {n} requests arrived in {timeout:g} s")
+            return found()[n - 1]
+
+    def wait_for_disconnect(self, n: int, timeout: float) -> float:
+        """Wait until the n-th disconnect was seen, see `OllamaSimulator.wait_for_disconnect`."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._disconnects) >= n, timeout):
+                raise TimeoutError(f"{len(self._disconnects)} of {n} disconnects were seen in {timeout:g} s")
+            return self._disconnects[n - 1]

@@ -1,0 +1,56 @@
+"""JSON as a Go server writes it, and safe looks into JSON that somebody else wrote."""
+
+import json
+import time
+from functools import lru_cache
+from typing import Any, cast
+
+# Go's encoder escapes these inside strings, so that JSON can stand inside HTML and JavaScript.
+_ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
+_SECOND = 1_000_000_000
+
+
+def dumps(value: Any) -> str:
+    """Encode a value the way the server does: compact, not ASCII-only, with `<`, `>` and `&` escaped."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).translate(_ESCAPES)
+
+
+def encode(value: Any) -> bytes:
+    """Encode a value to UTF-8; what UTF-8 cannot carry (half a surrogate pair) becomes `?`."""
+    return dumps(value).encode("utf-8", "replace")
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def timestamp(nanoseconds: int | None = None) -> str:
+    """Write a moment (nanoseconds since 1970, by default now) as the server does: UTC, trailing zeros dropped."""
+    seconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, _SECOND)
+    return _second(seconds) + (f".{rest:09d}".rstrip("0") if rest else "") + "Z"
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """Return the value if it is a JSON object, else an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return the value if it is a JSON array, else an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def as_text(value: Any) -> str:
+    """Return the value if it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def go_type(value: Any) -> str:
+    """Name the JSON type of a value as Go's decoder does in its errors."""
+    if isinstance(value, bool):
+        return "bool"
+    for kinds, name in (((int, float), "number"), (str, "string"), (list, "array"), (dict, "object")):
+        if isinstance(value, kinds):
+            return name
+    return "null"

@@ -1,0 +1,155 @@
+"""The models that a simulator has installed, and the names that they are found by."""
+
+import hashlib
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from griptape_ollama.testing.refusals import Refusal
+
+_SECOND = 1_000_000_000
+_DAY_NS = 86_400 * _SECOND
+_NAME = re.compile(
+    r"(?:(?:[\w][\w.:-]*/)?[A-Za-z0-9_][\w.-]*/)?[A-Za-z0-9_][\w.-]{0,79}(?::[A-Za-z0-9_][\w.-]{0,79})?", re.ASCII
+)
+_DEFAULT_PREFIXES = ("registry.ollama.ai/library/", "registry.ollama.ai/", "library/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedModel:
+    """A model that a simulator pretends to serve.
+
+    Attributes:
+        name: Name; without a tag it means `:latest`.
+        capabilities: What `show` lists: `completion`, `tools`, `thinking`, `vision`, `embedding`.
+        kind: Who parses the model's output. `go_template` and `builtin` send each tool call in a line of its own;
+            `native` sends all of them in the last line, and rejects a single overlong message.
+        context_length: Tokens that the model was made for.
+        parameters: PARAMETERs of its Modelfile, for example `{"temperature": 0.7, "stop": ["<|im_end|>"]}`.
+        system: Its own system prompt, or None.
+        template: Its template, or None for one of the kind.
+        family: Architecture, for example `llama` or `qwen3`.
+        parameter_size: Number of weights as text, for example `8.2B`.
+        parameter_count: Number of weights.
+        quantization_level: For example `Q4_K_M`.
+        embedding_length: Length of its vectors.
+        size: Bytes on disk.
+        size_vram: Bytes in the memory of a GPU while loaded.
+        parent_model: Model that it was made from, or empty.
+        model_info: More entries for `model_info` of `show`; they replace those of the same name.
+        load_seconds: How long loading takes.
+        load_error: Text of the error that loading ends in, or None for a model that loads.
+        modified_at: When it was made, nanoseconds since 1970; by default some day before today.
+    """
+
+    name: str
+    capabilities: Sequence[str] = ("completion", "tools")
+    kind: Literal["go_template", "builtin", "native"] = "go_template"
+    context_length: int = 8192
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    system: str | None = None
+    template: str | None = None
+    family: str = "llama"
+    parameter_size: str = "1.2B"
+    parameter_count: int = 1_235_814_432
+    quantization_level: str = "Q4_K_M"
+    embedding_length: int = 2048
+    size: int = 807_694_464
+    size_vram: int = 0
+    parent_model: str = ""
+    model_info: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    load_seconds: float = 0
+    load_error: str | None = None
+    modified_at: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"name={self.name!r} is not a model name such as 'qwen3' or 'qwen3:0.6b'")
+        if isinstance(self.capabilities, str):
+            raise TypeError(f"capabilities={self.capabilities!r}: use a sequence of texts")
+        if self.kind not in ("go_template", "builtin", "native"):
+            raise ValueError(f"kind={self.kind!r}: use 'go_template', 'builtin' or 'native'")
+        if self.context_length < 1 or self.embedding_length < 1:
+            raise ValueError("context_length and embedding_length are positive")
+
+    @property
+    def full_name(self) -> str:
+        """Name with its tag."""
+        return with_tag(self.name)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that stands for the model's files."""
+        return hashlib.sha256(f"{self.full_name} {self.size}".encode()).hexdigest()
+
+    def can(self, capability: str) -> bool:
+        """Say whether the model has a capability."""
+        return capability in self.capabilities
+
+
+DEFAULT_MODELS = (
+    SimulatedModel(name="simulator:latest"),
+    SimulatedModel(
+        name="simulator-embed:latest",
+        capabilities=("embedding",),
+        family="bert",
+        parameter_size="23M",
+        parameter_count=22_565_376,
+        quantization_level="F16",
+        context_length=512,
+        embedding_length=64,
+        size=45_960_996,
+    ),
+)
+"""What a simulator serves when it is not told otherwise."""
+
+
+def with_tag(name: str) -> str:
+    """Add the tag that a name without one means."""
+    return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
+
+
+class Catalogue:
+    """The installed models; names are compared as the server does, without regard to case."""
+
+    def __init__(self, models: Iterable[SimulatedModel]) -> None:
+        self._models: dict[str, SimulatedModel] = {}
+        self._started = time.time_ns()
+        for model in models:
+            key = _key(model.name)
+            if key in self._models:
+                raise ValueError(f"two models are named {model.full_name!r}")
+            self._models[key] = model
+
+    def __iter__(self) -> Iterator[SimulatedModel]:
+        """Go through the models, newest first; like the server, to the second."""
+        return iter(sorted(self._models.values(), key=lambda model: -(self.modified_at(model) // _SECOND)))
+
+    def find(self, name: str) -> SimulatedModel | None:
+        """Find a model by the name of a request.
+
+        Raises:
+            Refusal: The name is empty or not a name.
+        """
+        if not name:
+            raise Refusal(400, "model is required")
+        if not _NAME.fullmatch(name):
+            raise Refusal(400, "invalid model name")
+        return self._models.get(_key(name))
+
+    def modified_at(self, model: SimulatedModel) -> int:
+        """Return when a model was made, in nanoseconds since 1970."""
+        if model.modified_at is not None:
+            return model.modified_at
+        place = list(self._models).index(_key(model.name)) + 1
+        return self._started - place * _DAY_NS
+
+
+def _key(name: str) -> str:
+    key = with_tag(name).lower()
+    for prefix in _DEFAULT_PREFIXES:
+        if key.startswith(prefix) and "/" not in key[len(prefix) :]:
+            return key[len(prefix) :]
+    return key

@@ -1,0 +1,192 @@
+"""What the server checks about a request before a model sees it, with its texts."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from griptape_ollama.protocol.keep_alive import keep_alive_seconds
+from griptape_ollama.protocol.options import OPTION_TYPES
+from griptape_ollama.testing.json_text import as_list, as_object, go_type
+from griptape_ollama.testing.refusals import Refusal
+
+_DEFAULT_KEEP_ALIVE = 300.0
+_MAX_TOP_LOGPROBS = 20
+_CHAT_FIELDS = {
+    "model": ("string", "string"),
+    "messages": ("array", "[]api.Message"),
+    "stream": ("bool", "bool"),
+    "tools": ("array", "api.Tools"),
+    "options": ("object", "map[string]interface {}"),
+    "truncate": ("bool", "bool"),
+    "shift": ("bool", "bool"),
+    "logprobs": ("bool", "bool"),
+    "top_logprobs": ("number", "int"),
+}
+_MESSAGE_FIELDS = {
+    "role": ("string", "string"),
+    "content": ("string", "string"),
+    "thinking": ("string", "string"),
+    "images": ("array", "[]api.ImageData"),
+    "tool_calls": ("array", "[]api.ToolCall"),
+    "tool_name": ("string", "string"),
+    "tool_call_id": ("string", "string"),
+}
+_MODEL_FIELDS = {"model": ("string", "string"), "name": ("string", "string")}
+_EMBED_FIELDS = {
+    "model": ("string", "string"),
+    "options": ("object", "map[string]interface {}"),
+    "truncate": ("bool", "bool"),
+    "dimensions": ("number", "int"),
+}
+_LEVELS = '"high", "medium", "low", "max", true, or false'
+_LITERALS = ("true", "false", "null")
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=\r\n]")
+# What the server calls an option of this type when it is given another.
+_GO_OPTION_TYPES = {"float": "float32", "array of strings": "array"}
+
+
+def decode_body(raw: bytes, go_name: str) -> dict[str, Any]:
+    """Decode a body that has to be a JSON object.
+
+    Raises:
+        Refusal: It is none. The text is Go's.
+    """
+    text = raw.decode("utf-8", "replace").lstrip()
+    if not text:
+        raise Refusal(400, "missing request body")
+    try:
+        # Like the server's, this decoder looks at the first value only.
+        value, _ = json.JSONDecoder().raw_decode(text)
+    except json.JSONDecodeError as error:
+        raise Refusal(400, _syntax_error(text, error.pos)) from error
+    if value is not None and not isinstance(value, dict):
+        raise Refusal(400, f"json: cannot unmarshal {go_type(value)} into Go value of type api.{go_name}")
+    return as_object(value)
+
+
+def check_chat(body: Mapping[str, Any]) -> None:
+    """Check the types of a chat request's fields.
+
+    Raises:
+        Refusal: One is wrong.
+    """
+    _check_fields(body, _CHAT_FIELDS, "ChatRequest")
+    for message in as_list(body.get("messages")):
+        if message is not None and not isinstance(message, dict):
+            raise _mistyped(message, "ChatRequest.messages", "api.Message")
+        _check_fields(as_object(message), _MESSAGE_FIELDS, "ChatRequest.messages")
+        _check_calls(as_object(message))
+        _check_images(as_object(message))
+    _check_think(body.get("think"))
+    top = body.get("top_logprobs") or 0
+    if not 0 <= top <= _MAX_TOP_LOGPROBS:
+        raise Refusal(400, f"top_logprobs must be between 0 and {_MAX_TOP_LOGPROBS}")
+
+
+def check_embed(body: Mapping[str, Any]) -> None:
+    """Check the types of an embed request's fields; see `check_chat`."""
+    _check_fields(body, _EMBED_FIELDS, "EmbedRequest")
+
+
+def check_show(body: Mapping[str, Any]) -> None:
+    """Check the types of a show request's fields; see `check_chat`."""
+    _check_fields(body, _MODEL_FIELDS, "ShowRequest")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Check the types of the options that the server knows; it only logs the others.
+
+    Raises:
+        Refusal: One is wrong. The server answers with status 500.
+    """
+    for name, value in options.items():
+        wanted = OPTION_TYPES.get(name)
+        if wanted is None or value is None:
+            continue
+        if wanted == "array of strings" and isinstance(value, list):
+            if not all(isinstance(item, str) for item in as_list(value)):
+                raise Refusal(500, f'option "{name}" must be of an array of strings')
+        elif go_type(value) != {"boolean": "bool", "array of strings": "array"}.get(wanted, "number"):
+            raise Refusal(500, f'option "{name}" must be of type {_GO_OPTION_TYPES.get(wanted, wanted)}')
+
+
+def keep_alive(value: Any) -> float:
+    """Return the seconds that a model stays loaded after the reply.
+
+    Raises:
+        Refusal: The value is neither a number nor a Go duration.
+    """
+    if value is None:
+        return _DEFAULT_KEEP_ALIVE
+    kind = {"bool": "bool", "array": "[]interface {}", "object": "map[string]interface {}"}.get(go_type(value))
+    if kind is not None:
+        raise Refusal(400, f"Unsupported type: '{kind}'")
+    try:
+        seconds = keep_alive_seconds(value)
+    except ValueError as error:
+        has_no_unit = re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", value)
+        problem = "missing unit in duration" if has_no_unit else "invalid duration"
+        raise Refusal(400, f'time: {problem} "{value}"') from error
+    return math.inf if seconds < 0 else seconds
+
+
+def check_format(value: Any) -> None:
+    """Check that `format` is `"json"` or an object; null and an empty text mean none.
+
+    Raises:
+        Refusal: It is something else.
+    """
+    if value not in (None, "", "json") and not isinstance(value, dict):
+        found = json.dumps(json.dumps(value))
+        raise Refusal(500, f'invalid format: {found}; expected "json" or a valid JSON Schema object')
+
+
+def _check_fields(body: Mapping[str, Any], fields: Mapping[str, tuple[str, str]], path: str) -> None:
+    for name, (wanted, go_name) in fields.items():
+        value = body.get(name)
+        if value is not None and go_type(value) != wanted:
+            raise _mistyped(value, f"{path}.{name}", go_name)
+
+
+def _mistyped(value: Any, path: str, go_name: str) -> Refusal:
+    return Refusal(400, f"json: cannot unmarshal {go_type(value)} into Go struct field {path} of type {go_name}")
+
+
+def _check_calls(message: Mapping[str, Any]) -> None:
+    for call in as_list(message.get("tool_calls")):
+        arguments = as_object(as_object(call).get("function")).get("arguments")
+        if isinstance(arguments, str):
+            raise Refusal(400, "Value looks like object, but can't find closing '}' symbol")
+
+
+def _check_images(message: Mapping[str, Any]) -> None:
+    for image in as_list(message.get("images")):
+        if isinstance(image, str) and (wrong := _NOT_BASE64.search(image)):
+            raise Refusal(400, f"illegal base64 data at input byte {wrong.start()}")
+
+
+def _check_think(value: Any) -> None:
+    if isinstance(value, str):
+        if value not in ("high", "medium", "low", "max"):
+            raise Refusal(400, f"invalid think value: {json.dumps(value)} (must be {_LEVELS})")
+    elif value is not None and not isinstance(value, bool):
+        raise Refusal(400, f"think must be a boolean or string ({_LEVELS})")
+
+
+def _syntax_error(text: str, position: int) -> str:
+    rest = text[position:]
+    if (
+        not rest
+        or any(literal.startswith(rest) for literal in _LITERALS)
+        or position >= len(text.rstrip())
+        or text.count('"') % 2
+    ):
+        return "unexpected EOF"
+    for literal in _LITERALS:
+        if rest[0] == literal[0]:
+            for found, wanted in zip(rest, literal, strict=False):
+                if found != wanted:
+                    return f"invalid character '{found}' in literal {literal} (expecting '{wanted}')"
+    return f"invalid character '{rest[0]}' looking for beginning of value"

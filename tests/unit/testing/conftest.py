@@ -1,0 +1,121 @@
+"""Fixtures for the tests of the simulator: one that runs, and ways to talk to it."""
+
+import json
+import socket
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from griptape_ollama.testing import OllamaSimulator
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture
+def simulator():
+    with OllamaSimulator() as running:
+        yield running
+
+
+@pytest.fixture
+def chat():
+    """Send a chat request; give the response of httpx."""
+
+    def send(simulator, text="hi", **body):
+        messages = body.pop("messages", [{"role": "user", "content": text}])
+        request = {"model": body.pop("model", "simulator"), "messages": messages, **body}
+        return httpx.post(f"{simulator.url}/api/chat", json=request, timeout=10)
+
+    return send
+
+
+@pytest.fixture
+def lines(chat):
+    """Send a chat request; give the decoded lines of its reply."""
+
+    def send(simulator, text="hi", **body):
+        response = chat(simulator, text, **body)
+        assert response.status_code == 200, response.text
+        return [json.loads(line) for line in response.text.split("\n") if line]
+
+    return send
+
+
+@pytest.fixture
+def say(lines):
+    """Send a chat request; give the text of its reply."""
+
+    def send(simulator, text="hi", **body):
+        return "".join(line["message"]["content"] for line in lines(simulator, text, **body))
+
+    return send
+
+
+@pytest.fixture
+def connect():
+    """Open a socket, send a chat request over it, and leave the rest to the test."""
+    sockets = []
+
+    def send(simulator, **body):
+        address = urlsplit(simulator.url)
+        connection = socket.create_connection((address.hostname, address.port), timeout=10)
+        sockets.append(connection)
+        data = json.dumps({"model": "simulator", "messages": HI, **body}).encode()
+        head = f"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+        connection.sendall(head + data)
+        return connection
+
+    yield send
+    for connection in sockets:
+        connection.close()
+
+
+@pytest.fixture
+def read_all():
+    """Read a socket to its end; give the bytes, and whether the connection was reset."""
+
+    def read(connection):
+        data = b""
+        try:
+            while piece := connection.recv(65536):
+                data += piece
+        except ConnectionResetError:
+            return data, True
+        return data, False
+
+    return read
+
+
+@pytest.fixture
+def read_until():
+    """Read a socket until an end has come."""
+
+    def read(connection, end):
+        data = b""
+        while not data.endswith(end):
+            piece = connection.recv(65536)
+            assert piece, f"the connection closed after {data!r}"
+            data += piece
+        return data
+
+    return read
+
+
+@pytest.fixture
+def received_chunks(connect, read_until):
+    """Send a chat request; give the HTTP chunks of the response."""
+
+    def split(simulator):
+        data = read_until(connect(simulator), b"0\r\n\r\n")
+        rest = data.split(b"\r\n\r\n", 1)[1]
+        found = []
+        while rest:
+            size, rest = rest.split(b"\r\n", 1)
+            length = int(size, 16)
+            found.append(rest[:length])
+            assert rest[length : length + 2] == b"\r\n"
+            rest = rest[length + 2 :]
+        return found
+
+    return split

@@ -1,0 +1,225 @@
+import json
+
+import pytest
+
+from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+def tool(name, description, properties, required=(), *, nested=True):
+    inner = {"type": "object", "properties": properties, "required": list(required)}
+    outer = {"type": "object", "properties": {"values": inner}, "required": ["values"]} if nested else inner
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": outer}}
+
+
+CALCULATOR = tool(
+    "CalculatorTool_calculate",
+    "Can be used for computing simple numerical or algebraic calculations in Python",
+    {"expression": {"type": "string", "description": "Arithmetic expression parsable in pure Python."}},
+    ["expression"],
+)
+CLOCK = tool("DateTimeTool_get_current_datetime", "Can be used to return current date and time.", {}, nested=False)
+WEATHER = tool(
+    "get_weather",
+    "Weather of a city",
+    {
+        "city": {"type": "string"},
+        "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+        "days": {"type": "integer"},
+        "date": {"type": "string"},
+    },
+    ["city"],
+    nested=False,
+)
+MAIL = tool(
+    "EmailTool_send",
+    "Can be used to send emails",
+    {
+        "to": {"type": "string", "description": "Recipient's email address"},
+        "body": {"type": "string", "description": "Email body"},
+    },
+    ["to", "body"],
+)
+SEARCH = tool("WebSearch_search", "Searches the web", {"query": {"type": "string"}}, ["query"])
+TOOLS = [CALCULATOR, CLOCK, WEATHER, MAIL, SEARCH]
+
+
+@pytest.fixture
+def calls(lines):
+    def send(simulator, text, tools=TOOLS, **body):
+        found = [
+            call
+            for line in lines(simulator, text, tools=tools, **body)
+            for call in line["message"].get("tool_calls", [])
+        ]
+        return [(call["function"]["name"], call["function"]["arguments"]) for call in found]
+
+    return send
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name", "arguments"),
+    [
+        ("What is 17 * 23?", "CalculatorTool_calculate", {"values": {"expression": "17 * 23"}}),
+        ("what's 12.5 plus 3?", "CalculatorTool_calculate", {"values": {"expression": "12.5 + 3"}}),
+        ("Compute (2+3)*4, please.", "CalculatorTool_calculate", {"values": {"expression": "(2+3)*4"}}),
+        ("How much is 6 \u00d7 7?", "CalculatorTool_calculate", {"values": {"expression": "6 * 7"}}),
+        ("What time is it?", "DateTimeTool_get_current_datetime", {}),
+        ("What is the weather in Paris?", "get_weather", {"city": "Paris"}),
+        ("What's the weather like in new york in Fahrenheit?", "get_weather", {"city": "new", "unit": "fahrenheit"}),
+        ("Weather in New York on 2024-05-17", "get_weather", {"city": "New York", "date": "2024-05-17"}),
+        ("How is the weather in Oslo for 3 days?", "get_weather", {"city": "Oslo", "days": 3}),
+        ("And the weather?", "get_weather", {"city": "city"}),
+        ("Email bob@example.com 'Hi'", "EmailTool_send", {"values": {"to": "bob@example.com", "body": "Hi"}}),
+        ("Search the web for cats", "WebSearch_search", {"values": {"query": "Search the web for cats"}}),
+    ],
+)  # fmt: skip
+def test_a_prompt_that_asks_for_what_a_tool_does_calls_it(simulator, calls, prompt, name, arguments):
+    assert calls(simulator, prompt) == [(name, arguments)]
+
+
+def test_several_places_are_several_calls(simulator, calls):
+    assert calls(simulator, "Compare the weather in Rome and Oslo") == [
+        ("get_weather", {"city": "Rome"}),
+        ("get_weather", {"city": "Oslo"}),
+    ]
+
+
+@pytest.mark.parametrize("prompt", ["Hello there", "My name is Ada", "Tell me a joke", "Thanks!"])
+def test_other_prompts_call_nothing(simulator, calls, prompt):
+    assert calls(simulator, prompt) == []
+
+
+def test_no_tool_is_called_that_is_not_offered(simulator, calls):
+    assert calls(simulator, "What is 17 * 23?", tools=[WEATHER]) == []
+
+
+@pytest.mark.parametrize(
+    ("results", "answer"),
+    [
+        (["391"], "The result is 391."),
+        (["sunny in Paris", "rain in Oslo"], "The results are: sunny in Paris; rain in Oslo."),
+        (["Error: no such city"], "The tool reported a problem: Error: no such city"),
+        ([""], "The tool gave no result."),
+        (["line one\nline two"], "The tool says: line one\nline two"),
+    ],
+)
+def test_tool_results_are_reported(simulator, say, results, answer):
+    call = {"function": {"name": "f", "arguments": {}}}
+    messages = [user("What is 17 * 23?"), {**assistant(""), "tool_calls": [call]}]
+    messages += [{"role": "tool", "content": result} for result in results]
+    assert say(simulator, messages=messages, tools=TOOLS) == answer
+
+
+@pytest.mark.parametrize(
+    ("told", "question", "answer"),
+    [
+        ("My name is Ada and I live in Oslo.", "What is my name?", "Your name is Ada."),
+        ("My name is Ada and I live in Oslo.", "Where do I live?", "You live in Oslo."),
+        ("I'm Ada, hello", "Who am I?", "Your name is Ada."),
+        ("My favourite colour is dark blue.", "what's my favourite colour?", "Your favourite colour is dark blue."),
+        ("Remember that the code word is zebra.", "What is the code word?", "The code word is zebra."),
+        ("Please remember: buy milk", "What did I tell you to remember?", "You asked me to remember: buy milk."),
+        ("Remember to water the plants", "Which plants again?", "You told me: to water the plants."),
+        ("What is 2 + 2?", "What did I ask before?", 'You asked: "What is 2 + 2?"'),
+    ],
+)
+def test_what_was_told_earlier_is_recalled(simulator, say, told, question, answer):
+    messages = [user(told), assistant("ok"), user(question)]
+    assert say(simulator, messages=messages, tools=TOOLS) == answer
+
+
+def test_the_first_and_the_latest_prompt_are_told_apart(simulator, say):
+    messages = [user("one"), assistant("a"), user("two"), assistant("b")]
+    assert say(simulator, messages=[*messages, user("What did I ask first?")]) == 'You asked: "one"'
+    assert say(simulator, messages=[*messages, user("What was my last question?")]) == 'You asked: "two"'
+
+
+def test_earlier_results_are_recalled(simulator, say):
+    messages = [user("17 * 23?"), assistant("The result is 391."), user("Hi"), assistant("Hello")]
+    question = user("What was the result again?")
+    assert say(simulator, messages=[*messages, question]) == 'My answer was: "The result is 391."'
+    messages.insert(1, {"role": "tool", "content": "391"})
+    assert say(simulator, messages=[*messages, question]) == "The result was 391."
+
+
+def test_what_was_never_told_is_not_made_up(simulator, say):
+    messages = [user("Hello"), assistant("Hi"), user("What is my name?")]
+    assert "simulator" in say(simulator, messages=messages)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("My name is Ada", "Nice to meet you, Ada. I will remember your name."),
+        ("Remember that it rains", "I will remember that it rains."),
+        ("I live in Oslo", "I will remember that you live in Oslo."),
+        ("My dog is old", "I will remember that your dog is old."),
+    ],
+)
+def test_what_is_told_is_acknowledged(simulator, say, text, answer):
+    assert say(simulator, text) == answer
+
+
+def test_questions_are_answered_from_the_texts_in_the_prompt(simulator, say):
+    context = {
+        "role": "system",
+        "content": "Use this.\nOllama was founded in 2023. The Eiffel tower is 330 metres high.",
+    }
+    messages = [context, user("How high is the Eiffel tower?")]
+    assert say(simulator, messages=messages) == "The Eiffel tower is 330 metres high."
+
+
+def test_the_default_answer_says_who_speaks(simulator, say):
+    assert say(simulator, "Tell me a joke") == (
+        "This is the Ollama simulator, not a language model. You said: Tell me a joke"
+    )
+
+
+def test_the_seed_changes_nothing(simulator, say):
+    assert len({say(simulator, "Hello", options={"seed": seed}) for seed in range(3)}) == 1
+
+
+def test_thinking_models_think_unless_told_not_to(lines):
+    model = SimulatedModel(name="m", capabilities=("completion", "tools", "thinking"))
+    with OllamaSimulator([model]) as simulator:
+        for body, thinks in (({}, True), ({"think": True}, True), ({"think": "low"}, True), ({"think": False}, False)):
+            for more in ({}, {"tools": TOOLS}, {"format": "json"}):
+                found = lines(simulator, "What is 2 + 2?", model="m", **body, **more)
+                assert any("thinking" in line["message"] for line in found) == thinks
+
+
+def test_json_wins_over_tools(simulator, lines):
+    found = lines(
+        simulator, "What is 2 + 2?", tools=TOOLS, format={"type": "object", "properties": {"n": {"type": "integer"}}}
+    )
+    assert not any("tool_calls" in line["message"] for line in found)
+    assert json.loads("".join(line["message"]["content"] for line in found)) == {"n": 2}
+
+
+def test_format_json_gives_an_object(simulator, say):
+    assert json.loads(say(simulator, "Hello", format="json")).keys() == {"answer"}
+
+
+def test_a_tool_for_the_final_answer_is_called_in_place_of_an_answer(simulator, calls):
+    final = tool("Output_provide", "Used to provide the final response", {"name": {"type": "string"}}, ["name"])
+    assert calls(simulator, "Who is Ada?", tools=[final]) == [("Output_provide", {"values": {"name": "Ada"}})]
+    assert calls(simulator, "What is 2 * 3?", tools=[final, CALCULATOR])[0][0] == "CalculatorTool_calculate"
+
+
+def test_odd_conversations_get_an_answer_too(simulator, say):
+    for messages in ([assistant("x")], [{"role": "tool", "content": "x"}], [{"role": "user", "content": None}], [{}]):
+        assert say(simulator, messages=messages)
+    odd = [
+        {"type": "function"},
+        {"function": {"name": "f"}},
+        {"function": {"name": "g", "parameters": {"properties": None}}},
+    ]
+    assert say(simulator, "Hello", tools=odd)

@@ -1,0 +1,88 @@
+import math
+
+import httpx
+import pytest
+
+from griptape_ollama.testing import OllamaSimulator, Reply, SimulatedModel
+
+
+@pytest.fixture
+def embed(simulator):
+    def send(text, **body):
+        return httpx.post(f"{simulator.url}/api/embed", json={"model": "simulator-embed", "input": text, **body})
+
+    return send
+
+
+def dot(one, other):
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def vectors(response):
+    assert response.status_code == 200, response.text
+    return response.json()["embeddings"]
+
+
+def test_vectors_have_length_one_and_the_size_of_the_model(embed):
+    for vector in vectors(embed(["hello world", "Straße", "", "…"])):
+        assert len(vector) == 64
+        assert math.isclose(math.sqrt(dot(vector, vector)), 1, abs_tol=1e-6)
+
+
+def test_the_size_of_the_vectors_is_up_to_the_model():
+    model = SimulatedModel(name="e", capabilities=["embedding"], embedding_length=384)
+    with OllamaSimulator([model]) as simulator:
+        response = httpx.post(f"{simulator.url}/api/embed", json={"model": "e", "input": "x"})
+    assert len(vectors(response)[0]) == 384
+
+
+def test_the_same_text_has_the_same_vector_alone_and_in_a_batch(embed):
+    (alone,) = vectors(embed("the cat"))
+    batch = vectors(embed(["hello", "the cat", "hello"]))
+    assert batch[1] == alone
+    assert batch[0] == batch[2] != alone
+
+
+def test_texts_alike_are_nearer_than_texts_unlike(embed):
+    question, near, far = vectors(
+        embed(["What do cats eat?", "Cats eat fish and mice.", "The stock market fell sharply on Monday."])
+    )
+    assert dot(question, near) > dot(question, far) + 0.1
+
+
+@pytest.mark.parametrize(("dimensions", "size"), [(8, 8), (64, 64), (65, 64), (0, 64), (-1, 64)])
+def test_dimensions_are_followed_where_they_make_sense(embed, dimensions, size):
+    (vector,) = vectors(embed("hello", dimensions=dimensions))
+    assert len(vector) == size
+    assert math.isclose(dot(vector, vector), 1, abs_tol=1e-6)
+
+
+def test_long_texts_are_cut_unless_that_is_forbidden(embed):
+    long, longer = vectors(embed(["cat " * 600, "cat " * 600 + "dog"]))
+    assert long == longer
+    assert embed("cat " * 600).json()["prompt_eval_count"] == 512
+    response = embed("cat " * 600, truncate=False)
+    assert (response.status_code, response.json()) == (400, {"error": "the input length exceeds the context length"})
+
+
+def test_a_model_that_cannot_load_cannot_embed():
+    with OllamaSimulator([SimulatedModel(name="e", capabilities=["embedding"], load_error="broken")]) as simulator:
+        response = httpx.post(f"{simulator.url}/api/embed", json={"model": "e", "input": "x"})
+    assert (response.status_code, response.json()) == (500, {"error": "broken"})
+
+
+def test_embedding_loads_the_model(simulator, embed):
+    embed("hello", keep_alive="1m")
+    assert simulator.loaded_models == ["simulator-embed:latest"]
+
+
+def test_embedding_can_be_scripted(simulator, embed):
+    simulator.reply(path="/api/embed", status=500, error="NaN")
+    simulator.reply(path="/api/embed", body={"model": "m", "embeddings": [[1, 0]]})
+    assert embed("x").json() == {"error": "NaN"}
+    assert vectors(embed("x")) == [[1, 0]]
+
+
+def test_a_function_can_answer_an_embed_request(simulator, embed):
+    simulator.reply(lambda request: Reply(body={"embeddings": [[len(request.body["input"])]]}), path="/api/embed")
+    assert vectors(embed("abc")) == [[3]]

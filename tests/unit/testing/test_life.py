@@ -1,0 +1,142 @@
+import gc
+import subprocess
+import sys
+import threading
+import warnings
+
+import httpx
+import pytest
+
+from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+
+
+def server_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "ollama-simulator"]
+
+
+def test_it_serves_inside_the_with_block_and_not_after_it():
+    with OllamaSimulator() as simulator:
+        url = simulator.url
+        assert httpx.get(url).text == "Ollama is running"
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+def test_it_listens_on_loopback_only(simulator):
+    assert simulator.url.startswith("http://127.0.0.1:")
+    assert simulator.host == simulator.url
+
+
+def test_stop_ends_the_thread_and_can_be_called_twice():
+    simulator = OllamaSimulator().start()
+    assert server_threads()
+    simulator.stop()
+    simulator.stop()
+    assert not server_threads()
+    assert not simulator.is_serving
+
+
+def test_it_starts_again_after_a_stop():
+    simulator = OllamaSimulator()
+    for _ in range(2):
+        with simulator:
+            assert httpx.get(f"{simulator.url}/api/version").json() == {"version": "0.33.0-simulator"}
+
+
+def test_starting_twice_is_an_error(simulator):
+    with pytest.raises(RuntimeError, match="already serving at http"):
+        simulator.start()
+
+
+def test_a_taken_port_is_an_error_at_start(simulator):
+    port = int(simulator.url.rsplit(":", 1)[1])
+    other = OllamaSimulator(port=port)
+    with pytest.raises(OSError, match="address already in use"):
+        other.start()
+    assert not other.is_serving
+
+
+def test_the_address_is_known_only_while_serving():
+    with pytest.raises(RuntimeError, match="not serving"):
+        _ = OllamaSimulator().url
+
+
+def test_two_simulators_live_side_by_side(say):
+    with OllamaSimulator() as one, OllamaSimulator() as other:
+        one.reply("one")
+        other.reply("other")
+        assert (say(other), say(one)) == ("other", "one")
+
+
+def test_stopping_ends_replies_that_hang(connect, read_all):
+    never = threading.Event()
+    with OllamaSimulator() as simulator:
+        simulator.reply("never said", wait=never)
+        waiting = connect(simulator)
+        simulator.reply("half said", pause=(1, never))
+        paused = connect(simulator)
+        simulator.wait_for_request(2)
+        paused.recv(1)
+    assert read_all(waiting)[0] == b""
+    assert b"half" in read_all(paused)[0]
+    assert simulator.disconnects == []
+
+
+def test_stopping_does_not_wait_for_a_client_that_does_not_read(connect):
+    with OllamaSimulator() as simulator:
+        simulator.reply(text=["x" * 10_000] * 10_000)
+        connect(simulator)
+        simulator.wait_for_request()
+    assert not server_threads()
+
+
+def test_nothing_is_left_open(chat):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with OllamaSimulator() as simulator:
+            chat(simulator)
+        del simulator
+        gc.collect()
+
+
+def test_a_simulator_that_nobody_stops_does_not_keep_the_process_alive():
+    code = """
+        from griptape_ollama.testing import OllamaSimulator
+        import httpx
+        simulator = OllamaSimulator().start()
+        print(httpx.get(simulator.url).text)
+    """
+    code = "\n".join(line.strip() for line in code.splitlines())
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Ollama is running\n", "")
+
+
+def test_without_aiohttp_the_import_says_what_to_install():
+    code = "import sys; sys.modules['aiohttp'] = None; import griptape_ollama.testing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert 'ImportError: the simulator needs aiohttp: pip install "griptape-ollama[testing]"' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tokens_per_second": 0}, "tokens_per_second=0"),
+        ({"context_length": 0}, "context_length=0"),
+        ({"models": [SimulatedModel(name="a"), SimulatedModel(name="A:latest")]}, "two models are named"),
+    ],
+)
+def test_bad_settings_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        OllamaSimulator(**arguments)
+
+
+def test_reset_forgets_script_records_and_loaded_models(simulator, chat):
+    simulator.reply("one")
+    simulator.reply("two")
+    chat(simulator)
+    assert simulator.unused_replies == 1
+    simulator.reset()
+    assert (simulator.requests, simulator.unused_replies, simulator.loaded_models) == ([], 0, [])

@@ -1,0 +1,277 @@
+import json
+import threading
+
+import httpx
+import pytest
+
+from griptape_ollama.testing import OllamaSimulator, Reply, UnexpectedRequestError
+
+
+def test_replies_go_out_first_in_first_out(simulator, say):
+    simulator.reply("one")
+    simulator.reply(Reply(text="two"))
+    simulator.reply(text="three")
+    assert [say(simulator) for _ in range(3)] == ["one", "two", "three"]
+
+
+def test_a_text_is_streamed_word_by_word_and_a_sequence_item_by_item(simulator, lines):
+    simulator.reply("Hello big\n\nworld ")
+    simulator.reply(text=["Hel", "lo"])
+    assert [line["message"]["content"] for line in lines(simulator)] == ["Hello", " big", "\n\nworld", " ", ""]
+    assert [line["message"]["content"] for line in lines(simulator)] == ["Hel", "lo", ""]
+
+
+def test_thinking_text_and_calls_come_in_the_order_of_the_server(simulator, lines):
+    simulator.reply(thinking="Well now", text="Let me", tool_calls=[("f", {"a": 1}), {"name": "g", "arguments": {}}])
+    thought, more, text, rest, first, second, last = lines(simulator)
+    assert (thought["message"]["thinking"], more["message"]["thinking"]) == ("Well", " now")
+    assert (text["message"]["content"], rest["message"]["content"]) == ("Let", " me")
+    assert first["message"]["tool_calls"][0]["function"] == {"index": 0, "name": "f", "arguments": {"a": 1}}
+    assert second["message"]["tool_calls"][0]["function"] == {"index": 1, "name": "g", "arguments": {}}
+    assert last["message"] == {"role": "assistant", "content": ""}
+    assert (last["done"], last["done_reason"]) == (True, "stop")
+
+
+def test_a_whole_call_is_sent_as_it_is(simulator, lines):
+    call = {"id": "mine", "type": "function", "function": {"name": "f", "arguments": {}}}
+    simulator.reply(tool_calls=[call])
+    assert lines(simulator)[0]["message"]["tool_calls"] == [call]
+
+
+def test_the_last_line_can_be_changed_and_its_fields_taken_out(simulator, lines):
+    simulator.reply("x", done_reason="length", final={"prompt_eval_count": None, "eval_count": 99, "extra": 1})
+    last = lines(simulator)[-1]
+    assert (last["done_reason"], last["eval_count"], last["extra"]) == ("length", 99, 1)
+    assert "prompt_eval_count" not in last
+
+
+def test_lines_are_sent_as_they_are(simulator, chat):
+    simulator.reply(lines=[{"a": "é"}, '{"b": 1}', b"\xff not json\n"])
+    assert chat(simulator).content == '{"a":"é"}\n{"b": 1}\n'.encode() + b"\xff not json\n"
+
+
+def test_a_status_comes_with_its_error_and_headers(simulator, chat):
+    simulator.reply(status=503, error="server busy, please try again", headers={"Retry-After": "1"})
+    response = chat(simulator)
+    assert (response.status_code, response.json()) == (503, {"error": "server busy, please try again"})
+    assert response.headers["retry-after"] == "1"
+
+
+def test_a_status_without_a_text_has_that_of_http(simulator, chat):
+    simulator.reply(status=502)
+    assert chat(simulator).json() == {"error": "bad gateway"}
+
+
+def test_a_body_replaces_everything(simulator, chat):
+    simulator.reply(status=502, body="<html>", content_type="text/html")
+    simulator.reply(path="/api/tags", body={"models": []})
+    response = chat(simulator)
+    assert (response.text, response.headers["content-type"]) == ("<html>", "text/html")
+    assert httpx.get(f"{simulator.url}/api/tags").json() == {"models": []}
+
+
+def test_a_body_of_bytes_is_sent_unchanged(simulator, chat):
+    simulator.reply(body=b"\x00\xff")
+    assert chat(simulator).content == b"\x00\xff"
+
+
+def test_a_function_gets_the_request_and_makes_the_reply(simulator, say, chat):
+    simulator.reply(lambda request: request.messages[-1]["content"].upper(), times=None)
+    assert (say(simulator, "abc"), say(simulator, "def")) == ("ABC", "DEF")
+    simulator.reset()
+    simulator.reply(lambda request: Reply(status=429, error=request.model))
+    assert chat(simulator).json() == {"error": "simulator"}
+
+
+def test_a_function_may_block_while_others_are_answered(simulator, connect, read_until, say):
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(request):
+        entered.set()
+        release.wait(5)
+        return "slow"
+
+    simulator.reply(slow)
+    connection = connect(simulator)
+    assert entered.wait(5)
+    simulator.reply("fast")
+    assert say(simulator) == "fast"
+    release.set()
+    assert b"slow" in read_until(connection, b"0\r\n\r\n")
+
+
+def test_an_error_in_a_function_becomes_the_answer(simulator, chat):
+    simulator.reply(lambda request: request.messages[7])
+    response = chat(simulator)
+    assert response.status_code == 500
+    assert response.json() == {"error": "the reply function failed: IndexError: list index out of range"}
+
+
+def test_a_reply_for_a_model_waits_for_that_model(chat, say):
+    with OllamaSimulator() as simulator:
+        simulator.reply(status=404, error="gone", model="qwen3")
+        simulator.reply("for all")
+        assert say(simulator) == "for all"
+        assert chat(simulator, model="qwen3:latest").json() == {"error": "gone"}
+
+
+def test_a_reply_for_a_path_waits_for_that_path(simulator, say):
+    simulator.reply(path="/api/version", body={"version": "9.9"})
+    simulator.reply("chat")
+    assert say(simulator) == "chat"
+    assert httpx.get(f"{simulator.url}/api/version").json() == {"version": "9.9"}
+
+
+def test_a_reply_for_any_path_takes_whatever_comes(simulator):
+    simulator.reply(path=None, status=500, error="down", times=2)
+    assert httpx.get(f"{simulator.url}/api/tags").status_code == 500
+    assert httpx.get(f"{simulator.url}/api/other").status_code == 500
+    assert httpx.get(f"{simulator.url}/api/tags").status_code == 200
+
+
+def test_paths_that_the_simulator_does_not_know_can_be_scripted(simulator):
+    simulator.reply(path="/api/pull", lines=[{"status": "success"}])
+    assert httpx.post(f"{simulator.url}/api/pull", json={}).json() == {"status": "success"}
+
+
+def test_times_says_how_often_a_reply_is_used(simulator, say):
+    simulator.reply("twice", times=2)
+    simulator.reply("always", times=None)
+    assert [say(simulator) for _ in range(5)] == ["twice", "twice", "always", "always", "always"]
+
+
+def test_concurrent_requests_never_get_the_same_reply(simulator, say):
+    for number in range(20):
+        simulator.reply(str(number))
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(say(simulator))) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got, key=int) == [str(number) for number in range(20)]
+
+
+def test_a_spoken_reply_is_kept_for_a_request_that_the_server_accepts(simulator, chat, say):
+    simulator.reply("kept")
+    assert chat(simulator, options={"num_predict": "many"}).status_code == 500
+    assert chat(simulator, model="other").status_code == 404
+    assert say(simulator) == "kept"
+
+
+def test_a_given_reply_is_sent_whatever_the_request_is(simulator, chat):
+    simulator.reply(lines=[{"done": True}])
+    assert chat(simulator, model="no such model").json() == {"done": True}
+
+
+def test_check_changes_whether_requests_are_checked(simulator, chat):
+    simulator.reply(lines=[{"done": True}], check=True)
+    assert chat(simulator, model="other").status_code == 404
+    assert chat(simulator).json() == {"done": True}
+
+
+def test_loading_a_model_uses_up_no_reply(simulator, chat, say):
+    simulator.reply("kept")
+    assert chat(simulator, messages=[]).json()["done_reason"] == "load"
+    assert say(simulator) == "kept"
+
+
+def test_without_plausible_answers_an_unscripted_chat_fails_and_stop_tells_which(chat):
+    simulator = OllamaSimulator(plausible=False).start()
+    simulator.reply("scripted")
+    assert chat(simulator, "first").status_code == 200
+    response = chat(simulator, "second")
+    assert response.status_code == 500
+    assert "script of the simulator is exhausted" in response.json()["error"]
+    assert "'second'" in response.json()["error"]
+    assert httpx.get(f"{simulator.url}/api/tags").status_code == 200
+    with pytest.raises(UnexpectedRequestError, match=r"1\. POST /api/chat model='simulator' .*'second'") as caught:
+        simulator.stop()
+    assert caught.value.requests[0].messages[-1]["content"] == "second"
+    assert isinstance(caught.value, AssertionError)
+    simulator.stop()
+
+
+def test_leaving_the_block_tells_of_unscripted_requests_but_hides_no_other_error(chat):
+    with pytest.raises(UnexpectedRequestError), OllamaSimulator(plausible=False) as simulator:
+        chat(simulator)
+
+    def break_down():
+        chat(simulator)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), OllamaSimulator(plausible=False) as simulator:
+        break_down()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text": "x", "lines": []}, "text, thinking or tool_calls, lines"),
+        ({"raw": b"", "body": 1}, "body, raw"),
+        ({"status": 99}, "status=99"),
+        ({"error": "x"}, "needs status="),
+        ({"status": 500, "text": "x"}, "say error="),
+        ({"chunking": "words"}, "chunking='words'"),
+        ({"chunking": 0}, "chunking=0"),
+        ({"chunking": True}, "chunking=True"),
+        ({"reset": "later"}, "reset='later'"),
+        ({"cut": 1, "reset": 1}, "ends in one way, not several: cut, reset"),
+        ({"end_without_done": True, "error_line": "x"}, "end_without_done, error_line"),
+        ({"cut": -1}, "cut: a number of lines"),
+        ({"pause": (-1, threading.Event())}, "pause: a number of lines"),
+        ({"error_line": (-2, "x")}, "error_line: a number of lines"),
+        ({"headers_delay": -1}, "delays are seconds"),
+        ({"line_delay": -1}, "delays are seconds"),
+        ({"tool_calls": [("f",)]}, "tool call"),
+        ({"tool_calls": [{"arguments": {}}]}, "tool call"),
+        ({"tool_calls": ["get_weather"]}, "tool call"),
+        ({"times": 0}, "times=0"),
+        ({"path": "/api/show", "text": "x"}, "only /api/chat speaks"),
+    ],
+)
+def test_replies_that_make_no_sense_are_refused(simulator, fields, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        simulator.reply(**fields)
+    assert simulator.unused_replies == 0
+
+
+def test_unknown_fields_are_named(simulator):
+    with pytest.raises(TypeError, match="a reply has no field txt; it has text"):
+        simulator.reply(txt="x")
+    with pytest.raises(TypeError, match="go into the Reply"):
+        simulator.reply(Reply(text="x"), cut=1)
+
+
+def test_a_function_for_another_path_has_to_give_a_body(simulator):
+    simulator.reply(lambda request: "text", path="/api/show")
+    response = httpx.post(f"{simulator.url}/api/show", json={"model": "simulator"})
+    assert response.status_code == 500
+    assert "only chat can speak" in response.json()["error"]
+
+
+def test_the_root_can_be_scripted(simulator):
+    simulator.reply(path="/", status=503, error="starting")
+    assert httpx.get(simulator.url).json() == {"error": "starting"}
+    assert httpx.get(simulator.url).text == "Ollama is running"
+
+
+def test_a_function_for_an_unknown_path_answers_too(simulator):
+    simulator.reply(lambda request: Reply(body={"path": request.path}), path="/api/pull")
+    assert httpx.post(f"{simulator.url}/api/pull", json={}).json() == {"path": "/api/pull"}
+
+
+def test_a_defect_of_the_simulator_is_an_answer_and_a_log_entry(simulator, chat, monkeypatch, caplog):
+    monkeypatch.setattr("griptape_ollama.testing.brain.answer", None)
+    response = chat(simulator)
+    assert response.status_code == 500
+    assert response.json()["error"].startswith("the simulator failed: TypeError")
+    assert "cannot answer POST /api/chat" in caplog.text
+
+
+def test_text_goes_over_the_wire_as_go_writes_it(simulator, chat):
+    simulator.reply(text=["<a> & \u2028 \x85 é \ud800"])
+    body = chat(simulator).content.decode()
+    assert r"\u003ca\u003e \u0026 \u2028" in body
+    assert "\x85 é ?" in body
+    assert json.loads(body.split("\n")[0])["message"]["content"] == "<a> & \u2028 \x85 é ?"
