@@ -298,24 +298,24 @@ class Call:
         )
 
     def _timed_out(self, kind: type[httpx.TimeoutException] = httpx.ReadTimeout) -> OllamaError:
-        limits = self._limits
-        if self._total_is_over:
-            name, seconds, what = "total", limits.total, f"took longer than {limits.total:g} s in all"
-        elif kind is httpx.PoolTimeout:
-            name, seconds = "slot", limits.first_token
-            what = f"was not asked: no connection of the client became free within {seconds:g} s"
-        elif kind is httpx.ConnectTimeout:
-            name, seconds = "connect", limits.connect
-            what = f"did not accept a connection within {seconds:g} s; is the address right?"
-        elif self._lines_received:
-            name, seconds = "between_tokens", limits.between_tokens
-            what = f"sent no token for {seconds:g} s after {self._lines_received} tokens"
-        else:
-            name, seconds = "first_token", limits.first_token
-            what = f"sent no first token within {seconds:g} s; the model may be loading, or others are in the queue"
+        name, what = self._limit_reached(kind)
+        seconds: float | None = getattr(self._limits, "first_token" if name == "slot" else name)
+        how_long = "its own limit" if seconds is None else f"{seconds:g} s"
         return OllamaTimeoutError(
-            f"{self._subject} {what} (limit: {name}).", **self._context, limit=name, seconds=seconds
+            f"{self._subject} {what.format(how_long)} (limit: {name}).", **self._context, limit=name, seconds=seconds
         )
+
+    def _limit_reached(self, kind: type[httpx.TimeoutException]) -> tuple[str, str]:
+        """Name the limit, and say what it means."""
+        if self._total_is_over:
+            return "total", "took longer than {} in all"
+        if kind is httpx.PoolTimeout:
+            return "slot", "was not asked: no connection of the client became free within {}"
+        if kind is httpx.ConnectTimeout:
+            return "connect", "did not accept a connection within {}; is the address right?"
+        if self._lines_received:
+            return "between_tokens", f"sent no token for {{}} after {self._lines_received} tokens"
+        return "first_token", "sent no first token within {}; the model may be loading, or others are in the queue"
 
     def _cancelled(self) -> OllamaError:
         return OllamaCancelledError(f"The call of {self._subject} was cancelled.", **self._context)

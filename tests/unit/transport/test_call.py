@@ -5,6 +5,8 @@ import json
 import threading
 import time
 
+import httpx
+import ollama
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -342,6 +344,36 @@ class TestLimits:
         assert isinstance(error, OllamaTimeoutError)
         assert error.limit == "total"
         assert 0.3 <= time.monotonic() - start < 5
+
+    def test_a_slow_listener_uses_up_the_total(self, simulator, connection):
+        simulator.reply([" word"] * 3000)
+        lines = _call(connection, total=0.2).lines()
+        next(lines)
+        threading.Event().wait(0.3)  # a listener at work
+        with pytest.raises(OllamaTimeoutError, match=r"longer than 0\.2 s in all"):
+            list(lines)
+
+    def test_no_free_connection_in_a_users_client(self, simulator):
+        limits = httpx.Limits(max_connections=1)
+        with ollama.Client(host=simulator.host, limits=limits) as client:
+            connection = Connection(client)
+            simulator.reply("one two", pause=(1, threading.Event()))
+            lines = _call(connection).lines()
+            next(lines)
+            _, error = _collect(_call(connection, first_token=0.1))
+            assert isinstance(error, OllamaTimeoutError)
+            assert (error.limit, error.seconds) == ("slot", 0.1)
+            assert "no connection of the client became free within 0.1 s" in str(error)
+            lines.close()
+
+    def test_a_limit_of_the_transports_own(self):
+        def answer(request):
+            raise httpx.ReadTimeout("slow", request=request)
+
+        with ollama.Client(transport=httpx.MockTransport(answer)) as client:
+            _, error = _collect(_call(Connection(client), first_token=None))
+        assert isinstance(error, OllamaTimeoutError)
+        assert "no first token within its own limit" in str(error)
 
     def test_no_connection(self, silent_address):
         _, error = _collect(_call(Connection.open(silent_address), connect=0.2))
