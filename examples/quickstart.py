@@ -13,7 +13,6 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-import ollama
 from griptape.artifacts import TextArtifact
 from griptape.events import ActionChunkEvent, EventListener, FinishActionsSubtaskEvent, TextChunkEvent
 from griptape.structures import Agent
@@ -21,7 +20,7 @@ from griptape.tools import BaseTool
 from griptape.utils.decorators import activity
 from schema import Literal, Schema
 
-from griptape_ollama import OllamaPromptDriver, OllamaResponseEvent
+from griptape_ollama import OllamaError, OllamaPromptDriver, OllamaResponseEvent
 from griptape_ollama.testing import OllamaSimulator
 
 QUESTIONS = (
@@ -50,23 +49,23 @@ class Calculator(BaseTool):
 
 def find_model(host: str | None) -> str | None:
     """Name a model that can chat, one with tools if there is one; None if no server answers or it has none."""
-    client = ollama.Client(host=host, timeout=3)
-    try:
-        names = [model.model for model in client.list().models if model.model]
-        abilities = {name: client.show(name).capabilities or ["completion"] for name in names}
-    except Exception:  # noqa: BLE001  whatever is wrong with the server, the simulator is there
-        return None
-    chat = [name for name in names if "completion" in abilities[name]]
-    return next((name for name in chat if "tools" in abilities[name]), chat[0] if chat else None)
+    facts = OllamaPromptDriver(model="", host=host).facts
+    names = [str(model["name"]) for model in facts.tags() if "name" in model]
+    chat = [name for name in names if facts.show(name).can("completion")]
+    return next((name for name in chat if facts.show(name).can("tools")), chat[0] if chat else None)
 
 
 @contextlib.contextmanager
 def server(host: str | None, model: str | None) -> Iterator[tuple[str | None, str]]:
     """Give the address and the model to use."""
     if found := model or find_model(host):
-        print(f"Model {found} of the Ollama server at {ollama.Client(host=host)._client.base_url}\n")  # noqa: SLF001
+        print(
+            f"Model {found} of the Ollama server at {OllamaPromptDriver(model=found, host=host).connection.base_url}\n"
+        )
         yield host, found
         return
+    if host is not None:
+        raise SystemExit(f"No Ollama server with a chat model answers at {host}. Start it with `ollama serve`.")
     with OllamaSimulator() as simulator:
         print("No Ollama server with a chat model answers: this is the SIMULATOR talking, not a language model.\n")
         yield simulator.host, "simulator"
@@ -92,15 +91,23 @@ class Screen:
             self.seconds += event.generation_seconds or 0.0
 
 
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except OllamaError as error:
+        raise SystemExit(f"{error}") from error
+
+
 def main() -> None:
     """Ask three questions."""
     parser = argparse.ArgumentParser(description="A Griptape Agent on Ollama: streaming, a tool, memory.")
     parser.add_argument("--model", help="model to use (default: one that the server has)")
     parser.add_argument("--host", help="address of the server (default: OLLAMA_HOST, then this machine)")
     arguments = parser.parse_args()
-    logging.getLogger("griptape").setLevel(logging.WARNING)
+    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # what fails is said once, at the end
     screen = Screen()
-    with server(arguments.host, arguments.model) as (host, model), EventListener(screen.show):
+    with _clear_errors(), server(arguments.host, arguments.model) as (host, model), EventListener(screen.show):
         driver = OllamaPromptDriver(model=model, host=host, stream=True, max_tokens=500)
         agent = Agent(prompt_driver=driver, tools=[Calculator()])
         for question in QUESTIONS:

@@ -42,6 +42,8 @@ class OllamaConnectionError(OllamaError):
 
     Attributes:
         refused: Whether nobody listens at the address, or its name is unknown. Trying again at once cannot help.
+        stale: Whether it was a kept connection that broke without a word, as when the server closes an idle one just
+            when it is used again. Trying again at once helps.
     """
 
     def __init__(
@@ -52,9 +54,11 @@ class OllamaConnectionError(OllamaError):
         model: str | None = None,
         partial_text: str = "",
         refused: bool = False,
+        stale: bool = False,
     ) -> None:
         super().__init__(message, host=host, model=model, partial_text=partial_text)
         self.refused = refused
+        self.stale = stale
 
 
 class OllamaTimeoutError(OllamaError, TimeoutError):

@@ -34,9 +34,13 @@ def test_a_link_leads_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
-def _quickstart(*arguments, **environment):
+def _run_quickstart(*arguments, **environment):
     script = [sys.executable, str(ROOT / "examples" / "quickstart.py"), *arguments]
-    result = subprocess.run(script, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    return subprocess.run(script, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+
+def _quickstart(*arguments, **environment):
+    result = _run_quickstart(*arguments, **environment)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -66,6 +70,21 @@ def test_the_demo_takes_the_model_that_it_is_told(environment):
     with OllamaSimulator(models=MODELS) as server:
         _quickstart("--host", server.host, "--model", "simulator", **environment)
         assert server.last_chat.model == "simulator"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--host", "127.0.0.1:1"), "No Ollama server with a chat model answers at 127.0.0.1:1"),
+        (("--host", "ftp://gpu-box"), "the scheme 'ftp' is not http or https"),
+        (("--host", "127.0.0.1:1", "--model", "qwen3"), "ollama serve"),
+    ],
+)
+def test_the_demo_says_what_is_wrong_and_nothing_else(environment, arguments, said):
+    result = _run_quickstart(*arguments, **environment)
+    assert result.returncode == 1
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ _RESPONSE = {
     "permanent": False,
 }
 _ATTRIBUTES = {
-    OllamaConnectionError: {"refused": True},
+    OllamaConnectionError: {"refused": True, "stale": True},
     OllamaTimeoutError: {"limit": "first_token", "seconds": 300.0},
     OllamaResponseError: _RESPONSE,
     OllamaModelNotFoundError: _RESPONSE,

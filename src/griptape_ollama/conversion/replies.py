@@ -78,15 +78,24 @@ class ReplyReader:
             raise _odd("message", message)
         message = cast("dict[str, Any]", message)
         content = message.get("content")
-        if len(line) > _PLAIN_LINE_KEYS or len(message) > _PLAIN_MESSAGE_KEYS:
+        is_plain = (
+            len(line) == _PLAIN_LINE_KEYS
+            and line.get("done") is False
+            and "model" in line
+            and "created_at" in line
+            and len(message) == _PLAIN_MESSAGE_KEYS
+            and "role" in message
+            and "content" in message
+        )
+        if not is_plain:
             return self._feed_more(line, message, content)
         return self._feed_text(content) if content else _NOTHING
 
     def usage(self) -> DeltaMessage.Usage:
         """Tokens of prompt and reply; None where the server did not tell."""
-        return DeltaMessage.Usage(
-            input_tokens=self._last.get("prompt_eval_count"), output_tokens=self._last.get("eval_count")
-        )
+        counts = (self._last.get(name) for name in ("prompt_eval_count", "eval_count"))
+        tokens = [count if _is_number(count) else None for count in counts]
+        return DeltaMessage.Usage(input_tokens=tokens[0], output_tokens=tokens[1])
 
     def metadata(self, **more: Any) -> dict[str, Any]:
         """Everything that the server told beside text and calls, with durations in seconds.
@@ -183,6 +192,10 @@ class ReplyReader:
                 known = self._rest.get(key)
                 # Lists (logprobs) come piece by piece.
                 self._rest[key] = [*known, *value] if isinstance(known, list) and isinstance(value, list) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _new_tag() -> str:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import ollama
+
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import OPTION_TYPES, check_options
@@ -30,7 +32,7 @@ def to_chat_request(
 
     Args:
         model: Model name.
-        messages: Chat messages.
+        messages: Chat messages, one at least.
         tools: Functions that the model may call.
         options: Model options, already merged.
         fields: Fields beside them, such as `keep_alive` and `format`; None means "not set".
@@ -41,8 +43,10 @@ def to_chat_request(
     """
     settings = {name: value for name, value in {**fields, **extra}.items() if value is not None}
     settings.pop("stream", None)  # The wire always streams; `stream` of the driver decides what listeners see.
-    all_tools = [*tools, *cast("Sequence[Mapping[str, Any]]", settings.pop("tools", ()))]
-    request: dict[str, Any] = {"model": model, "messages": list(messages)}
+    all_tools = [*tools, *_checked_list("tools", settings.pop("tools", []))]
+    request: dict[str, Any] = {"model": model, "messages": _checked_list("messages", messages)}
+    if not request["messages"]:
+        raise OllamaContentError("The prompt is empty: it needs one message at least.", model=model)
     if all_tools:
         request["tools"] = all_tools
     try:
@@ -56,6 +60,12 @@ def to_chat_request(
     return request
 
 
+def _checked_list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(each, Mapping) for each in cast("list[Any]", value)):
+        raise OllamaContentError(f"{name} must be a list of mappings, got {value!r:.100}")
+    return list(cast("list[Any]", value))
+
+
 def merge_options(
     *,
     fields: Mapping[str, Any],
@@ -67,9 +77,19 @@ def merge_options(
     Raises:
         OllamaContentError: `extra_params["options"]` is not a mapping.
     """
+    if isinstance(extra, ollama.Options):
+        extra = extra.model_dump(exclude_none=True)
     if extra is not None and not isinstance(extra, Mapping):
         raise OllamaContentError(f'extra_params["options"] must be a mapping of option names to values, got {extra!r}')
     return {**fields, **options, **cast("Mapping[str, Any]", extra or {})}
+
+
+def with_options(request: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """Give the request with these options in place of its own; None takes one out."""
+    merged = {**request.get("options", {}), **options}
+    merged = {name: value for name, value in merged.items() if value is not None}
+    rest = {name: value for name, value in request.items() if name != "options"}
+    return {**rest, "options": merged} if merged else rest
 
 
 def merge_stop(needed: Sequence[str], given: Any, own: Any) -> Any:

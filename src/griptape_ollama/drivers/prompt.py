@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
+import attrs
 from attrs import Attribute, Factory, define, field
 from griptape.artifacts import BaseArtifact
 from griptape.common import (
@@ -22,7 +24,7 @@ from griptape.tokenizers import BaseTokenizer, SimpleTokenizer
 
 from griptape_ollama.conversion.messages import to_chat_messages
 from griptape_ollama.conversion.replies import ReplyReader
-from griptape_ollama.conversion.requests import merge_options, merge_stop, to_chat_request
+from griptape_ollama.conversion.requests import merge_options, merge_stop, to_chat_request, with_options
 from griptape_ollama.conversion.schemas import to_format
 from griptape_ollama.conversion.tools import to_chat_tools
 from griptape_ollama.drivers.chunks import ChunkPublisher
@@ -34,16 +36,29 @@ from griptape_ollama.drivers.settings import (
     to_options,
     to_temperature,
 )
-from griptape_ollama.models.facts import DEFAULT_WINDOW, ModelFacts
+from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts
 from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.run import Run
 
 _REQUEST_FIELDS = ("keep_alive", "think", "truncate", "shift", "logprobs", "top_logprobs")
+_handed_over: ContextVar[Run | None] = ContextVar("handed_over_run", default=None)
 _CHARACTERS_PER_TOKEN = 4  # as Griptape's built-in driver estimates
 
 
 def _without_temperature(_: type, fields: list[Attribute[Any]]) -> list[Attribute[Any]]:
-    """Drop the inherited field: what nobody chose must stay apart from a chosen 0.1."""
-    return [field for field in fields if field.name != "temperature"]
+    """Take the inherited field out of the constructor: what nobody chose must stay apart from a chosen 0.1.
+
+    It stays a field in name, without which attrs would collect it again for subclasses.
+    """
+    hidden: dict[str, Any] = {
+        "init": False,
+        "default": attrs.NOTHING,
+        "inherited": False,
+        "repr": False,
+        "eq": False,
+        "metadata": {},
+    }
+    return [each.evolve(**hidden) if each.name == "temperature" else each for each in fields]
 
 
 @define(kw_only=True, slots=False, field_transformer=_without_temperature)
@@ -96,7 +111,7 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         default=Factory(
             lambda self: SimpleTokenizer(
                 characters_per_token=_CHARACTERS_PER_TOKEN,
-                max_input_tokens=self.options.get("num_ctx") or DEFAULT_WINDOW,
+                max_input_tokens=_window(self.options),
                 max_output_tokens=self.max_tokens,
             ),
             takes_self=True,
@@ -120,10 +135,15 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
             OllamaError: Any kind of it.
         """
         stack = PromptStack.from_artifact(prompt_input) if isinstance(prompt_input, BaseArtifact) else prompt_input
-        self.before_run(stack)
-        message = self._run_streamed(stack) if self.stream else self.try_run(stack)
-        self.after_run(message)
-        return message
+        with self._tracked_run() as run:
+            self.before_run(stack)
+            if self.stream:
+                message = self._run_streamed(stack, run)
+            else:
+                _handed_over.set(run)
+                message = self.try_run(stack)
+            self.after_run(message)
+            return message
 
     def after_run(self, result: Message) -> None:
         """Publish what the server told about the reply, then that the prompt is finished."""
@@ -138,10 +158,11 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         Raises:
             OllamaError: Any kind of it.
         """
-        reply = self._reply_to(prompt_stack)
-        for _ in reply.deltas():
-            pass
-        return reply.message()
+        with self._run_of_caller() as run:
+            reply = self._reply_to(prompt_stack, run)
+            for _ in reply.deltas():
+                pass
+            return reply.message()
 
     @observable
     def try_stream(self, prompt_stack: PromptStack) -> Iterator[DeltaMessage]:
@@ -150,50 +171,56 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         Raises:
             OllamaError: Any kind of it.
         """
-        reply = self._reply_to(prompt_stack)
-        with contextlib.closing(reply.deltas()) as deltas:
-            for delta in deltas:
-                yield DeltaMessage(content=delta)
-        yield DeltaMessage(usage=reply.usage())
+        with self._tracked_run() as run:
+            reply = self._reply_to(prompt_stack, run)
+            with contextlib.closing(reply.deltas()) as deltas:
+                for delta in deltas:
+                    yield DeltaMessage(content=delta)
+            yield DeltaMessage(usage=reply.usage())
 
-    def _run_streamed(self, stack: PromptStack) -> Message:
-        reply = self._reply_to(stack)
+    def _run_of_caller(self) -> contextlib.AbstractContextManager[Run]:
+        """Give the run that `run` handed over, or start one where `try_run` was called by itself."""
+        run = _handed_over.get()
+        _handed_over.set(None)
+        return self._tracked_run() if run is None else contextlib.nullcontext(run)
+
+    def _run_streamed(self, stack: PromptStack, run: Run) -> Message:
+        reply = self._reply_to(stack, run)
         publish = ChunkPublisher().publish
         with contextlib.closing(reply.deltas()) as deltas:  # a listener may raise
             for delta in deltas:
                 publish(delta)
         return reply.message()
 
-    def _reply_to(self, stack: PromptStack) -> PromptReply:
-        call = Call(self.connection, "/api/chat", self._request(stack), limits=self.limits, policy=self.retrying())
-        return PromptReply(call, ReplyReader(used_tags=_tags(stack)), self._running)
+    def _reply_to(self, stack: PromptStack, run: Run) -> PromptReply:
+        request = self._request(stack, run)
+        call = Call(self.connection, "/api/chat", request, run=run, policy=self.retrying())
+        return PromptReply(call, ReplyReader(used_tags=_tags(stack)))
 
-    def _request(self, stack: PromptStack) -> dict[str, Any]:
-        messages = to_chat_messages(stack.messages)  # what cannot be sent is refused before anything else happens
-        extra = dict(self.extra_params)
-        model = extra.pop("model", self.model)
-        facts = self.facts.show(model)
-        options = merge_options(
-            fields=self._option_fields(facts), options=self.options, extra=extra.pop("options", None)
-        )
-        options["stop"] = merge_stop(self._stop_sequences(stack), options.get("stop"), facts.parameters.get("stop"))
+    def _request(self, stack: PromptStack, run: Run) -> dict[str, Any]:
+        # What cannot be sent is refused before anything else happens.
+        messages = to_chat_messages(stack.messages)
+        extra = dict(self.extra_params or {})
         fields = {name: getattr(self, name) for name in _REQUEST_FIELDS}
-        return to_chat_request(
-            model=model,
+        fields["format"] = self._format(stack)
+        options = merge_options(
+            fields={"num_predict": self.max_tokens}, options=self.options, extra=extra.pop("options", None)
+        )
+        request = to_chat_request(
+            model=extra.pop("model", self.model),
             messages=extra.pop("messages", messages),
             tools=to_chat_tools(stack.tools) if self.use_native_tools else (),
             options=options,
-            fields={**fields, "format": self._format(stack)},
+            fields=fields,
             extra=extra,
         )
-
-    def _option_fields(self, facts: ModelFacts) -> dict[str, Any]:
-        """What the driver's own fields say about options."""
-        has_own = self._temperature is None and "temperature" in facts.parameters
-        return {
-            "temperature": None if has_own else self.temperature,
-            "num_predict": self.max_tokens,
-        }
+        # The rest depends on what the server tells of the model.
+        run.guard.check()
+        facts = Facts(self.connection, run).show(request["model"])
+        if "temperature" not in options and (self._temperature is not None or "temperature" not in facts.parameters):
+            request = with_options(request, temperature=self.temperature)
+        stop = merge_stop(self._stop_sequences(stack), options.get("stop"), facts.parameters.get("stop"))
+        return with_options(request, stop=stop)
 
     def _stop_sequences(self, stack: PromptStack) -> list[str]:
         # Every PromptTask adds its stop text to the tokenizer for good, but only ReAct text needs it.
@@ -205,6 +232,12 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         if stack.output_schema is None or self.structured_output_strategy != "native":
             return self.format
         return to_format(stack)
+
+
+def _window(options: dict[str, Any]) -> int:
+    """Tokens of the window that the options ask for."""
+    asked = options.get("num_ctx")
+    return asked if isinstance(asked, int) and asked > 0 else DEFAULT_WINDOW
 
 
 def _tags(stack: PromptStack) -> set[str]:

@@ -12,7 +12,6 @@ from griptape_ollama.conversion.replies import META_KEY, ReplyReader
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.events import OllamaResponseEvent
 from griptape_ollama.transport.call import Call
-from griptape_ollama.transport.running import RunningCalls
 
 
 class PromptReply:
@@ -21,13 +20,11 @@ class PromptReply:
     Args:
         call: The call, not yet made.
         reader: Takes its lines.
-        running: Told that the call is under way.
     """
 
-    def __init__(self, call: Call, reader: ReplyReader, running: RunningCalls) -> None:
+    def __init__(self, call: Call, reader: ReplyReader) -> None:
         self.call = call
         self._reader = reader
-        self._running = running
 
     def deltas(self) -> Generator[BaseDeltaMessageContent, None, None]:
         """Make the call and yield what arrives.
@@ -37,7 +34,7 @@ class PromptReply:
         """
         feed = self._reader.feed
         # Closed by hand: an exception keeps its frames, and with them the connection, for as long as somebody holds it.
-        with self._running.tracking(self.call), contextlib.closing(self.call.lines()) as lines:
+        with contextlib.closing(self.call.lines()) as lines:
             try:
                 for line in lines:
                     yield from feed(line)
@@ -50,7 +47,10 @@ class PromptReply:
     def _complete(self, error: OllamaError) -> None:
         """Name host and model in an error of the reader, which knows neither."""
         error.host, error.model = self.call.host, self.call.model
-        error.args = (f"{error} It came from model {error.model!r} of Ollama at {error.host}.",)
+        text = str(error)
+        error.args = (
+            f"{text}{'' if text.endswith('.') else '.'} It came from model {error.model!r} of Ollama at {error.host}.",
+        )
 
     def usage(self) -> DeltaMessage.Usage:
         """Tokens of the whole reply, once it is there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import ssl
@@ -19,7 +20,8 @@ from griptape_ollama.models.facts import Facts
 from griptape_ollama.transport.connection import Connection, address_of
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import retrying
-from griptape_ollama.transport.running import RunningCalls
+from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.running import RunningRuns
 
 _opening = threading.Lock()
 _LIVE = ("_connection", "_running")
@@ -44,7 +46,8 @@ class OllamaServerMixin:
             default a `client`'s own limits, then those of `OllamaTimeout`.
         max_attempts: Tries in all, for failures that pass.
         min_retry_delay: Upper end of the first wait before another try, in seconds; it doubles each time.
-        max_retry_delay: Longest wait before another try, in seconds.
+        max_retry_delay: Longest wait before another try, in seconds. A Retry-After of up to 60 s takes its place.
+        wait_for_server: Seconds for which a server that is not there is asked again; 0 fails at once.
         after_hook: Called with tenacity's state after each try that failed.
     """
 
@@ -59,13 +62,14 @@ class OllamaServerMixin:
     max_attempts: int = field(default=2, metadata={"serializable": True})
     min_retry_delay: float = field(default=2.0, metadata={"serializable": True})
     max_retry_delay: float = field(default=10.0, metadata={"serializable": True})
+    wait_for_server: float = field(default=0.0, metadata={"serializable": True})
     after_hook: Any = None
     # Stored, since loading would otherwise look for the class among Griptape's own, and find one of the same name.
     module_name: str = field(
         default=Factory(lambda self: type(self).__module__, takes_self=True), metadata={"serializable": True}
     )
     _connection: tuple[Any, Connection] | None = field(default=None, init=False, repr=False, eq=False)
-    _running: RunningCalls = field(factory=RunningCalls, init=False, repr=False, eq=False)
+    _running: RunningRuns = field(factory=RunningRuns, init=False, repr=False, eq=False)
 
     @property
     def client(self) -> ollama.Client:
@@ -93,7 +97,7 @@ class OllamaServerMixin:
     @property
     def facts(self) -> Facts:
         """What the server tells of itself and its models, remembered for a short time."""
-        return Facts(self.connection, limits=self.limits, running=self._running)
+        return Facts(self.connection, Run(self.limits))
 
     @property
     def limits(self) -> OllamaTimeout:
@@ -114,42 +118,49 @@ class OllamaServerMixin:
         """
         self._running.cancel()
 
+    def _tracked_run(self) -> contextlib.AbstractContextManager[Run]:
+        """Start a run that `cancel` can stop from now on."""
+        return self._running.tracking(Run(self.limits))
+
     def retrying(self) -> tenacity.Retrying:
         """Give the policy: what passes is tried again, what the server would say again is not."""
         return retrying(
             max_attempts=self.max_attempts,
             min_delay=self.min_retry_delay,
             max_delay=self.max_retry_delay,
+            wait_for_server=self.wait_for_server,
             ignored=getattr(self, "ignored_exception_types", ()),
             after=self.after_hook,
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """Give every setting; live connections, a client and a TLS context stay behind."""
-        names = (attribute.name for attribute in attrs.fields(type(self)))
-        return {name: getattr(self, name) for name in names if name not in (*_LIVE, *_SHARED)}
+        names = [*vars(self), *(attribute.name for attribute in attrs.fields(type(self)))]
+        # What is a property here has its value under another name.
+        names = [name for name in names if not isinstance(getattr(type(self), name, None), property)]
+        return {name: getattr(self, name) for name in dict.fromkeys(names) if name not in (*_LIVE, *_SHARED)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._restore({**state, **dict.fromkeys(_SHARED)})
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Pickle the settings, also of a subclass for which attrs writes a `__getstate__` of its own."""
+        return _restored, (type(self), OllamaServerMixin.__getstate__(self))
 
     def __copy__(self) -> Any:
         """Copy the settings; the copy opens a connection of its own, but shares a client that was given."""
-        return self._twin(self.__getstate__())
+        return self._twin(lambda value: value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Copy the settings; the copy opens a connection of its own, but shares a client that was given."""
-        return self._twin(copy.deepcopy(self.__getstate__(), memo))
+        # Functions are shared: what they belong to may hold locks.
+        return self._twin(lambda value: value if callable(value) else copy.deepcopy(value, memo))
 
-    def _twin(self, settings: dict[str, Any]) -> Any:
-        twin = object.__new__(type(self))
-        twin._restore({**settings, **{name: getattr(self, name) for name in _SHARED}})
-        return twin
+    def _twin(self, copied: Callable[[Any], Any]) -> Any:
+        settings = {name: copied(value) for name, value in OllamaServerMixin.__getstate__(self).items()}
+        return _restored(type(self), {**settings, **{name: getattr(self, name) for name in _SHARED}})
 
-    def _restore(self, settings: dict[str, Any]) -> None:
-        for name, value in settings.items():
-            object.__setattr__(self, name, value)
+    def _start_afresh(self) -> None:
+        """Set what belongs to this object and not to its settings."""
         self._connection = None
-        self._running = RunningCalls()
+        self._running = RunningRuns()
 
     def __attrs_post_init__(self) -> None:
         """Take the address of a client that was given, so that it is there when the settings are stored without it."""
@@ -162,10 +173,13 @@ class OllamaServerMixin:
         environment = os.environ.get("OLLAMA_HOST") if host is None else None
         # A mapping may be changed in place.
         headers = self.headers if self.headers is None or callable(self.headers) else dict(self.headers)
-        return self._client, host, environment, self.api_key, headers, self.verify, self.cert, self.ssl_context
+        # A forked process must not share sockets with the one it comes from.
+        process = os.getpid() if self._client is None else None
+        tls = (self.verify, self.cert, self.ssl_context)
+        return self._client, host, environment, process, self.api_key or None, headers, tls
 
     def _open(self) -> Connection:
-        client, host, _, api_key, headers, verify, cert, ssl_context = self._connection_key
+        client, host, _, _, api_key, headers, (verify, cert, ssl_context) = self._connection_key
         if client is None:
             return Connection.open(
                 host, api_key=api_key, headers=headers, verify=verify if ssl_context is None else ssl_context, cert=cert
@@ -174,6 +188,25 @@ class OllamaServerMixin:
 
     def _extra_headers(self) -> Mapping[str, str]:
         headers = dict((self.headers() if callable(self.headers) else self.headers) or {})
-        if self.api_key is not None:
+        if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
         return headers
+
+
+def _restored(kind: type[Any], settings: dict[str, Any]) -> Any:
+    """Make an object of settings, without asking its constructor."""
+    driver = object.__new__(kind)
+    for name, value in {**dict.fromkeys(_SHARED), **settings}.items():
+        object.__setattr__(driver, name, value)
+    driver._start_afresh()
+    return driver
+
+
+def _forget_locks() -> None:
+    """Begin anew in a forked process, where threads that held the lock are gone."""
+    global _opening  # noqa: PLW0603
+    _opening = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)

@@ -7,6 +7,8 @@ the process who talks to the same address, and never asked for after a reply.
 from __future__ import annotations
 
 import logging
+import os
+import queue
 import threading
 import time
 from collections import OrderedDict
@@ -14,12 +16,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaError
+from griptape_ollama.errors import (
+    OllamaAuthError,
+    OllamaCancelledError,
+    OllamaConnectionError,
+    OllamaError,
+    OllamaTimeoutError,
+)
 from griptape_ollama.protocol.parameters import parse_parameters
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
-from griptape_ollama.transport.running import RunningCalls
+from griptape_ollama.transport.retry import once_more_if_stale
+from griptape_ollama.transport.run import Run
 
 DEFAULT_WINDOW = 4096
 """Context window, in tokens, of a server on a small machine (server 0.33)."""
@@ -27,6 +36,7 @@ DEFAULT_WINDOW = 4096
 _SHOW_SECONDS = 60.0
 _PS_SECONDS = 5.0
 _FAILURE_SECONDS = 2.0
+_HUNG_SECONDS = 60.0
 _MAX_ENTRIES = 512
 # Facts are answered from memory, in a few milliseconds; a server that takes longer is better asked for the reply.
 _LIMITS = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=5)
@@ -83,16 +93,13 @@ class Facts:
 
     Args:
         connection: The way to the server.
-        limits: Limits of the caller; facts never take longer than these, nor than a few seconds.
-        running: Told of the requests that are under way.
+        run: The run that wants to know. Facts share its clock and its stop, and never take more than a few seconds.
     """
 
-    def __init__(
-        self, connection: Connection, *, limits: OllamaTimeout | None = None, running: RunningCalls | None = None
-    ) -> None:
+    def __init__(self, connection: Connection, run: Run | None = None) -> None:
         self._connection = connection
-        self._limits = _LIMITS if limits is None else _shorter(_LIMITS, limits)
-        self._running = RunningCalls() if running is None else running
+        self._run = run or Run()
+        self._limits = _shorter(_LIMITS, self._run.limits)
 
     def show(self, model: str) -> ModelFacts:
         """Facts about a model; all unknown where the server does not answer, or does not have it."""
@@ -117,26 +124,39 @@ class Facts:
         _cache.forget(self._connection.base_url)
 
     def _ask(self, path: str, body: dict[str, Any] | None, seconds: float) -> dict[str, Any] | None:
-        def ask() -> tuple[dict[str, Any] | None, float]:
-            call = Call(self._connection, path, body, method="GET" if body is None else "POST", limits=self._limits)
-            try:
-                with self._running.tracking(call):
-                    return call.document(), seconds
-            except OllamaCancelledError:
-                raise
-            except OllamaConnectionError as error:
-                # Nobody is there: what was known may be about another server.
-                _logger.debug("Forgot all facts about %s: %s", self._connection.base_url, error)
+        key = (self._connection.identity, path, (body or {}).get("model"))
+        return _cache.get(key, lambda: self._answer(path, body, seconds), self._run)
+
+    def _answer(self, path: str, body: dict[str, Any] | None, seconds: float) -> _Answer:
+        """Ask the server, and say for how many seconds the answer holds."""
+        call = Call(
+            self._connection,
+            path,
+            body,
+            method="GET" if body is None else "POST",
+            limits=self._limits,
+            run=self._run,
+            policy=once_more_if_stale(),
+        )
+        try:
+            return call.document(), seconds
+        except OllamaCancelledError:
+            raise
+        except (OllamaConnectionError, OllamaAuthError) as error:
+            # Nobody is there: what was known may be about another server. Or somebody with a wrong key asked.
+            _logger.debug("No facts from %s: %s", path, error)
+            if isinstance(error, OllamaConnectionError):
                 self.forget()
-                return None, 0.0
-            except OllamaError as error:
-                _logger.debug("No facts from %s: %s", path, error)
-                return None, _FAILURE_SECONDS
+            return None, 0.0
+        except OllamaTimeoutError as error:
+            _logger.warning("%s Going on without facts; they are asked for again in %d s.", error, _HUNG_SECONDS)
+            return None, _HUNG_SECONDS
+        except OllamaError as error:
+            _logger.debug("No facts from %s: %s", path, error)
+            return None, _FAILURE_SECONDS
 
-        return _cache.get((self._connection.base_url, path, (body or {}).get("model")), ask)
 
-
-_Key = tuple[str, str, str | None]
+_Key = tuple[tuple[str, str], str, str | None]
 _Answer = tuple["dict[str, Any] | None", float]
 
 
@@ -145,30 +165,58 @@ class _Cache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asking: dict[_Key, threading.Lock] = {}
+        self._waiting: dict[_Key, list[queue.SimpleQueue[None]]] = {}
         self._answers: OrderedDict[_Key, tuple[dict[str, Any] | None, float]] = OrderedDict()
 
-    def get(self, key: _Key, ask: Callable[[], _Answer]) -> dict[str, Any] | None:
-        """Give the remembered answer, or ask for it."""
-        if (known := self._fresh(key)) is not None:
-            return known[0]
+    def get(self, key: _Key, ask: Callable[[], _Answer], run: Run) -> dict[str, Any] | None:
+        """Give the remembered answer, or ask for it; wait for it where another thread is asking."""
         with self._lock:
-            asking = self._asking.setdefault(key, threading.Lock())
-        with asking:
-            if (known := self._fresh(key)) is not None:
-                return known[0]
-            try:
-                answer, seconds = ask()
-                self._keep(key, answer, seconds)
-            finally:
-                with self._lock:
-                    self._asking.pop(key, None)
+            known = self._fresh(key)
+            others = self._waiting.get(key)
+            mine: queue.SimpleQueue[None] = queue.SimpleQueue()
+            if known is None and others is None:
+                self._waiting[key] = []
+            elif known is None and others is not None:
+                others.append(mine)
+        if known is not None:
+            return known[0]
+        if others is None:
+            return self._asked(key, ask)
+        if not self._wait(mine, run):
+            return None
+        return self.get(key, ask, run)
+
+    def _asked(self, key: _Key, ask: Callable[[], _Answer]) -> dict[str, Any] | None:
+        try:
+            answer, seconds = ask()
+            self._keep(key, answer, seconds)
             return answer
+        finally:
+            with self._lock:
+                for each in self._waiting.pop(key, ()):
+                    each.put(None)
+
+    @staticmethod
+    def _wait(mine: queue.SimpleQueue[None], run: Run) -> bool:
+        """Wait until the other thread is done, and tell whether it was; no longer than facts may take.
+
+        Raises:
+            OllamaCancelledError: The run was stopped.
+        """
+        run.guard.bind(lambda: mine.put(None))
+        try:
+            mine.get(timeout=run.shorter(_LIMITS.total))
+        except queue.Empty:
+            return False
+        finally:
+            run.guard.release()
+        run.guard.check()
+        return True
 
     def forget(self, base_url: str) -> None:
         """Drop all answers of one server."""
         with self._lock:
-            for key in [key for key in self._answers if key[0] == base_url]:
+            for key in [key for key in self._answers if key[0][0] == base_url]:
                 del self._answers[key]
 
     def clear(self) -> None:
@@ -176,10 +224,13 @@ class _Cache:
         with self._lock:
             self._answers.clear()
 
+    def start_afresh(self) -> None:
+        """Begin anew in a forked process, where threads that held the lock are gone."""
+        self.__init__()
+
     def _fresh(self, key: _Key) -> tuple[dict[str, Any] | None, float] | None:
-        with self._lock:
-            known = self._answers.get(key)
-            return known if known is not None and known[1] > time.monotonic() else None
+        known = self._answers.get(key)
+        return known if known is not None and known[1] > time.monotonic() else None
 
     def _keep(self, key: _Key, answer: dict[str, Any] | None, seconds: float) -> None:
         with self._lock:
@@ -190,6 +241,8 @@ class _Cache:
 
 
 _cache = _Cache()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_cache.start_afresh)
 
 
 def forget_all_facts() -> None:

@@ -12,8 +12,12 @@ DEFAULT_PORT = 11434
 
 _SCHEME_PORTS = {"http": 80, "https": 443}
 # A server that listens everywhere is reached over loopback; connecting to these works on some systems only.
+_MAX_NAME = 253
 _LISTEN_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # replaced, never bound
-_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+# Labels of at most 63 characters (RFC 1035), the last of which is no number, or else the whole an IPv4 address.
+_HOST_NAME = re.compile(
+    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*(?!\d+\.?$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?"
+)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _MAX_PORT_DIGITS = 5
 
@@ -130,7 +134,14 @@ def _is_host_name(name: str) -> bool:
         ascii_name = name if name.isascii() else name.encode("idna").decode()
     except UnicodeError:
         return False
-    return _HOST_NAME.fullmatch(ascii_name) is not None
+    return _is_ipv4(name) or (_HOST_NAME.fullmatch(ascii_name) is not None and len(ascii_name) <= _MAX_NAME)
+
+
+def _is_ipv4(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).version == 4
+    except ValueError:
+        return False
 
 
 def _is_cloud(name: str) -> bool:

@@ -19,7 +19,7 @@ def parse_parameters(text: str) -> dict[str, Any]:
         out: facts about a model never fail a prompt.
     """
     parameters: dict[str, Any] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, _, raw = line.strip().partition(" ")
         value = _value(raw.strip(), OPTION_TYPES.get(name))
         if value is None:

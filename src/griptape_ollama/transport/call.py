@@ -28,13 +28,15 @@ from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.refusals import Refusal, to_response_error
 from griptape_ollama.transport.retry import retrying
-from griptape_ollama.transport.sockets import Guard
+from griptape_ollama.transport.run import Run
 
 T = TypeVar("T")
 
 _MAX_ERROR_BYTES = 64 * 1024
 # After the last line only the end of the chunked body is missing, which travels with it or right behind it.
 _DRAIN_SECONDS = 0.1
+# Lines that carry nothing are kept until one does, but not for ever.
+_MAX_SILENT_LINES = 1000
 _OK = 200
 
 
@@ -49,7 +51,8 @@ class Call:
         path: Path of the request, for example `/api/chat`.
         body: Body, sent as JSON; None for none.
         method: HTTP method.
-        limits: How long each phase may take.
+        limits: How long each phase may take; by default as the run says.
+        run: The run that the call belongs to; by default one of its own.
         policy: Which failures are tried again, and how often; by default none.
 
     Attributes:
@@ -68,6 +71,7 @@ class Call:
         *,
         method: str = "POST",
         limits: OllamaTimeout | None = None,
+        run: Run | None = None,
         policy: tenacity.Retrying | None = None,
     ) -> None:
         self.time_to_first_token: float | None = None
@@ -76,9 +80,10 @@ class Call:
         self._method = method
         self._content = _encode(body)
         self.model: str | None = body.get("model") if body else None
-        self._limits = limits or OllamaTimeout()
+        self._run = run or Run(limits)
+        self._limits = limits or self._run.limits
         self._policy = policy or retrying(max_attempts=1)
-        self._guard = Guard()
+        self._guard = self._run.guard
         self._started = 0.0
         self._lines_received = 0
         self._began = False
@@ -94,7 +99,7 @@ class Call:
         The connection is closed, so that the server stops generating. Harmless before the start,
         twice, or after the end.
         """
-        self._guard.stop()
+        self._run.cancel()
 
     def lines(self) -> Generator[dict[str, Any], None, None]:
         """Send the request and yield the lines of the reply, the last of which says `done`.
@@ -138,7 +143,7 @@ class Call:
                 raise OllamaStreamError(
                     f"{self._subject} answered only that the model was loaded.", **self._context, retryable=True
                 )
-            if carries_output(line) or line.get("done"):
+            if carries_output(line) or line.get("done") is True or len(first) >= _MAX_SILENT_LINES:
                 break
         self.time_to_first_token = time.monotonic() - self._started
         self._began = True
@@ -186,25 +191,26 @@ class Call:
         for chunk in itertools.chain(chunks, (b"\n",)):  # the last line may come without its end
             received = self._lines_received
             for line in decoder.feed(chunk):
-                if guard.stopped or "error" in line:
+                if guard.stopped or line.get("error"):
                     raise self._cancelled() if guard.stopped else self._error_line(line)
                 self._lines_received += 1
                 yield line
-                if line.get("done"):
+                if line.get("done") is True:
                     self._drain(chunks)
                     return
             if self._lines_received > received:
                 self._set_deadline(between)
             self._check_stopped()
-            if self._total_is_over:
+            if self._total_is_over or guard.is_late:
                 raise self._timed_out()
         raise self._ended()
 
     def _drain(self, chunks: Iterator[bytes]) -> None:
         """Read what is left, so that the connection can be used again."""
+        can_be_limited = self._guard.is_bound
         self._guard.release()
-        self._guard.deadline = time.monotonic() + _DRAIN_SECONDS
-        if self._guard.is_bound:
+        self._guard.set_limit(_DRAIN_SECONDS)
+        if can_be_limited:
             try:
                 for _ in chunks:
                     break  # More than the end of the body: not worth reading, the connection is closed instead.
@@ -221,7 +227,7 @@ class Call:
             return self._unreadable(error)
         if isinstance(error, httpx.ConnectError):
             return self._not_connected(error)
-        if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError)):
+        if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError)):
             return self._disconnected(error)
         # What is left are settings that the HTTP library refuses; their values may be secret.
         return OllamaConnectionError(
@@ -241,7 +247,9 @@ class Call:
         reason = f"the connection broke ({error or type(error).__name__})"
         if self._began:
             return self._broken(reason)
-        return OllamaConnectionError(f"{self._subject} did not answer: {reason}.", **self._context)
+        return OllamaConnectionError(
+            f"{self._subject} did not answer: {reason}.", **self._context, stale=self._guard.is_stale
+        )
 
     def _ended(self) -> OllamaError:
         self._check_stopped()
@@ -341,27 +349,33 @@ class Call:
 
     @property
     def _total_is_over(self) -> bool:
-        return self._limits.total is not None and time.monotonic() >= self._started + self._limits.total
+        limit = self._limits.total
+        return self._run.is_over or (limit is not None and time.monotonic() >= self._started + limit)
 
     def _shorter(self, seconds: float | None) -> float | None:
-        """Cut a limit to what is left of the total one."""
-        if self._limits.total is None:
-            return seconds
-        left = max(self._started + self._limits.total - time.monotonic(), 0.001)
-        return left if seconds is None else min(seconds, left)
+        """Cut a limit to what is left of the total ones: the call's own, and that of the run."""
+        limit = self._limits.total
+        if limit is not None:
+            left = max(self._started + limit - time.monotonic(), 0.001)
+            seconds = left if seconds is None else min(seconds, left)
+        return self._run.shorter(seconds)
 
     def _set_deadline(self, seconds: float | None) -> None:
-        limit = self._shorter(seconds)
-        self._guard.deadline = None if limit is None else time.monotonic() + limit
+        self._guard.set_limit(self._shorter(seconds))
 
 
 def _encode(body: Mapping[str, Any] | None) -> bytes | None:
     if body is None:
         return None
     try:
-        return json.dumps(body, allow_nan=False).encode()
+        return json.dumps(body, allow_nan=False, default=_refuse).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise OllamaContentError(f"The request cannot be written as JSON: {error}.") from error
+
+
+def _refuse(value: object) -> None:
+    # Griptape replaces the encoder's own refusal by one that does not name the value.
+    raise TypeError(f"{value!r} is a {type(value).__name__}")
 
 
 def _read_at_most(response: httpx.Response, size: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import ssl
 import weakref
@@ -18,6 +19,10 @@ from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.host import Host, origin_of, parse_host
 from griptape_ollama.transport.sockets import Guard, GuardedBackend
 
+_MAX_KEPT_CONNECTIONS = 20
+_OF_THE_CLIENT = frozenset({"accept", "accept-encoding", "connection", "content-type", "user-agent"})
+_FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection"})
+
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 
@@ -31,6 +36,7 @@ class Connection:
     Attributes:
         client: The client.
         base_url: Address of the server, without user and password.
+        identity: The address and a digest of the credentials: what one of them may know, another may not.
     """
 
     def __init__(self, client: ollama.Client, *, headers: Callable[[], Mapping[str, str]] | None = None) -> None:
@@ -38,6 +44,7 @@ class Connection:
         self._headers = headers
         self._session = session_of(client)
         self.base_url = address_of(client)
+        self.identity = _identity(self.base_url, self._session, headers)
         guard_sockets(self._session)
 
     @classmethod
@@ -64,14 +71,14 @@ class Connection:
             raise OllamaContentError(str(error)) from error
         if api_key is not None and address.user is not None:
             raise OllamaContentError("give either api_key or user:password@ in the host: both use one header")
-        fixed = {} if callable(headers) or headers is None else dict(headers)
-        for name, value in {"api_key": api_key or "", **fixed}.items():
-            _check_header(name, value)
-        client = ollama.Client(
-            host=address.base_url,
-            headers=fixed,
-            **_session_settings(address, verify=verify, cert=cert),
-        )
+        fixed = {} if callable(headers) or headers is None else _checked_headers(headers)
+        _check_header("api_key", api_key or "none")
+        try:
+            client = ollama.Client(
+                host=address.base_url, headers=fixed, **_session_settings(address, verify=verify, cert=cert)
+            )
+        except httpx.InvalidURL as error:
+            raise OllamaContentError(f"host {address.base_url!r} is not an address: {error}") from error
         session = session_of(client)
         _authorize(session, address, api_key, fixed)
         connection = cls(client, headers=headers if callable(headers) else None)
@@ -100,9 +107,7 @@ class Connection:
         Raises:
             httpx.TransportError: As the HTTP library says it; the caller translates.
         """
-        headers = dict(self._headers()) if self._headers else {}
-        for name, value in headers.items():
-            _check_header(name, value)
+        headers = _checked_headers(self._headers()) if self._headers else {}
         request = self._session.build_request(
             method, path, content=content, headers=headers, extensions={"timeout": dict(limits)}
         )
@@ -138,6 +143,13 @@ def session_of(client: ollama.Client) -> httpx.Client:
 def address_of(client: ollama.Client) -> str:
     """Give the address that a client talks to, without user and password."""
     return origin_of(str(session_of(client).base_url))
+
+
+def _identity(base_url: str, session: httpx.Client, headers: object) -> tuple[str, str]:
+    secrets = [f"{name}:{value}" for name, value in sorted(session.headers.items()) if name not in _OF_THE_CLIENT]
+    auth: Any = session.auth
+    secrets += [str(getattr(auth, "_auth_header", "")), "" if headers is None else str(id(headers))]
+    return base_url, hashlib.sha256("\n".join(secrets).encode()).hexdigest()
 
 
 def guard_sockets(session: httpx.Client) -> bool:
@@ -176,8 +188,10 @@ def _session_settings(
     settings: dict[str, Any] = {
         "verify": _tls_context(address, verify, cert),
         # No queue of our own making: a thread that waits for a place in the pool cannot be stopped.
-        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=_MAX_KEPT_CONNECTIONS),
         "timeout": None,
+        # Ollama never redirects; following would carry the prompt, and headers that are secrets, to another host.
+        "follow_redirects": False,
     }
     if address.is_loopback:
         # A proxy from the environment does not know this machine's loopback.
@@ -216,10 +230,22 @@ def _new_tls_context(verify: bool | str) -> ssl.SSLContext:
     return ssl.create_default_context(capath=verify if is_folder else None, cafile=None if is_folder else verify)
 
 
+def _checked_headers(headers: Any) -> dict[str, str]:
+    if not isinstance(headers, Mapping):
+        raise OllamaContentError(f"headers must be a mapping of names to texts, got a {type(headers).__name__}")
+    for name, value in cast("Mapping[Any, Any]", headers).items():
+        if not isinstance(name, str) or not name or name.lower() in _FRAMING_HEADERS:
+            raise OllamaContentError(f"{name!r} is not a header that can be added")
+        _check_header(name, value)
+    return dict(cast("Mapping[str, str]", headers))
+
+
 def _check_header(name: str, value: Any) -> None:
     # The HTTP library would quote the value, which may be a secret, in its error.
-    if not isinstance(value, str) or not value.isprintable() or not value.isascii():
-        raise OllamaContentError(f"{name} must be a text of printable ASCII characters, without line breaks")
+    if not isinstance(value, str) or not value.isprintable() or not value.isascii() or value != value.strip():
+        raise OllamaContentError(
+            f"{name} must be a text of printable ASCII characters, without line breaks and without blanks at its ends"
+        )
 
 
 def _authorize(session: httpx.Client, address: Host, api_key: str | None, headers: Mapping[str, str]) -> None:

@@ -50,7 +50,7 @@ _NO_IMAGES = re.compile(r"image input is not supported|multimodal data provided"
 _TOO_LONG = re.compile(
     r"exceeds? the (?:available )?(?:context|maximum context)|input length exceeds|prompt too long", re.IGNORECASE
 )
-_TOKENS = re.compile(r"\((\d+) tokens\)[^(]*\((\d+) tokens\)")
+_TOKENS = re.compile(r"\((\d{1,12}) tokens\)[^(]*\((\d{1,12}) tokens\)")
 _EXCERPT = 500
 _USE_VISION = "Use a model with vision for images."
 _ADVICE = (
@@ -74,7 +74,8 @@ def to_response_error(refusal: Refusal) -> OllamaResponseError:
     about = f" (model {refusal.model!r})" if refusal.model else ""
     status = "" if refusal.status is None else f" with status {refusal.status}"
     why = f": {said[:_EXCERPT]}" if said else ""
-    text = f"{who} refused {refusal.method} {refusal.path}{about}{status}{why}."
+    text = f"{who} refused {refusal.method} {refusal.path}{about}{status}{why}"
+    text = text if text.endswith((".", "!", "?")) else f"{text}."
     arguments: dict[str, Any] = {
         "host": refusal.host,
         "model": refusal.model,
@@ -89,7 +90,7 @@ def to_response_error(refusal: Refusal) -> OllamaResponseError:
         text = f"{who} has no model {refusal.model!r}."
     if kind is OllamaContextError and (match := _TOKENS.search(said)):
         arguments |= {"tokens_wanted": int(match[1]), "tokens_available": int(match[2])}
-    return kind(f"{text} {advice}".rstrip().replace("..", "."), **arguments)
+    return kind(f"{text} {advice}".rstrip(), **arguments)
 
 
 def server_message(text: str) -> str:
@@ -99,12 +100,17 @@ def server_message(text: str) -> str:
             value: Any = json.loads(text)
         except (ValueError, RecursionError):
             return text.strip()
-        while isinstance(value, dict):
-            fields = cast("dict[str, Any]", value)
-            value = fields.get("error", fields.get("message"))
-        if not isinstance(value, str) or value == text:
-            return value if isinstance(value, str) else ""
+        while isinstance(value, dict) and (inner := _inner(cast("dict[str, Any]", value))) is not None:
+            value = inner
+        if not isinstance(value, str):
+            return "" if value in ({}, [], None) else json.dumps(value)
+        if value == text:
+            return value
         text = value
+
+
+def _inner(fields: Mapping[str, Any]) -> Any:
+    return next((fields[name] for name in ("error", "message", "detail") if fields.get(name)), None)
 
 
 def _classify(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], bool, str]:
@@ -159,6 +165,8 @@ def _auth_advice(refusal: Refusal) -> str:
 def _request_advice(refusal: Refusal, said: str) -> str:
     if refusal.status == 413:
         return "The request is larger than a proxy in between allows."
+    if refusal.status is not None and refusal.status < 400:
+        return "Is it an Ollama server?"
     return next((advice for pattern, advice in _ADVICE if pattern in said.lower()), "Correct the request.")
 
 

@@ -10,13 +10,15 @@ import tenacity
 
 from griptape_ollama.errors import (
     OllamaConnectionError,
-    OllamaError,
     OllamaResponseError,
     OllamaStreamError,
 )
 
 MAX_RETRY_AFTER = 60.0
 """Longest Retry-After, in seconds, that is waited for; a server that asks for more gets no second try."""
+
+SERVER_POLL_SECONDS = 0.5
+"""How often a server that is not there is asked again, with `wait_for_server`."""
 
 _logger = logging.getLogger(__name__)
 
@@ -39,34 +41,47 @@ def retrying(
     max_attempts: int = 2,
     min_delay: float = 2.0,
     max_delay: float = 10.0,
+    wait_for_server: float = 0.0,
     ignored: tuple[type[BaseException], ...] = (),
     after: Callable[[tenacity.RetryCallState], Any] | None = None,
 ) -> tenacity.Retrying:
     """Make the policy: exponential backoff with full jitter, and Retry-After where the server sends it.
 
+    A kept connection that broke without a word is replaced without a wait.
+
     Args:
         max_attempts: Tries in all.
         min_delay: Upper end of the first wait, in seconds; it doubles with each try.
-        max_delay: Longest wait, in seconds.
+        max_delay: Longest wait of the backoff, in seconds.
+        wait_for_server: Seconds from the first try for which a server that is not there is asked again.
         ignored: Types of errors that are never tried again.
         after: Called after each try that failed.
     """
     backoff = tenacity.wait_random_exponential(multiplier=min_delay, max=max_delay)
 
     def wait(state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
+        error = _error_of(state)
+        if _is_refused(error):
+            return SERVER_POLL_SECONDS
+        if _is_stale(error):
+            return 0.0
         asked = error.retry_after if isinstance(error, OllamaResponseError) else None
         return backoff(state) if asked is None else asked
 
     def is_worth_it(error: BaseException) -> bool:
-        return is_passing(error) and not isinstance(error, ignored)
+        return (is_passing(error) or (wait_for_server > 0 and _is_refused(error))) and not isinstance(error, ignored)
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        if _is_refused(_error_of(state)):
+            return (state.seconds_since_start or 0.0) >= wait_for_server
+        return state.attempt_number >= max_attempts
 
     def noop(_: Any) -> None:
         pass
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_worth_it),
-        stop=tenacity.stop_after_attempt(max_attempts),
+        stop=stop,
         wait=wait,
         before_sleep=_log,
         after=after or noop,
@@ -74,8 +89,26 @@ def retrying(
     )
 
 
+def once_more_if_stale() -> tenacity.Retrying:
+    """Make the policy of requests that are not worth a wait: only a kept connection that broke is replaced, once."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_stale), stop=tenacity.stop_after_attempt(2), reraise=True
+    )
+
+
+def _is_stale(error: BaseException | None) -> bool:
+    return isinstance(error, OllamaConnectionError) and error.stale
+
+
+def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    return isinstance(error, OllamaConnectionError) and error.refused
+
+
 def _log(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    assert isinstance(error, OllamaError)  # noqa: S101 # is_worth_it lets no other through
+    error = _error_of(state)
     wait = state.next_action.sleep if state.next_action else 0
     _logger.warning("Attempt %d failed: %s Trying again in %.1f s.", state.attempt_number, error, wait)

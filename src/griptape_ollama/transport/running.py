@@ -1,4 +1,4 @@
-"""The calls that are under way, so that somebody else can stop them."""
+"""The runs that are under way, so that somebody else can stop them."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ import contextlib
 import threading
 from collections.abc import Generator
 
-from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.run import Run
 
 
-class RunningCalls:
-    """The calls of one driver that are under way, on any thread."""
+class RunningRuns:
+    """The runs of one driver that are under way, on any thread."""
 
     def __init__(self) -> None:
-        self._calls: set[Call] = set()
-        self._lock = threading.Lock()
+        self._runs: set[Run] = set()
+        # Reentrant, since a signal handler may cancel in the very thread that is starting a run.
+        self._lock = threading.RLock()
 
     @contextlib.contextmanager
-    def tracking(self, call: Call) -> Generator[None, None, None]:
-        """Count a call as under way."""
+    def tracking(self, run: Run) -> Generator[Run, None, None]:
+        """Count a run as under way."""
         with self._lock:
-            self._calls.add(call)
+            self._runs.add(run)
         try:
-            yield
+            yield run
         finally:
             with self._lock:
-                self._calls.discard(call)
+                self._runs.discard(run)
 
     def cancel(self) -> None:
-        """Stop them all. Calls that start later are not concerned."""
+        """Stop them all. Runs that start later are not concerned."""
         with self._lock:
-            calls = list(self._calls)
-        for call in calls:
-            call.cancel()
+            runs = list(self._runs)
+        for run in runs:
+            run.cancel()

@@ -13,7 +13,8 @@ from typing import Any
 
 import httpcore
 
-_MIN_WAIT = 0.001  # a timeout of 0 would make the socket non-blocking
+from griptape_ollama.errors import OllamaCancelledError
+
 _current = threading.local()
 
 
@@ -23,13 +24,15 @@ class Guard:
     Attributes:
         stopped: Whether `stop` was called while the call was under way.
         deadline: `time.monotonic()` at which the wait for bytes ends; None for no limit.
-        is_bound: Whether a stream of ours carries the call, so that `stop` and `deadline` reach it.
+        is_bound: Whether a stream of ours carries the current request, so that `stop` and `deadline` reach it.
+        is_stale: Whether the request went over a connection that had served another, and nothing came back yet.
     """
 
     def __init__(self) -> None:
         self.stopped = False
         self.deadline: float | None = None
         self.is_bound = False
+        self.is_stale = False
         self._interrupt: Callable[[], object] | None = None
         self._wake = threading.Event()
         # Reentrant, since a signal handler may stop the call in the very thread that is binding.
@@ -42,10 +45,20 @@ class Guard:
             if self.stopped:
                 interrupt()
 
+    def check(self) -> None:
+        """Raise if stopped, where nothing is waited for.
+
+        Raises:
+            OllamaCancelledError: It was stopped.
+        """
+        if self.stopped:
+            raise OllamaCancelledError("The run was cancelled.")
+
     def release(self) -> None:
         """Let go of the socket before somebody else gets it; stopping has no effect on it any more."""
         with self._lock:
             self._interrupt = None
+            self.is_bound = False
 
     def stop(self) -> None:
         """End the wait, whatever it is for. Harmless when repeated."""
@@ -59,9 +72,18 @@ class Guard:
         """Wait, unless stopped."""
         self._wake.wait(seconds)
 
+    def set_limit(self, seconds: float | None) -> None:
+        """Let the wait for bytes end that many seconds from now."""
+        self.deadline = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
     def remaining(self) -> float | None:
-        """Seconds until the deadline; a little above 0 once it has passed."""
-        return None if self.deadline is None else max(self.deadline - time.monotonic(), _MIN_WAIT)
+        """Seconds until the deadline; None for no limit."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
 
     @contextlib.contextmanager
     def active(self) -> Generator[None, None, None]:
@@ -119,6 +141,7 @@ class GuardedStream(httpcore.NetworkStream):
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
         self._guard: Guard | None = None
+        self._is_used = False
         tls = inner.get_extra_info("ssl_object")
         # HTTP/2 (a client may ask for it) mixes many calls on one connection, which can belong to none of them.
         self._is_shared = tls is not None and tls.selected_alpn_protocol() == "h2"
@@ -126,15 +149,30 @@ class GuardedStream(httpcore.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Bind to the current call and send."""
         guard = None if self._is_shared else _current_guard()
-        if guard is not self._guard and guard is not None:
-            guard.is_bound = True
+        # Head and body of a request are written one after the other: it is bound once.
+        if guard is not None and (guard is not self._guard or not guard.is_bound):
+            guard.is_stale = self._is_used
             guard.bind(self._shut_down)
+            guard.is_bound = True
         self._guard = guard
+        self._is_used = True
         self._inner.write(buffer, timeout)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Receive until the deadline of the call, which moves with each line of the reply."""
-        return self._inner.read(max_bytes, timeout if self._guard is None else self._guard.remaining())
+        """Receive until the deadline of the call, which moves with each line of the reply.
+
+        Raises:
+            httpcore.ReadTimeout: The deadline has passed, be it that bytes kept coming that made no line.
+        """
+        guard = self._guard
+        if guard is None:
+            return self._inner.read(max_bytes, timeout)
+        remaining = guard.remaining()
+        if remaining is not None and remaining <= 0:
+            raise httpcore.ReadTimeout("timed out")
+        data = self._inner.read(max_bytes, remaining)
+        guard.is_stale = guard.is_stale and not data
+        return data
 
     def close(self) -> None:
         """Close the connection."""

@@ -485,3 +485,36 @@ def test_a_single_text_is_a_text_artifact_with_metadata():
     assert isinstance(artifact, TextArtifact)
     assert artifact.meta == {META_KEY: metadata}
     assert artifact.to_dict()["meta"] == {META_KEY: metadata}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "tool_calls": [{"function": {"name": "Weather_look_up", "arguments": {}}}]},
+        {"content": "hi", "tool_calls": [{"function": {"name": "Weather_look_up", "arguments": {}}}]},
+    ],
+)
+def test_a_call_beside_few_other_keys_is_not_lost(message):
+    reader = ReplyReader()
+    assert reader.feed({"model": "m", "created_at": "now", "message": message, "done": False})
+    assert any(isinstance(content, ActionCallMessageContent) for content in reader.message({}).content)
+
+
+def test_thinking_beside_few_other_keys_is_not_lost():
+    reader = ReplyReader()
+    reader.feed({"model": "m", "created_at": "now", "message": {"role": "assistant", "thinking": "Hm"}, "done": False})
+    assert reader.metadata()["thinking"] == "Hm"
+
+
+def test_facts_of_a_short_last_line_are_not_lost():
+    reader = ReplyReader()
+    reader.feed({"message": {"content": "Hi"}, "done": True, "done_reason": "length", "eval_count": 3})
+    assert reader.metadata()["done_reason"] == "length"
+    assert reader.usage().output_tokens == 3
+
+
+@pytest.mark.parametrize("odd", ["3", [3], True, {"n": 3}])
+def test_a_count_that_is_no_number_is_no_usage(odd):
+    reader = ReplyReader()
+    reader.feed({"message": {"content": "Hi"}, "done": True, "eval_count": odd})
+    assert reader.usage().output_tokens is None

@@ -2,6 +2,7 @@
 
 import base64
 import gc
+import os
 
 import ollama
 import pytest
@@ -227,3 +228,40 @@ def test_our_own_client_is_closed_when_nobody_uses_it_any_more(make_driver):
 
 def test_the_client_can_be_used_for_everything_else(make_driver):
     assert {model.model for model in make_driver().client.list().models} >= {"simulator:latest"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"host": "a..b"},
+        {"host": "x" * 64},
+        {"host": "256.1.1.1"},
+        {"headers": {"Content-Length": "5"}},
+        {"headers": {5: "a"}},
+        {"headers": {"X": " a "}},
+        {"headers": lambda: None},
+        {"api_key": "x "},
+    ],
+    ids=["empty label", "long label", "no IPv4", "framing", "name", "blanks", "no mapping", "blank in a key"],
+)
+def test_what_no_request_can_carry_is_refused_before_anything_is_sent(simulator, settings):
+    with pytest.raises(OllamaContentError):
+        OllamaPromptDriver(**{"model": "simulator", "host": simulator.url, **settings}).run(_HI)
+    assert simulator.requests == []
+
+
+def test_an_empty_key_is_no_key(simulator, make_driver):
+    make_driver(api_key="").run(_HI)
+    assert "Authorization" not in simulator.last_chat.headers
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork\\(\\) may lead to deadlocks:DeprecationWarning")
+def test_a_forked_process_opens_a_connection_of_its_own(simulator, make_driver):
+    driver = make_driver()
+    driver.run(_HI)
+    before = driver.connection
+    if (child := os.fork()) == 0:
+        os._exit(0 if driver.connection is not before else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert driver.connection is before

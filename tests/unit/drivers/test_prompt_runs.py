@@ -37,13 +37,14 @@ from griptape_ollama import (
     OllamaContentError,
     OllamaError,
     OllamaModelNotFoundError,
+    OllamaPromptDriver,
     OllamaResponseError,
     OllamaResponseEvent,
     OllamaStreamError,
     OllamaTimeout,
     OllamaTimeoutError,
 )
-from griptape_ollama.testing import Reply
+from griptape_ollama.testing import OllamaSimulator, Reply
 
 
 def _line(content="", *, done=False, **fields):
@@ -488,3 +489,77 @@ def test_every_error_of_a_run_is_one_of_ours(simulator, make_driver, stack):
     simulator.reply(raw=b"SSH-2.0-OpenSSH_9.6\r\n", times=None)
     with pytest.raises(OllamaError):
         make_driver(max_attempts=1).run(stack)
+
+
+@_both_ways
+def test_a_run_can_be_stopped_before_its_first_request(simulator, make_driver, stack, stream):
+    driver = make_driver(stream=stream)
+    EventBus.add_event_listener(EventListener(lambda _: driver.cancel(), event_types=[StartPromptEvent]))
+    with pytest.raises(OllamaCancelledError):
+        driver.run(stack)
+    assert simulator.requests == []
+
+
+def test_a_run_can_be_stopped_while_it_asks_for_facts(simulator, make_driver, stack):
+    silence = threading.Event()
+    simulator.reply(path="/api/show", body={}, wait=silence)
+    driver = make_driver()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(driver.run, stack)
+        simulator.wait_for_request(path="/api/show")
+        driver.cancel()
+        with pytest.raises(OllamaCancelledError):
+            running.result(10)
+    silence.set()
+    assert simulator.chats == []
+
+
+def test_facts_count_for_the_total(simulator, make_driver, stack):
+    silence = threading.Event()
+    simulator.reply(path="/api/show", body={}, wait=silence)
+    simulator.reply("never", wait=silence)
+    start = time.monotonic()
+    with pytest.raises(OllamaTimeoutError) as caught:
+        make_driver(timeout=0.4).run(stack)
+    silence.set()
+    assert caught.value.limit == "total"
+    assert 0.4 <= time.monotonic() - start < 0.7
+
+
+def test_an_empty_prompt_is_refused_before_anything_is_sent(simulator, make_driver):
+    with pytest.raises(OllamaContentError, match="empty"):
+        make_driver().run(PromptStack())
+    assert simulator.requests == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"tools": 5}, {"tools": {"a": 1}}, {"messages": 5}, {"options": 5}, {"think": "very"}]
+)
+def test_wrong_extra_params_are_refused_before_anything_is_sent(simulator, make_driver, stack, wrong):
+    with pytest.raises(OllamaContentError):
+        make_driver(extra_params=wrong).run(stack)
+    assert simulator.requests == []
+
+
+def test_no_extra_params_may_be_none(make_driver, stack):
+    assert make_driver(extra_params=None).run(stack).to_text()
+
+
+def test_a_server_that_comes_up_late_is_waited_for(stack):
+    with OllamaSimulator() as gone:
+        host = gone.host
+    port = int(host.rsplit(":", 1)[1])
+    driver = OllamaPromptDriver(model="simulator", host=host, wait_for_server=20)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(driver.run, stack)
+        with OllamaSimulator(port=port):
+            assert running.result(20).to_text()
+
+
+def test_a_server_that_does_not_come_up_is_not_waited_for_longer(stack):
+    with OllamaSimulator() as gone:
+        host = gone.host
+    start = time.monotonic()
+    with pytest.raises(OllamaConnectionError, match="ollama serve"):
+        OllamaPromptDriver(model="simulator", host=host, wait_for_server=0.6).run(stack)
+    assert 0.6 <= time.monotonic() - start < 5

@@ -39,6 +39,7 @@ _CHANGED: dict[str, Any] = {
     "max_attempts": 5,
     "min_retry_delay": 0.25,
     "max_retry_delay": 3.5,
+    "wait_for_server": 1.5,
 }
 _NOT_STORED = {"api_key", "headers", "client", "ssl_context", "after_hook", "tokenizer", "ignored_exception_types"}
 _SECRETS = {

@@ -15,7 +15,7 @@ from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts, ModelFacts, forg
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
-from griptape_ollama.transport.running import RunningCalls
+from griptape_ollama.transport.run import Run
 
 _RECORDINGS = Path(__file__).parents[2] / "contract" / "recordings" / "0.33.0-rc2"
 _MODEL = SimulatedModel(
@@ -120,7 +120,7 @@ def test_nobody_else_may_ask_while_an_answer_is_put_away(facts, monkeypatch):
     keep = facts_module._Cache._keep
 
     def watched(cache, key, answer, seconds):
-        waiting.append(key in cache._asking)
+        waiting.append(key in cache._waiting)
         keep(cache, key, answer, seconds)
 
     monkeypatch.setattr(facts_module._Cache, "_keep", watched)
@@ -288,7 +288,7 @@ def test_limits_of_the_caller_hold_for_facts_too(simulator):
     silence = threading.Event()
     simulator.reply(path="/api/show", body={}, wait=silence)
     try:
-        facts = Facts(Connection.open(simulator.url), limits=OllamaTimeout(first_token=0.05))
+        facts = Facts(Connection.open(simulator.url), Run(OllamaTimeout(first_token=0.05)))
         assert facts.show("clever") == ModelFacts()
     finally:
         silence.set()
@@ -296,12 +296,12 @@ def test_limits_of_the_caller_hold_for_facts_too(simulator):
 
 def test_asking_can_be_cancelled_and_is_then_not_taken_for_an_answer(facts, simulator):
     silence = threading.Event()
-    running = RunningCalls()
+    run = Run()
     simulator.reply(path="/api/show", body={}, wait=silence)
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(Facts(Connection.open(simulator.url), running=running).show, "clever")
+        asking = pool.submit(Facts(Connection.open(simulator.url), run).show, "clever")
         simulator.wait_for_request(path="/api/show")
-        running.cancel()
+        run.cancel()
         with pytest.raises(OllamaCancelledError):
             asking.result(10)
     silence.set()
@@ -337,3 +337,70 @@ def test_facts_do_not_load_a_model(facts, simulator):
     facts.show("clever")
     facts.tags()
     assert simulator.loaded_models == []
+
+
+def test_what_one_key_may_know_another_may_not(simulator):
+    simulator.reply(path="/api/show", status=401, error="unauthorized")
+    assert Facts(Connection.open(simulator.url, api_key="wrong")).show("clever").parameters == {}
+    assert Facts(Connection.open(simulator.url, api_key="right")).show("clever").can("thinking")
+    assert _count(simulator, "/api/show") == 2
+
+
+def test_a_refused_key_is_not_remembered(simulator):
+    connection = Connection.open(simulator.url, api_key="changed meanwhile")
+    simulator.reply(path="/api/show", status=401, error="unauthorized")
+    Facts(connection).show("clever")
+    assert Facts(connection).show("clever").capabilities is not None
+
+
+def test_a_server_that_hangs_is_not_waited_for_again(simulator):
+    silence = threading.Event()
+    simulator.reply(path="/api/show", body={}, wait=silence, times=None)
+    connection = Connection.open(simulator.url)
+    for _ in range(3):
+        assert Facts(connection, Run(OllamaTimeout(first_token=0.05))).show("clever").capabilities is None
+    silence.set()
+    assert _count(simulator, "/api/show") == 1
+
+
+def test_waiting_for_another_thread_keeps_to_the_limits_of_the_one_that_waits(facts, simulator):
+    silence = threading.Event()
+    simulator.reply(path="/api/show", body={}, wait=silence)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(facts.show, "clever")
+        simulator.wait_for_request(path="/api/show")
+        patient = Facts(Connection.open(simulator.url), Run(OllamaTimeout(total=0.05)))
+        assert patient.show("clever").capabilities is None
+        assert not slow.done()
+        silence.set()
+        slow.result()
+
+
+def test_waiting_for_another_thread_can_be_cancelled(facts, simulator):
+    silence = threading.Event()
+    simulator.reply(path="/api/show", body={}, wait=silence)
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(facts.show, "clever")
+        simulator.wait_for_request(path="/api/show")
+        run = Run()
+        waiting = pool.submit(Facts(Connection.open(simulator.url), run).show, "clever")
+        run.cancel()
+        with pytest.raises(OllamaCancelledError):
+            waiting.result(10)
+        silence.set()
+        slow.result()
+
+
+def test_a_thread_that_was_cancelled_leaves_the_asking_to_those_who_wait(facts, simulator):
+    silence = threading.Event()
+    simulator.reply(path="/api/show", body={}, wait=silence)
+    with ThreadPoolExecutor(2) as pool:
+        run = Run()
+        asking = pool.submit(Facts(Connection.open(simulator.url), run).show, "clever")
+        simulator.wait_for_request(path="/api/show")
+        waiting = pool.submit(facts.show, "clever")
+        run.cancel()
+        with pytest.raises(OllamaCancelledError):
+            asking.result(10)
+        assert waiting.result(10).can("thinking")
+    silence.set()

@@ -1,7 +1,10 @@
 """One request: what its caller gets in every case that a server or a network can make."""
 
+import contextlib
 import gzip
+import itertools
 import json
+import socket
 import threading
 import time
 
@@ -181,6 +184,20 @@ class TestBrokenReplies:
         assert error.server_message == "an error was encountered: unexpected EOF"
         assert len(simulator.chats) == 1
 
+    @pytest.mark.parametrize("nothing", [None, "", [], {}])
+    def test_an_error_that_is_empty_is_none(self, simulator, connection, nothing):
+        simulator.reply(lines=[{**_line("Hello"), "error": nothing}, LAST])
+        assert _text(_call(connection).lines()) == "Hello"
+
+    def test_a_compressed_reply_that_turns_bad_is_broken(self, simulator, connection):
+        good = gzip.compress(json.dumps(_line("Hello")).encode() + b"\n")
+        simulator.reply(
+            raw=b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5000\r\n\r\n" + good + b"x" * 4000
+        )
+        _, error = _collect(_call(connection))
+        assert isinstance(error, (OllamaStreamError, OllamaConnectionError))
+        assert "Check host" not in str(error)
+
     def test_an_error_line_before_output_is_tried_again(self, simulator, connection):
         simulator.reply(lines=['{"error":"an error was encountered while running the model: unexpected EOF"}'])
         simulator.reply("Hello")
@@ -236,6 +253,157 @@ class TestBrokenReplies:
         assert isinstance(error, (OllamaStreamError, OllamaConnectionError))
 
 
+class _FakeServer:
+    """Answers each request on its connections with the bytes that a function gives, then does what it says."""
+
+    def __init__(self, answer):
+        self._answer = answer
+        self.requests = 0
+        self._stopping = threading.Event()
+        self._threads = []
+
+    def __enter__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_):
+        self._stopping.set()
+        socket.create_connection(self._listener.getsockname()).close()
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+    @property
+    def host(self):
+        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _start(self, work, *arguments):
+        thread = threading.Thread(target=work, args=arguments)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self):
+        while not self._stopping.is_set():
+            sock, _ = self._listener.accept()
+            self._start(self._serve, sock)
+
+    def _serve(self, sock):
+        with sock, contextlib.suppress(OSError):
+            sock.settimeout(10)
+            for number in itertools.count():
+                if not _read_request(sock):
+                    return
+                self.requests += 1
+                for piece in self._answer(number):
+                    if self._stopping.is_set():
+                        return
+                    sock.sendall(piece)
+
+
+def _read_request(sock):
+    data = b""
+    while b"\r\n\r\n" not in data:
+        if not (more := sock.recv(65536)):
+            return False
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+    while len(body) < length:
+        body += sock.recv(65536)
+    return True
+
+
+def _chunk(data):
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+_WHOLE = _HEAD + _chunk(json.dumps(_line("Hello")).encode() + b"\n" + json.dumps(LAST).encode() + b"\n") + b"0\r\n\r\n"
+
+
+class TestFloods:
+    """Bytes without end that never become what was asked for."""
+
+    @pytest.mark.parametrize(
+        ("start", "flood"),
+        [
+            (_HEAD, _chunk(b"\n" * 1000)),
+            (_HEAD, _chunk(b" " * 1000)),
+            (_HEAD + _chunk(json.dumps(_line("Hello")).encode() + b"\n"), _chunk(b"\n" * 1000)),
+            (b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 20),
+        ],
+        ids=["blank lines", "white space", "blank lines after text", "interim responses"],
+    )
+    def test_a_limit_ends_it(self, start, flood):
+        with _FakeServer(lambda _: itertools.chain([start], itertools.repeat(flood))) as server:
+            call = _call(Connection.open(server.host), first_token=0.3, between_tokens=0.3)
+            _, error = _collect(call)
+        assert isinstance(error, (OllamaTimeoutError, OllamaStreamError))
+
+    def test_the_total_ends_it(self):
+        flood = itertools.repeat(b"HTTP/1.1 102 Processing\r\n\r\n" * 20)
+        with _FakeServer(lambda _: flood) as server:
+            _, error = _collect(_call(Connection.open(server.host), total=0.3))
+        assert isinstance(error, OllamaTimeoutError)
+        assert error.limit == "total"
+
+    def test_lines_without_output_are_not_kept_for_ever(self, simulator, connection):
+        silent = [_line("")] * 3000
+        simulator.reply(lines=[*silent, _line("Hello"), LAST])
+        assert _text(_call(connection).lines()) == "Hello"
+
+
+class TestStaleConnections:
+    """A server may close an idle connection just when it is used again."""
+
+    @staticmethod
+    def _call(connection, attempts):
+        policy = retrying(max_attempts=attempts, min_delay=60, max_delay=60)
+        return Call(connection, "/api/chat", BODY, policy=policy)
+
+    def test_one_is_replaced_without_a_wait(self):
+        def answer(number):
+            return [_WHOLE] if number == 0 else _hang_up()
+
+        with _FakeServer(answer) as server:
+            connection = Connection.open(server.host)
+            start = time.monotonic()
+            for _ in range(4):
+                assert _text(self._call(connection, attempts=2).lines()) == "Hello"
+            assert server.requests == 7
+        assert time.monotonic() - start < 30
+
+    def test_replacing_one_counts_as_a_try(self):
+        def answer(number):
+            return [_WHOLE] if number == 0 else _hang_up()
+
+        with _FakeServer(answer) as server:
+            connection = Connection.open(server.host)
+            list(self._call(connection, attempts=1).lines())
+            _, error = _collect(self._call(connection, attempts=1))
+        assert isinstance(error, OllamaConnectionError)
+        assert error.stale
+
+    @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 2"])
+    def test_a_connection_that_is_new_or_has_begun_to_answer_is_not_stale(self, beginning):
+        def answer(number):
+            return [_WHOLE] if number == 0 and beginning else itertools.chain([beginning], _hang_up())
+
+        with _FakeServer(answer) as server:
+            connection = Connection.open(server.host)
+            if beginning:
+                list(self._call(connection, attempts=1).lines())
+            _, error = _collect(self._call(connection, attempts=1))
+        assert isinstance(error, OllamaConnectionError)
+        assert not error.stale
+
+
+def _hang_up():
+    raise ConnectionResetError
+    yield
+
+
 class TestRefusals:
     def test_a_missing_model_is_asked_for_once(self, simulator, connection):
         call = Call(connection, "/api/chat", {**BODY, "model": "nope"}, policy=retrying(max_attempts=5))
@@ -270,12 +438,13 @@ class TestRefusals:
         assert isinstance(error, OllamaResponseError)
         assert len(str(error)) < 1000
 
-    @pytest.mark.parametrize("status", [301, 302])
-    def test_a_redirect_that_loses_the_body_says_where_to_go(self, simulator, connection, status):
+    @pytest.mark.parametrize("status", [301, 302, 307, 308])
+    def test_a_redirect_is_not_followed_and_says_what_to_do(self, simulator, connection, status):
         simulator.reply(status=status, body="", headers={"Location": f"{simulator.host}/elsewhere"})
         _, error = _collect(_call(connection))
         assert isinstance(error, OllamaConnectionError)
         assert "redirects" in str(error)
+        assert len(simulator.requests) == 1
 
 
 class TestConnecting:

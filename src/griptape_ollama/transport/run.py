@@ -1,0 +1,41 @@
+"""What all requests of one run share: the clock, the limits, and the stop."""
+
+from __future__ import annotations
+
+import time
+
+from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.sockets import Guard
+
+
+class Run:
+    """One run of a driver, from its first line to its last: facts, requests, and the waits between them.
+
+    Args:
+        limits: Limits; `total` counts from here.
+
+    Attributes:
+        guard: What the run waits for right now.
+        limits: Limits of each request.
+    """
+
+    def __init__(self, limits: OllamaTimeout | None = None) -> None:
+        self.guard = Guard()
+        self.limits = limits or OllamaTimeout()
+        self._started = time.monotonic()
+
+    def cancel(self) -> None:
+        """Stop the run, in any phase, from any thread. Harmless when repeated, and after its end."""
+        self.guard.stop()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the total limit has passed."""
+        return self.limits.total is not None and time.monotonic() >= self._started + self.limits.total
+
+    def shorter(self, seconds: float | None) -> float | None:
+        """Cut a number of seconds to what is left of the total limit; above 0 in any case."""
+        if self.limits.total is None:
+            return seconds
+        left = max(self._started + self.limits.total - time.monotonic(), 0.001)
+        return left if seconds is None else min(seconds, left)
