@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import griptape.common
 import pytest
 from griptape.artifacts import (
     AudioArtifact,
@@ -404,7 +405,13 @@ def test_leaving_a_stream_early_stops_the_generation(simulator, make_driver, sta
     ("artifact", "told"),
     [
         (AudioArtifact(b"RIFF", format="wav"), "AudioArtifact cannot be sent"),
-        (VideoUrlArtifact("https://example.com/film.mp4"), "VideoUrlArtifact cannot be sent"),
+        pytest.param(
+            VideoUrlArtifact("https://example.com/film.mp4"),
+            "VideoUrlArtifact cannot be sent",
+            marks=pytest.mark.skipif(
+                not hasattr(griptape.common, "VideoMessageContent"), reason="Griptape 1.12 makes text of a video"
+            ),
+        ),
         (GenericArtifact({"x": 1}), "GenericArtifact cannot be sent"),
         (ImageUrlArtifact("https://example.com/cat.png"), "Ollama does not fetch images"),
     ],

@@ -9,7 +9,6 @@ import threading
 import time
 
 import httpx
-import ollama
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +29,7 @@ from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import retrying
+from unit.transport.clients import foreign_client
 
 BODY = {"model": "simulator", "messages": [{"role": "user", "content": "hi"}]}
 LAST = {"model": "m", "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
@@ -524,7 +524,7 @@ class TestLimits:
 
     def test_no_free_connection_in_a_users_client(self, simulator):
         limits = httpx.Limits(max_connections=1)
-        with ollama.Client(host=simulator.host, limits=limits) as client:
+        with foreign_client(host=simulator.host, limits=limits) as client:
             connection = Connection(client)
             simulator.reply("one two", pause=(1, threading.Event()))
             lines = _call(connection).lines()
@@ -539,7 +539,7 @@ class TestLimits:
         def answer(request):
             raise httpx.ReadTimeout("slow", request=request)
 
-        with ollama.Client(transport=httpx.MockTransport(answer)) as client:
+        with foreign_client(transport=httpx.MockTransport(answer)) as client:
             _, error = _collect(_call(Connection(client), first_token=None))
         assert isinstance(error, OllamaTimeoutError)
         assert "no first token within its own limit" in str(error)

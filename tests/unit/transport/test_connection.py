@@ -19,6 +19,7 @@ from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection, guard_sockets, session_of
 from griptape_ollama.transport.sockets import GuardedBackend
+from unit.transport.clients import foreign_client
 
 BODY = {"model": "simulator", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -40,11 +41,11 @@ class TestWhatIsReliedOn:
     """Private parts of other packages, each used in one place. A release that moves them must fail here, loudly."""
 
     def test_an_ollama_client_keeps_its_http_session_in_client(self):
-        with ollama.Client() as client:
+        with foreign_client() as client:
             assert isinstance(client._client, httpx.Client)
 
     def test_a_session_keeps_its_pools_where_they_can_be_wrapped(self):
-        with ollama.Client() as client:
+        with foreign_client() as client:
             assert guard_sockets(client._client)
             pool = client._client._transport._pool
             assert isinstance(pool, httpcore.ConnectionPool)
@@ -52,14 +53,14 @@ class TestWhatIsReliedOn:
 
     def test_proxies_are_wrapped_too(self, monkeypatch):
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-        with ollama.Client(host="http://gpu-box") as client:
+        with foreign_client(host="http://gpu-box") as client:
             assert client._client._mounts
             assert guard_sockets(client._client)
             for transport in client._client._mounts.values():
                 assert transport is None or isinstance(transport._pool._network_backend, GuardedBackend)
 
     def test_wrapping_twice_wraps_once(self):
-        with ollama.Client() as client:
+        with foreign_client() as client:
             guard_sockets(client._client)
             backend = client._client._transport._pool._network_backend
             guard_sockets(client._client)
@@ -154,7 +155,7 @@ class TestAddress:
 
 class TestForeignClient:
     def test_a_users_client_is_used_and_can_be_stopped(self, simulator):
-        with ollama.Client(host=simulator.host, headers={"X-Mine": "1"}) as client:
+        with foreign_client(host=simulator.host, headers={"X-Mine": "1"}) as client:
             client.list()  # opens a connection that knows nothing of being stopped
             connection = Connection(client)
             assert _headers_of(simulator, connection)["x-mine"] == "1"
@@ -168,14 +169,14 @@ class TestForeignClient:
             canceller.join()
 
     def test_the_user_may_go_on_using_it(self, simulator):
-        with ollama.Client(host=simulator.host) as client:
+        with foreign_client(host=simulator.host) as client:
             connection = Connection(client)
             _headers_of(simulator, connection)
             assert client.list().models
             _headers_of(simulator, connection)
 
     def test_it_is_not_closed_with_us(self, simulator):
-        with ollama.Client(host=simulator.host) as client:
+        with foreign_client(host=simulator.host) as client:
             _headers_of(simulator, Connection(client))
             gc.collect()
             assert client.list().models
@@ -184,7 +185,7 @@ class TestForeignClient:
         def answer(_: httpx.Request) -> httpx.Response:
             return httpx.Response(200, content=b'{"message": {"content": "Hello"}, "done": true}\n')
 
-        with ollama.Client(transport=httpx.MockTransport(answer)) as client:
+        with foreign_client(transport=httpx.MockTransport(answer)) as client:
             connection = Connection(client)
             (line,) = Call(connection, "/api/chat", BODY).lines()
             assert line["message"]["content"] == "Hello"
