@@ -301,6 +301,8 @@ _UNSUPPORTED = [
 
 @pytest.mark.parametrize("artifact", _UNSUPPORTED, ids=lambda artifact: type(artifact).__name__)
 def test_what_ollama_cannot_carry_is_a_value_error_that_names_it(artifact):
+    if isinstance(artifact, VideoUrlArtifact) and not hasattr(griptape.common, "VideoMessageContent"):
+        pytest.skip("Griptape 1.12 makes text of a video")
     stack = PromptStack.from_artifact(ListArtifact([TextArtifact("Listen:"), artifact]))
     with pytest.raises(OllamaContentError, match=f"^{type(artifact).__name__} cannot be sent: Ollama takes text"):
         to_chat_messages(stack.messages)
