@@ -1,17 +1,14 @@
-"""The chat endpoint: from a checked request to the lines of its reply."""
+"""The chat endpoint: what it accepts, and how a model answers it."""
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from griptape_ollama.testing import brain, validation
-from griptape_ollama.testing.chat_lines import Occasion, error_line, load_body, piece_lines, stream_lines, whole_body
-from griptape_ollama.testing.journal import RecordedRequest
+from griptape_ollama.testing.chat_lines import Occasion, error_line, piece_lines, stream_lines, whole_body
 from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode
-from griptape_ollama.testing.memory import Memory
 from griptape_ollama.testing.models import Catalogue, SimulatedModel
-from griptape_ollama.testing.prompt_size import Prompt, fit_prompt
+from griptape_ollama.testing.prompt_size import Prompt, fit_prompt, room_left
 from griptape_ollama.testing.refusals import Refusal, runner_refusal
 from griptape_ollama.testing.schemas import check_schema
 from griptape_ollama.testing.script import Reply
@@ -19,17 +16,31 @@ from griptape_ollama.testing.speech import CutCall, Voice
 from griptape_ollama.testing.wire import Outgoing, plain
 
 NDJSON = "application/x-ndjson"
+_SMALLEST_WINDOW = 4
+_SMALLEST_VISION_WINDOW = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatRequest:
-    """A chat request that the server accepts."""
+class SpokenRequest:
+    """A chat or generate request that the server accepts.
+
+    Attributes:
+        body: Body of the request.
+        model: Model that is asked.
+        keep_alive: Seconds that it stays loaded after the reply.
+        window: Tokens of its window.
+        prompt: What it gets to see; no messages where it is only loaded or unloaded.
+        is_generate: Whether this is a generate request.
+        context: Tokens of an earlier generate reply that this one goes on from, None for no context at all.
+    """
 
     body: Mapping[str, Any]
     model: SimulatedModel
     keep_alive: float
     window: int
-    prompt: Prompt
+    prompt: Prompt = field(default_factory=lambda: Prompt([], 0))
+    is_generate: bool = False
+    context: list[int] | None = None
 
     @property
     def name(self) -> str:
@@ -48,22 +59,36 @@ class ChatRequest:
 
     @property
     def is_about_loading(self) -> bool:
-        """Whether there is no message to answer."""
-        return not as_list(self.body.get("messages"))
+        """Whether there is nothing to answer."""
+        return not self.prompt.messages
+
+    @property
+    def is_about_unloading(self) -> bool:
+        """Whether the model is to go."""
+        return self.is_about_loading and self.keep_alive == 0
 
     @property
     def thinks(self) -> bool:
         """Whether the model reasons before it answers."""
         return self.model.can("thinking") and self.body.get("think") is not False
 
+    @property
+    def tools(self) -> list[dict[str, Any]]:
+        """Tools that the request offers."""
+        return [as_object(tool) for tool in as_list(self.body.get("tools"))]
 
-def accept(recorded: RecordedRequest, catalogue: Catalogue, default_window: int) -> ChatRequest:
+    @property
+    def room(self) -> int | None:
+        """Tokens that the reply may have because the window does not move on; None where it does."""
+        return room_left(self.prompt, self.window) if self.body.get("shift") is False else None
+
+
+def accept_chat(body: dict[str, Any], catalogue: Catalogue, default_window: int) -> SpokenRequest:
     """Check a chat request in the order in which the server does.
 
     Raises:
         Refusal: The server refuses it.
     """
-    body = validation.decode_body(recorded.raw, "ChatRequest")
     validation.check_chat(body)
     keep_alive = validation.keep_alive(body.get("keep_alive"))
     name = as_text(body.get("model"))
@@ -74,64 +99,77 @@ def accept(recorded: RecordedRequest, catalogue: Catalogue, default_window: int)
     _check_capabilities(body, model, name)
     validation.check_options(as_object(body.get("options")))
     window = window_of(model, as_object(body.get("options")), default_window)
-    is_unload = not messages and keep_alive == 0
-    if model.load_error is not None and not is_unload:
+    request = SpokenRequest(body=body, model=model, keep_alive=keep_alive, window=window)
+    if model.load_error is not None and (messages or keep_alive):
         raise Refusal(500, model.load_error)
     if not messages:
-        return ChatRequest(body=body, model=model, keep_alive=keep_alive, window=window, prompt=Prompt([], 0))
+        return request
+    prompt = read_prompt(body, [*map(dict, model.messages), *messages], model, window)
+    return SpokenRequest(body=body, model=model, keep_alive=keep_alive, window=window, prompt=prompt)
+
+
+def read_prompt(
+    body: Mapping[str, Any], messages: list[dict[str, Any]], model: SimulatedModel, window: int, *, raw: bool = False
+) -> Prompt:
+    """Check what a model is to read and to write, and fit it into the window.
+
+    Raises:
+        Refusal: The model cannot read it, write it, or hold it.
+    """
     validation.check_format(body.get("format"))
     if isinstance(body.get("format"), dict):
         check_schema(as_object(body.get("format")), is_native=model.kind == "native")
     _check_images(messages, model)
-    truncate = body.get("truncate") is not False
-    prompt = fit_prompt(messages, as_list(body.get("tools")), model, window, truncate=truncate)
-    return ChatRequest(body=body, model=model, keep_alive=keep_alive, window=window, prompt=prompt)
+    return fit_prompt(
+        messages,
+        as_list(body.get("tools")),
+        model,
+        window,
+        truncate=body.get("truncate") is not False,
+        shift=body.get("shift") is not False,
+        raw=raw,
+    )
 
 
 def window_of(model: SimulatedModel, options: Mapping[str, Any], default: int) -> int:
     """Return the window a request runs with: what it asks for, up to what the model was made for."""
-    asked = options.get("num_ctx") or model.parameters.get("num_ctx") or default
-    return max(1, min(int(asked), model.context_length))
+    asked = int(options.get("num_ctx") or model.parameters.get("num_ctx") or default)
+    smallest = _SMALLEST_VISION_WINDOW if model.can("vision") else _SMALLEST_WINDOW
+    return min(max(asked, smallest), model.context_length)
 
 
-def load_reply(chat: ChatRequest, memory: Memory) -> Outgoing:
-    """Answer a request without messages: the model is loaded, or unloaded with a `keep_alive` of 0."""
-    if chat.keep_alive == 0:
-        memory.unload(chat.model)
-        return plain(load_body(chat.name, "unload"))
-    return plain(load_body(chat.name, "load"))
-
-
-def think_up(chat: ChatRequest) -> Reply:
+def think_up(request: SpokenRequest) -> Reply:
     """Let the simulator find an answer by itself."""
-    return brain.answer(
-        chat.prompt.messages,
-        [as_object(tool) for tool in as_list(chat.body.get("tools"))],
-        chat.body.get("format"),
-        thinks=chat.thinks,
-    )
+    return brain.answer(request.prompt.messages, request.tools, request.body.get("format"), thinks=request.thinks)
 
 
-def spoken(chat: ChatRequest, reply: Reply, voice: Voice, load_ns: int) -> Outgoing:
-    """Let the model say a reply."""
-    started = time.time_ns() - load_ns
-    logprobs = chat.body.get("top_logprobs") or 0
-    occasion = Occasion(
-        model=chat.name,
-        started=started,
+def occasion_of(request: SpokenRequest, now: Callable[[], int], load_ns: int, evaluated: int) -> Occasion:
+    """Gather what the lines of a reply show of its request."""
+    logprobs = request.body.get("top_logprobs") or 0
+    return Occasion(
+        model=request.name,
+        now=now,
+        started=now() - load_ns,
         load_ns=load_ns,
-        prompt_tokens=chat.prompt.tokens,
-        is_native=chat.model.kind == "native",
-        logprobs=int(logprobs) if chat.body.get("logprobs") is True else None,
+        prompt_tokens=request.prompt.tokens,
+        evaluated_tokens=evaluated,
+        is_native=request.model.kind == "native",
+        is_generate=request.is_generate,
+        context=request.context,
+        logprobs=int(logprobs) if request.body.get("logprobs") is True else None,
     )
+
+
+def spoken(request: SpokenRequest, reply: Reply, voice: Voice, occasion: Occasion) -> Outgoing:
+    """Let the model say a reply."""
     try:
-        speech = voice.speak(reply, chat.model, chat.options)
+        speech = voice.speak(reply, request.model, request.options, request.room)
     except CutCall as cut:
-        if not (chat.streams and cut.pieces):
+        if not (request.streams and cut.pieces):
             raise
         lines = [*piece_lines(cut.pieces, occasion), error_line(cut.message)]
         return Outgoing(content_type=NDJSON, lines=lines, reply=reply)
-    if chat.streams:
+    if request.streams:
         return Outgoing(content_type=NDJSON, lines=stream_lines(speech, reply, occasion), reply=reply)
     if reply.error_line is not None:
         text = reply.error_line if isinstance(reply.error_line, str) else reply.error_line[1]
@@ -139,20 +177,21 @@ def spoken(chat: ChatRequest, reply: Reply, voice: Voice, load_ns: int) -> Outgo
     return plain(b"" if reply.end_without_done is not False else whole_body(speech, reply, occasion), reply)
 
 
+def registry_name(model: SimulatedModel) -> str:
+    """Return a model's name with the host and the folder that it leaves out."""
+    missing = ("registry.ollama.ai/library/", "registry.ollama.ai/", "")
+    return missing[min(model.full_name.count("/"), 2)] + model.full_name
+
+
 def _check_capabilities(body: Mapping[str, Any], model: SimulatedModel, name: str) -> None:
     wanted: list[tuple[str, Callable[[], bool], str]] = [
         ("completion", lambda: True, f'"{name}" does not support chat'),
-        ("tools", lambda: bool(body.get("tools")), f"{_registry_name(model)} does not support tools"),
+        ("tools", lambda: bool(body.get("tools")), f"{registry_name(model)} does not support tools"),
         ("thinking", lambda: body.get("think") not in (None, False), f'"{name}" does not support thinking'),
     ]
     for capability, is_wanted, text in wanted:
         if is_wanted() and not model.can(capability):
             raise Refusal(400, text)
-
-
-def _registry_name(model: SimulatedModel) -> str:
-    missing = ("registry.ollama.ai/library/", "registry.ollama.ai/", "")
-    return missing[min(model.full_name.count("/"), 2)] + model.full_name
 
 
 def _check_images(messages: list[dict[str, Any]], model: SimulatedModel) -> None:

@@ -20,6 +20,8 @@ _GRAMS = (3, 4)
 _WORD_WEIGHT = 2.0
 _DIGITS = 8
 _WARM_LOAD_NS = 1_300_000
+_TOO_LONG = "the input length exceeds the context length"
+_NO_EMBEDDINGS = "This server does not support embeddings. Start it with `--embeddings`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +47,28 @@ def accept(recorded: RecordedRequest, catalogue: Catalogue) -> EmbedRequest:
     Raises:
         Refusal: The server refuses it.
     """
-    body = validation.decode_body(recorded.raw, "EmbedRequest")
-    validation.check_embed(body)
+    body = validation.decode(recorded.raw, "EmbedRequest")
+    return _accept(body, _texts(body.get("input")), catalogue)
+
+
+def accept_old(recorded: RecordedRequest, catalogue: Catalogue) -> EmbedRequest:
+    """Check a request in the old form, which has one `prompt`, never cuts it, and knows fewer kinds of errors.
+
+    Raises:
+        Refusal: The server refuses it.
+    """
+    body = validation.decode(recorded.raw, "EmbeddingRequest")
+    text = as_text(body.get("prompt"))
+    try:
+        return _accept({**body, "truncate": False}, [text] if text else [], catalogue)
+    except Refusal as refusal:
+        if refusal.message in (_TOO_LONG, _NO_EMBEDDINGS):
+            raise Refusal(500, refusal.message) from refusal
+        raise
+
+
+def _accept(body: dict[str, Any], texts: list[str], catalogue: Catalogue) -> EmbedRequest:
     keep_alive = validation.keep_alive(body.get("keep_alive"))
-    texts = _texts(body.get("input"))
     name = as_text(body.get("model"))
     model = catalogue.find(name)
     if model is None:
@@ -57,10 +77,10 @@ def accept(recorded: RecordedRequest, catalogue: Catalogue) -> EmbedRequest:
     if model.load_error is not None:
         raise Refusal(500, model.load_error)
     if texts and not model.can("embedding"):
-        raise Refusal(501, "This server does not support embeddings. Start it with `--embeddings`")
+        raise Refusal(501, _NO_EMBEDDINGS)
     counts = [count_tokens(text) + _MARKS for text in texts]
     if body.get("truncate") is False and any(count > model.context_length for count in counts):
-        raise Refusal(400, "the input length exceeds the context length")
+        raise Refusal(400, _TOO_LONG)
     longest = (model.context_length - _MARKS) * _CHARACTERS_PER_TOKEN
     return EmbedRequest(
         body=body,
@@ -81,6 +101,11 @@ def embed_body(request: EmbedRequest, load_ns: int) -> bytes:
         body["load_duration"] = load_ns + _WARM_LOAD_NS
         body["prompt_eval_count"] = request.tokens
     return encode(body)
+
+
+def old_body(request: EmbedRequest) -> bytes:
+    """Make the reply in the old form."""
+    return encode({"embedding": [value for text in request.texts for value in embed(text, request.dimensions)]})
 
 
 def embed(text: str, dimensions: int) -> list[float]:

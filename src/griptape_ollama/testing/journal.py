@@ -9,6 +9,27 @@ from typing import Any
 from griptape_ollama.testing.json_text import as_list, as_object, as_text
 
 
+@dataclass(kw_only=True)
+class Outcome:
+    """What became of a request; filled in while it is answered.
+
+    Attributes:
+        status: HTTP status of the response, None while there is none, or if the connection was broken before it.
+        fault: Name of the fault that struck it.
+        load_seconds: Simulated seconds until its model was in memory.
+        wait_seconds: Simulated seconds until it was its turn, loading included.
+        prompt_tokens: Tokens of its prompt.
+        evaluated_tokens: Those of them that the prompt cache did not have.
+    """
+
+    status: int | None = None
+    fault: str | None = None
+    load_seconds: float | None = None
+    wait_seconds: float | None = None
+    prompt_tokens: int | None = None
+    evaluated_tokens: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecordedRequest:
     """One request as it arrived.
@@ -20,6 +41,7 @@ class RecordedRequest:
         body: Decoded JSON body, None if there was none or it was not JSON.
         raw: Body as it came.
         at: When it had arrived, on the clock of `time.monotonic()`, in seconds.
+        outcome: What became of it.
     """
 
     method: str
@@ -28,6 +50,7 @@ class RecordedRequest:
     body: Any
     raw: bytes
     at: float = field(default_factory=time.monotonic)
+    outcome: Outcome = field(default_factory=Outcome, compare=False)
 
     @property
     def model(self) -> str:
@@ -39,6 +62,11 @@ class RecordedRequest:
     def messages(self) -> list[dict[str, Any]]:
         """Messages of a chat request."""
         return [as_object(message) for message in as_list(as_object(self.body).get("messages"))]
+
+    @property
+    def prompt(self) -> str:
+        """Prompt of a generate request."""
+        return as_text(as_object(self.body).get("prompt"))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -59,10 +87,25 @@ class RecordedRequest:
         text = f"{self.method} {self.path}"
         if self.model:
             text += f" model={self.model!r}"
+        if self.prompt:
+            text += f" prompt={self.prompt[:80]!r}"
         if self.messages:
             last = self.messages[-1]
             text += f" last message={as_text(last.get('role'))}: {as_text(last.get('content'))[:80]!r}"
         return text
+
+
+@dataclass(frozen=True)
+class Unexpected:
+    """A request that the test did not foresee.
+
+    Attributes:
+        request: The request.
+        reason: Why not, with what was expected in its place.
+    """
+
+    request: RecordedRequest
+    reason: str
 
 
 class Journal:
@@ -72,7 +115,7 @@ class Journal:
         self._changed = threading.Condition()
         self._requests: list[RecordedRequest] = []
         self._disconnects: list[float] = []
-        self._unexpected: list[RecordedRequest] = []
+        self._unexpected: list[Unexpected] = []
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -86,12 +129,6 @@ class Journal:
         with self._changed:
             return list(self._disconnects)
 
-    @property
-    def unexpected(self) -> list[RecordedRequest]:
-        """Copy of the requests for which nothing was scripted."""
-        with self._changed:
-            return list(self._unexpected)
-
     def add_request(self, request: RecordedRequest) -> None:
         """Record a request."""
         with self._changed:
@@ -104,10 +141,16 @@ class Journal:
             self._disconnects.append(time.monotonic())
             self._changed.notify_all()
 
-    def add_unexpected(self, request: RecordedRequest) -> None:
-        """Record a request that the script has no reply for."""
+    def add_unexpected(self, unexpected: "Unexpected") -> None:
+        """Record a request that the test did not foresee."""
         with self._changed:
-            self._unexpected.append(request)
+            self._unexpected.append(unexpected)
+
+    def take_unexpected(self) -> list["Unexpected"]:
+        """Return the requests that the test did not foresee, and forget them."""
+        with self._changed:
+            unexpected, self._unexpected = self._unexpected, []
+            return unexpected
 
     def clear(self) -> None:
         """Forget everything."""

@@ -1,13 +1,18 @@
-"""Which simulated models are loaded, and until when."""
+"""Which simulated models are loaded, until when, and whose turn it is."""
 
+import asyncio
 import math
 import threading
-import time
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 
+from griptape_ollama.testing.bell import Bell
+from griptape_ollama.testing.clock import Clock
 from griptape_ollama.testing.json_text import timestamp
 from griptape_ollama.testing.models import SimulatedModel
+from griptape_ollama.testing.prompt_cache import PromptCache
+from griptape_ollama.testing.refusals import Refusal
 from griptape_ollama.testing.show import details
 
 _SECOND = 1_000_000_000
@@ -15,110 +20,283 @@ _SECOND = 1_000_000_000
 _FOREVER_NS = 2**63 - 1
 # A recorded model took this much more memory per token of its window.
 _BYTES_PER_TOKEN = 1280
+_GIB = 2**30
+_BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a server allows, named after the variables that set it on a real one.
+
+    Attributes:
+        memory: Bytes for all loaded models, None for any number.
+        max_loaded_models: Models in memory at a time (`OLLAMA_MAX_LOADED_MODELS`).
+        num_parallel: Requests that one model answers at a time (`OLLAMA_NUM_PARALLEL`).
+        max_queue: Requests that may wait for a model to be loaded (`OLLAMA_MAX_QUEUE`). As on the real server, those
+            that wait for their turn with a loaded model do not count.
+    """
+
+    memory: int | None = None
+    max_loaded_models: int = 3
+    num_parallel: int = 1
+    max_queue: int = 512
+
+    def __post_init__(self) -> None:
+        if min(self.max_loaded_models, self.num_parallel) < 1 or self.max_queue < 0 or (self.memory or 1) < 1:
+            raise ValueError(f"{self}: at least one model, one request at a time and one byte; no negative queue")
+
+
+@dataclass(eq=False, kw_only=True)
 class Loaded:
-    """A loaded model."""
+    """A model in memory, or on its way there."""
 
     model: SimulatedModel
     context_length: int
-    expires_ns: int
+    cache: PromptCache
+    keep_alive: float = 0
+    expires_ns: int = 0
     users: int = 0
+    speaking: int = 0
+    turns: deque[object] = field(default_factory=deque[object])
+    is_ready: bool = False
+    is_gone: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return size_of(self.model, self.context_length)
 
 
 class Memory:
-    """The loaded models. They leave when their time is over and nobody uses them."""
+    """The loaded models. They leave when their time is over and nobody uses them, or when another needs the room.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    Models with the same weights share one place, under the name of the one that was loaded first (seen in 0.33.0-rc2).
+    """
+
+    def __init__(self, clock: Clock, limits: Limits) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._lock = threading.RLock()
+        self._bell = Bell()
         self._loaded: dict[str, Loaded] = {}
+        self._pending: deque[object] = deque()
 
-    def enter(self, model: SimulatedModel, context_length: int, keep_alive: float) -> bool:
-        """Begin to use a model.
+    async def enter(self, model: SimulatedModel, context_length: int, keep_alive: float) -> "Holding":
+        """Begin to use a model: wait until it is in memory and it is this request's turn.
 
         Args:
             model: The model.
             context_length: Window in tokens; another window than now loads the model anew.
             keep_alive: Seconds that it stays after the reply.
 
-        Returns:
-            Whether it had to be loaded.
+        Raises:
+            Refusal: It does not fit, or too many wait already.
         """
-        with self._lock:
-            self._expire()
-            loaded = self._loaded.get(model.full_name)
-            is_cold = loaded is None or loaded.context_length != context_length
-            if loaded is None or is_cold:
-                loaded = self._loaded[model.full_name] = Loaded(model, context_length, 0, loaded.users if loaded else 0)
-            loaded.users += 1
-            loaded.expires_ns = _expiry(keep_alive)
-            return is_cold
+        began_ns = self._clock.now_ns
+        while True:
+            loaded = self._join(model, context_length, keep_alive) or await self._load(
+                model, context_length, keep_alive
+            )
+            holding = Holding(self, loaded, began_ns)
+            try:
+                await self._bell.until(lambda loaded=loaded: loaded.is_ready or loaded.is_gone)
+                if loaded.is_gone:
+                    # Whoever loaded it gave up.
+                    holding.end()
+                    continue
+                holding.ready_ns = self._clock.now_ns
+                await self._take_turn(loaded)
+            except BaseException:
+                holding.end()
+                raise
+            holding.is_speaking = True
+            return holding
 
-    def leave(self, model: SimulatedModel, keep_alive: float) -> None:
-        """End a use; `keep_alive` seconds from now the model goes."""
+    def leave(self, loaded: Loaded, *, was_speaking: bool) -> None:
+        """End a use; from now on the time of the model runs."""
         with self._lock:
-            loaded = self._loaded.get(model.full_name)
-            if loaded is None:
-                return
-            loaded.users = max(0, loaded.users - 1)
-            loaded.expires_ns = _expiry(keep_alive)
+            loaded.users -= 1
+            loaded.speaking -= was_speaking
+            loaded.expires_ns = self._expiry(loaded.keep_alive)
             self._expire()
+        self._bell.ring()
 
     def unload(self, model: SimulatedModel) -> None:
         """Let a model go as soon as nobody uses it."""
         with self._lock:
-            loaded = self._loaded.get(model.full_name)
+            loaded = self._loaded.get(model.weights_digest)
             if loaded is not None:
+                loaded.keep_alive = 0
                 loaded.expires_ns = 0
             self._expire()
+        self._bell.ring()
 
     def clear(self) -> None:
         """Unload everything."""
         with self._lock:
-            self._loaded.clear()
+            for loaded in list(self._loaded.values()):
+                self._remove(loaded)
+        self._bell.ring()
 
     def ps(self) -> dict[str, Any]:
         """Return the body of `/api/ps`: those that stay longest first."""
         with self._lock:
             self._expire()
             order = sorted(self._loaded.values(), key=lambda loaded: -(loaded.expires_ns // _SECOND))
-            return {"models": [_entry(loaded) for loaded in order]}
+            return {"models": [_entry(loaded) for loaded in order if loaded.is_ready]}
 
     def names(self) -> list[str]:
         """Return the names of the loaded models, in the order in which they were loaded."""
         with self._lock:
             self._expire()
-            return list(self._loaded)
+            return [loaded.model.full_name for loaded in self._loaded.values() if loaded.is_ready]
+
+    def _join(self, model: SimulatedModel, context_length: int, keep_alive: float) -> Loaded | None:
+        """Use a model that is there already, with the right window."""
+        with self._lock:
+            self._expire()
+            loaded = self._loaded.get(model.weights_digest)
+            if loaded is None or loaded.context_length != context_length:
+                return None
+            return self._used(loaded, keep_alive)
+
+    async def _load(self, model: SimulatedModel, context_length: int, keep_alive: float) -> Loaded:
+        """Wait for room, then load the model, or join whoever was first to load it."""
+        ticket = object()
+        found: list[Loaded] = []
+
+        def is_placed() -> bool:
+            with self._lock:
+                loaded = self._place(model, context_length)
+                if loaded is not None:
+                    found.append(self._used(loaded, keep_alive))
+                return loaded is not None
+
+        if len(self._pending) > self._limits.max_queue:
+            raise Refusal(503, _BUSY)
+        self._pending.append(ticket)
+        try:
+            await self._bell.until(lambda: self._pending[0] is ticket)
+            await self._bell.until(is_placed)
+        finally:
+            self._pending.remove(ticket)
+            self._bell.ring()
+        (loaded,) = found
+        if loaded.users == 1 and not loaded.is_ready:
+            await self._wait_for_load(loaded)
+        return loaded
+
+    async def _wait_for_load(self, loaded: Loaded) -> None:
+        try:
+            await self._clock.sleep(loaded.model.load_seconds)
+            loaded.is_ready = True
+        except asyncio.CancelledError:
+            # The client went: loading is given up, as on the real server.
+            with self._lock:
+                loaded.users -= 1
+                self._remove(loaded)
+            raise
+        finally:
+            self._bell.ring()
+
+    async def _take_turn(self, loaded: Loaded) -> None:
+        """Wait until the model has answered those that came before."""
+        ticket = object()
+        loaded.turns.append(ticket)
+        try:
+            await self._bell.until(lambda: loaded.turns[0] is ticket and loaded.speaking < self._limits.num_parallel)
+            loaded.speaking += 1
+        finally:
+            loaded.turns.remove(ticket)
+            self._bell.ring()
+
+    def _place(self, model: SimulatedModel, context_length: int) -> Loaded | None:
+        """Find the model in memory, or room for it; None while all of it is in use."""
+        self._expire()
+        present = self._loaded.get(model.weights_digest)
+        if present is not None and present.context_length == context_length:
+            return present
+        if present is not None:
+            # Another window: it has to leave before it comes back, and leaves as soon as it can.
+            present.keep_alive = present.expires_ns = 0
+            self._expire()
+            if not present.is_gone:
+                return None
+        needed = size_of(model, context_length)
+        limit = self._limits.memory
+        if limit is not None and needed > limit:
+            raise Refusal(
+                500,
+                f"model requires more system memory ({needed / _GIB:.1f} GiB) "
+                f"than is available ({limit / _GIB:.1f} GiB)",
+            )
+        while len(self._loaded) >= self._limits.max_loaded_models or (
+            limit is not None and needed + sum(loaded.size for loaded in self._loaded.values()) > limit
+        ):
+            idle = [loaded for loaded in self._loaded.values() if not loaded.users]
+            if not idle:
+                return None
+            self._remove(min(idle, key=lambda loaded: loaded.keep_alive))
+        loaded = Loaded(model=model, context_length=context_length, cache=PromptCache(self._limits.num_parallel))
+        self._loaded[model.weights_digest] = loaded
+        return loaded
+
+    def _used(self, loaded: Loaded, keep_alive: float) -> Loaded:
+        loaded.users += 1
+        loaded.keep_alive = keep_alive
+        loaded.expires_ns = self._expiry(keep_alive)
+        return loaded
 
     def _expire(self) -> None:
-        now = time.time_ns()
-        gone = [name for name, loaded in self._loaded.items() if not loaded.users and loaded.expires_ns <= now]
-        for name in gone:
-            del self._loaded[name]
+        now = self._clock.now_ns
+        for loaded in list(self._loaded.values()):
+            if not loaded.users and loaded.expires_ns <= now:
+                self._remove(loaded)
+
+    def _remove(self, loaded: Loaded) -> None:
+        loaded.is_gone = True
+        if self._loaded.get(loaded.model.weights_digest) is loaded:
+            del self._loaded[loaded.model.weights_digest]
+
+    def _expiry(self, keep_alive: float) -> int:
+        return self._clock.now_ns + (
+            _FOREVER_NS if math.isinf(keep_alive) else min(int(keep_alive * _SECOND), _FOREVER_NS)
+        )
 
 
 class Holding:
-    """One use of a model, from its construction until `end`.
+    """One use of a model, until `end`.
 
     Attributes:
-        is_cold: Whether the model had to be loaded.
+        loaded: The model in memory.
+        began_ns: When the request asked for it, in nanoseconds since 1970.
+        ready_ns: When it was in memory.
+        is_speaking: Whether it is this request's turn.
     """
 
-    def __init__(self, memory: Memory, model: SimulatedModel, context_length: int, keep_alive: float) -> None:
+    def __init__(self, memory: Memory, loaded: Loaded, began_ns: int) -> None:
         self._memory = memory
-        self._model = model
-        self._keep_alive = keep_alive
-        self.is_cold = memory.enter(model, context_length, keep_alive)
+        self._has_ended = False
+        self.loaded = loaded
+        self.began_ns = began_ns
+        self.ready_ns = began_ns
+        self.is_speaking = False
+
+    @property
+    def load_ns(self) -> int:
+        """Nanoseconds until the model was in memory, the wait for room included."""
+        return self.ready_ns - self.began_ns
 
     def end(self) -> None:
         """End the use."""
-        self._memory.leave(self._model, self._keep_alive)
+        if not self._has_ended:
+            self._has_ended = True
+            self._memory.leave(self.loaded, was_speaking=self.is_speaking)
 
 
-def _expiry(keep_alive: float) -> int:
-    now = time.time_ns()
-    return now + (_FOREVER_NS if math.isinf(keep_alive) else min(int(keep_alive * _SECOND), _FOREVER_NS))
+def size_of(model: SimulatedModel, context_length: int) -> int:
+    """Return the bytes that a model takes in memory."""
+    return model.size + _BYTES_PER_TOKEN * context_length
 
 
 def _entry(loaded: Loaded) -> dict[str, Any]:
@@ -126,7 +304,7 @@ def _entry(loaded: Loaded) -> dict[str, Any]:
     return {
         "name": model.full_name,
         "model": model.full_name,
-        "size": model.size + _BYTES_PER_TOKEN * loaded.context_length,
+        "size": loaded.size,
         "digest": model.digest,
         "details": details(model),
         "expires_at": timestamp(loaded.expires_ns),

@@ -2,9 +2,10 @@
 
 import hashlib
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from griptape_ollama.testing.refusals import Refusal
@@ -30,6 +31,8 @@ class SimulatedModel:
         parameters: PARAMETERs of its Modelfile, for example `{"temperature": 0.7, "stop": ["<|im_end|>"]}`.
         system: Its own system prompt, or None.
         template: Its template, or None for one of the kind.
+        messages: Messages that stand before those of every chat.
+        license: Texts of its licences.
         family: Architecture, for example `llama` or `qwen3`.
         parameter_size: Number of weights as text, for example `8.2B`.
         parameter_count: Number of weights.
@@ -42,6 +45,8 @@ class SimulatedModel:
         load_seconds: How long loading takes.
         load_error: Text of the error that loading ends in, or None for a model that loads.
         modified_at: When it was made, nanoseconds since 1970; by default some day before today.
+        weights: What its weights are known by; models made from one another share it. By default its name.
+        pull_bytes_per_second: How fast it is pulled from the library, None for at once.
     """
 
     name: str
@@ -51,6 +56,8 @@ class SimulatedModel:
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     system: str | None = None
     template: str | None = None
+    messages: Sequence[Mapping[str, Any]] = ()
+    license: Sequence[str] = ()
     family: str = "llama"
     parameter_size: str = "1.2B"
     parameter_count: int = 1_235_814_432
@@ -63,6 +70,8 @@ class SimulatedModel:
     load_seconds: float = 0
     load_error: str | None = None
     modified_at: int | None = None
+    weights: str = ""
+    pull_bytes_per_second: float | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -71,6 +80,10 @@ class SimulatedModel:
             raise TypeError(f"capabilities={self.capabilities!r}: use a sequence of texts")
         if self.kind not in ("go_template", "builtin", "native"):
             raise ValueError(f"kind={self.kind!r}: use 'go_template', 'builtin' or 'native'")
+        if isinstance(self.license, str):
+            raise TypeError(f"license={self.license!r}: use a sequence of texts")
+        if self.pull_bytes_per_second is not None and self.pull_bytes_per_second <= 0:
+            raise ValueError(f"pull_bytes_per_second={self.pull_bytes_per_second!r}: use a positive number, or None")
         if self.context_length < 1 or self.embedding_length < 1:
             raise ValueError("context_length and embedding_length are positive")
 
@@ -80,9 +93,15 @@ class SimulatedModel:
         return with_tag(self.name)
 
     @property
+    def weights_digest(self) -> str:
+        """SHA-256 that stands for the file with the weights."""
+        return hashlib.sha256(f"{self.weights or self.full_name} {self.size}".encode()).hexdigest()
+
+    @property
     def digest(self) -> str:
-        """SHA-256 that stands for the model's files."""
-        return hashlib.sha256(f"{self.full_name} {self.size}".encode()).hexdigest()
+        """SHA-256 that stands for all of the model's files; a copy has the same."""
+        files = (self.template, self.system, self.license, self.parameters, self.messages)
+        return hashlib.sha256(f"{self.weights_digest} {files!r}".encode()).hexdigest()
 
     def can(self, capability: str) -> bool:
         """Say whether the model has a capability."""
@@ -111,10 +130,16 @@ def with_tag(name: str) -> str:
     return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
 
 
+def is_name(text: str) -> bool:
+    """Say whether a text is a model name."""
+    return bool(_NAME.fullmatch(text))
+
+
 class Catalogue:
     """The installed models; names are compared as the server does, without regard to case."""
 
     def __init__(self, models: Iterable[SimulatedModel]) -> None:
+        self._lock = threading.Lock()
         self._models: dict[str, SimulatedModel] = {}
         self._started = time.time_ns()
         for model in models:
@@ -125,7 +150,24 @@ class Catalogue:
 
     def __iter__(self) -> Iterator[SimulatedModel]:
         """Go through the models, newest first; like the server, to the second."""
-        return iter(sorted(self._models.values(), key=lambda model: -(self.modified_at(model) // _SECOND)))
+        with self._lock:
+            models = list(self._models.values())
+        return iter(sorted(models, key=lambda model: -(self.modified_at(model) // _SECOND)))
+
+    def add(self, model: SimulatedModel, name: str, modified_at: int) -> None:
+        """Install a model under a name, in place of one that has it."""
+        weights = model.weights or model.full_name
+        with self._lock:
+            self._models[_key(name)] = replace(model, name=with_tag(name), weights=weights, modified_at=modified_at)
+
+    def remove(self, name: str) -> SimulatedModel | None:
+        """Take a model out; return it, None if there was none."""
+        with self._lock:
+            return self._models.pop(_key(name), None)
+
+    def get(self, name: str) -> SimulatedModel | None:
+        """Find a model by any text."""
+        return self._models.get(_key(name))
 
     def find(self, name: str) -> SimulatedModel | None:
         """Find a model by the name of a request.
@@ -135,15 +177,16 @@ class Catalogue:
         """
         if not name:
             raise Refusal(400, "model is required")
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise Refusal(400, "invalid model name")
-        return self._models.get(_key(name))
+        return self.get(name)
 
     def modified_at(self, model: SimulatedModel) -> int:
         """Return when a model was made, in nanoseconds since 1970."""
         if model.modified_at is not None:
             return model.modified_at
-        place = list(self._models).index(_key(model.name)) + 1
+        with self._lock:
+            place = list(self._models).index(_key(model.name)) + 1
         return self._started - place * _DAY_NS
 
 

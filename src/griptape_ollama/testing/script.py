@@ -163,16 +163,17 @@ ReplyFunction = Callable[[RecordedRequest], Reply | str]
 
 @dataclass(kw_only=True, eq=False)
 class Entry:
-    """A reply in the queue, with the requests that it is for."""
+    """A reply in the queue, with the requests that it is for and what they have to say."""
 
     answer: Reply | ReplyFunction
     path: str | None
     model: str | None
     times: int | None
+    expect: Mapping[str, Any] | None = None
 
     def fits(self, request: RecordedRequest) -> bool:
         """Say whether the reply is for this request."""
-        return self.path in (None, request.path) and (self.model is None or _same_model(self.model, request.model))
+        return self.path in (None, request.path) and (self.model is None or is_same_model(self.model, request.model))
 
     @property
     def checks_request(self) -> bool:
@@ -186,6 +187,14 @@ class Script:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque()
+        self._latest: RecordedRequest | None = None
+        self._used = 0
+
+    @property
+    def latest(self) -> tuple[RecordedRequest | None, int]:
+        """The request that had a reply latest, and how many replies were used."""
+        with self._lock:
+            return self._latest, self._used
 
     def __len__(self) -> int:
         with self._lock:
@@ -200,15 +209,19 @@ class Script:
         """Drop all replies."""
         with self._lock:
             self._entries.clear()
+            self._latest = None
+            self._used = 0
 
     def peek(self, request: RecordedRequest) -> Entry | None:
         """Return the first reply for this request and leave it in the queue."""
         with self._lock:
             return next((entry for entry in self._entries if entry.fits(request)), None)
 
-    def take(self, entry: Entry) -> Reply | ReplyFunction:
-        """Use an entry once; the last use takes it out of the queue."""
+    def take(self, entry: Entry, request: RecordedRequest) -> Reply | ReplyFunction:
+        """Use an entry once for a request; the last use takes it out of the queue."""
         with self._lock:
+            self._latest = request
+            self._used += 1
             if entry.times is not None:
                 entry.times -= 1
                 if entry.times == 0:
@@ -216,5 +229,6 @@ class Script:
             return entry.answer
 
 
-def _same_model(one: str, other: str) -> bool:
+def is_same_model(one: str, other: str) -> bool:
+    """Say whether two names mean the same model."""
     return one.lower().removesuffix(":latest") == other.lower().removesuffix(":latest")

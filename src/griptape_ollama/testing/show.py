@@ -57,21 +57,23 @@ def tags_body(catalogue: Catalogue) -> dict[str, Any]:
 
 def show_body(model: SimulatedModel, modified_at: int, *, verbose: bool) -> dict[str, Any]:
     """Return the body of `/api/show`; fields that a model does not have are left out, as by the server."""
-    template = _template(model)
+    template = template_of(model)
     parameters = _parameters(model)
     body: dict[str, Any] = {
+        "license": "\n".join(model.license),
         "modelfile": _modelfile(model, template),
         "parameters": "\n".join(f"{name:<30} {value}" for name, value in parameters),
         "template": template,
         "system": model.system,
         "details": details(model),
+        "messages": [dict(message) for message in model.messages],
         "model_info": dict(sorted({**_model_info(model, verbose=verbose), **model.model_info}.items())),
         "projector_info": _projector_info(model),
         "tensors": _tensors(model),
         "capabilities": list(model.capabilities),
         "modified_at": timestamp(modified_at),
     }
-    optional = ("parameters", "system", "projector_info")
+    optional = ("license", "parameters", "system", "messages", "projector_info")
     return {name: value for name, value in body.items() if value or name not in optional}
 
 
@@ -81,7 +83,8 @@ def _listed_capabilities(model: SimulatedModel) -> list[str]:
     return [capability for capability in model.capabilities if capability not in hidden]
 
 
-def _template(model: SimulatedModel) -> str:
+def template_of(model: SimulatedModel) -> str:
+    """Return a model's template, or that of its kind."""
     if model.template is not None:
         return model.template
     if model.kind == "builtin" or model.can("embedding"):
@@ -103,12 +106,14 @@ def _modelfile(model: SimulatedModel, template: str) -> str:
         "# To build a new Modelfile based on this, replace FROM with:",
         f"# FROM {model.full_name}",
         "",
-        f"FROM /models/blobs/sha256-{model.digest}",
+        f"FROM /models/blobs/sha256-{model.weights_digest}",
         f'TEMPLATE """{template}"""' if "\n" in template else f"TEMPLATE {template}",
     ]
     if model.system:
         lines.append(f"SYSTEM {model.system}")
     lines += [f"PARAMETER {name} {value}" for name, value in _parameters(model)]
+    lines += [f"MESSAGE {message.get('role')} {message.get('content')}" for message in model.messages]
+    lines += [f'LICENSE """{text}"""' for text in model.license]
     return "\n".join(lines) + "\n"
 
 

@@ -1,37 +1,49 @@
 """The simulator itself: its life, its script, and what it saw."""
 
+import asyncio
 import atexit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from aiohttp import web
 
-from griptape_ollama.testing.journal import Journal, RecordedRequest
-from griptape_ollama.testing.memory import Memory
+from griptape_ollama.testing.clock import Clock
+from griptape_ollama.testing.exchange import State
+from griptape_ollama.testing.faults import Fault, FaultKind
+from griptape_ollama.testing.journal import Journal, RecordedRequest, Unexpected
+from griptape_ollama.testing.library import DEFAULT_LIBRARY, Library
+from griptape_ollama.testing.memory import Limits, Memory
 from griptape_ollama.testing.models import DEFAULT_MODELS, Catalogue, SimulatedModel
+from griptape_ollama.testing.rules import FaultRule, Rules
 from griptape_ollama.testing.script import Entry, Reply, Script
-from griptape_ollama.testing.server import State, handle
+from griptape_ollama.testing.server import handle
 from griptape_ollama.testing.thread import ServerThread
 
 VERSION = "0.33.0-simulator"
 """Version that a simulator reports: the server it was checked against."""
 
 
+_SPEAKING_PATHS = ("/api/chat", "/api/generate", "/v1/chat/completions")
+
+
 class UnexpectedRequestError(AssertionError):
-    """Chat requests came for which nothing was scripted.
+    """Requests came that the test did not foresee.
 
     Attributes:
         requests: Those requests.
+        reasons: For each, why it was not foreseen: with a diff where something else was.
     """
 
-    def __init__(self, requests: Sequence[RecordedRequest]) -> None:
-        self.requests = tuple(requests)
-        listed = "\n".join(f"  {number}. {request}" for number, request in enumerate(self.requests, 1))
-        super().__init__(f"{len(self.requests)} chat request(s) came for which no reply was scripted:\n{listed}")
+    def __init__(self, unexpected: Sequence[Unexpected]) -> None:
+        self._unexpected = tuple(unexpected)
+        self.requests = tuple(one.request for one in unexpected)
+        self.reasons = tuple(one.reason for one in unexpected)
+        listed = "\n".join(f"{number}. {one.request}: {one.reason}" for number, one in enumerate(unexpected, 1))
+        super().__init__(f"{len(self.requests)} request(s) came that no scripted reply was for:\n{listed}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return UnexpectedRequestError, (self.requests,)
+        return UnexpectedRequestError, (self._unexpected,)
 
 
 class OllamaSimulator:
@@ -48,12 +60,19 @@ class OllamaSimulator:
 
     Args:
         models: Models to serve; by default `simulator` (chat, tools) and `simulator-embed`.
-        plausible: Whether to answer what is not scripted. If not, such a chat request gets status 500, and `stop`
+        plausible: Whether to answer what is not scripted. If not, such a chat request gets status 400, and `stop`
             raises an `UnexpectedRequestError`.
         tokens_per_second: Pace of streamed replies, None for as fast as possible.
         context_length: Window in tokens of a model for which nobody asks another.
         version: Version that `/api/version` reports.
         port: Port to listen on, 0 for a free one.
+        library: Models that can be pulled, None for a registry that does not answer. By default a few made-up ones.
+        memory: Bytes for loaded models, None for any number: those that are idle make room for others.
+        max_loaded_models: Models in memory at a time.
+        num_parallel: Requests that one model answers at a time; the others wait, and get no headers before their turn.
+        max_queue: Requests that may wait for a model to be loaded; the others get status 503.
+        time_scale: Simulated seconds per real one, for loading, keep_alive, pace, pulls and delays. With 0 time stands
+            still until `advance`.
     """
 
     def __init__(
@@ -65,6 +84,12 @@ class OllamaSimulator:
         context_length: int = 4096,
         version: str = VERSION,
         port: int = 0,
+        library: Sequence[SimulatedModel] | None = DEFAULT_LIBRARY,
+        memory: int | None = None,
+        max_loaded_models: int = 3,
+        num_parallel: int = 1,
+        max_queue: int = 512,
+        time_scale: float = 1.0,
     ) -> None:
         if tokens_per_second is not None and tokens_per_second <= 0:
             raise ValueError(f"tokens_per_second={tokens_per_second!r}: use a positive number, or None for no limit")
@@ -72,18 +97,28 @@ class OllamaSimulator:
             raise ValueError(f"context_length={context_length!r}: a window has at least one token")
         self._journal = Journal()
         self._script = Script()
-        self._memory = Memory()
+        self._rules = Rules()
+        self._clock = Clock(time_scale)
+        limits = Limits(
+            memory=memory, max_loaded_models=max_loaded_models, num_parallel=num_parallel, max_queue=max_queue
+        )
+        self._memory = Memory(self._clock, limits)
+        self._reopening: set[asyncio.Task[None]] = set()
         self._port = port
         self._thread: ServerThread | None = None
         self._state = State(
             catalogue=Catalogue(DEFAULT_MODELS if models is None else models),
+            library=Library(library),
             memory=self._memory,
+            clock=self._clock,
             script=self._script,
+            rules=self._rules,
             journal=self._journal,
             version=version,
             context_length=context_length,
             plausible=plausible,
             line_delay=1 / tokens_per_second if tokens_per_second else 0,
+            refuse=self._refuse,
         )
 
     def __enter__(self) -> "OllamaSimulator":  # noqa: PYI034  Self is not in Python 3.10
@@ -96,7 +131,7 @@ class OllamaSimulator:
             self.stop()
         else:
             # The error of the block says more than that the script ran out.
-            self._end()
+            self.close()
 
     def start(self) -> "OllamaSimulator":
         """Open the port and start to serve.
@@ -115,24 +150,45 @@ class OllamaSimulator:
         thread = ServerThread(handler, self._port)
         thread.start()
         self._thread = thread
-        atexit.register(self._end)
+        atexit.register(self.close)
         return self
 
     def stop(self) -> None:
         """Drop all connections and close the port; what was recorded stays.
 
         Raises:
-            UnexpectedRequestError: With `plausible=False`, requests came for which nothing was scripted.
+            UnexpectedRequestError: See `verify`.
         """
         was_serving = self._thread is not None
-        self._end()
-        unexpected = self._journal.unexpected
-        if was_serving and unexpected:
+        self.close()
+        if was_serving:
+            self.verify()
+
+    def close(self) -> None:
+        """Stop, and leave it at that: what did not fit the script is not reported."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._state.is_stopping = True
+        thread.stop()
+        self._memory.clear()
+        atexit.unregister(self.close)
+
+    def verify(self) -> None:
+        """Check that every request so far was one that the test had foreseen.
+
+        Raises:
+            UnexpectedRequestError: One was not what the `expect` of its reply says, or, with `plausible=False`, there
+                was no reply for it.
+        """
+        unexpected = self._journal.take_unexpected()
+        if unexpected:
             raise UnexpectedRequestError(unexpected)
 
     def reset(self) -> None:
-        """Forget the script, the loaded models and everything that was recorded."""
+        """Forget the script, the faults, the loaded models and everything that was recorded."""
         self._script.clear()
+        self.clear_faults()
         self._memory.clear()
         self._journal.clear()
 
@@ -144,6 +200,7 @@ class OllamaSimulator:
         path: str | None = "/api/chat",
         model: str | None = None,
         times: int | None = 1,
+        expect: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> None:
         """Script a reply; replies go out first in, first out.
@@ -154,11 +211,13 @@ class OllamaSimulator:
             path: Path that it is for, None for any.
             model: Model that it is for, None for any.
             times: How many requests it answers, None for all from now on.
+            expect: Fields that the body of the request has to have, with their values. One that has others gets status
+                400 with a diff, and `verify` and `stop` raise an `UnexpectedRequestError` with it.
             **fields: Fields of a `Reply`, for example `text="Hello", cut=1`.
 
         Raises:
             TypeError: A field is unknown, or fields come with a `Reply` or a function.
-            ValueError: The fields do not go together.
+            ValueError: The fields do not go together, or there is no such model.
         """
         if times is not None and times < 1:
             raise ValueError(f"times={times!r}: use a number from 1, or None for always")
@@ -174,9 +233,89 @@ class OllamaSimulator:
             if answer is not None:
                 fields["text"] = answer
             made = Reply(**fields)
-            if made.is_spoken and path not in (None, "/api/chat"):
-                raise ValueError(f"only /api/chat speaks; for {path} use body=, lines=, raw= or status=")
-        self._script.add(Entry(answer=made, path=path, model=model, times=times))
+            if made.is_spoken and path not in (None, *_SPEAKING_PATHS):
+                raise ValueError(
+                    f"only {', '.join(_SPEAKING_PATHS)} speak; for {path} use body=, lines=, raw= or status="
+                )
+        entry = Entry(answer=made, path=path, model=model, times=times, expect=expect)
+        if entry.checks_request:
+            self._check_model(model)
+        self._script.add(entry)
+
+    def fault(
+        self,
+        kind: FaultKind,
+        /,
+        *,
+        n: int = 1,
+        times: int | None = 1,
+        path: str | None = "/api/chat",
+        model: str | None = None,
+        probability: float = 1.0,
+        seed: int = 0,
+        **details: Any,
+    ) -> FaultRule:
+        """Let requests go wrong, whatever is scripted for them.
+
+        Args:
+            kind: `"refuse"` (connections, for `seconds` or until `clear_faults`), `"reset"` (`at="before_headers"` or
+                `"after_headers"`, or `after` n lines), `"cut"` (close without an end, `after` n lines), both also
+                `mid_line`; `"no_done"`, `"error_line"` (`after`, `error`), `"status"` (`status`, `error`, `headers`),
+                `"slow_headers"` and `"slow_tokens"` (`seconds`), `"bytes"` (one at a time), `"garbage"` (`after`,
+                `data`), `"huge_line"` (`after`, `size`), `"content_type"` (`content_type`), `"redirect"` (`location`,
+                `status`).
+            n: The first request that is struck, counted from now.
+            times: How many are struck, None for all from there on.
+            path: Path that it is for, None for any.
+            model: Model that it is for, None for any.
+            probability: How likely each request is struck.
+            seed: Where the dice begin.
+            **details: Details of the kind.
+
+        Returns:
+            The rule; its `hits` tell how many requests it struck.
+
+        Raises:
+            ValueError: The details do not fit the kind, or there is no such model.
+        """
+        self._check_model(model)
+        fault = Fault(kind=kind, **details)
+        if kind == "refuse":
+            if model is not None or probability != 1 or times != 1 or path not in (None, "/api/chat"):
+                raise ValueError(
+                    "a connection is refused before its request is read: only n= and seconds= can choose it"
+                )
+            path = None
+        rule = FaultRule(fault=fault, n=n, times=times, path=path, model=model, probability=probability, seed=seed)
+        self._rules.add(rule)
+        if kind == "refuse" and n == 1 and self._thread is not None:
+            rule.hits = 1
+            self._thread.run(self._refuse(fault))
+        return rule
+
+    def clear_faults(self) -> None:
+        """Let all go well again from now on."""
+        self._rules.clear()
+        if self._thread is not None:
+            self._thread.run(self._thread.open_port())
+
+    def advance(self, seconds: float) -> None:
+        """Let simulated time pass at once: models expire, loads and pulls go on, delays end."""
+        self._clock.advance(seconds)
+
+    def wait_for_sleeper(self, n: int = 1, timeout: float = 5.0) -> None:
+        """Wait until n requests wait for simulated time to pass, so that `advance` lets them go on.
+
+        Raises:
+            TimeoutError: There are fewer.
+        """
+        if not self._clock.wait_for_sleepers(n, timeout):
+            raise TimeoutError(f"{self._clock.sleepers} of {n} requests wait for time to pass after {timeout:g} s")
+
+    @property
+    def time(self) -> float:
+        """Simulated seconds since the simulator was made."""
+        return self._clock.seconds
 
     @property
     def url(self) -> str:
@@ -228,6 +367,22 @@ class OllamaSimulator:
         return len(self._script)
 
     @property
+    def models(self) -> list[str]:
+        """Names of the models that are installed now."""
+        return [model.full_name for model in self._state.catalogue]
+
+    def first_model(self, capability: str) -> str:
+        """Return the name of the first installed model that can do something, for example `"completion"`.
+
+        Raises:
+            LookupError: None of them can.
+        """
+        for model in self._state.catalogue:
+            if model.can(capability):
+                return model.full_name
+        raise LookupError(f"none of the simulator's models ({', '.join(self.models)}) can do {capability!r}")
+
+    @property
     def loaded_models(self) -> list[str]:
         """Names of the models that are loaded now, in the order in which they were."""
         return self._memory.names()
@@ -260,11 +415,22 @@ class OllamaSimulator:
         """
         return self._journal.wait_for_disconnect(n, timeout)
 
-    def _end(self) -> None:
-        thread, self._thread = self._thread, None
+    def _check_model(self, model: str | None) -> None:
+        if model is None or self._state.catalogue.get(model) or self._state.library.has(model):
+            return
+        names = ", ".join(one.full_name for one in self._state.catalogue)
+        raise ValueError(f"model={model!r}: the simulator has no such model, only {names}")
+
+    async def _refuse(self, fault: Fault) -> None:
+        thread = self._thread
         if thread is None:
             return
-        self._state.is_stopping = True
-        thread.stop()
-        self._memory.clear()
-        atexit.unregister(self._end)
+        await thread.close_port()
+        if fault.seconds is not None:
+            reopening = asyncio.create_task(self._reopen(thread, fault.seconds))
+            self._reopening.add(reopening)
+            reopening.add_done_callback(self._reopening.discard)
+
+    async def _reopen(self, thread: ServerThread, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        await thread.open_port()

@@ -46,8 +46,14 @@ class Voice:
     def __init__(self) -> None:
         self._calls = 0
 
-    def speak(self, reply: Reply, model: SimulatedModel, options: Mapping[str, Any]) -> Speech:
+    def speak(self, reply: Reply, model: SimulatedModel, options: Mapping[str, Any], room: int | None = None) -> Speech:
         """Say a reply within the limits that the options set.
+
+        Args:
+            reply: What to say.
+            model: Who says it.
+            options: Options of the request.
+            room: Tokens that there is room for, None for any number.
 
         Raises:
             Refusal: A native model was cut in the middle of a tool call.
@@ -61,11 +67,15 @@ class Voice:
         content, was_stopped = _stop(content, options.get("stop", model.parameters.get("stop")) or [])
         if was_stopped:
             calls = []
-        return self._limit(thinking + content, calls, model, options.get("num_predict"))
-
-    def _limit(self, pieces: list[Piece], calls: list[dict[str, Any]], model: SimulatedModel, limit: Any) -> Speech:
+        limit = options.get("num_predict", model.parameters.get("num_predict"))
         # 0 is ignored and negative numbers mean no limit, as recorded.
-        budget = int(limit) if isinstance(limit, (int, float)) and limit > 0 else None
+        limits = [int(limit)] if isinstance(limit, (int, float)) and limit > 0 else []
+        limits += [room] if room is not None else []
+        return self._limit(thinking + content, calls, model, min(limits, default=None))
+
+    def _limit(
+        self, pieces: list[Piece], calls: list[dict[str, Any]], model: SimulatedModel, budget: int | None
+    ) -> Speech:
         costs = [1] * len(pieces) + [_call_tokens(call) for call in calls]
         if budget is None or sum(costs) < budget:
             return self._speech(pieces, calls, model, "stop", sum(costs) + 1)

@@ -1,13 +1,17 @@
 """The background thread that a simulator's event loop runs in."""
 
 import asyncio
+import contextlib
+import errno
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from aiohttp import web
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _STOP_SECONDS = 0.5
+_ANSWER_SECONDS = 10
 
 
 class ServerThread:
@@ -16,10 +20,13 @@ class ServerThread:
     def __init__(self, handler: Handler, port: int) -> None:
         self._handler = handler
         self._port = port
+        self._busy: set[asyncio.BaseTransport | None] = set()
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._runner: web.ServerRunner | None = None
+        self._site: web.TCPSite | None = None
         self._thread = threading.Thread(target=self._run, name="ollama-simulator", daemon=True)
 
     @property
@@ -37,6 +44,9 @@ class ServerThread:
         self._ready.wait()
         if self._error is not None:
             self._thread.join()
+            if isinstance(self._error, OSError) and self._error.errno == errno.EADDRINUSE:
+                text = f"port {self._port} of 127.0.0.1 is taken (address already in use); port=0 finds a free one"
+                raise OSError(errno.EADDRINUSE, text) from self._error
             raise self._error
 
     def stop(self) -> None:
@@ -44,6 +54,36 @@ class ServerThread:
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
+
+    async def close_port(self) -> None:
+        """Refuse connections from now on, and drop those that are idle. Runs in the server's own loop."""
+        site, self._site = self._site, None
+        if site is not None:
+            await site.stop()
+        self._drop(lambda connection: connection.transport not in self._busy)
+
+    async def open_port(self) -> None:
+        """Accept connections again, on the same port. Runs in the server's own loop."""
+        if self._site is None and self._runner is not None:
+            self._site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+            await self._site.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, None], *, waits: bool = True) -> None:
+        """Run something in the server's loop, from another thread; `waits` until it is done."""
+        if self._loop is None or not self._thread.is_alive():
+            coroutine.close()
+            return
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        if waits:
+            future.result(_ANSWER_SECONDS)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        transport = request.transport
+        self._busy.add(transport)
+        try:
+            return await self._handler(request)
+        finally:
+            self._busy.discard(transport)
 
     def _run(self) -> None:
         try:
@@ -55,22 +95,27 @@ class ServerThread:
 
     async def _serve(self) -> None:
         # With cancellation a handler learns at once that its client went away.
-        server = web.Server(self._handler, handler_cancellation=True, access_log=None)  # pyright: ignore[reportArgumentType]
-        runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
-        await runner.setup()
+        server = web.Server(self._handle, handler_cancellation=True, access_log=None)  # pyright: ignore[reportArgumentType]
+        self._runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
+        await self._runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", self._port)
-            await site.start()
-            self._port = runner.addresses[0][1]
+            await self.open_port()
+            self._port = self._runner.addresses[0][1]
             self._loop = asyncio.get_running_loop()
             self._stop = asyncio.Event()
             self._ready.set()
             await self._stop.wait()
-            await site.stop()
+            if self._site is not None:
+                await self._site.stop()
         finally:
             # Connections are dropped, not closed politely: a client that does not read would hold up the end.
-            for connection in server.connections:
-                if connection.transport is not None:
-                    connection.transport.abort()
+            self._drop(lambda _: True)
             await asyncio.sleep(0)
-            await runner.cleanup()
+            await self._runner.cleanup()
+
+    def _drop(self, is_dropped: Callable[[Any], bool]) -> None:
+        server = self._runner.server if self._runner is not None else None
+        for connection in server.connections if server is not None else ():
+            if connection.transport is not None and is_dropped(connection):
+                with contextlib.suppress(OSError):
+                    connection.transport.abort()

@@ -33,12 +33,57 @@ _MESSAGE_FIELDS = {
     "tool_name": ("string", "string"),
     "tool_call_id": ("string", "string"),
 }
-_MODEL_FIELDS = {"model": ("string", "string"), "name": ("string", "string")}
+_GENERATE_FIELDS = {
+    "model": ("string", "string"),
+    "prompt": ("string", "string"),
+    "suffix": ("string", "string"),
+    "system": ("string", "string"),
+    "template": ("string", "string"),
+    "context": ("array", "[]int"),
+    "stream": ("bool", "bool"),
+    "raw": ("bool", "bool"),
+    "images": ("array", "[]api.ImageData"),
+    "options": ("object", "map[string]interface {}"),
+    "truncate": ("bool", "bool"),
+    "shift": ("bool", "bool"),
+    "logprobs": ("bool", "bool"),
+    "top_logprobs": ("number", "int"),
+}
+_MODEL_FIELDS = {
+    "model": ("string", "string"),
+    "name": ("string", "string"),
+    "stream": ("bool", "bool"),
+    "insecure": ("bool", "bool"),
+}
+_CREATE_FIELDS = {
+    "model": ("string", "string"),
+    "name": ("string", "string"),
+    "stream": ("bool", "bool"),
+    "from": ("string", "string"),
+    "files": ("object", "map[string]string"),
+    "template": ("string", "string"),
+    "system": ("string", "string"),
+    "parameters": ("object", "map[string]interface {}"),
+    "messages": ("array", "[]api.Message"),
+    "quantize": ("string", "string"),
+}
+_COPY_FIELDS = {"source": ("string", "string"), "destination": ("string", "string")}
+_EMBEDDING_FIELDS = {
+    "model": ("string", "string"),
+    "prompt": ("string", "string"),
+    "options": ("object", "map[string]interface {}"),
+}
 _EMBED_FIELDS = {
     "model": ("string", "string"),
     "options": ("object", "map[string]interface {}"),
     "truncate": ("bool", "bool"),
     "dimensions": ("number", "int"),
+}
+_FIELDS = {
+    "CreateRequest": _CREATE_FIELDS,
+    "CopyRequest": _COPY_FIELDS,
+    "EmbeddingRequest": _EMBEDDING_FIELDS,
+    "EmbedRequest": _EMBED_FIELDS,
 }
 _LEVELS = '"high", "medium", "low", "max", true, or false'
 _LITERALS = ("true", "false", "null")
@@ -79,20 +124,40 @@ def check_chat(body: Mapping[str, Any]) -> None:
         _check_fields(as_object(message), _MESSAGE_FIELDS, "ChatRequest.messages")
         _check_calls(as_object(message))
         _check_images(as_object(message))
+    _check_answer(body)
+
+
+def check_generate(body: Mapping[str, Any]) -> None:
+    """Check the types of a generate request's fields.
+
+    Raises:
+        Refusal: One is wrong.
+    """
+    _check_fields(body, _GENERATE_FIELDS, "GenerateRequest")
+    _check_images(body)
+    _check_answer(body)
+
+
+def _check_answer(body: Mapping[str, Any]) -> None:
     _check_think(body.get("think"))
     top = body.get("top_logprobs") or 0
     if not 0 <= top <= _MAX_TOP_LOGPROBS:
         raise Refusal(400, f"top_logprobs must be between 0 and {_MAX_TOP_LOGPROBS}")
 
 
-def check_embed(body: Mapping[str, Any]) -> None:
-    """Check the types of an embed request's fields; see `check_chat`."""
-    _check_fields(body, _EMBED_FIELDS, "EmbedRequest")
+def decode(raw: bytes, go_name: str) -> dict[str, Any]:
+    """Decode a body and check the types of its fields.
 
+    Args:
+        raw: The body.
+        go_name: What the server calls the request, for example `PullRequest`.
 
-def check_show(body: Mapping[str, Any]) -> None:
-    """Check the types of a show request's fields; see `check_chat`."""
-    _check_fields(body, _MODEL_FIELDS, "ShowRequest")
+    Raises:
+        Refusal: Something is wrong with it.
+    """
+    body = decode_body(raw, go_name)
+    _check_fields(body, _FIELDS.get(go_name, _MODEL_FIELDS), go_name)
+    return body
 
 
 def check_options(options: Mapping[str, Any]) -> None:

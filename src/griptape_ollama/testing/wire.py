@@ -4,7 +4,6 @@ import asyncio
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
@@ -13,8 +12,10 @@ from typing import Any
 
 from aiohttp import web
 
+from griptape_ollama.testing.clock import Clock
 from griptape_ollama.testing.script import Reply
 
+NDJSON = "application/x-ndjson"
 LABEL = ("X-Ollama-Simulator", "griptape-ollama")
 """Header that tells the simulator from a server."""
 
@@ -27,6 +28,19 @@ _EVENT_POLL = 0.001
 _PIECES_PER_TURN = 64
 
 
+@dataclass(frozen=True)
+class TimedLine:
+    """A line that comes some time after the one before it.
+
+    Attributes:
+        delay: Seconds on the simulator's clock.
+        data: The line.
+    """
+
+    delay: float
+    data: bytes
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outgoing:
     """A response that is ready to be written.
@@ -36,18 +50,22 @@ class Outgoing:
         content_type: Content type, None for none.
         headers: Other headers.
         lines: Parts of the body; pauses and faults come between them.
+        before_last: Called before the last line is handed over.
         length: Bytes of the body, None to send it in HTTP chunks.
         reply: Where the manner of travel stands.
+        closes: Whether the connection is closed after it.
         has_body: False for the answer to a HEAD request, which has the length of a body but not the body.
     """
 
     status: int = 200
     content_type: str | None = "application/json; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    lines: Iterable[bytes] = ()
+    lines: Iterable[bytes | TimedLine] = ()
+    before_last: Callable[[], None] | None = None
     length: int | None = None
     reply: Reply = Reply()  # noqa: RUF009  it is frozen
     has_body: bool = True
+    closes: bool = False
 
 
 def plain(body: bytes, reply: Reply | None = None, **changes: Any) -> Outgoing:
@@ -83,18 +101,25 @@ class Wire:
     """Writes one response to the connection of a request."""
 
     def __init__(
-        self, request: web.BaseRequest, outgoing: Outgoing, line_delay: float, before_last: Callable[[], None]
+        self,
+        request: web.BaseRequest,
+        outgoing: Outgoing,
+        clock: Clock,
+        line_delay: float,
+        before_last: Callable[[], None],
     ) -> None:
         """Prepare to write a response.
 
         Args:
             request: Request that it answers.
             outgoing: The response.
+            clock: Time that delays are measured in.
             line_delay: Seconds between lines where the reply does not say.
             before_last: Called before the last line is handed over.
         """
         self._before_last = before_last
         self._request = request
+        self._clock = clock
         self._outgoing = outgoing
         self._reply = outgoing.reply
         self._line_delay = line_delay if self._reply.line_delay is None else self._reply.line_delay
@@ -120,7 +145,7 @@ class Wire:
         if reply.wait is not None:
             await _until(reply.wait)
         if reply.headers_delay:
-            await asyncio.sleep(reply.headers_delay)
+            await self._clock.sleep(reply.headers_delay)
         if reply.reset is True or reply.reset == "before_headers":
             return await self._break()
         if reply.raw is None:
@@ -136,7 +161,11 @@ class Wire:
         if self._is_chunked and self._outgoing.has_body:
             self._add(b"0\r\n\r\n")
         await self._flush()
-        return Written(keeps_connection=self._request.keep_alive and reply.raw is None)
+        return Written(keeps_connection=self._keeps_connection and reply.raw is None)
+
+    @property
+    def _keeps_connection(self) -> bool:
+        return self._request.keep_alive and not self._outgoing.closes
 
     @property
     def _transport(self) -> asyncio.Transport:
@@ -147,7 +176,7 @@ class Wire:
 
     async def _send_lines(self, ends_at: int | None) -> None:
         pause_at, pause = self._reply.pause or (-1, None)
-        due = time.monotonic()
+        due = self._clock.seconds
         number = -1
         for number, (line, is_last) in enumerate(_marked(self._outgoing.lines)):
             if number == ends_at:
@@ -157,17 +186,27 @@ class Wire:
                 await _until(pause)
             if number and self._line_delay:
                 await self._flush()
-                due = max(due + self._line_delay, time.monotonic() - self._line_delay)
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                due = max(due + self._line_delay, self._clock.seconds - self._line_delay)
+                await self._clock.sleep_until(due)
             elif not number:
                 # Headers go out with the first token, not before it.
-                due = time.monotonic()
+                due = self._clock.seconds
+            data = await self._in_time(line)
             if is_last:
                 self._before_last()
-            await self._send_line(line)
+            await self._send_line(data)
         if pause is not None and pause_at > number:
             await self._flush_rest()
             await _until(pause)
+
+    async def _in_time(self, line: bytes | TimedLine) -> bytes:
+        """Return the bytes of a line when its time has come."""
+        if isinstance(line, bytes):
+            return line
+        if line.delay:
+            await self._flush()
+            await self._clock.sleep(line.delay)
+        return line.data
 
     async def _send_line(self, line: bytes) -> None:
         if not self._cuts_lines:
@@ -237,9 +276,9 @@ class Wire:
         lines = [f"{name}: {headers[name]}" for name in sorted(headers)]
         if outgoing.length is not None:
             lines.append(f"Content-Length: {outgoing.length}")
-        elif outgoing.status != HTTPStatus.NO_CONTENT:
+        elif outgoing.status != HTTPStatus.NO_CONTENT and outgoing.has_body:
             lines.append("Transfer-Encoding: chunked")
-        if not self._request.keep_alive:
+        if not self._keeps_connection:
             lines.append("Connection: close")
         phrase = HTTPStatus(outgoing.status).phrase if outgoing.status in _PHRASES else "Unknown"
         return "\r\n".join([f"HTTP/1.1 {outgoing.status} {phrase}", *lines, "\r\n"]).encode("latin-1", "replace")
@@ -248,7 +287,7 @@ class Wire:
 _PHRASES = {int(status) for status in HTTPStatus}
 
 
-def _marked(lines: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+def _marked(lines: Iterable[bytes | TimedLine]) -> Iterator[tuple[bytes | TimedLine, bool]]:
     """Tell of each line whether it is the last one."""
     rest = iter(lines)
     for line in rest:

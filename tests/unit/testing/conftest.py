@@ -2,6 +2,7 @@
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import httpx
@@ -28,6 +29,33 @@ def chat():
         return httpx.post(f"{simulator.url}/api/chat", json=request, timeout=10)
 
     return send
+
+
+@pytest.fixture
+def post():
+    """Send a JSON request to any path; give the response of httpx."""
+
+    def send(simulator, path, method="POST", **body):
+        return httpx.request(method, f"{simulator.url}{path}", json=body, timeout=10)
+
+    return send
+
+
+@pytest.fixture
+def post_lines(post):
+    """Send a JSON request to any path; give the decoded lines of its response."""
+
+    def send(simulator, path, **body):
+        return [json.loads(line) for line in post(simulator, path, **body).text.split("\n") if line]
+
+    return send
+
+
+@pytest.fixture
+def in_background():
+    """Do something in a thread; give the future of it."""
+    with ThreadPoolExecutor(16) as pool:
+        yield pool.submit
 
 
 @pytest.fixture

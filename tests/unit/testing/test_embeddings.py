@@ -86,3 +86,43 @@ def test_embedding_can_be_scripted(simulator, embed):
 def test_a_function_can_answer_an_embed_request(simulator, embed):
     simulator.reply(lambda request: Reply(body={"embeddings": [[len(request.body["input"])]]}), path="/api/embed")
     assert vectors(embed("abc")) == [[3]]
+
+
+class TestOldForm:
+    def ask(self, simulator, **body):
+        return httpx.post(f"{simulator.url}/api/embeddings", json=body)
+
+    def test_it_gives_the_same_vector_as_the_new_form(self, simulator):
+        new = httpx.post(f"{simulator.url}/api/embed", json={"model": "simulator-embed", "input": "a cat"}).json()
+        old = self.ask(simulator, model="simulator-embed", prompt="a cat").json()
+        assert old == {"embedding": new["embeddings"][0]}
+
+    def test_nothing_gives_nothing(self, simulator):
+        assert self.ask(simulator, model="simulator-embed").json() == {"embedding": []}
+
+    def test_it_can_be_scripted(self, simulator):
+        simulator.reply(path="/api/embeddings", body={"embedding": [1]})
+        assert self.ask(simulator, model="simulator-embed", prompt="x").json() == {"embedding": [1]}
+
+    @pytest.mark.parametrize(
+        ("body", "status", "text"),
+        [
+            ({}, 400, "model is required"),
+            ({"model": "nope", "prompt": "x"}, 404, 'model "nope" not found, try pulling it first'),
+            (
+                {"model": "simulator-embed", "prompt": 5},
+                400,
+                "json: cannot unmarshal number into Go struct field Embedd",
+            ),
+            ({"model": "simulator", "prompt": "x"}, 500, "This server does not support embeddings."),
+            (
+                {"model": "simulator-embed", "prompt": "word " * 2000},
+                500,
+                "the input length exceeds the context length",
+            ),
+        ],
+    )
+    def test_what_the_server_refuses_is_refused(self, simulator, body, status, text):
+        response = self.ask(simulator, **body)
+        assert response.status_code == status
+        assert response.json()["error"].startswith(text)

@@ -51,7 +51,7 @@ def test_starting_twice_is_an_error(simulator):
 def test_a_taken_port_is_an_error_at_start(simulator):
     port = int(simulator.url.rsplit(":", 1)[1])
     other = OllamaSimulator(port=port)
-    with pytest.raises(OSError, match="address already in use"):
+    with pytest.raises(OSError, match=rf"port {port} of 127\.0\.0\.1 is taken .*port=0 finds a free one"):
         other.start()
     assert not other.is_serving
 
@@ -70,7 +70,7 @@ def test_two_simulators_live_side_by_side(say):
 
 def test_stopping_ends_replies_that_hang(connect, read_all):
     never = threading.Event()
-    with OllamaSimulator() as simulator:
+    with OllamaSimulator(num_parallel=2) as simulator:
         simulator.reply("never said", wait=never)
         waiting = connect(simulator)
         simulator.reply("half said", pause=(1, never))

@@ -83,21 +83,21 @@ def test_a_function_gets_the_request_and_makes_the_reply(simulator, say, chat):
     assert chat(simulator).json() == {"error": "simulator"}
 
 
-def test_a_function_may_block_while_others_are_answered(simulator, connect, read_until, say):
+def test_a_function_may_block_while_others_are_answered(connect, read_until, say):
     entered, release = threading.Event(), threading.Event()
 
     def slow(request):
         entered.set()
-        release.wait(5)
-        return "slow"
+        return "slow" if release.wait(5) else "nobody else was answered"
 
-    simulator.reply(slow)
-    connection = connect(simulator)
-    assert entered.wait(5)
-    simulator.reply("fast")
-    assert say(simulator) == "fast"
-    release.set()
-    assert b"slow" in read_until(connection, b"0\r\n\r\n")
+    with OllamaSimulator(num_parallel=2) as simulator:
+        simulator.reply(slow)
+        connection = connect(simulator)
+        assert entered.wait(5)
+        simulator.reply("fast")
+        assert say(simulator) == "fast"
+        release.set()
+        assert b"slow" in read_until(connection, b"0\r\n\r\n")
 
 
 def test_an_error_in_a_function_becomes_the_answer(simulator, chat):
@@ -181,8 +181,8 @@ def test_without_plausible_answers_an_unscripted_chat_fails_and_stop_tells_which
     simulator.reply("scripted")
     assert chat(simulator, "first").status_code == 200
     response = chat(simulator, "second")
-    assert response.status_code == 500
-    assert "script of the simulator is exhausted" in response.json()["error"]
+    assert response.status_code == 400
+    assert "the script is exhausted: its 1 replies are used up" in response.json()["error"]
     assert "'second'" in response.json()["error"]
     assert httpx.get(f"{simulator.url}/api/tags").status_code == 200
     with pytest.raises(UnexpectedRequestError, match=r"1\. POST /api/chat model='simulator' .*'second'") as caught:
@@ -227,7 +227,7 @@ def test_leaving_the_block_tells_of_unscripted_requests_but_hides_no_other_error
         ({"tool_calls": [{"arguments": {}}]}, "tool call"),
         ({"tool_calls": ["get_weather"]}, "tool call"),
         ({"times": 0}, "times=0"),
-        ({"path": "/api/show", "text": "x"}, "only /api/chat speaks"),
+        ({"path": "/api/show", "text": "x"}, "only /api/chat, /api/generate, /v1/chat/completions speak"),
     ],
 )
 def test_replies_that_make_no_sense_are_refused(simulator, fields, message):
@@ -247,7 +247,7 @@ def test_a_function_for_another_path_has_to_give_a_body(simulator):
     simulator.reply(lambda request: "text", path="/api/show")
     response = httpx.post(f"{simulator.url}/api/show", json={"model": "simulator"})
     assert response.status_code == 500
-    assert "only chat can speak" in response.json()["error"]
+    assert "nothing speaks there" in response.json()["error"]
 
 
 def test_the_root_can_be_scripted(simulator):

@@ -1,0 +1,269 @@
+"""One request on its way through the simulator, and what all requests share."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+
+from aiohttp import web
+
+from griptape_ollama.testing import expectations
+from griptape_ollama.testing.access import PREFLIGHT, is_host_allowed, is_origin_allowed
+from griptape_ollama.testing.chat_lines import error_line, given_line
+from griptape_ollama.testing.clock import Clock
+from griptape_ollama.testing.faults import Fault, apply
+from griptape_ollama.testing.journal import Journal, RecordedRequest, Unexpected
+from griptape_ollama.testing.json_text import encode
+from griptape_ollama.testing.library import Library
+from griptape_ollama.testing.memory import Holding, Memory
+from griptape_ollama.testing.models import Catalogue, SimulatedModel
+from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.rules import Rules
+from griptape_ollama.testing.script import Entry, Reply, ReplyFunction, Script
+from griptape_ollama.testing.speech import Voice
+from griptape_ollama.testing.wire import NDJSON, Outgoing, Wire, Written, plain
+
+_logger = logging.getLogger(__name__)
+_TEXT = "text/plain"
+_SECOND = 1_000_000_000
+
+
+@dataclass(kw_only=True)
+class State:
+    """Everything that requests share."""
+
+    catalogue: Catalogue
+    library: Library
+    memory: Memory
+    clock: Clock
+    script: Script
+    rules: Rules
+    journal: Journal
+    version: str
+    context_length: int
+    plausible: bool
+    line_delay: float
+    voice: Voice = field(default_factory=Voice)
+    blobs: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    downloads: dict[str, int] = field(default_factory=dict[str, int])
+    refuse: Callable[[Fault], Awaitable[None]] | None = None
+    is_stopping: bool = False
+
+
+class Exchange:
+    """One request and its response.
+
+    Attributes:
+        state: What all requests share.
+        recorded: The request.
+        detail: What follows the path of the endpoint, such as the digest of a blob.
+    """
+
+    def __init__(self, state: State, request: web.BaseRequest, recorded: RecordedRequest) -> None:
+        self.state = state
+        self.recorded = recorded
+        self.detail = ""
+        self._request = request
+        self._held: Holding | None = None
+
+    async def run(self, routes: "Routes") -> Written:
+        """Answer the request."""
+        try:
+            outgoing = await self._struck(routes)
+            if outgoing.reply.reset not in (True, "before_headers"):
+                self.recorded.outcome.status = outgoing.status
+            refusal = self.state.rules.closes_next()
+            if refusal is not None and self.state.refuse is not None:
+                # Before this response ends, so that whoever has read it finds the port closed.
+                await self.state.refuse(refusal)
+                outgoing = replace(outgoing, closes=True)
+
+            def before_last() -> None:
+                if outgoing.before_last is not None:
+                    outgoing.before_last()
+                self._let_go()
+
+            wire = Wire(self._request, outgoing, self.state.clock, self.state.line_delay, before_last)
+            return await wire.send()
+        finally:
+            self._let_go()
+
+    async def hold(self, model: SimulatedModel, window: int, keep_alive: float) -> Holding:
+        """Wait until a model is loaded and free, and keep it in memory while the reply is written."""
+        self._held = await self.state.memory.enter(model, window, keep_alive)
+        outcome = self.recorded.outcome
+        outcome.load_seconds = self._held.load_ns / _SECOND
+        outcome.wait_seconds = (self.state.clock.now_ns - self._held.began_ns) / _SECOND
+        return self._held
+
+    async def take(self, entry: Entry) -> Reply:
+        """Take a reply from the script.
+
+        Raises:
+            Refusal: It was scripted for another request than this.
+        """
+        return await self.evaluate(self.claim(entry))
+
+    def claim(self, entry: Entry) -> Reply | ReplyFunction:
+        """Take what is scripted, before anything is awaited: two requests never take the same reply.
+
+        Raises:
+            Refusal: It was scripted for another request than this.
+        """
+        answer = self.state.script.take(entry, self.recorded)
+        wrong = expectations.mismatch(entry.expect, self.recorded) if entry.expect is not None else None
+        if wrong is not None:
+            self.refuse_unexpected(f"it is not what the scripted reply expects:\n{wrong}")
+        return answer
+
+    def refuse_unexpected(self, reason: str) -> None:
+        """Report a request that the test did not foresee.
+
+        Raises:
+            Refusal: Always.
+        """
+        self.state.journal.add_unexpected(Unexpected(self.recorded, reason))
+        # Not a 5xx: a client would try again what cannot succeed.
+        raise Refusal(400, f"the simulator did not expect this request: {self.recorded}: {reason}")
+
+    async def evaluate(self, answer: Reply | ReplyFunction) -> Reply:
+        """Return a reply; a function runs in a thread, so that it may block."""
+        if isinstance(answer, Reply):
+            return answer
+        try:
+            reply = await asyncio.to_thread(answer, self.recorded)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client has to hear of it
+            return Reply(status=500, error=f"the reply function failed: {type(error).__name__}: {error}")
+        return Reply(text=reply) if isinstance(reply, str) else reply
+
+    def _let_go(self) -> None:
+        """Let the model go. That is before the last line, so that a client that has it finds the model gone."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.end()
+
+    async def _struck(self, routes: "Routes") -> Outgoing:
+        """Answer the request, and let the answer go wrong if a rule says so."""
+        fault = self.state.rules.strike(self.recorded)
+        if fault is None:
+            return await self._answered(routes)
+        self.recorded.outcome.fault = fault.kind
+        return apply(fault, Outgoing() if fault.comes_first else await self._answered(routes))
+
+    async def _answered(self, routes: "Routes") -> Outgoing:
+        try:
+            return await self._admitted(routes)
+        except Refusal as refusal:
+            return self._refused(refusal)
+        except Exception as error:
+            _logger.exception("The simulator cannot answer %s", self.recorded)
+            return self._refused(Refusal(500, f"the simulator failed: {type(error).__name__}: {error}"))
+
+    async def _admitted(self, routes: "Routes") -> Outgoing:
+        recorded = self.recorded
+        origin = recorded.headers.get("Origin", "")
+        if not is_host_allowed(recorded.headers.get("Host", "")) or not is_origin_allowed(origin):
+            return Outgoing(status=403, content_type=None, length=0)
+        methods, self.detail = _find(routes, recorded.path)
+        cors = {"Access-Control-Allow-Origin": origin} if origin else {}
+        if recorded.method == "OPTIONS" and origin:
+            allow = {"Allow": ", ".join(sorted(methods or ()))}
+            return Outgoing(status=204, content_type=None, headers={**PREFLIGHT, **allow, **cors}, has_body=False)
+        outgoing = await self._routed(methods)
+        return replace(outgoing, headers={**outgoing.headers, **cors}) if cors else outgoing
+
+    async def _routed(self, methods: "Mapping[str, Route] | None") -> Outgoing:
+        entry = self.state.script.peek(self.recorded)
+        if entry is not None and not entry.checks_request:
+            return as_given(await self.take(entry), self.recorded)
+        route = (methods or {}).get(self.recorded.method)
+        if route is not None:
+            if entry is not None and not route.speaks:
+                return as_given(await self.take(entry), self.recorded)
+            outgoing = await route.endpoint(self, entry)
+            return replace(outgoing, has_body=False) if self.recorded.method == "HEAD" else outgoing
+        if methods is not None:
+            allow = {"Allow": ", ".join(sorted(methods))}
+            return plain(b"405 method not allowed", status=405, content_type=_TEXT, headers=allow)
+        if entry is not None:
+            return as_given(await self.take(entry), self.recorded)
+        return plain(b"404 page not found", status=404, content_type=_TEXT)
+
+    def _refused(self, refusal: Refusal) -> Outgoing:
+        if self.recorded.path.startswith("/v1/"):
+            return openai_error(refusal)
+        body = encode({"error": refusal.message})
+        streams = not isinstance(self.recorded.body, dict) or self.recorded.body.get("stream") is not False  # pyright: ignore[reportUnknownMemberType]
+        if refusal.from_runner and streams:
+            return Outgoing(status=refusal.status, content_type="application/json", lines=[body])
+        return plain(body, status=refusal.status)
+
+
+Endpoint = Callable[[Exchange, Entry | None], Awaitable[Outgoing]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """What answers a method of a path.
+
+    Attributes:
+        endpoint: What answers it.
+        speaks: Whether it looks at scripted replies itself.
+    """
+
+    endpoint: Endpoint
+    speaks: bool = False
+
+
+Routes = Mapping[str, Mapping[str, Route]]
+
+
+def openai_error(refusal: Refusal) -> Outgoing:
+    """Make the response to a refused request in OpenAI's form."""
+    kinds = {400: "invalid_request_error", 404: "not_found_error"}
+    error = {
+        "message": refusal.message,
+        "type": kinds.get(refusal.status, "api_error"),
+        "param": None,
+        "code": None,
+    }
+    # Refused before any model was asked, the server names the character set as well.
+    content_type = "application/json" if refusal.status != 400 else "application/json; charset=utf-8"
+    return plain(
+        encode({"error": error}) + b"\n" * (refusal.status != 400), status=refusal.status, content_type=content_type
+    )
+
+
+def as_given(reply: Reply, recorded: RecordedRequest) -> Outgoing:
+    """Make a response out of a reply that says itself what is on the wire."""
+    if reply.raw is not None:
+        return Outgoing(lines=[reply.raw], reply=reply)
+    if reply.lines is not None:
+        lines = [given_line(line) for line in reply.lines]
+        if isinstance(reply.end_without_done, bool):
+            lines = lines[:-1] if reply.end_without_done else lines
+        else:
+            lines = lines[: reply.end_without_done]
+        if reply.error_line is not None:
+            count, text = reply.error_line if isinstance(reply.error_line, tuple) else (None, reply.error_line)
+            lines = [*lines[:count], error_line(text)]
+        return Outgoing(status=reply.status, content_type=NDJSON, lines=lines, reply=reply)
+    if reply.is_error and reply.body is None:
+        error = HTTPStatus(reply.status).phrase.lower() if reply.error is None else reply.error
+        return plain(encode({"error": error}), reply, status=reply.status)
+    if reply.body is None:
+        raise Refusal(500, f"the reply for {recorded} has text, but nothing speaks there: use body= or lines=")
+    body = reply.body
+    data = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else encode(body)
+    return plain(data, reply, status=reply.status)
+
+
+def _find(routes: Routes, path: str) -> tuple[Mapping[str, Route] | None, str]:
+    """Find the methods of a path; what follows a path that ends in a slash is its detail."""
+    if path in routes and path != "/":
+        return routes[path], ""
+    folder, _, detail = path.rpartition("/")
+    if detail and f"{folder}/" in routes and folder:
+        return routes[f"{folder}/"], detail
+    return (routes["/"], "") if path == "/" else (None, "")

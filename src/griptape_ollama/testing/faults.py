@@ -1,0 +1,218 @@
+"""What can go wrong with a response, on demand."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Literal
+
+from griptape_ollama.testing.json_text import encode
+from griptape_ollama.testing.wire import NDJSON, Outgoing, TimedLine, plain
+
+FaultKind = Literal[
+    "refuse", "reset", "cut", "no_done", "error_line", "status", "slow_headers", "slow_tokens", "bytes",
+    "garbage", "huge_line", "content_type", "redirect",
+]  # fmt: skip
+_DETAILS: Mapping[str, frozenset[str]] = {
+    "refuse": frozenset({"seconds"}),
+    "reset": frozenset({"at", "after", "mid_line"}),
+    "cut": frozenset({"after", "mid_line"}),
+    "no_done": frozenset({"after"}),
+    "error_line": frozenset({"after", "error"}),
+    "status": frozenset({"status", "error", "headers"}),
+    "slow_headers": frozenset({"seconds"}),
+    "slow_tokens": frozenset({"seconds"}),
+    "bytes": frozenset(),
+    "garbage": frozenset({"after", "data"}),
+    "huge_line": frozenset({"after", "size"}),
+    "content_type": frozenset({"content_type"}),
+    "redirect": frozenset({"status", "location"}),
+}
+_NEEDED = {"slow_headers": "seconds", "slow_tokens": "seconds", "content_type": "content_type", "redirect": "location"}
+# What the request was to bring about does not come about.
+_UNFINISHED = ("reset", "cut", "no_done", "error_line")
+_DEFAULT_STATUS = {"status": 500, "redirect": 307}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One way for a response to go wrong.
+
+    Attributes:
+        kind: What happens: see `OllamaSimulator.fault`.
+        after: Lines that still come before it. A body that is not streamed counts as two, its halves.
+        mid_line: Whether half of the next line comes too.
+        at: Where a connection is reset if not after lines: `"before_headers"` or `"after_headers"`.
+        seconds: How slow it is, or for how long the port is closed.
+        status: HTTP status.
+        error: Text of the error.
+        headers: Headers of a response with an error status.
+        data: Bytes that are no JSON.
+        size: Bytes of the huge line.
+        content_type: Wrong content type.
+        location: Where a redirect leads.
+    """
+
+    kind: FaultKind
+    after: int | None = None
+    mid_line: bool = False
+    at: Literal["before_headers", "after_headers"] | None = None
+    seconds: float | None = None
+    status: int | None = None
+    error: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    data: bytes = b"\x00\xff this is no JSON {"
+    size: int = 10_000_000
+    content_type: str | None = None
+    location: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in _DETAILS:
+            raise ValueError(f"no fault is called {self.kind!r}; there are {', '.join(_DETAILS)}")
+        plain_fault: dict[str, object] = {name: one.default for name, one in Fault.__dataclass_fields__.items()}
+        plain_fault |= {"kind": self.kind, "headers": {}}
+        given = {name for name, default in plain_fault.items() if getattr(self, name) != default}
+        if unfit := given - _DETAILS[self.kind]:
+            known = ", ".join(sorted(_DETAILS[self.kind])) or "none"
+            raise ValueError(f"fault {self.kind!r} has no {', '.join(sorted(unfit))}; its details are: {known}")
+        needed = _NEEDED.get(self.kind)
+        if needed and needed not in given:
+            raise ValueError(f"fault {self.kind!r} needs {needed}=")
+        if (self.after or 0) < 0 or (self.seconds or 0) < 0:
+            raise ValueError(f"fault {self.kind!r}: neither lines nor seconds are negative")
+        if self.mid_line and self.after is None:
+            raise ValueError(f"fault {self.kind!r}: mid_line= needs after=")
+
+    @property
+    def comes_first(self) -> bool:
+        """Whether the server does not even look at the request."""
+        return self.kind in ("status", "redirect") or (self.kind == "reset" and self.after is None)
+
+
+def apply(fault: Fault, outgoing: Outgoing) -> Outgoing:
+    """Let a response go wrong."""
+    if fault.kind in _UNFINISHED:
+        outgoing = replace(outgoing, before_last=None)
+    return _APPLY[fault.kind](fault, outgoing)
+
+
+def _reset(fault: Fault, outgoing: Outgoing) -> Outgoing:
+    if fault.after is None:
+        return replace(outgoing, reply=replace(outgoing.reply, reset=fault.at or "before_headers"))
+    lines, count = _until(fault, outgoing)
+    return replace(outgoing, lines=lines, reply=replace(outgoing.reply, reset=count))
+
+
+def _cut(fault: Fault, outgoing: Outgoing) -> Outgoing:
+    lines, count = _until(fault, outgoing)
+    return replace(outgoing, lines=lines, reply=replace(outgoing.reply, cut=count))
+
+
+def _no_done(fault: Fault, outgoing: Outgoing) -> Outgoing:
+    if outgoing.content_type != NDJSON:
+        return replace(outgoing, lines=(), length=0)
+    lines = _without_last(outgoing.lines) if fault.after is None else itertools.islice(outgoing.lines, fault.after)
+    return replace(outgoing, lines=lines)
+
+
+def _error_line(fault: Fault, outgoing: Outgoing) -> Outgoing:
+    error = encode({"error": fault.error or "an error was encountered while running the model: unexpected EOF"})
+    if outgoing.content_type != NDJSON:
+        return plain(error, status=500)
+    said = itertools.islice(outgoing.lines, 1 if fault.after is None else fault.after)
+    return replace(outgoing, lines=itertools.chain(said, [error + b"\n"]))
+
+
+def _status(fault: Fault, _outgoing: Outgoing) -> Outgoing:
+    status = fault.status or _DEFAULT_STATUS["status"]
+    error = HTTPStatus(status).phrase.lower() if fault.error is None else fault.error
+    return plain(encode({"error": error}), status=status, headers=fault.headers)
+
+
+def _redirect(fault: Fault, _outgoing: Outgoing) -> Outgoing:
+    headers = {"Location": fault.location or ""}
+    return plain(b"", status=fault.status or _DEFAULT_STATUS["redirect"], headers=headers, content_type=None)
+
+
+def _slow_headers(fault: Fault, outgoing: Outgoing) -> Outgoing:
+    return replace(outgoing, reply=replace(outgoing.reply, headers_delay=fault.seconds or 0))
+
+
+def _slow_tokens(fault: Fault, outgoing: Outgoing) -> Outgoing:
+    return replace(outgoing, reply=replace(outgoing.reply, line_delay=fault.seconds))
+
+
+def _bytes(_fault: Fault, outgoing: Outgoing) -> Outgoing:
+    return replace(outgoing, reply=replace(outgoing.reply, chunking="bytes"))
+
+
+def _garbage(fault: Fault, outgoing: Outgoing) -> Outgoing:
+    if outgoing.content_type != NDJSON:
+        return replace(outgoing, lines=[fault.data], length=len(fault.data))
+    return replace(outgoing, lines=_inserted(fault, outgoing.lines, fault.data + b"\n"))
+
+
+def _huge_line(fault: Fault, outgoing: Outgoing) -> Outgoing:
+    if outgoing.content_type != NDJSON:
+        # White space before the body: it is still JSON.
+        return replace(outgoing, lines=itertools.chain([b" " * fault.size], outgoing.lines), length=None)
+    line = {"message": {"role": "assistant", "content": "x" * fault.size}, "response": "", "done": False}
+    return replace(outgoing, lines=_inserted(fault, outgoing.lines, encode(line) + b"\n"))
+
+
+def _content_type(fault: Fault, outgoing: Outgoing) -> Outgoing:
+    return replace(outgoing, reply=replace(outgoing.reply, content_type=fault.content_type))
+
+
+_APPLY: Mapping[str, Callable[[Fault, Outgoing], Outgoing]] = {
+    "reset": _reset,
+    "cut": _cut,
+    "no_done": _no_done,
+    "error_line": _error_line,
+    "status": _status,
+    "redirect": _redirect,
+    "slow_headers": _slow_headers,
+    "slow_tokens": _slow_tokens,
+    "bytes": _bytes,
+    "garbage": _garbage,
+    "huge_line": _huge_line,
+    "content_type": _content_type,
+}
+
+
+def _until(fault: Fault, outgoing: Outgoing) -> tuple[Iterable[bytes | TimedLine], int]:
+    """Return the lines up to a break, and how many they are."""
+    after = 1 if fault.after is None else fault.after
+    lines = outgoing.lines if outgoing.content_type == NDJSON else _halves(outgoing.lines)
+    return (_with_half(lines, after), after + 1) if fault.mid_line else (lines, after)
+
+
+def _halves(lines: Iterable[bytes | TimedLine]) -> Iterator[bytes | TimedLine]:
+    body = b"".join(line for line in lines if isinstance(line, bytes))
+    yield body[: len(body) // 2]
+    yield body[len(body) // 2 :]
+
+
+def _with_half(lines: Iterable[bytes | TimedLine], after: int) -> Iterator[bytes | TimedLine]:
+    for number, line in enumerate(lines):
+        if number < after:
+            yield line
+        else:
+            data = line if isinstance(line, bytes) else line.data
+            yield data[: len(data) // 2]
+            yield b""
+            return
+
+
+def _without_last(lines: Iterable[bytes | TimedLine]) -> Iterator[bytes | TimedLine]:
+    held: list[bytes | TimedLine] = []
+    for line in lines:
+        yield from held
+        held = [line]
+
+
+def _inserted(fault: Fault, lines: Iterable[bytes | TimedLine], line: bytes) -> Iterator[bytes | TimedLine]:
+    rest = iter(lines)
+    yield from itertools.islice(rest, 1 if fault.after is None else fault.after)
+    yield line
+    yield from rest

@@ -1,0 +1,69 @@
+"""The generate endpoint: a prompt without a conversation."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from griptape_ollama.testing import validation
+from griptape_ollama.testing.chat import SpokenRequest, read_prompt, registry_name, window_of
+from griptape_ollama.testing.json_text import as_list, as_object, as_text
+from griptape_ollama.testing.models import Catalogue, SimulatedModel
+from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.script import Reply
+
+
+def accept_generate(body: dict[str, Any], catalogue: Catalogue, default_window: int) -> SpokenRequest:
+    """Check a generate request in the order in which the server does.
+
+    Raises:
+        Refusal: The server refuses it.
+    """
+    validation.check_generate(body)
+    keep_alive = validation.keep_alive(body.get("keep_alive"))
+    name = as_text(body.get("model"))
+    model = catalogue.get(name)
+    if model is None:
+        raise Refusal(404, f"model '{name}' not found")
+    window = window_of(model, as_object(body.get("options")), default_window)
+    request = SpokenRequest(body=body, model=model, keep_alive=keep_alive, window=window, is_generate=True)
+    prompt = as_text(body.get("prompt"))
+    if not prompt and keep_alive == 0:
+        return request
+    if body.get("raw") is True and any(body.get(name) for name in ("template", "system", "context")):
+        raise Refusal(400, "raw mode does not support template, system, or context")
+    _check_capabilities(body, model, name)
+    validation.check_options(as_object(body.get("options")))
+    if model.load_error is not None:
+        raise Refusal(500, model.load_error)
+    if not prompt:
+        return request
+    is_raw = body.get("raw") is True
+    read = read_prompt(body, _messages(body, prompt), model, window, raw=is_raw)
+    context: list[int] = [token for token in as_list(body.get("context")) if isinstance(token, int)]
+    read = replace(read, tokens=read.tokens + len(context))
+    return replace(request, prompt=read, context=None if is_raw else context)
+
+
+def unparsed(request: SpokenRequest, reply: Reply) -> Reply:
+    """Return a reply as generate gives it: nobody parses what a native model says."""
+    if not (request.is_generate and request.model.kind == "native" and reply.thinking):
+        return reply
+    thinking = [reply.thinking] if isinstance(reply.thinking, str) else reply.thinking
+    text = [reply.text] if isinstance(reply.text, str) else reply.text
+    said: Sequence[str] = ["<think>\n", *thinking, "</think>\n\n", *text]
+    return replace(reply, thinking="", text=said)
+
+
+def _messages(body: dict[str, Any], prompt: str) -> list[dict[str, Any]]:
+    message = {"role": "user", "content": prompt, "images": as_list(body.get("images"))}
+    system = as_text(body.get("system"))
+    return [*([{"role": "system", "content": system}] if system else []), message]
+
+
+def _check_capabilities(body: dict[str, Any], model: SimulatedModel, name: str) -> None:
+    if body.get("think") not in (None, False) and not model.can("thinking"):
+        raise Refusal(400, f'"{name}" does not support thinking')
+    if not model.can("completion"):
+        raise Refusal(400, f'"{name}" does not support generate')
+    if body.get("suffix") and not model.can("insert"):
+        raise Refusal(400, f"{registry_name(model)} does not support insert")

@@ -1,0 +1,177 @@
+"""A little of the OpenAI-compatible side: chat completions, embeddings and the list of models."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from griptape_ollama.testing import chat as chats
+from griptape_ollama.testing import embeddings as vectors
+from griptape_ollama.testing import validation
+from griptape_ollama.testing.exchange import Exchange
+from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode
+from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.script import Entry
+from griptape_ollama.testing.speaking import answer
+from griptape_ollama.testing.wire import NDJSON, Outgoing, TimedLine, plain
+
+_JSON = "application/json"
+_SECOND = 1_000_000_000
+_OPTIONS = {
+    "max_tokens": "num_predict",
+    "max_completion_tokens": "num_predict",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "seed": "seed",
+    "stop": "stop",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+}
+_numbers = itertools.count(1)
+
+
+async def chat(exchange: Exchange, entry: Entry | None) -> Outgoing:
+    """Answer `POST /v1/chat/completions`: a chat in other clothes."""
+    body = validation.decode_body(exchange.recorded.raw, "ChatCompletionRequest")
+    if not as_list(body.get("messages")):
+        raise Refusal(400, "[] is too short - 'messages'")
+    streams = body.get("stream") is True
+    state = exchange.state
+    request = chats.accept_chat(_chat_body(body, streams=streams), state.catalogue, state.context_length)
+    outgoing = await answer(exchange, entry, request)
+    head = {
+        "id": f"chatcmpl-{next(_numbers)}",
+        "object": "chat.completion.chunk" if streams else "chat.completion",
+        "created": state.clock.now_ns // _SECOND,
+        "model": request.name,
+        "system_fingerprint": "fp_ollama",
+    }
+    if outgoing.content_type == NDJSON:
+        has_usage = as_object(body.get("stream_options")).get("include_usage") is True
+        events = _events(outgoing.lines, head, has_usage=has_usage)
+        return replace(outgoing, content_type="text/event-stream", lines=events)
+    whole = json.loads(b"".join(line for line in outgoing.lines if isinstance(line, bytes)) or b"{}")
+    if outgoing.status != 200 or "message" not in whole:
+        raise Refusal(outgoing.status if outgoing.status != 200 else 500, as_text(whole.get("error")))
+    choice = {"index": 0, "message": _message(whole["message"]), "finish_reason": _reason(whole)}
+    return plain(
+        encode({**head, "choices": [choice], "usage": _usage(whole)}) + b"\n", outgoing.reply, content_type=_JSON
+    )
+
+
+async def embeddings(exchange: Exchange, _entry: Entry | None) -> Outgoing:
+    """Answer `POST /v1/embeddings`."""
+    request = vectors.accept(exchange.recorded, exchange.state.catalogue)
+    await exchange.hold(request.model, request.model.context_length, request.keep_alive)
+    data = [
+        {"object": "embedding", "embedding": vectors.embed(text, request.dimensions), "index": index}
+        for index, text in enumerate(request.texts)
+    ]
+    usage = {"prompt_tokens": request.tokens, "total_tokens": request.tokens}
+    body = {"object": "list", "data": data, "model": request.body["model"], "usage": usage}
+    return plain(encode(body) + b"\n", content_type=_JSON)
+
+
+async def models(exchange: Exchange, _entry: Entry | None) -> Outgoing:
+    """Answer `GET /v1/models`."""
+    catalogue = exchange.state.catalogue
+    data = [
+        {
+            "id": model.full_name,
+            "object": "model",
+            "created": catalogue.modified_at(model) // _SECOND,
+            "owned_by": model.full_name.split("/")[-2] if "/" in model.full_name else "library",
+        }
+        for model in catalogue
+    ]
+    return plain(encode({"object": "list", "data": data}) + b"\n", content_type=_JSON)
+
+
+def _chat_body(body: Mapping[str, Any], *, streams: bool) -> dict[str, Any]:
+    options = {ours: body[theirs] for theirs, ours in _OPTIONS.items() if body.get(theirs) is not None}
+    if isinstance(options.get("stop"), str):
+        options["stop"] = [options["stop"]]
+    form = as_object(body.get("response_format"))
+    schema = as_object(form.get("json_schema")).get("schema")
+    return {
+        "model": body.get("model"),
+        "messages": [_plain_message(as_object(message)) for message in as_list(body.get("messages"))],
+        "tools": body.get("tools"),
+        "stream": streams,
+        "options": options,
+        "format": schema or ("json" if form.get("type") == "json_object" else None),
+    }
+
+
+def _plain_message(message: dict[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    parts = [as_object(part) for part in as_list(content)]
+    calls = [as_object(as_object(call).get("function")) for call in as_list(message.get("tool_calls"))]
+    return {
+        "role": message.get("role"),
+        "content": "".join(as_text(part.get("text")) for part in parts) if parts else content,
+        "tool_calls": [
+            {"function": {**call, "arguments": json.loads(as_text(call.get("arguments")) or "{}")}} for call in calls
+        ],
+    }
+
+
+def _events(lines: Any, head: Mapping[str, Any], *, has_usage: bool) -> Iterator[bytes]:
+    first: dict[str, Any] = {"role": "assistant"}
+    has_calls = False
+    for line in lines:
+        said = json.loads(line.data if isinstance(line, TimedLine) else line)
+        if "error" in said:
+            yield _event({"error": {"message": said["error"], "type": "api_error", "param": None, "code": None}})
+            return
+        message = said["message"]
+        has_calls = has_calls or bool(message.get("tool_calls"))
+        if not said["done"] or message.get("tool_calls"):
+            delta = first | _message(message, is_delta=True)
+            first = {}
+            yield _event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+        if said["done"]:
+            reason = "tool_calls" if has_calls else _reason(said)
+            yield _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+            if has_usage:
+                yield _event({**head, "choices": [], "usage": _usage(said)})
+    yield b"data: [DONE]\n\n"
+
+
+def _event(value: Mapping[str, Any]) -> bytes:
+    return b"data: " + encode(value) + b"\n\n"
+
+
+def _message(message: Mapping[str, Any], *, is_delta: bool = False) -> dict[str, Any]:
+    made: dict[str, Any] = {} if is_delta else {"role": "assistant"}
+    made["content"] = message["content"]
+    if message.get("thinking"):
+        made["reasoning"] = message["thinking"]
+    if calls := as_list(message.get("tool_calls")):
+        made["tool_calls"] = _calls(calls)
+    return made
+
+
+def _calls(calls: Sequence[Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": call.get("id", ""),
+            "index": call["function"].get("index", 0),
+            "type": "function",
+            "function": {
+                "name": call["function"]["name"],
+                "arguments": encode(call["function"]["arguments"]).decode(),
+            },
+        }
+        for call in calls
+    ]
+
+
+def _reason(said: Mapping[str, Any]) -> str:
+    return "tool_calls" if said["message"].get("tool_calls") else said.get("done_reason", "stop")
+
+
+def _usage(said: Mapping[str, Any]) -> dict[str, int]:
+    read, made = said.get("prompt_eval_count", 0), said.get("eval_count", 0)
+    return {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}

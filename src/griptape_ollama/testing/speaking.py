@@ -1,0 +1,75 @@
+"""The endpoints that use a model: chat, generate, embed and the old embeddings."""
+
+from griptape_ollama.testing import chat as chats
+from griptape_ollama.testing import embeddings as vectors
+from griptape_ollama.testing import expectations, validation
+from griptape_ollama.testing.chat_lines import load_body
+from griptape_ollama.testing.exchange import Exchange, as_given
+from griptape_ollama.testing.generate import accept_generate, unparsed
+from griptape_ollama.testing.script import Entry, Reply
+from griptape_ollama.testing.wire import Outgoing, plain
+
+
+async def chat(exchange: Exchange, entry: Entry | None) -> Outgoing:
+    """Answer `POST /api/chat`."""
+    body = validation.decode_body(exchange.recorded.raw, "ChatRequest")
+    state = exchange.state
+    return await answer(exchange, entry, chats.accept_chat(body, state.catalogue, state.context_length))
+
+
+async def generate(exchange: Exchange, entry: Entry | None) -> Outgoing:
+    """Answer `POST /api/generate`."""
+    body = validation.decode_body(exchange.recorded.raw, "GenerateRequest")
+    state = exchange.state
+    return await answer(exchange, entry, accept_generate(body, state.catalogue, state.context_length))
+
+
+async def answer(exchange: Exchange, entry: Entry | None, request: chats.SpokenRequest) -> Outgoing:
+    """Load a model, wait for its turn, and let it say what is scripted or what it finds by itself."""
+    state = exchange.state
+    if request.is_about_unloading:
+        state.memory.unload(request.model)
+        return plain(load_body(request.name, "unload", state.clock.now_ns, is_generate=request.is_generate))
+    if not request.is_about_loading and entry is None and not state.plausible:
+        exchange.refuse_unexpected(expectations.unscripted(exchange.recorded, *state.script.latest))
+    scripted = exchange.claim(entry) if entry is not None and not request.is_about_loading else None
+    held = await exchange.hold(request.model, request.window, request.keep_alive)
+    if request.is_about_loading:
+        return plain(load_body(request.name, "load", state.clock.now_ns, is_generate=request.is_generate))
+    reply = chats.think_up(request) if scripted is None else await exchange.evaluate(scripted)
+    if not reply.is_spoken:
+        return as_given(reply, exchange.recorded)
+    prompt = request.prompt
+    evaluated = held.loaded.cache.evaluate(prompt.text, prompt.tokens)
+    held.loaded.cache.extend(prompt.text, _said(reply))
+    outcome = exchange.recorded.outcome
+    outcome.prompt_tokens, outcome.evaluated_tokens = prompt.tokens, evaluated
+    occasion = chats.occasion_of(request, lambda: state.clock.now_ns, held.load_ns, evaluated)
+    return chats.spoken(request, unparsed(request, reply), state.voice, occasion)
+
+
+async def embed(exchange: Exchange, entry: Entry | None) -> Outgoing:
+    """Answer `POST /api/embed`."""
+    request = vectors.accept(exchange.recorded, exchange.state.catalogue)
+    if entry is not None:
+        return as_given(await exchange.take(entry), exchange.recorded)
+    if not request.texts:
+        return plain(vectors.embed_body(request, 0))
+    held = await exchange.hold(request.model, request.model.context_length, request.keep_alive)
+    return plain(vectors.embed_body(request, held.load_ns))
+
+
+async def embeddings(exchange: Exchange, entry: Entry | None) -> Outgoing:
+    """Answer `POST /api/embeddings`, the old form."""
+    request = vectors.accept_old(exchange.recorded, exchange.state.catalogue)
+    if entry is not None:
+        return as_given(await exchange.take(entry), exchange.recorded)
+    if request.texts:
+        await exchange.hold(request.model, request.model.context_length, request.keep_alive)
+    return plain(vectors.old_body(request))
+
+
+def _said(reply: Reply) -> str:
+    """Return what a reply adds to the prompt of the next turn."""
+    text = reply.text if isinstance(reply.text, str) else "".join(reply.text)
+    return f"<assistant>{text}"

@@ -1,0 +1,271 @@
+"""Pull, push, create, copy, delete and blobs."""
+
+import hashlib
+import time
+
+import httpx
+import pytest
+
+from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+
+MB = 1_000_000
+BIG = SimulatedModel(name="big:8b", size=100 * MB, pull_bytes_per_second=10 * MB)
+
+
+def show(post, simulator, name):
+    response = post(simulator, "/api/show", model=name)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+class TestPull:
+    def test_a_pull_reports_its_progress_and_installs_the_model(self, post_lines, post, chat):
+        with OllamaSimulator(library=[BIG], time_scale=1000) as simulator:
+            assert chat(simulator, model="big:8b").status_code == 404
+            lines = post_lines(simulator, "/api/pull", model="big:8b")
+            assert chat(simulator, model="big:8b").status_code == 200
+            assert simulator.time >= 10
+        progress = [line for line in lines if line.get("total") == 100 * MB]
+        assert [lines[0], *lines[-3:]] == [
+            {"status": text} for text in ("pulling manifest", "verifying sha256 digest", "writing manifest", "success")
+        ]
+        assert "completed" not in progress[0]
+        done = [line["completed"] for line in progress[1:]]
+        assert done == sorted(done)
+        assert len(progress) > 100
+        assert all(line["status"] == f"pulling {line['digest'][7:19]}" for line in progress)
+
+    def test_without_a_stream_it_answers_when_it_is_done(self, post):
+        with OllamaSimulator(library=[BIG], time_scale=1000) as simulator:
+            response = post(simulator, "/api/pull", model="big:8b", stream=False)
+            assert (response.json(), simulator.models[0]) == ({"status": "success"}, "big:8b")
+            assert simulator.time >= 9
+
+    def test_what_is_there_is_not_pulled_again(self, post_lines):
+        with OllamaSimulator(library=[BIG], time_scale=1000) as simulator:
+            post_lines(simulator, "/api/pull", model="big:8b")
+            again = post_lines(simulator, "/api/pull", model="big:8b")
+        assert all(line["completed"] == line["total"] for line in again if "digest" in line)
+        assert len(again) == 4 + 3
+
+    def test_an_interrupted_pull_goes_on_where_it_was(self, post_lines):
+        with OllamaSimulator(library=[BIG], time_scale=50) as simulator:
+            url = f"{simulator.url}/api/pull"
+            with httpx.stream("POST", url, json={"model": "big:8b"}) as response:
+                for count, _ in enumerate(response.iter_lines()):
+                    if count == 40:
+                        break
+            simulator.wait_for_disconnect()
+            assert "big:8b" not in simulator.models
+            first = next(line for line in post_lines(simulator, "/api/pull", model="big:8b") if "digest" in line)
+        assert first["completed"] > 10 * MB
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("nope", "pull model manifest: file does not exist"),
+            ("127.0.0.1:9/x/y:z", 'pull model manifest: Get "https://127.0.0.1:9/v2/x/y/manifests/z": dial tcp'),
+        ],
+    )
+    def test_what_the_library_does_not_have_ends_in_an_error(self, simulator, post, post_lines, name, text):
+        lines = post_lines(simulator, "/api/pull", model=name)
+        assert lines[0] == {"status": "pulling manifest"}
+        assert lines[1]["error"].startswith(text)
+        assert post(simulator, "/api/pull", model=name, stream=False).status_code == 500
+
+    def test_without_a_library_the_registry_does_not_answer(self, post_lines):
+        with OllamaSimulator(library=None) as simulator:
+            error = post_lines(simulator, "/api/pull", model="qwen3:1b")[-1]["error"]
+        assert "/v2/library/qwen3/manifests/1b" in error
+        assert error.endswith("no such host")
+
+    def test_a_local_registry_without_tls_needs_insecure(self, post_lines):
+        local = SimulatedModel(name="localhost:5000/me/mine")
+        with OllamaSimulator(library=[local]) as simulator:
+            refused = post_lines(simulator, "/api/pull", model="localhost:5000/me/mine")[-1]
+            assert "TLS handshake" in refused["error"]
+            assert post_lines(simulator, "/api/pull", model="localhost:5000/me/mine", insecure=True)[-1] == {
+                "status": "success"
+            }
+            missing = post_lines(simulator, "/api/pull", model="localhost:5000/me/other", insecure=True)[-1]
+            assert missing["error"].endswith("file does not exist")
+
+    def test_the_default_library_has_models_of_several_sizes(self, post):
+        with OllamaSimulator(time_scale=10_000) as simulator:
+            for name in ("library-small", "library-thinking", "library-embed"):
+                assert post(simulator, "/api/pull", name=name, stream=False).json() == {"status": "success"}
+                assert f"{name}:latest" in simulator.models
+
+
+class TestPush:
+    def test_a_model_is_pushed_to_the_library_and_can_be_pulled_again(self, simulator, post, post_lines):
+        lines = post_lines(simulator, "/api/push", model="simulator")
+        assert [lines[0], *lines[-2:]] == [
+            {"status": text} for text in ("retrieving manifest", "pushing manifest", "success")
+        ]
+        post(simulator, "/api/delete", "DELETE", model="simulator")
+        assert post_lines(simulator, "/api/pull", model="simulator")[-1] == {"status": "success"}
+
+    def test_what_cannot_be_pushed_ends_in_an_error(self, post, post_lines):
+        with OllamaSimulator(library=None) as simulator:
+            unknown = post_lines(simulator, "/api/push", model="nope")
+            assert unknown[1] == {"status": "couldn't retrieve manifest"}
+            assert unknown[2]["error"].endswith("/nope/latest: no such file or directory")
+            assert post_lines(simulator, "/api/push", model="a b")[-1]["error"].startswith("unqualified name")
+            assert post_lines(simulator, "/api/push", model="simulator")[-1]["error"].endswith("no such host")
+            assert post(simulator, "/api/push", model="simulator", stream=False).status_code == 500
+            assert post(simulator, "/api/push").json() == {"error": "model is required"}
+
+
+class TestCreate:
+    def test_a_model_is_made_from_another(self, simulator, post, post_lines):
+        lines = post_lines(
+            simulator, "/api/create", model="pirate", system="You are a pirate.", license=["One", "Two"],
+            parameters={"temperature": 1, "stop": ["x"]}, template="{{ .System }}{{ .Prompt }}",
+            messages=[{"role": "user", "content": "Ahoy"}], **{"from": "simulator"},
+        )  # fmt: skip
+        assert lines[0]["status"].startswith("using existing layer sha256:")
+        assert [line["status"].split(" sha")[0] for line in lines[1:7]] == ["creating new layer"] * 6
+        assert lines[-2:] == [{"status": "writing manifest"}, {"status": "success"}]
+        shown = show(post, simulator, "pirate")
+        assert (shown["system"], shown["template"]) == ("You are a pirate.", "{{ .System }}{{ .Prompt }}")
+        assert (shown["license"], shown["messages"]) == ("One\nTwo", [{"role": "user", "content": "Ahoy"}])
+        assert shown["details"]["parent_model"] == "simulator:latest"
+        assert "temperature                    1" in shown["parameters"]
+        for line in ("SYSTEM You are a pirate.", "MESSAGE user Ahoy", 'LICENSE """One"""'):
+            assert line in shown["modelfile"]
+
+    def test_parameters_are_added_to_those_of_the_parent(self, post, simulator):
+        for name, parent, parameters in (("a", "simulator", {"top_k": 5, "seed": 1}), ("b", "a", {"seed": 2})):
+            post(simulator, "/api/create", model=name, parameters=parameters, **{"from": parent})
+        lines = show(post, simulator, "b")["parameters"].split("\n")
+        assert [line.split() for line in lines] == [["seed", "2"], ["top_k", "5"]]
+
+    def test_a_new_model_answers_with_its_own_messages_before_the_request_s(self, simulator, post, lines):
+        messages = [{"role": "user", "content": "My name is Ada."}, {"role": "assistant", "content": "Hello, Ada."}]
+        post(simulator, "/api/create", model="ada", messages=messages, license="mine", **{"from": "simulator"})
+        said = "".join(line["message"]["content"] for line in lines(simulator, "What is my name?", model="ada"))
+        assert "Ada" in said
+
+    def test_a_parent_that_is_not_there_is_pulled(self, post_lines):
+        with OllamaSimulator(library=[BIG], time_scale=1000) as simulator:
+            texts = [
+                line["status"] for line in post_lines(simulator, "/api/create", model="mine", **{"from": "big:8b"})
+            ]
+            assert {"mine:latest", "big:8b"} <= set(simulator.models)
+        assert texts[0] == "pulling manifest"
+        assert texts.count("success") == 1
+
+    def test_a_parent_that_is_nowhere_is_an_error(self, simulator, post, post_lines):
+        assert "error" in post_lines(simulator, "/api/create", model="mine", **{"from": "nope"})[-1]
+        assert post(simulator, "/api/create", model="mine", stream=False, **{"from": "nope"}).status_code == 500
+
+    def test_a_file_that_was_sent_becomes_a_model(self, simulator, post, post_lines):
+        data = b"GGUF and so on"
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        url = f"{simulator.url}/api/blobs/{digest}"
+        assert [httpx.head(url).status_code, httpx.post(url, content=data).status_code] == [404, 201]
+        assert [httpx.head(url).status_code, httpx.post(url, content=data).status_code] == [200, 200]
+        lines = post_lines(simulator, "/api/create", model="mine", files={"mine.gguf": digest}, quantize="q8_0")
+        assert (lines[0], lines[-1]) == ({"status": "parsing GGUF"}, {"status": "success"})
+        assert show(post, simulator, "mine")["details"]["quantization_level"] == "Q8_0"
+
+    @pytest.mark.parametrize(
+        ("body", "status", "text"),
+        [
+            ({}, 400, "invalid model name"),
+            ({"model": "x", "from": 5}, 400, "json: cannot unmarshal number into Go struct field CreateRequest.from"),
+            ({"model": "x", "from": "b a d"}, 400, "invalid model name"),
+            ({"model": "x"}, 400, "neither 'from' or 'files' was specified"),
+            ({"model": "x", "files": {"a": "sha256:x"}}, 400, "unknown type"),
+            ({"model": "x", "files": {"../a": "sha256:x"}}, 400, "file path must be relative"),
+            (
+                {"model": "x", "from": "simulator", "template": "{{ .Nope"},
+                400,
+                "template error: template: :1: unclosed",
+            ),
+            ({"model": "x", "from": "simulator", "quantize": "q4_0"}, 500, "unsupported quantization type Q4_0 - supp"),
+        ],
+    )
+    def test_what_the_server_refuses_is_refused(self, simulator, post, body, status, text):
+        for stream in (True, False):
+            response = post(simulator, "/api/create", stream=stream, **body)
+            assert response.status_code == status
+            assert response.json()["error"].startswith(text)
+
+    @pytest.mark.parametrize(
+        ("data", "text"), [(b"abc", "supplied file was not in GGUF format"), (None, "open /models")]
+    )
+    def test_a_file_that_is_no_model_ends_in_an_error(self, simulator, post_lines, data, text):
+        digest = f"sha256:{hashlib.sha256(data or b'').hexdigest()}"
+        if data:
+            httpx.post(f"{simulator.url}/api/blobs/{digest}", content=data)
+        lines = post_lines(simulator, "/api/create", model="x", files={"x.gguf": digest})
+        assert lines[0] == {"status": "parsing GGUF"}
+        assert lines[1]["error"].startswith(text)
+
+    def test_a_blob_has_to_have_its_digest(self, simulator):
+        wrong = httpx.post(f"{simulator.url}/api/blobs/sha256:{'0' * 64}", content=b"abc")
+        assert (wrong.status_code, wrong.json()["error"][:16]) == (400, "digest mismatch,")
+        for method in ("HEAD", "POST"):
+            assert httpx.request(method, f"{simulator.url}/api/blobs/abc").status_code == 400
+
+
+class TestCopyAndDelete:
+    def test_a_copy_is_the_same_model_under_another_name(self, simulator, post):
+        response = post(simulator, "/api/copy", source="simulator", destination="backup")
+        assert (response.status_code, response.content) == (200, b"")
+        assert "content-type" not in response.headers
+        listed = {entry["name"]: entry for entry in post(simulator, "/api/tags", "GET").json()["models"]}
+        assert listed["backup:latest"]["digest"] == listed["simulator:latest"]["digest"]
+        assert next(iter(listed)) == "backup:latest"
+
+    def test_a_deleted_model_is_gone_but_stays_in_memory_for_its_time(self, simulator, post, chat):
+        chat(simulator)
+        assert post(simulator, "/api/delete", "DELETE", model="simulator").content == b""
+        assert chat(simulator).status_code == 404
+        assert simulator.loaded_models == ["simulator:latest"]
+
+    @pytest.mark.parametrize(
+        ("body", "status", "text"),
+        [
+            ({}, 400, 'source "" is invalid'),
+            ({"source": "simulator", "destination": "a b"}, 400, 'destination "a b" is invalid'),
+            ({"source": "nope", "destination": "x"}, 404, 'model "nope" not found'),
+        ],
+    )
+    def test_a_copy_that_cannot_be_is_refused(self, simulator, post, body, status, text):
+        response = post(simulator, "/api/copy", **body)
+        assert (response.status_code, response.json()) == (status, {"error": text})
+
+    @pytest.mark.parametrize(
+        ("body", "status", "text"),
+        [
+            ({}, 400, "model is required"),
+            ({"name": "a b"}, 400, 'name "a b" is invalid'),
+            ({"name": "nope:x"}, 404, "model 'nope:x' not found"),
+        ],
+    )
+    def test_a_deletion_that_cannot_be_is_refused(self, simulator, post, body, status, text):
+        response = post(simulator, "/api/delete", "DELETE", **body)
+        assert (response.status_code, response.json()) == (status, {"error": text})
+
+    def test_models_come_and_go_while_others_look(self, simulator, post, in_background):
+        def copy(number):
+            return post(simulator, "/api/copy", source="simulator", destination=f"copy-{number}").status_code
+
+        began = time.monotonic()
+        futures = [in_background(copy, number) for number in range(20)]
+        looks = [in_background(post, simulator, "/api/tags", "GET") for _ in range(20)]
+        assert {future.result(10) for future in futures} == {200}
+        assert all(look.result(10).status_code == 200 for look in looks)
+        assert len(simulator.models) == 22
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"), [({"pull_bytes_per_second": 0}, ValueError), ({"license": "mine"}, TypeError)]
+)
+def test_a_model_that_makes_no_sense_is_refused(settings, error):
+    with pytest.raises(error):
+        SimulatedModel(name="m", **settings)

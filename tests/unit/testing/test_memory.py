@@ -1,0 +1,283 @@
+"""Models that live: how they come into memory, stay, take turns and leave."""
+
+import threading
+
+import httpx
+import pytest
+
+from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+from griptape_ollama.testing.prompt_cache import PromptCache
+
+GB = 10**9
+MODELS = [SimulatedModel(name=name, size=4 * GB) for name in ("a", "b", "c", "d")]
+
+
+def names(simulator):
+    return [name.removesuffix(":latest") for name in simulator.loaded_models]
+
+
+def load(chat, simulator, name, **body):
+    response = chat(simulator, model=name, messages=[], **body)
+    assert response.status_code == 200, response.text
+
+
+def test_an_idle_model_makes_room_for_another(chat):
+    with OllamaSimulator(MODELS, memory=9 * GB) as simulator:
+        for name in ("a", "b", "c"):
+            load(chat, simulator, name)
+        assert names(simulator) == ["b", "c"]
+
+
+def test_the_model_with_the_shortest_keep_alive_goes_first(chat):
+    with OllamaSimulator(MODELS, memory=9 * GB) as simulator:
+        load(chat, simulator, "a", keep_alive=-1)
+        load(chat, simulator, "b", keep_alive=60)
+        load(chat, simulator, "c")
+        assert names(simulator) == ["a", "c"]
+
+
+def test_by_default_three_models_are_in_memory_at_a_time(chat):
+    with OllamaSimulator(MODELS) as simulator:
+        for name in ("a", "b", "c", "d"):
+            load(chat, simulator, name)
+        assert names(simulator) == ["b", "c", "d"]
+
+
+def test_a_model_that_is_larger_than_the_memory_is_refused(chat):
+    with OllamaSimulator(MODELS, memory=GB) as simulator:
+        response = chat(simulator, model="a")
+        assert response.status_code == 500
+        assert response.json()["error"].startswith("model requires more system memory (3.7 GiB) than is available (0.9")
+        assert names(simulator) == []
+
+
+def test_a_busy_model_is_not_evicted_but_waited_for(chat, in_background):
+    goes_on = threading.Event()
+    with OllamaSimulator(MODELS, max_loaded_models=1) as simulator:
+        simulator.reply("slow", model="a", wait=goes_on)
+        busy = in_background(chat, simulator, model="a")
+        simulator.wait_for_request()
+        waiting = in_background(chat, simulator, model="b")
+        simulator.wait_for_request(2)
+        assert names(simulator) == ["a"]
+        goes_on.set()
+        assert (busy.result(5).status_code, waiting.result(5).status_code) == (200, 200)
+        assert names(simulator) == ["b"]
+
+
+def test_another_window_loads_the_model_anew(chat, lines):
+    model = SimulatedModel(name="m", load_seconds=0.01)
+    with OllamaSimulator([model]) as simulator:
+        sizes = [{}, {}, {"num_ctx": 512}, {"num_ctx": 512}]
+        loads = [lines(simulator, model="m", options=options)[-1]["load_duration"] >= 1e7 for options in sizes]
+        assert loads == [True, False, True, False]
+        (entry,) = httpx.get(f"{simulator.url}/api/ps").json()["models"]
+        assert entry["context_length"] == 512
+
+
+def test_a_new_window_waits_until_the_model_is_idle(chat, in_background):
+    goes_on = threading.Event()
+    with OllamaSimulator() as simulator:
+        simulator.reply("slow", wait=goes_on)
+        busy = in_background(chat, simulator)
+        simulator.wait_for_request()
+        waiting = in_background(chat, simulator, options={"num_ctx": 512})
+        simulator.wait_for_request(2)
+        assert not waiting.done()
+        goes_on.set()
+        assert (busy.result(5).status_code, waiting.result(5).status_code) == (200, 200)
+
+
+def test_one_model_answers_one_request_at_a_time_and_sends_no_headers_before(connect, read_until):
+    goes_on = threading.Event()
+    with OllamaSimulator() as simulator:
+        simulator.reply("first", pause=(1, goes_on))
+        simulator.reply("second")
+        first = connect(simulator)
+        read_until(first, b"}\n\r\n")
+        second = connect(simulator)
+        simulator.wait_for_request(2)
+        second.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            second.recv(1)
+        second.settimeout(5)
+        goes_on.set()
+        assert b"second" in read_until(second, b"0\r\n\r\n")
+
+
+def test_two_models_answer_side_by_side(chat, in_background):
+    goes_on = threading.Event()
+    with OllamaSimulator(MODELS) as simulator:
+        simulator.reply("slow", model="a", wait=goes_on)
+        busy = in_background(chat, simulator, model="a")
+        simulator.wait_for_request()
+        assert chat(simulator, model="b").status_code == 200
+        assert not busy.done()
+        goes_on.set()
+
+
+def test_num_parallel_lets_more_requests_in_at_a_time(chat, in_background):
+    everybody = threading.Barrier(3, timeout=5)
+
+    def meet(_request):
+        everybody.wait()
+        return "we are three"
+
+    with OllamaSimulator(num_parallel=3) as simulator:
+        simulator.reply(meet, times=None)
+        futures = [in_background(chat, simulator) for _ in range(3)]
+        assert all("three" in future.result(10).text for future in futures)
+
+
+def test_requests_take_turns_in_the_order_in_which_they_came(chat, in_background):
+    goes_on = threading.Event()
+    with OllamaSimulator() as simulator:
+        simulator.reply("first", wait=goes_on)
+        simulator.reply("second")
+        simulator.reply("third")
+        futures = []
+        for number in range(3):
+            futures.append(in_background(chat, simulator, stream=False))
+            simulator.wait_for_request(number + 1)
+        goes_on.set()
+        answers = [future.result(5).json()["message"]["content"] for future in futures]
+        assert answers == ["first", "second", "third"]
+        waits = [request.outcome.wait_seconds for request in simulator.chats]
+        assert waits[0] < waits[2]
+
+
+def test_too_many_that_wait_for_memory_are_turned_away(chat, in_background):
+    goes_on = threading.Event()
+    with OllamaSimulator(MODELS, max_loaded_models=1, max_queue=1) as simulator:
+        simulator.reply("slow", model="a", wait=goes_on)
+        in_background(chat, simulator, model="a")
+        simulator.wait_for_request()
+        # One is being placed, one is in the queue, the others find it full.
+        futures = []
+        for number in range(4):
+            futures.append(in_background(chat, simulator, model="b"))
+            simulator.wait_for_request(number + 2)
+        refused = [future.result(5) for future in futures[2:]]
+        goes_on.set()
+        assert [future.result(5).status_code for future in futures[:2]] == [200, 200]
+    assert [response.status_code for response in refused] == [503, 503]
+    assert refused[0].json()["error"].startswith("server busy, please try again.")
+
+
+def test_a_client_that_goes_gives_up_its_turn(chat, connect, read_until):
+    goes_on = threading.Event()
+    with OllamaSimulator() as simulator:
+        simulator.reply("first", pause=(1, goes_on))
+        first = connect(simulator)
+        read_until(first, b"}\n\r\n")
+        second = connect(simulator)
+        simulator.wait_for_request(2)
+        second.close()
+        simulator.wait_for_disconnect()
+        goes_on.set()
+        read_until(first, b"0\r\n\r\n")
+        assert chat(simulator).status_code == 200
+
+
+def test_a_client_that_goes_ends_the_loading(connect, chat, in_background):
+    with OllamaSimulator([SimulatedModel(name="simulator", load_seconds=60)], time_scale=0) as simulator:
+        connection = connect(simulator)
+        simulator.wait_for_sleeper()
+        joined = in_background(chat, simulator)
+        simulator.wait_for_request(2)
+        connection.close()
+        simulator.wait_for_disconnect()
+        # The other one has to load it for itself.
+        simulator.wait_for_sleeper()
+        assert simulator.loaded_models == []
+        simulator.advance(60)
+        assert joined.result(5).status_code == 200
+
+
+def test_keep_alive_0_lets_a_running_reply_end(chat, in_background):
+    goes_on = threading.Event()
+    with OllamaSimulator() as simulator:
+        simulator.reply("slow", wait=goes_on)
+        busy = in_background(chat, simulator)
+        simulator.wait_for_request()
+        assert chat(simulator, messages=[], keep_alive=0).json()["done_reason"] == "unload"
+        assert names(simulator) == ["simulator"]
+        goes_on.set()
+        assert busy.result(5).status_code == 200
+
+
+def test_what_was_read_before_is_not_evaluated_again(simulator, lines):
+    history = [{"role": "user", "content": "tell me all about lighthouses, please " * 20}]
+    simulator.reply("They shine.")
+    first = lines(simulator, messages=history)[-1]
+    history += [{"role": "assistant", "content": "They shine."}, {"role": "user", "content": "And then?"}]
+    second = lines(simulator, messages=history)[-1]
+    evaluated = [request.outcome.evaluated_tokens for request in simulator.chats]
+    assert evaluated[0] == first["prompt_eval_count"]
+    assert evaluated[1] < 20 < second["prompt_eval_count"]
+    assert second["prompt_eval_duration"] < first["prompt_eval_duration"] / 5
+
+
+def test_the_same_prompt_again_counts_in_full_but_costs_one_token(simulator, lines):
+    counts = [lines(simulator, "a long question " * 50)[-1]["prompt_eval_count"] for _ in range(2)]
+    assert counts[0] == counts[1] > 100
+    assert simulator.last_chat.outcome.evaluated_tokens == 1
+    assert simulator.last_chat.outcome.prompt_tokens == counts[1]
+
+
+def test_a_model_that_was_unloaded_has_forgotten_its_prompts(simulator, lines):
+    for _ in range(2):
+        count = lines(simulator, "a long question " * 50, keep_alive=0)[-1]["prompt_eval_count"]
+    assert simulator.last_chat.outcome.evaluated_tokens == count
+
+
+def test_two_conversations_share_a_model_without_losing_what_was_read():
+    cache = PromptCache(2)
+    one, other = "a" * 400, "b" * 400
+    assert [cache.evaluate(text, 100) for text in (one, other, one, other)] == [100, 100, 1, 1]
+    # A third one takes the place of the oldest.
+    assert [cache.evaluate(text, 100) for text in ("c" * 400, one)] == [100, 100]
+    assert PromptCache(1).evaluate("", 0) == 0
+
+
+def test_what_the_model_said_belongs_to_the_next_prompt():
+    cache = PromptCache(1)
+    cache.evaluate("a" * 40, 10)
+    cache.extend("a" * 40, "b" * 40)
+    assert cache.evaluate("a" * 40 + "b" * 40 + "c" * 40, 30) == 10
+    cache.extend("unknown", "x")
+    assert cache.evaluate("x" * 40, 10) == 10
+
+
+@pytest.mark.parametrize("limits", [{"max_loaded_models": 0}, {"num_parallel": 0}, {"max_queue": -1}, {"memory": -5}])
+def test_limits_that_make_no_sense_are_refused(limits):
+    with pytest.raises(ValueError, match="at least one model"):
+        OllamaSimulator(**limits)
+
+
+def test_without_shift_a_reply_ends_where_the_window_does(simulator, lines):
+    # The runner rounds its window up to 256 tokens.
+    simulator.reply("word " * 400, times=2)
+    options = {"num_ctx": 64}
+    cut = lines(simulator, options=options, shift=False)[-1]
+    assert (cut["done_reason"], cut["eval_count"] + cut["prompt_eval_count"]) == ("length", 256)
+    assert lines(simulator, options=options)[-1]["done_reason"] == "stop"
+
+
+def test_without_shift_a_prompt_that_is_too_long_is_refused(simulator, chat):
+    response = chat(simulator, "word " * 3000, options={"num_ctx": 64}, shift=False)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("the prompt is longer than the context length currently available")
+
+
+def test_a_model_that_sees_has_a_window_of_2048_at_least(chat):
+    with OllamaSimulator([SimulatedModel(name="m", capabilities=("completion", "vision"))]) as simulator:
+        chat(simulator, model="m", options={"num_ctx": 64})
+        assert httpx.get(f"{simulator.url}/api/ps").json()["models"][0]["context_length"] == 2048
+
+
+def test_models_made_from_one_another_share_a_place_in_memory(simulator, post, chat):
+    post(simulator, "/api/copy", source="simulator", destination="copy")
+    chat(simulator)
+    assert chat(simulator, model="copy", stream=False).json()["model"] == "copy"
+    assert names(simulator) == ["simulator"]
