@@ -1,0 +1,1 @@
+"""The `griptape-ollama` command."""

@@ -1,0 +1,76 @@
+"""A simulator for a test, and drivers that talk to it."""
+
+import importlib
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+_MARKER = (
+    "ollama_simulator(**settings): settings of the `ollama_simulator` fixture, "
+    "see griptape_ollama.testing.OllamaSimulator"
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Fail a test that sent requests which its script did not foresee."""
+    result = yield
+    simulator = getattr(item, "funcargs", {}).get("ollama_simulator")
+    if simulator is not None:
+        simulator.verify()
+    return result
+
+
+@pytest.fixture
+def ollama_simulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Generator[Any, None, None]:
+    """Give an `OllamaSimulator` that serves while the test runs.
+
+    The `OLLAMA_*` variables are taken out of the environment, but for `OLLAMA_HOST`, which leads to the simulator: what
+    does not name a host talks to it too, and never to a real server.
+    """
+    settings: dict[str, Any] = {}
+    for marker in reversed(list(request.node.iter_markers("ollama_simulator"))):
+        settings.update(marker.kwargs)
+    for name in [name for name in os.environ if name.startswith("OLLAMA_")]:
+        monkeypatch.delenv(name)
+    simulator = importlib.import_module("griptape_ollama.testing").OllamaSimulator(**settings).start()
+    monkeypatch.setenv("OLLAMA_HOST", simulator.url)
+    try:
+        yield simulator
+    finally:
+        simulator.close()
+
+
+@pytest.fixture
+def ollama_prompt_driver(ollama_simulator: Any) -> Generator[Any, None, None]:
+    """Give an `OllamaPromptDriver` for the simulator's first model that chats."""
+    model = ollama_simulator.first_model("completion")
+    driver = importlib.import_module("griptape_ollama").OllamaPromptDriver(
+        model=model, host=ollama_simulator.url, min_retry_delay=0
+    )
+    yield driver
+    driver.connection.close()
+
+
+@pytest.fixture
+def ollama_embedding_driver(ollama_simulator: Any) -> Generator[Any, None, None]:
+    """Give an embedding driver for the simulator's first model that embeds.
+
+    It is this package's `OllamaEmbeddingDriver`, or Griptape's own where this package has none.
+    """
+    model = ollama_simulator.first_model("embedding")
+    ours = getattr(importlib.import_module("griptape_ollama"), "OllamaEmbeddingDriver", None)
+    make = ours or importlib.import_module("griptape.drivers.embedding.ollama").OllamaEmbeddingDriver
+    client = importlib.import_module("ollama").Client(host=ollama_simulator.url, trust_env=False)
+    try:
+        yield make(model=model, client=client)
+    finally:
+        # Early releases of `ollama` 0.6 have clients without `close`.
+        client._client.close()  # noqa: SLF001
