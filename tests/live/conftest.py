@@ -1,9 +1,9 @@
-"""Live tests: against the server at OLLAMA_HOST, and only when they are asked for.
+"""One suite of scenarios for two servers: the simulator, always, and the server at OLLAMA_HOST, when it is asked for.
 
     OLLAMA_TEST_CHAT_MODEL=qwen3:0.6b pytest tests/live --live
 
-Without -n: the tests load and unload models of one server. Asked for and no server: they fail. A kind of model that is
-not named: the tests of that kind are skipped.
+The real server without -n: the tests load and unload models of one server. Asked for and no server: they fail. A kind
+of model that is not named: the tests of that kind are skipped.
 """
 
 import os
@@ -13,7 +13,9 @@ import httpx
 import pytest
 
 from griptape_ollama.protocol.host import parse_host
+from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
+SIMULATED, REAL = "simulator", "server"
 HERE = Path(__file__).parent
 KINDS = {
     "chat": "any chat model",
@@ -22,6 +24,7 @@ KINDS = {
     "vision": "a model that sees images",
     "embed": "an embedding model",
 }
+MODELS = {kind: f"simulated-{kind}" for kind in KINDS}
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name.startswith("OLLAMA_")}
 SECONDS = 600  # loading a large model takes its time
 
@@ -39,39 +42,66 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.is_relative_to(HERE):
+        if item.path.is_relative_to(HERE) and item.callspec.params.get("target") == REAL:
             item.add_marker(pytest.mark.live)
             item.add_marker(pytest.mark.timeout(SECONDS))
 
 
 def pytest_runtest_setup(item):
     # Without tests/live on the command line this file is read too late for its options to be known.
-    if not item.config.getoption("--live", default=False):
+    if item.get_closest_marker("live") and not item.config.getoption("--live", default=False):
         pytest.skip("needs a real server: pytest tests/live --live")
 
 
+@pytest.fixture(scope="session", params=[SIMULATED, REAL])
+def target(request):
+    """Which server the scenario is about."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
-def server():
+def base_url(target):
+    """Its address."""
+    if target == REAL:
+        yield parse_host(ENVIRONMENT.get("OLLAMA_HOST")).base_url
+        return
+    models = [
+        SimulatedModel(name=MODELS["chat"], capabilities=("completion",)),
+        SimulatedModel(name=MODELS["tools"]),
+        SimulatedModel(name=MODELS["thinking"], capabilities=("completion", "tools", "thinking")),
+        SimulatedModel(name=MODELS["vision"], capabilities=("completion", "vision")),
+        SimulatedModel(name=MODELS["embed"], capabilities=("embedding",), embedding_length=64, context_length=512),
+    ]
+    # At a pace at which a reply can still be left, or cut off, in its middle.
+    with OllamaSimulator(models, tokens_per_second=200) as simulator:
+        yield simulator.url
+
+
+@pytest.fixture(scope="session")
+def server(base_url, target):
     """An HTTP client for the server. No server is a failure: somebody asked for these tests."""
-    base_url = parse_host(ENVIRONMENT.get("OLLAMA_HOST")).base_url
     with httpx.Client(base_url=base_url, timeout=SECONDS, trust_env=False) as client:
         try:
-            version = client.get("/api/version").raise_for_status().json()["version"]
+            response = client.get("/api/version").raise_for_status()
+            version = response.json()["version"]
         except (httpx.HTTPError, ValueError, KeyError) as error:
             pytest.fail(f"--live was given, but no Ollama server answers at {base_url}: {error!r}", pytrace=False)
         assert version
+        assert (target == SIMULATED) == ("x-ollama-simulator" in response.headers), "this is not the server asked for"
         yield client
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    """What other tests are kept from: the settings of whoever asked for these tests."""
-    for name, value in ENVIRONMENT.items():
+def environment(monkeypatch, server, base_url, target):
+    """The address of the server; with a real one also what other tests are kept from: the settings of whoever asked."""
+    for name, value in (ENVIRONMENT if target == REAL else {"OLLAMA_HOST": base_url}).items():
         monkeypatch.setenv(name, value)
 
 
 def model_fixture(kind):
-    def model(request, server):
+    def model(request, target):
+        if target == SIMULATED:
+            return MODELS[kind]
         name = request.config.getoption(f"--{kind}-model", default=None) or ENVIRONMENT.get(variable_of(kind))
         if not name:
             pytest.skip(f"needs {KINDS[kind]}: set {variable_of(kind)}, or pass --{kind}-model")
