@@ -2,13 +2,14 @@
 
 import sys
 
-from benchmarks import cancelling, conversion, importing, streaming
+from benchmarks import cancelling, conversion, importing, simulator, streaming
 
 TABLES = {
     "streaming": streaming.table,
     "conversion": conversion.table,
     "importing": importing.table,
     "cancelling": cancelling.table,
+    "simulator": simulator.table,
 }
 
 
