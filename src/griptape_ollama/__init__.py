@@ -15,7 +15,7 @@ from griptape_ollama.errors import (
     OllamaStreamError,
     OllamaTimeoutError,
 )
-from griptape_ollama.events import OllamaResponseEvent
+from griptape_ollama.events import OllamaResponseEvent, ReasoningChunkEvent
 from griptape_ollama.transport.limits import OllamaTimeout
 
 __all__ = [
@@ -34,4 +34,5 @@ __all__ = [
     "OllamaStreamError",
     "OllamaTimeout",
     "OllamaTimeoutError",
+    "ReasoningChunkEvent",
 ]

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from attrs import define, field
-from griptape.events import BaseEvent
+from griptape.events import BaseChunkEvent, BaseEvent
 
 
 def _module_of_this() -> str:
     return __name__
+
+
+@define(kw_only=True)
+class ReasoningChunkEvent(BaseChunkEvent):
+    """A piece of what the model thinks, as it arrives. `griptape.utils.Stream` shows the answer only.
+
+    Attributes:
+        token: The piece.
+    """
+
+    token: str = field(metadata={"serializable": True})
+    module_name: str = field(factory=_module_of_this, metadata={"serializable": True})
+
+    def __str__(self) -> str:
+        """Give the piece."""
+        return self.token
 
 
 @define(kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from griptape.artifacts import (
@@ -24,6 +24,7 @@ from griptape.common import (
 )
 
 from griptape_ollama.conversion.images import to_base64
+from griptape_ollama.conversion.turns import Turn, complete_turn, to_tool_call, to_tool_result
 from griptape_ollama.errors import OllamaContentError
 
 _SUPPORTED = "Ollama takes text, images, tool calls and tool results"
@@ -32,32 +33,47 @@ _ROLE_AND_CONTENT = 2  # keys of a message without images and calls
 _LIST_SEPARATOR = "\n\n"  # as ListArtifact.to_text has it
 
 
-def to_chat_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
+def to_chat_messages(
+    messages: Iterable[Message],
+    *,
+    recall: Callable[[str], Turn | None] = lambda _: None,
+    fetched: Mapping[str, bytes] | None = None,
+) -> list[dict[str, Any]]:
     """Convert messages, in order.
 
     Each tool result becomes a message of its own (role `tool`). Results come before whatever else stands in the same
     message, since models expect them right behind the calls that they answer. The texts of one message are joined as
     `Message.to_text` joins them.
 
+    Args:
+        messages: The messages.
+        recall: Finds what is known of a turn by the tag of one of its calls.
+        fetched: What was found at the URLs of images.
+
     Raises:
         OllamaContentError: A message holds something that Ollama cannot carry.
     """
-    return [chat_message for message in messages for chat_message in _to_chat_messages(message)]
+    converted = (_to_chat_messages(message, recall, fetched or {}) for message in messages)
+    return [chat_message for several in converted for chat_message in several]
 
 
-def _to_chat_messages(message: Message) -> Iterator[dict[str, Any]]:
+def _to_chat_messages(
+    message: Message, recall: Callable[[str], Turn | None], fetched: Mapping[str, bytes]
+) -> Iterator[dict[str, Any]]:
     results = [content for content in message.content if isinstance(content, ActionResultMessageContent)]
     if not results:
-        yield _to_chat_message(message.role, message.content)
+        chat_message = _to_chat_message(message.role, message.content, fetched)
+        turn = recall(chat_message["tool_calls"][0]["id"]) if "tool_calls" in chat_message else None
+        yield from [chat_message] if turn is None else complete_turn(chat_message, turn)
         return
-    yield from map(_to_tool_message, results)
+    yield from (_to_tool_message(result, fetched) for result in results)
     others = [content for content in message.content if not isinstance(content, ActionResultMessageContent)]
-    rest = _to_chat_message(message.role, others)
+    rest = _to_chat_message(message.role, others, fetched)
     if len(rest) > _ROLE_AND_CONTENT or rest["content"]:
         yield rest
 
 
-def _to_chat_message(role: str, contents: Iterable[BaseMessageContent]) -> dict[str, Any]:
+def _to_chat_message(role: str, contents: Iterable[BaseMessageContent], fetched: Mapping[str, bytes]) -> dict[str, Any]:
     texts: list[str] = []
     images: list[str] = []
     calls: list[dict[str, Any]] = []
@@ -65,7 +81,7 @@ def _to_chat_message(role: str, contents: Iterable[BaseMessageContent]) -> dict[
         if isinstance(content, TextMessageContent):
             texts.append(content.artifact.to_text())
         elif isinstance(content, ImageMessageContent):
-            images.append(to_base64(content.artifact))
+            images.append(to_base64(content.artifact, fetched))
         elif isinstance(content, ActionCallMessageContent):
             calls.append(_to_tool_call(content, len(calls)))
         else:
@@ -80,28 +96,20 @@ def _to_chat_message(role: str, contents: Iterable[BaseMessageContent]) -> dict[
 
 def _to_tool_call(content: ActionCallMessageContent, index: int) -> dict[str, Any]:
     action: Any = content.artifact.value
-    return {
-        "id": action.tag,
-        "function": {"index": index, "name": action.to_native_tool_name(), "arguments": action.input or {}},
-    }
+    return to_tool_call(action.tag, action.to_native_tool_name(), action.input or {}, index)
 
 
-def _to_tool_message(content: ActionResultMessageContent) -> dict[str, Any]:
+def _to_tool_message(content: ActionResultMessageContent, fetched: Mapping[str, bytes]) -> dict[str, Any]:
     texts: list[str] = []
     images: list[str] = []
     for artifact in _leaves(content.artifact):
         if isinstance(artifact, (ImageArtifact, ImageUrlArtifact)):
-            images.append(to_base64(artifact))
+            images.append(to_base64(artifact, fetched))
         elif isinstance(artifact, _NOT_TEXT):
             raise _unsupported(artifact)
         else:
             texts.append(artifact.to_text())
-    message: dict[str, Any] = {
-        "role": "tool",
-        "content": _LIST_SEPARATOR.join(texts),
-        "tool_name": content.action.to_native_tool_name(),
-        "tool_call_id": content.action.tag,
-    }
+    message = to_tool_result(content.action.tag, content.action.to_native_tool_name(), _LIST_SEPARATOR.join(texts))
     if images:
         message["images"] = images
     return message

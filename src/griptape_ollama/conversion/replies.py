@@ -20,6 +20,9 @@ from griptape.common import (
     ToolAction,
 )
 
+from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent, ThinkTagSplitter
+from griptape_ollama.conversion.tools import OfferedTools
+from griptape_ollama.conversion.turns import RejectedCall
 from griptape_ollama.errors import OllamaStreamError
 
 META_KEY = "ollama"
@@ -37,34 +40,103 @@ _SECONDS_OF = {
     "prompt_eval_duration": "prompt_seconds",
     "eval_duration": "generation_seconds",
 }
+_ADDED_UP = ("prompt_eval_count", "eval_count", *_SECONDS_OF)
+_NO_TOOLS = OfferedTools(())
 _NOTHING: Sequence[BaseDeltaMessageContent] = ()
 
 
 class ReplyReader:
-    """Turns the lines of one reply into deltas, and keeps what they add up to.
+    """Turns the lines of a reply into deltas, and keeps what they add up to.
 
-    Text is one content, where its first piece stood; each call is a content of its own, in order.
+    Text is one content, where its first piece stood; each call is a content of its own, in order. A reply may take
+    several rounds (a call that had to be corrected, an answer that had to be asked for again): they make one message.
 
     Args:
+        tools: What was offered; calls of anything else are rejected. None takes every call.
         used_tags: Tags of calls earlier in the conversation; a call never gets one of them again.
+        separate_think_tags: Whether `<think>...</think>` before the answer is thinking.
+
+    Attributes:
+        rejected: Calls of the current round that Griptape cannot run.
     """
 
-    def __init__(self, used_tags: Collection[str] = ()) -> None:
+    def __init__(
+        self, *, tools: OfferedTools | None = None, used_tags: Collection[str] = (), separate_think_tags: bool = True
+    ) -> None:
+        self.rejected: list[RejectedCall] = []
+        self._tools = tools
+        self._tags = set(used_tags)
+        self._separate_think_tags = separate_think_tags
         self._texts: list[str] = []
         self._thinking: list[str] = []
         self._calls: list[ToolAction] = []
         self._text_index: int | None = None
-        self._tags = set(used_tags)
         self._rest: dict[str, Any] = {}
+        self._totals: dict[str, float] = {}
+        self._rounds = 0
+        self.start_round()
+
+    def start_round(self) -> None:
+        """Begin with the lines of one more request."""
+        for name in _ADDED_UP:
+            if _is_number(value := self._rest.get(name)):
+                self._totals[name] = self._totals.get(name, 0) + cast("float", value)
+        self._rounds += 1
+        self._rest = {}
         self._last: Mapping[str, Any] = {}
+        self._splitter = ThinkTagSplitter() if self._separate_think_tags else None
+        self.rejected = []
+        self._round = (len(self._texts), len(self._thinking), len(self._calls))
+
+    def discard_round(self) -> None:
+        """Forget the text of the round, which nobody was shown."""
+        del self._texts[self._round[0] :]
+        if not self._texts:
+            self._text_index = None
 
     @property
     def text(self) -> str:
         """The text so far."""
         return "".join(self._texts)
 
+    @property
+    def text_index(self) -> int:
+        """Place of the text among the contents of the message."""
+        return self._text_index or 0
+
+    @property
+    def round_text(self) -> str:
+        """The text of the current round so far."""
+        return "".join(self._texts[self._round[0] :])
+
+    @property
+    def round_thinking(self) -> str:
+        """The thinking of the current round so far."""
+        return "".join(self._thinking[self._round[1] :])
+
+    @property
+    def round_calls(self) -> list[ToolAction]:
+        """The calls of the current round so far."""
+        return self._calls[self._round[2] :]
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the round ended because no more tokens were allowed."""
+        return self._last.get("done_reason") == "length"
+
+    def accept_rejected(self) -> None:
+        """Take the rejected calls for calls after all, so that the framework reports them."""
+        for call in self.rejected:
+            name, path = ToolAction.from_native_tool_name(call.name)
+            self._calls.append(ToolAction(tag=call.tag, name=name, path=path, input=dict(call.arguments)))
+        self.rejected = []
+
+    def replace_round_text(self, text: str) -> None:
+        """Put another text in place of the round's, which says the same."""
+        self._texts[self._round[0] :] = [text]
+
     def feed(self, line: Mapping[str, Any]) -> Sequence[BaseDeltaMessageContent]:
-        """Take one line and give its deltas: text first, then each call; none for what is not shown.
+        """Take one line and give its deltas: thinking, text, then each call; none for what is not shown.
 
         Raises:
             OllamaStreamError: The line is not one of a chat reply.
@@ -74,7 +146,7 @@ class ReplyReader:
         if not isinstance(message, dict):
             if message is None and line.get("done"):
                 self._keep_rest(line, {})
-                return _NOTHING
+                return self._finish_text()
             raise _odd("message", message)
         message = cast("dict[str, Any]", message)
         content = message.get("content")
@@ -92,10 +164,8 @@ class ReplyReader:
         return self._feed_text(content) if content else _NOTHING
 
     def usage(self) -> DeltaMessage.Usage:
-        """Tokens of prompt and reply; None where the server did not tell."""
-        counts = (self._last.get(name) for name in ("prompt_eval_count", "eval_count"))
-        tokens = [count if _is_number(count) else None for count in counts]
-        return DeltaMessage.Usage(input_tokens=tokens[0], output_tokens=tokens[1])
+        """Tokens of prompts and replies, all rounds added up; None where the server did not tell."""
+        return DeltaMessage.Usage(input_tokens=self._sum("prompt_eval_count"), output_tokens=self._sum("eval_count"))
 
     def metadata(self, **more: Any) -> dict[str, Any]:
         """Everything that the server told beside text and calls, with durations in seconds.
@@ -105,17 +175,18 @@ class ReplyReader:
         """
         known = {"model": self._last.get("model"), "created_at": self._last.get("created_at")}
         measured = {name: value for name, value in {**known, **more}.items() if value is not None}
-        seconds = {
-            name: self._rest[wire] / _NANOSECONDS
-            for wire, name in _SECONDS_OF.items()
-            if isinstance(self._rest.get(wire), (int, float))
-        }
-        rest = {name: value for name, value in self._rest.items() if _SECONDS_OF.get(name) not in seconds}
-        metadata = {**measured, **rest, **seconds}
+        sums = {name: self._sum(name) for name in _ADDED_UP}
+        metadata = {**measured, **self._rest, **{name: value for name, value in sums.items() if value is not None}}
+        for wire, name in _SECONDS_OF.items():
+            if isinstance(duration := metadata.get(wire), (int, float)):
+                metadata[name] = duration / _NANOSECONDS
+                del metadata[wire]
         if (rate := _tokens_per_second(metadata)) is not None:
             metadata["tokens_per_second"] = rate
         if self._thinking:
             metadata["thinking"] = "".join(self._thinking)
+        if self._rounds > 1:
+            metadata["requests"] = self._rounds
         return metadata
 
     def message(self, metadata: Mapping[str, Any]) -> Message:
@@ -136,30 +207,64 @@ class ReplyReader:
             usage=Message.Usage(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens),
         )
 
+    def _sum(self, name: str) -> Any:
+        value = self._rest.get(name)
+        count = value if _is_number(value) else None
+        if name not in self._totals:
+            return count
+        return self._totals[name] + (count or 0)
+
     def _feed_text(self, text: Any) -> Sequence[BaseDeltaMessageContent]:
         if not isinstance(text, str):
             raise _odd("content", text)
+        if self._splitter is None:
+            return self._shown_text(text)
+        thinking, answer = self._splitter.feed(text)
+        if self._splitter.is_done:
+            self._splitter = None
+        return [*self._shown_thinking(thinking), *self._shown_text(answer)]
+
+    def _finish_text(self) -> Sequence[BaseDeltaMessageContent]:
+        """Give what was held back, since it might have become a tag."""
+        if self._splitter is None:
+            return _NOTHING
+        thinking, answer = self._splitter.finish()
+        return [*self._shown_thinking(thinking), *self._shown_text(answer)]
+
+    def _shown_text(self, text: str) -> Sequence[BaseDeltaMessageContent]:
+        if not text:
+            return _NOTHING
         if self._text_index is None:
             self._text_index = len(self._calls)
         self._texts.append(text)
         return (TextDeltaMessageContent(text, index=self._text_index),)
 
+    def _shown_thinking(self, text: str) -> Sequence[BaseDeltaMessageContent]:
+        if not text:
+            return _NOTHING
+        self._thinking.append(text)
+        return (ReasoningDeltaMessageContent(text),)
+
     def _feed_more(
         self, line: Mapping[str, Any], message: Mapping[str, Any], content: Any
     ) -> Sequence[BaseDeltaMessageContent]:
-        deltas = [*self._feed_text(content)] if content else []
+        deltas: list[BaseDeltaMessageContent] = []
         if thinking := message.get("thinking"):
             if not isinstance(thinking, str):
                 raise _odd("thinking", thinking)
-            self._thinking.append(thinking)
+            deltas += self._shown_thinking(thinking)
+        if content:
+            deltas += self._feed_text(content)
         if calls := message.get("tool_calls"):
             if not isinstance(calls, list):
                 raise _odd("tool_calls", calls)
-            deltas += [self._feed_call(call) for call in cast("list[Any]", calls)]
+            deltas += [delta for call in cast("list[Any]", calls) for delta in self._feed_call(call)]
         self._keep_rest(line, message)
+        if line.get("done"):
+            deltas += self._finish_text()
         return deltas
 
-    def _feed_call(self, call: Any) -> ActionCallDeltaMessageContent:
+    def _feed_call(self, call: Any) -> Sequence[BaseDeltaMessageContent]:
         function = call.get("function") if isinstance(call, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         if not isinstance(function, dict):
             raise _odd("tool call", call)
@@ -167,14 +272,26 @@ class ReplyReader:
         native_name = function.get("name")
         if not isinstance(native_name, str) or not native_name:
             raise _odd("name of a tool call", native_name)
-        name, path = ToolAction.from_native_tool_name(native_name)
-        arguments = _arguments(function.get("arguments"))
         tag = self._tag(cast("dict[str, Any]", call).get("id"))
+        given = function.get("arguments")
+        tools = self._tools or _NO_TOOLS
+        correction = tools.correction(native_name) if self._tools is not None else None
+        arguments = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+        if correction is None:
+            try:
+                arguments = tools.arguments(native_name, given)
+            except ValueError as error:
+                if self._tools is None:
+                    raise _odd("arguments of a tool call", given) from error
+                correction = str(error)
+        if correction is not None:
+            self.rejected.append(RejectedCall(tag, native_name, arguments, correction))
+            return _NOTHING
+        name, path = ToolAction.from_native_tool_name(native_name)
         index = len(self._calls) + (self._text_index is not None)
         self._calls.append(ToolAction(tag=tag, name=name, path=path, input=arguments))
-        return ActionCallDeltaMessageContent(
-            tag=tag, name=name, path=path, partial_input=json.dumps(arguments), index=index
-        )
+        partial_input = json.dumps(arguments)
+        return (ActionCallDeltaMessageContent(tag=tag, name=name, path=path, partial_input=partial_input, index=index),)
 
     def _tag(self, server_id: Any) -> str:
         # Servers before 0.12.10 send no ids, and some proxies number from 0 in every reply.
@@ -200,19 +317,6 @@ def _is_number(value: Any) -> bool:
 
 def _new_tag() -> str:
     return f"call_{uuid.uuid4().hex[:8]}"
-
-
-def _arguments(arguments: Any) -> dict[str, Any]:
-    if arguments is None:
-        return {}
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments or "{}")
-        except ValueError:
-            raise _odd("arguments of a tool call", arguments) from None
-    if not isinstance(arguments, dict):
-        raise _odd("arguments of a tool call", arguments)
-    return cast("dict[str, Any]", arguments)
 
 
 def _tokens_per_second(metadata: Mapping[str, Any]) -> float | None:

@@ -84,12 +84,15 @@ def merge_options(
     return {**fields, **options, **cast("Mapping[str, Any]", extra or {})}
 
 
-def with_options(request: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-    """Give the request with these options in place of its own; None takes one out."""
-    merged = {**request.get("options", {}), **options}
-    merged = {name: value for name, value in merged.items() if value is not None}
-    rest = {name: value for name, value in request.items() if name != "options"}
-    return {**rest, "options": merged} if merged else rest
+def check_settings(
+    *, messages: Any, options: Mapping[str, Any], fields: Mapping[str, Any], extra: Mapping[str, Any]
+) -> None:
+    """Check what can be checked before anything is asked of the server.
+
+    Raises:
+        OllamaContentError: As `to_chat_request` does.
+    """
+    to_chat_request(model="", messages=messages, options=options, fields=fields, extra=extra)
 
 
 def merge_stop(needed: Sequence[str], given: Any, own: Any) -> Any:

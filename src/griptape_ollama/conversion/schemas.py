@@ -1,20 +1,82 @@
-"""JSON schemas as the server takes them."""
+"""JSON schemas of Griptape as the server keeps them."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import logging
+from functools import lru_cache
+from typing import Any, cast
 
-from griptape.common import PromptStack
+from griptape.artifacts import TextArtifact
+from griptape.common import Message, PromptStack, TextMessageContent
+from griptape.rules import JsonSchemaRule
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from schema import Schema, SchemaError
 
-_NAMES = ("$id", "$schema")
+from griptape_ollama.protocol.json_schema import CompiledSchema, compile_format, compile_parameters
+
+_logger = logging.getLogger(__name__)
+
+
+def compiled_parameters(schema: dict[str, Any]) -> dict[str, Any]:
+    """Compile a JSON schema into the parameters of a function."""
+    return _compiled_parameters(json.dumps(schema, default=str)).schema
 
 
 def to_format(stack: PromptStack) -> dict[str, Any]:
-    """Give the schema that the answer must fit."""
-    untyped: Any = stack
-    return without_names(untyped.to_output_json_schema())
+    """Compile the schema that the answer must fit."""
+    return _compiled_format(json.dumps(to_json_schema(stack.output_schema), default=str)).schema
 
 
-def without_names(schema: dict[str, Any]) -> dict[str, Any]:
-    """Give the schema without its own names, which mean nothing to the server."""
-    return {key: value for key, value in schema.items() if key not in _NAMES}
+def tell_schema(stack: PromptStack) -> None:
+    """Say in the system message what the answer must fit, as Griptape does; its own way never ends for some schemas."""
+    rule = TextMessageContent(TextArtifact(JsonSchemaRule(to_format(stack)).to_text()))
+    if system_messages := stack.system_messages:
+        system_messages[-1].content.extend([TextMessageContent(TextArtifact("\n\n")), rule])
+    else:
+        stack.messages.insert(0, Message([rule], role=Message.SYSTEM_ROLE))
+
+
+def to_json_schema(schema: Any) -> dict[str, Any]:
+    """Give the JSON schema of a `Schema` or of a pydantic class, references and all.
+
+    Griptape's own way resolves references first, and never ends for a model that contains itself.
+    """
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema.model_json_schema()
+    if isinstance(schema, Schema):
+        return schema.json_schema("schema")  # pyright: ignore[reportUnknownMemberType]
+    return TypeAdapter(cast("Any", schema)).json_schema()
+
+
+def validation_error(schema: Any, text: str) -> str | None:
+    """Say why a text is not JSON that fits the schema; None where it is."""
+    try:
+        if isinstance(schema, Schema):
+            schema.validate(json.loads(text))  # pyright: ignore[reportUnknownMemberType]
+        else:
+            TypeAdapter(schema).validate_json(text)
+    except SchemaError as error:
+        return str(error)
+    except ValidationError as error:
+        return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in error.errors())
+    except (ValueError, RecursionError) as error:
+        return f"it is not JSON ({error})"
+    return None
+
+
+# A task asks for the same schemas in each of its turns, and most tasks of a program share them.
+@lru_cache(maxsize=512)
+def _compiled_parameters(text: str) -> CompiledSchema:
+    return _logged(compile_parameters(json.loads(text)), "a tool's parameters")
+
+
+@lru_cache(maxsize=512)
+def _compiled_format(text: str) -> CompiledSchema:
+    return _logged(compile_format(json.loads(text)), "an output schema")
+
+
+def _logged(compiled: CompiledSchema, what: str) -> CompiledSchema:
+    if compiled.lost:
+        _logger.debug("The server cannot hold all of %s; left out: %s.", what, "; ".join(compiled.lost))
+    return compiled

@@ -8,6 +8,9 @@ from itertools import count
 from griptape.common import ActionCallDeltaMessageContent, BaseDeltaMessageContent, TextDeltaMessageContent
 from griptape.events import ActionChunkEvent, EventBus, TextChunkEvent
 
+from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent
+from griptape_ollama.events import ReasoningChunkEvent
+
 
 class ChunkPublisher:
     """Publishes the deltas of one reply as events of the framework.
@@ -25,6 +28,8 @@ class ChunkPublisher:
         event_id = f"{self._prefix}{next(self._numbers):08x}"
         if isinstance(delta, TextDeltaMessageContent):
             EventBus.publish_event(TextChunkEvent(token=delta.text, index=delta.index, id=event_id))
+        elif isinstance(delta, ReasoningDeltaMessageContent):
+            EventBus.publish_event(ReasoningChunkEvent(token=delta.text, id=event_id))
         elif isinstance(delta, ActionCallDeltaMessageContent):
             EventBus.publish_event(
                 ActionChunkEvent(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,26 +18,39 @@ from griptape.common import (
     observable,
 )
 from griptape.drivers.prompt import BasePromptDriver
+from griptape.drivers.prompt.base_prompt_driver import StructuredOutputStrategy
 from griptape.events import EventBus
 from griptape.tasks import PromptTask
 from griptape.tokenizers import BaseTokenizer, SimpleTokenizer
 
+from griptape_ollama.conversion.images import urls_to_fetch
 from griptape_ollama.conversion.messages import to_chat_messages
+from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent
 from griptape_ollama.conversion.replies import ReplyReader
-from griptape_ollama.conversion.requests import merge_options, merge_stop, to_chat_request, with_options
-from griptape_ollama.conversion.schemas import to_format
-from griptape_ollama.conversion.tools import to_chat_tools
+from griptape_ollama.conversion.requests import (
+    check_settings,
+    merge_options,
+    merge_stop,
+    to_chat_request,
+)
+from griptape_ollama.conversion.schemas import tell_schema, to_format
+from griptape_ollama.conversion.tools import OfferedTools, to_chat_tools
+from griptape_ollama.drivers.abilities import check_images, drop_thinking, is_cloud_model, note_denial, say_once
 from griptape_ollama.drivers.chunks import ChunkPublisher
-from griptape_ollama.drivers.reply import PromptReply, to_response_event
+from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
+from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.drivers.server import OllamaServerMixin
 from griptape_ollama.drivers.settings import (
     DEFAULT_TEMPERATURE,
+    ON_EMPTY_RETRY,
     to_keep_alive,
+    to_on_empty,
     to_options,
     to_temperature,
 )
-from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts
+from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts, ModelFacts
 from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.download import MAX_BYTES, Download
 from griptape_ollama.transport.run import Run
 
 _REQUEST_FIELDS = ("keep_alive", "think", "truncate", "shift", "logprobs", "top_logprobs")
@@ -45,10 +58,11 @@ _handed_over: ContextVar[Run | None] = ContextVar("handed_over_run", default=Non
 _CHARACTERS_PER_TOKEN = 4  # as Griptape's built-in driver estimates
 
 
-def _without_temperature(_: type, fields: list[Attribute[Any]]) -> list[Attribute[Any]]:
-    """Take the inherited field out of the constructor: what nobody chose must stay apart from a chosen 0.1.
+def _without_replaced(_: type, fields: list[Attribute[Any]]) -> list[Attribute[Any]]:
+    """Take inherited fields that are properties here out of the constructor.
 
-    It stays a field in name, without which attrs would collect it again for subclasses.
+    What nobody chose must stay apart from what somebody did. They stay fields in name, without which attrs would
+    collect them again for subclasses.
     """
     hidden: dict[str, Any] = {
         "init": False,
@@ -58,10 +72,10 @@ def _without_temperature(_: type, fields: list[Attribute[Any]]) -> list[Attribut
         "eq": False,
         "metadata": {},
     }
-    return [each.evolve(**hidden) if each.name == "temperature" else each for each in fields]
+    return [each.evolve(**hidden) if each.name in ("temperature", "use_native_tools") else each for each in fields]
 
 
-@define(kw_only=True, slots=False, field_transformer=_without_temperature)
+@define(kw_only=True, slots=False, field_transformer=_without_replaced)
 class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
     """Answers prompts with a model served by Ollama.
 
@@ -82,7 +96,14 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         logprobs: Whether log probabilities of the tokens are returned, in `meta["ollama"]["logprobs"]`.
         top_logprobs: How many alternatives each of them lists, 0 to 20.
         extra_params: More fields of the request, unknown ones included; `options` in it are merged.
-        use_native_tools: Whether tools are offered as functions; False describes them in the prompt (ReAct).
+        use_native_tools: Whether tools are offered as functions; False describes them in the prompt (ReAct). By
+            default, what the model can.
+        structured_output_strategy: How an answer is made to fit the task's `output_schema`: `native` (the server's
+            grammar; the default), `tool` or `rule`. Cloud models, which ignore a format, get `rule` for `native`.
+        on_empty: `"retry_without_thinking"` asks again, once, when thinking used up all tokens.
+        allow_private_image_urls: Whether images are fetched from this machine and from private networks, too.
+        max_image_bytes: Largest image that is fetched from a URL, in bytes.
+        separate_think_tags: Whether `<think>...</think>` before the answer is taken for thinking.
         tokenizer: Estimates tokens, for pruning conversation memory.
     """
 
@@ -106,17 +127,36 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
     logprobs: bool | None = field(default=None, metadata={"serializable": True})
     top_logprobs: int | None = field(default=None, metadata={"serializable": True})
     extra_params: dict[str, Any] = field(factory=dict[str, Any], metadata={"serializable": True})
-    use_native_tools: bool = field(default=True, metadata={"serializable": True})
+    _use_native_tools: Any | None = field(
+        default=None,
+        alias="use_native_tools",
+        metadata={
+            "serializable": True,
+            "serialization_key": "_use_native_tools",
+            "deserialization_key": "use_native_tools",
+        },
+    )
+    structured_output_strategy: StructuredOutputStrategy = field(default="native", metadata={"serializable": True})
+    on_empty: str | None = field(default=None, converter=to_on_empty, metadata={"serializable": True})
+    allow_private_image_urls: bool = field(default=False, metadata={"serializable": True})
+    max_image_bytes: int = field(default=MAX_BYTES, metadata={"serializable": True})
+    separate_think_tags: bool = field(default=True, metadata={"serializable": True})
     tokenizer: BaseTokenizer = field(
         default=Factory(
             lambda self: SimpleTokenizer(
                 characters_per_token=_CHARACTERS_PER_TOKEN,
-                max_input_tokens=_window(self.options),
-                max_output_tokens=self.max_tokens,
+                # A subclass that declares one of these anew moves it behind this field.
+                max_input_tokens=_window(getattr(self, "options", {})),
+                max_output_tokens=getattr(self, "max_tokens", None),
             ),
             takes_self=True,
         )
     )
+    _turns: TurnMemory = field(factory=TurnMemory, init=False, repr=False, eq=False)
+
+    def _start_afresh(self) -> None:
+        super()._start_afresh()
+        self._turns = TurnMemory()
 
     @property
     def temperature(self) -> float:
@@ -127,6 +167,17 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
     def temperature(self, value: float | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._temperature = value
 
+    @property
+    def use_native_tools(self) -> bool:
+        """Whether tools are offered as functions: what was set, else what the model can."""
+        if self._use_native_tools is not None:
+            return bool(self._use_native_tools)
+        return self.facts.show(self.model).can("tools")
+
+    @use_native_tools.setter
+    def use_native_tools(self, value: bool | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._use_native_tools = value
+
     @observable(tags=["PromptDriver.run()"])
     def run(self, prompt_input: PromptStack | BaseArtifact) -> Message:
         """Answer a prompt, and publish events: start, chunks as they arrive if `stream`, response, finish.
@@ -136,6 +187,7 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         """
         stack = PromptStack.from_artifact(prompt_input) if isinstance(prompt_input, BaseArtifact) else prompt_input
         with self._tracked_run() as run:
+            _handed_over.set(run)
             self.before_run(stack)
             if self.stream:
                 message = self._run_streamed(stack, run)
@@ -159,10 +211,10 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
             OllamaError: Any kind of it.
         """
         with self._run_of_caller() as run:
-            reply = self._reply_to(prompt_stack, run)
-            for _ in reply.deltas():
+            exchange = self._exchange(prompt_stack, run)
+            for _ in exchange.deltas():
                 pass
-            return reply.message()
+            return exchange.message()
 
     @observable
     def try_stream(self, prompt_stack: PromptStack) -> Iterator[DeltaMessage]:
@@ -172,66 +224,129 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
             OllamaError: Any kind of it.
         """
         with self._tracked_run() as run:
-            reply = self._reply_to(prompt_stack, run)
-            with contextlib.closing(reply.deltas()) as deltas:
+            exchange = self._exchange(prompt_stack, run)
+            with contextlib.closing(exchange.deltas()) as deltas:
                 for delta in deltas:
-                    yield DeltaMessage(content=delta)
-            yield DeltaMessage(usage=reply.usage())
+                    if not isinstance(delta, ReasoningDeltaMessageContent):  # the framework knows no such content
+                        yield DeltaMessage(content=delta)
+            yield DeltaMessage(usage=exchange.usage())
 
     def _run_of_caller(self) -> contextlib.AbstractContextManager[Run]:
-        """Give the run that `run` handed over, or start one where `try_run` was called by itself."""
+        """Give the run that `run` handed over, or start one where this was called by itself."""
         run = _handed_over.get()
         _handed_over.set(None)
         return self._tracked_run() if run is None else contextlib.nullcontext(run)
 
     def _run_streamed(self, stack: PromptStack, run: Run) -> Message:
-        reply = self._reply_to(stack, run)
+        exchange = self._exchange(stack, run)
         publish = ChunkPublisher().publish
-        with contextlib.closing(reply.deltas()) as deltas:  # a listener may raise
+        with contextlib.closing(exchange.deltas()) as deltas:  # a listener may raise
             for delta in deltas:
                 publish(delta)
-        return reply.message()
+        return exchange.message()
 
-    def _reply_to(self, stack: PromptStack, run: Run) -> PromptReply:
-        request = self._request(stack, run)
-        call = Call(self.connection, "/api/chat", request, run=run, policy=self.retrying())
-        return PromptReply(call, ReplyReader(used_tags=_tags(stack)))
+    def _exchange(self, stack: PromptStack, run: Run) -> Exchange:
+        facts = Facts(self.connection, run)
+        plan = self._plan(stack, run, facts)
+        reader = ReplyReader(
+            tools=OfferedTools(plan.request["tools"]) if "tools" in plan.request else None,
+            used_tags=_tags(stack),
+            separate_think_tags=self.separate_think_tags,
+        )
+        return Exchange(
+            plan,
+            lambda request: Call(self.connection, "/api/chat", request, run=run, policy=self.retrying()),
+            reader=reader,
+            turns=self._turns,
+            refused=lambda refusal: note_denial(refusal, facts),
+        )
 
-    def _request(self, stack: PromptStack, run: Run) -> dict[str, Any]:
-        # What cannot be sent is refused before anything else happens.
-        messages = to_chat_messages(stack.messages)
+    def _plan(self, stack: PromptStack, run: Run, facts: Facts) -> Plan:
         extra = dict(self.extra_params or {})
-        fields = {name: getattr(self, name) for name in _REQUEST_FIELDS}
-        fields["format"] = self._format(stack)
+        model = extra.pop("model", self.model)
         options = merge_options(
             fields={"num_predict": self.max_tokens}, options=self.options, extra=extra.pop("options", None)
         )
+        fields = {name: getattr(self, name) for name in (*_REQUEST_FIELDS, "format")}
+        # What cannot be sent is refused before anything is asked.
+        urls = urls_to_fetch(stack.messages)
+        messages = extra.pop("messages", None)
+        if messages is None and not urls:
+            messages = self._messages(stack)
+        check_settings(messages=[{}] if messages is None else messages, options=options, fields=fields, extra=extra)
+        run.guard.check()
+        known = facts.show(model)
+        check_images([{"images": urls}] if messages is None and urls else messages or [], model, known)
+        if messages is None:
+            messages = self._messages(stack, {url: self._fetched(url, run) for url in urls})
+        offers_tools = known.can("tools") if self._use_native_tools is None else bool(self._use_native_tools)
+        needs_react = bool(stack.tools) and not offers_tools
+        wanted = self._wanted_format(stack, known)
+        must_wait = wanted is not None and bool(stack.tools)
+        if wanted is not None:
+            fields["format"] = None if must_wait else wanted
+        if needs_react and self._use_native_tools is None:
+            say_once(f"Model {model!r} has no tools: they are described in the prompt (ReAct).", self.connection)
         request = to_chat_request(
-            model=extra.pop("model", self.model),
-            messages=extra.pop("messages", messages),
-            tools=to_chat_tools(stack.tools) if self.use_native_tools else (),
-            options=options,
+            model=model,
+            messages=messages,
+            tools=to_chat_tools(stack.tools) if offers_tools else (),
+            options=self._completed(options, known.parameters, needs_react=needs_react),
             fields=fields,
             extra=extra,
         )
-        # The rest depends on what the server tells of the model.
-        run.guard.check()
-        facts = Facts(self.connection, run).show(request["model"])
-        if "temperature" not in options and (self._temperature is not None or "temperature" not in facts.parameters):
-            request = with_options(request, temperature=self.temperature)
-        stop = merge_stop(self._stop_sequences(stack), options.get("stop"), facts.parameters.get("stop"))
-        return with_options(request, stop=stop)
+        drop_thinking(request, known, self.connection)
+        return Plan(
+            request,
+            output_schema=stack.output_schema if self._holds_answers_to_schema(stack, known) else None,
+            withheld_format=wanted if must_wait else None,
+            retry_without_thinking=self.on_empty == ON_EMPTY_RETRY,
+        )
 
-    def _stop_sequences(self, stack: PromptStack) -> list[str]:
+    def _completed(self, options: dict[str, Any], own: Mapping[str, Any], *, needs_react: bool) -> dict[str, Any]:
+        """Add the temperature and the stop texts, which leave alone what the model brings of its own."""
+        completed = dict(options)
+        if "temperature" not in options and (self._temperature is not None or "temperature" not in own):
+            completed["temperature"] = self.temperature
+        needed = self._stop_sequences(needs_react=needs_react)
+        completed["stop"] = merge_stop(needed, options.get("stop"), own.get("stop"))
+        return completed
+
+    def _messages(self, stack: PromptStack, fetched: dict[str, bytes] | None = None) -> list[dict[str, Any]]:
+        return to_chat_messages(stack.messages, recall=self._turns.find, fetched=fetched)
+
+    def _fetched(self, url: str, run: Run) -> bytes:
+        return Download(
+            url, run=run, allow_private=self.allow_private_image_urls, max_bytes=self.max_image_bytes
+        ).read()
+
+    def _stop_sequences(self, *, needs_react: bool) -> list[str]:
         # Every PromptTask adds its stop text to the tokenizer for good, but only ReAct text needs it.
-        needs_react = bool(stack.tools) and not self.use_native_tools
         stops = self.tokenizer.stop_sequences
         return [stop for stop in stops if needs_react or stop != PromptTask.RESPONSE_STOP_SEQUENCE]
 
-    def _format(self, stack: PromptStack) -> Any:
-        if stack.output_schema is None or self.structured_output_strategy != "native":
-            return self.format
-        return to_format(stack)
+    def _init_structured_output(self, prompt_stack: PromptStack) -> None:
+        with self._run_of_caller() as run:
+            if prompt_stack.output_schema is None:
+                return
+            strategy = self._strategy(Facts(self.connection, run).show(self.model))
+        if strategy == "rule":
+            tell_schema(prompt_stack)
+        else:
+            super()._init_structured_output(prompt_stack)
+
+    def _strategy(self, facts: ModelFacts) -> StructuredOutputStrategy:
+        """The strategy in use: a cloud model ignores a format, so that it has to be told in words."""
+        is_native = self.structured_output_strategy == "native"
+        return "rule" if is_native and is_cloud_model(self.model, facts) else self.structured_output_strategy
+
+    def _wanted_format(self, stack: PromptStack, facts: ModelFacts) -> dict[str, Any] | None:
+        """The format that the answer needs; None where none does it."""
+        is_native = stack.output_schema is not None and self._strategy(facts) == "native"
+        return to_format(stack) if is_native else None
+
+    def _holds_answers_to_schema(self, stack: PromptStack, facts: ModelFacts) -> bool:
+        return stack.output_schema is not None and self._strategy(facts) in ("native", "rule")
 
 
 def _window(options: dict[str, Any]) -> int:

@@ -24,7 +24,7 @@ from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.running import RunningRuns
 
 _opening = threading.Lock()
-_LIVE = ("_connection", "_running")
+_LIVE = ("_connection", "_running", "_turns")
 _SHARED = ("_client", "ssl_context")  # they cannot be copied, but used by several
 
 

@@ -17,6 +17,8 @@ from griptape_ollama.transport.limits import OllamaTimeout
 
 _CERT_FILES = 2
 
+ON_EMPTY_RETRY = "retry_without_thinking"
+
 DEFAULT_TEMPERATURE = 0.1
 """Griptape's default for all prompt drivers."""
 
@@ -75,6 +77,13 @@ def to_options(value: Any) -> dict[str, Any]:
 def to_keep_alive(value: Any) -> int | float | str | None:
     """Give what goes over the wire for a keep_alive; None is "not set"."""
     return None if value is None else _checked(lambda: normalize_keep_alive(value))
+
+
+def to_on_empty(value: Any) -> str | None:
+    """Give what is done when thinking used up all tokens; None is "nothing"."""
+    if value not in (None, ON_EMPTY_RETRY):
+        raise OllamaContentError(f"on_empty={value!r} must be None or {ON_EMPTY_RETRY!r}")
+    return value
 
 
 def to_limits(value: Any) -> OllamaTimeout | None:

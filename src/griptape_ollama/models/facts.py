@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from griptape_ollama.errors import (
@@ -54,6 +54,7 @@ class ModelFacts:
         parameters: The model's own PARAMETERs: options by name.
         context_length: Longest context that the model was made for, in tokens; None where unknown.
         remote_host: Where a cloud model really runs; None for a local one.
+        missing: Capabilities that a refusal of the server denied.
         raw: The whole reply.
     """
 
@@ -61,11 +62,12 @@ class ModelFacts:
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     context_length: int | None = None
     remote_host: str | None = None
+    missing: frozenset[str] = frozenset()
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     def can(self, capability: str) -> bool:
         """Whether the model has the capability; assumed where the server does not tell."""
-        return self.capabilities is None or capability in self.capabilities
+        return capability not in self.missing and (self.capabilities is None or capability in self.capabilities)
 
     @classmethod
     def from_show(cls, reply: Mapping[str, Any]) -> ModelFacts:
@@ -104,7 +106,13 @@ class Facts:
     def show(self, model: str) -> ModelFacts:
         """Facts about a model; all unknown where the server does not answer, or does not have it."""
         reply = self._ask("/api/show", {"model": model}, _SHOW_SECONDS)
-        return UNKNOWN_MODEL if reply is None else ModelFacts.from_show(reply)
+        facts = UNKNOWN_MODEL if reply is None else ModelFacts.from_show(reply)
+        missing = _cache.missing((self._connection.base_url, model))
+        return replace(facts, missing=missing) if missing else facts
+
+    def note_missing(self, model: str, capability: str) -> None:
+        """Remember that the server denied the model a capability, until it is forgotten."""
+        _cache.note_missing((self._connection.base_url, model), capability)
 
     def tags(self) -> list[dict[str, Any]]:
         """The installed models, as `/api/tags` lists them; empty where the server does not answer."""
@@ -167,6 +175,7 @@ class _Cache:
         self._lock = threading.Lock()
         self._waiting: dict[_Key, list[queue.SimpleQueue[None]]] = {}
         self._answers: OrderedDict[_Key, tuple[dict[str, Any] | None, float]] = OrderedDict()
+        self._missing: dict[tuple[str, str], frozenset[str]] = {}
 
     def get(self, key: _Key, ask: Callable[[], _Answer], run: Run) -> dict[str, Any] | None:
         """Give the remembered answer, or ask for it; wait for it where another thread is asking."""
@@ -213,16 +222,28 @@ class _Cache:
         run.guard.check()
         return True
 
+    def missing(self, model: tuple[str, str]) -> frozenset[str]:
+        """Capabilities that were denied to a model of a server."""
+        return self._missing.get(model, frozenset())
+
+    def note_missing(self, model: tuple[str, str], capability: str) -> None:
+        """Remember that a capability was denied."""
+        with self._lock:
+            self._missing[model] = self.missing(model) | {capability}
+
     def forget(self, base_url: str) -> None:
         """Drop all answers of one server."""
         with self._lock:
             for key in [key for key in self._answers if key[0][0] == base_url]:
                 del self._answers[key]
+            for model in [model for model in self._missing if model[0] == base_url]:
+                del self._missing[model]
 
     def clear(self) -> None:
         """Drop all answers."""
         with self._lock:
             self._answers.clear()
+            self._missing.clear()
 
     def start_afresh(self) -> None:
         """Begin anew in a forked process, where threads that held the lock are gone."""

@@ -4,6 +4,7 @@ No model stands behind them. They are always the same for the same conversation.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from griptape_ollama.testing.script import Reply
 from griptape_ollama.testing.speech import json_pieces
 from griptape_ollama.testing.tool_choice import choose, final_call
 
+_SCHEMA = re.compile(r"[^.\n]*\{.*\"(?:type|properties|anyOf)\".*\}", re.DOTALL)
 _QUOTE = 160
 _SHORT = 80
 
@@ -84,9 +86,14 @@ def _default(prompt: str) -> str:
 
 
 def _fill(form: Any, messages: Sequence[dict[str, Any]]) -> Any:
-    # Results of tools are part of what there is to tell.
-    text = "\n".join([last_prompt(messages), *_results(messages)])
     schema = as_object(form)
+    prompt = last_prompt(messages)
+    if schema and (found := _SCHEMA.search(prompt)):
+        # Asked for an earlier answer once more, as JSON: the question is the one before.
+        asked = [message for message in messages[:-1] if message.get("role") != "assistant"]
+        prompt = "\n".join([prompt[: found.start()], *(as_text(message.get("content")) for message in asked[-2:])])
+    # Results of tools are part of what there is to tell.
+    text = "\n".join([prompt, *_results(messages)])
     if not schema:
         return {"answer": recall(messages) or look_up(messages) or _default(last_prompt(messages))}
     return JsonFiller(schema, Clues(text), fills_optional=True).fill()

@@ -152,15 +152,19 @@ def _identity(base_url: str, session: httpx.Client, headers: object) -> tuple[st
     return base_url, hashlib.sha256("\n".join(secrets).encode()).hexdigest()
 
 
-def guard_sockets(session: httpx.Client) -> bool:
+def guard_sockets(session: httpx.Client, backend: httpcore.NetworkBackend | None = None) -> bool:
     """Wrap the network backend of a session, so that calls over it can be stopped while they wait.
 
     Where the transport is none of httpx's own, nothing is wrapped: a call is then stopped between two lines only.
 
+    Args:
+        session: The session.
+        backend: What opens connections in place of the backend that the session has.
+
     Returns:
         Whether every transport is wrapped.
     """
-    guarded = [_guard_pool(getattr(transport, "_pool", None)) for transport in _transports(session)]
+    guarded = [_guard_pool(getattr(transport, "_pool", None), backend) for transport in _transports(session)]
     return all(guarded)
 
 
@@ -169,8 +173,8 @@ def _transports(session: httpx.Client) -> Iterable[Any]:
     return [getattr(session, "_transport", None), *(transport for transport in mounts.values() if transport)]
 
 
-def _guard_pool(pool: Any) -> bool:
-    backend = getattr(pool, "_network_backend", None)
+def _guard_pool(pool: Any, backend: httpcore.NetworkBackend | None) -> bool:
+    backend = backend or getattr(pool, "_network_backend", None)
     if not isinstance(pool, httpcore.ConnectionPool) or not isinstance(backend, httpcore.NetworkBackend):
         return False
     if not isinstance(backend, GuardedBackend):

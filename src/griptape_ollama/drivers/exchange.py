@@ -1,0 +1,257 @@
+"""One answer under way: a request, and those that follow where the first reply cannot stand."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from griptape.common import BaseDeltaMessageContent, DeltaMessage, Message, TextDeltaMessageContent
+
+from griptape_ollama.conversion.answers import to_repair_request, to_schema_request, unwrapped_json
+from griptape_ollama.conversion.replies import META_KEY, ReplyReader
+from griptape_ollama.conversion.schemas import validation_error
+from griptape_ollama.conversion.turns import Turn, to_corrected_turn
+from griptape_ollama.drivers.recall import TurnMemory
+from griptape_ollama.errors import OllamaError, OllamaResponseError, OllamaStreamError
+from griptape_ollama.events import OllamaResponseEvent
+from griptape_ollama.transport.call import Call
+
+MAX_CORRECTIONS = 3
+"""How often a model is told in one answer that it called something that does not exist."""
+
+MAX_REPAIRS = 2
+"""How often a model is asked in one answer for JSON that fits the schema better."""
+
+# A native model whose call was cut by num_predict (server 0.33).
+_CUT_CALL = re.compile(r"tool call.*unexpected end of JSON", re.DOTALL | re.IGNORECASE)
+
+_logger = logging.getLogger(__name__)
+
+Request = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for.
+
+    Attributes:
+        request: The first request.
+        output_schema: What the answer must fit; None for free text.
+        withheld_format: The format for the answer, where the first request cannot carry it: the server would make JSON
+            of what should be a tool call.
+        retry_without_thinking: Whether to ask again when thinking used up all tokens.
+    """
+
+    request: Request
+    output_schema: Any = None
+    withheld_format: dict[str, Any] | None = None
+    retry_without_thinking: bool = False
+
+
+class Exchange:
+    """Makes the calls of one answer, and feeds their lines to one reader.
+
+    Args:
+        plan: What is asked for.
+        call_for: Makes the call for a request.
+        reader: Takes the lines.
+        turns: Remembers what the next turn needs.
+        refused: Told of refusals, which may say what a model cannot do.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        call_for: Callable[[Request], Call],
+        *,
+        reader: ReplyReader,
+        turns: TurnMemory,
+        refused: Callable[[OllamaResponseError], None],
+    ) -> None:
+        self._plan = plan
+        self._call_for = call_for
+        self._reader = reader
+        self._turns = turns
+        self._refused = refused
+        self._call = call_for(plan.request)
+        self._time_to_first_token: float | None = None
+        self._corrections = 0
+        self._repairs = 0
+        self._problem: str | None = None
+
+    def deltas(self) -> Generator[BaseDeltaMessageContent, None, None]:
+        """Make the calls and yield what arrives; text that may have to be replaced is held back until it stands.
+
+        Raises:
+            OllamaError: As `Call.lines` does, with the text so far as `partial_text`.
+        """
+        request: Request | None = self._plan.request
+        while request is not None:
+            is_held = self._plan.output_schema is not None and "format" not in request
+            yield from self._shown(self._round(), is_held=is_held)
+            if self._time_to_first_token is None:
+                self._time_to_first_token = self._call.time_to_first_token
+            following = self._following(request)
+            if is_held and (text := self._held_text(following)):
+                yield TextDeltaMessageContent(text, index=self._reader.text_index)
+            if following is not None:
+                self._reader.start_round()
+                self._call = self._call_for(following)
+            request = following
+
+    def usage(self) -> DeltaMessage.Usage:
+        """Tokens of the whole exchange, once it is over."""
+        return self._reader.usage()
+
+    def message(self) -> Message:
+        """Give the whole answer, once it is there."""
+        measured = {"host": self._call.host, "time_to_first_token": self._time_to_first_token}
+        return self._reader.message(self._reader.metadata(**measured, problem=self._problem))
+
+    def _round(self) -> Generator[BaseDeltaMessageContent, None, None]:
+        feed = self._reader.feed
+        # Closed by hand: an exception keeps its frames, and with them the connection, for as long as somebody holds it.
+        with contextlib.closing(self._call.lines()) as lines:
+            try:
+                for line in lines:
+                    yield from feed(line)
+            except OllamaError as error:
+                error.partial_text = self._reader.text
+                if error.host is None:
+                    self._complete(error)
+                if _CUT_CALL.search(getattr(error, "server_message", "")):
+                    error.args = (f"{error} The call was cut, it seems: raise max_tokens (num_predict).",)
+                if isinstance(error, OllamaResponseError):
+                    self._refused(error)
+                raise
+
+    def _shown(
+        self, deltas: Generator[BaseDeltaMessageContent, None, None], *, is_held: bool
+    ) -> Generator[BaseDeltaMessageContent, None, None]:
+        with contextlib.closing(deltas):
+            if not is_held:
+                yield from deltas
+                return
+            for delta in deltas:
+                if not isinstance(delta, TextDeltaMessageContent):
+                    yield delta
+
+    def _held_text(self, following: Request | None) -> str:
+        """Give the text of a round that was held back; none if another round takes its place."""
+        if following is None:
+            return self._reader.round_text
+        self._reader.discard_round()
+        return ""
+
+    def _following(self, request: Request) -> Request | None:
+        """Decide what to ask next; None where the answer stands."""
+        reader = self._reader
+        if reader.round_calls:
+            turn = Turn(reader.round_thinking, tuple(reader.rejected))
+            self._turns.keep((call.tag for call in reader.round_calls), turn)
+            return None
+        if reader.rejected:
+            return self._corrected(request)
+        if not reader.round_text and reader.was_cut:
+            return self._after_empty(request)
+        if self._plan.output_schema is not None:
+            return self._after_answer(request)
+        return None
+
+    def _corrected(self, request: Request) -> Request | None:
+        reader = self._reader
+        names = ", ".join(each.name for each in reader.rejected)
+        if self._corrections >= MAX_CORRECTIONS:
+            _logger.warning(
+                "Model %r went on calling %s after %d corrections.", self._call.model, names, self._corrections
+            )
+            reader.accept_rejected()
+            return None
+        self._corrections += 1
+        _logger.info("Model %r called %s, which cannot be run; it was told so.", self._call.model, names)
+        turn = Turn(reader.round_thinking, tuple(reader.rejected))
+        return {**request, "messages": [*request["messages"], *to_corrected_turn(reader.round_text, turn)]}
+
+    def _after_empty(self, request: Request) -> Request | None:
+        """Handle a reply that was cut before it said anything."""
+        if self._plan.retry_without_thinking and self._reader.round_thinking and request.get("think") is not False:
+            _logger.info("Model %r thought until its tokens were used up; asking again without.", self._call.model)
+            return {**request, "think": False}
+        if self._plan.output_schema is not None:
+            raise self._cut_answer()
+        spent = "thinking" if self._reader.round_thinking else "what may have been a tool call"
+        self._problem = f"The reply was cut, its tokens were used up by {spent}: raise max_tokens (num_predict)."
+        _logger.warning("Model %r: %s", self._call.model, self._problem)
+        return None
+
+    def _after_answer(self, request: Request) -> Request | None:
+        """Hold the answer against its schema."""
+        reader, plan = self._reader, self._plan
+        is_enforced = "format" in request
+        text = reader.round_text
+        if not is_enforced and _is_react_action(text):
+            return None
+        answer = unwrapped_json(text)
+        error = validation_error(plan.output_schema, answer)
+        if error is None:
+            if answer != text:
+                reader.replace_round_text(answer)
+            return None
+        if reader.was_cut:
+            raise self._cut_answer()
+        if is_enforced or self._repairs >= MAX_REPAIRS:
+            return None  # the shape is right, and what is wrong inside is for the task to say
+        draft = [{"role": "assistant", "content": text}] if text else []
+        if plan.withheld_format is not None:
+            asked = [*request["messages"], *draft, to_schema_request(plan.withheld_format)]
+            without_tools = {name: value for name, value in request.items() if name != "tools"}
+            return {**without_tools, "messages": asked, "format": plan.withheld_format}
+        self._repairs += 1
+        return {**request, "messages": [*request["messages"], *draft, to_repair_request(error)]}
+
+    def _cut_answer(self) -> OllamaStreamError:
+        spent = "used up" if self._reader.round_text or not self._reader.round_thinking else "used up by thinking"
+        return OllamaStreamError(
+            f"The JSON answer of model {self._call.model!r} of Ollama at {self._call.host} was cut, since its tokens "
+            f"were {spent}: raise max_tokens (num_predict).",
+            host=self._call.host,
+            model=self._call.model,
+            partial_text=self._reader.round_text,
+        )
+
+    def _complete(self, error: OllamaError) -> None:
+        """Name host and model in an error of the reader, which knows neither."""
+        error.host, error.model = self._call.host, self._call.model
+        text = str(error)
+        error.args = (
+            f"{text}{'' if text.endswith('.') else '.'} It came from model {error.model!r} of Ollama at {error.host}.",
+        )
+
+
+def to_response_event(message: Message) -> OllamaResponseEvent | None:
+    """Make the event from the metadata of a message; None if it carries none."""
+    meta: dict[str, Any] | None = message.content[0].artifact.meta.get(META_KEY) if message.content else None
+    if not meta:
+        return None
+    return OllamaResponseEvent(
+        model=meta.get("model", ""),
+        host=meta.get("host", ""),
+        done_reason=meta.get("done_reason"),
+        input_tokens=meta.get("prompt_eval_count"),
+        output_tokens=meta.get("eval_count"),
+        total_seconds=meta.get("total_seconds"),
+        load_seconds=meta.get("load_seconds"),
+        prompt_seconds=meta.get("prompt_seconds"),
+        generation_seconds=meta.get("generation_seconds"),
+        tokens_per_second=meta.get("tokens_per_second"),
+        time_to_first_token=meta.get("time_to_first_token"),
+    )
+
+
+def _is_react_action(text: str) -> bool:
+    """Whether the text is Griptape's way of calling a tool in words."""
+    return "Actions:" in text

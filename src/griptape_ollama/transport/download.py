@@ -1,0 +1,161 @@
+"""An image from somewhere on the network, within limits, and from nowhere private."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore
+import httpx
+
+from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaContentError, OllamaTimeoutError
+from griptape_ollama.protocol.images import shown_url
+from griptape_ollama.transport.connection import guard_sockets
+from griptape_ollama.transport.run import Run
+
+MAX_BYTES = 20 * 1024 * 1024
+"""Largest image that is fetched: a photograph of 50 megapixels as a JPEG."""
+
+SECONDS = 30.0
+"""Longest time that fetching an image may take."""
+
+_MAX_REDIRECTS = 5
+# IPv6 addresses that end in an IPv4 address: translated ones (RFC 6052), and the compatible ones of old.
+_EMBEDDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+_OK = 200
+
+
+class Download:
+    """Fetches what is at a URL.
+
+    Args:
+        url: An http or https URL.
+        run: The run that needs it, which can be stopped from any thread; by default one of its own.
+        allow_private: Whether addresses of this machine and of private networks may be asked. A URL may come from a
+            model or a web page, and must not reach what only this machine can reach.
+        max_bytes: Largest body.
+        seconds: Longest time in all.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        run: Run | None = None,
+        allow_private: bool = False,
+        max_bytes: int = MAX_BYTES,
+        seconds: float = SECONDS,
+    ) -> None:
+        self._url = url
+        self._shown = shown_url(url)
+        self._allow_private = allow_private
+        self._max_bytes = max_bytes
+        run = run or Run()
+        self._seconds = run.shorter(seconds) or seconds
+        self._guard = run.guard
+
+    def cancel(self) -> None:
+        """Stop, from any thread."""
+        self._guard.stop()
+
+    def read(self) -> bytes:
+        """Fetch.
+
+        Raises:
+            OllamaContentError: The address is private, the body too large, or the status not 200.
+            OllamaConnectionError: Nothing answered.
+            OllamaTimeoutError: It took too long.
+            OllamaCancelledError: It was stopped.
+        """
+        try:
+            with self._session() as session:
+                return self._read(session)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._translate(error) from error
+
+    def _session(self) -> httpx.Client:
+        # No proxy: it would look up the name itself, and reach what must not be reached.
+        session = httpx.Client(follow_redirects=True, max_redirects=_MAX_REDIRECTS, trust_env=False)
+        guard_sockets(session, httpcore.SyncBackend() if self._allow_private else _PublicBackend())
+        return session
+
+    def _read(self, session: httpx.Client) -> bytes:
+        self._guard.check()
+        self._guard.set_limit(self._seconds)
+        request = session.build_request("GET", self._url, timeout=self._seconds)
+        body = bytearray()
+        with self._guard.active():
+            response = session.send(request, stream=True)
+            try:
+                if response.status_code != _OK:
+                    raise OllamaContentError(f"No image at {self._shown!r}: status {response.status_code}.")
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > self._max_bytes:
+                        limit = f"{self._max_bytes:,} bytes"
+                        raise OllamaContentError(f"The image at {self._shown!r} is larger than {limit}.")
+            finally:
+                self._guard.release()
+                response.close()
+        if self._guard.stopped:
+            raise self._cancelled()
+        return bytes(body)
+
+    def _translate(self, error: Exception) -> Exception:
+        if self._guard.stopped:
+            return self._cancelled()
+        if isinstance(error, httpx.TimeoutException):
+            text = f"Fetching the image at {self._shown!r} took longer than {self._seconds:g} s."
+            return OllamaTimeoutError(text, limit="total", seconds=self._seconds)
+        if any(isinstance(each, _PrivateAddressError) for each in _causes(error)):
+            return OllamaContentError(
+                f"The image at {self._shown!r} is on a private network: load it into an ImageArtifact, or set "
+                "allow_private_image_urls=True."
+            )
+        return OllamaConnectionError(f"The image at {self._shown!r} cannot be fetched: {error}.", refused=True)
+
+    def _cancelled(self) -> OllamaCancelledError:
+        return OllamaCancelledError(f"Fetching the image at {self._shown!r} was cancelled.")
+
+
+class _PrivateAddressError(httpcore.ConnectError):
+    """The name stands for an address that is not on the internet."""
+
+
+class _PublicBackend(httpcore.SyncBackend):
+    """Connects to public addresses only. What is checked is what is connected to: a name may change its mind."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Look up the name, refuse if any of its addresses is private, and connect to the first."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise httpcore.ConnectError(str(error)) from error
+        addresses = [str(each[4][0]) for each in found]
+        if not all(_is_public(address) for address in addresses):
+            raise _PrivateAddressError(host)
+        return super().connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+
+
+def _is_public(address: str) -> bool:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and (inner := ip.ipv4_mapped or ip.sixtofour) is not None:
+        ip = inner
+    elif any(ip in network for network in _EMBEDDING):
+        ip = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
+    return ip.is_global and not ip.is_multicast
+
+
+def _causes(error: BaseException | None) -> Iterable[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
