@@ -17,7 +17,7 @@ from griptape.events import (
     TextChunkEvent,
 )
 
-from griptape_ollama import OllamaError, OllamaPromptDriver, OllamaResponseEvent
+from griptape_ollama import OllamaError, OllamaPromptDriver, OllamaResponseEvent, ReasoningChunkEvent
 
 _SECONDS = {
     "total_duration": "total_seconds",
@@ -25,6 +25,11 @@ _SECONDS = {
     "prompt_eval_duration": "prompt_seconds",
     "eval_duration": "generation_seconds",
 }
+_CHUNKS = (TextChunkEvent, ActionChunkEvent, ReasoningChunkEvent)
+SPENT_ON_THINKING = "The reply was cut, its tokens were used up by thinking: raise max_tokens (num_predict)."
+SPENT_ON_A_CALL = (
+    "The reply was cut, its tokens were used up by what may have been a tool call: raise max_tokens (num_predict)."
+)
 
 
 @dataclass
@@ -40,22 +45,29 @@ class Run:
         """The text that a listener saw, piece by piece."""
         return "".join(event.token for event in self.of(TextChunkEvent))
 
+    @property
+    def thinking(self) -> str:
+        """The thinking that a listener saw, piece by piece."""
+        return "".join(event.token for event in self.of(ReasoningChunkEvent))
+
     def of(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def frame(self) -> list[type[BaseEvent]]:
         """The kinds of events around the chunks."""
-        return [type(event) for event in self.events if not isinstance(event, (TextChunkEvent, ActionChunkEvent))]
+        return [type(event) for event in self.events if not isinstance(event, _CHUNKS)]
 
     def chunks(self) -> list[tuple[Any, ...]]:
         """The chunks that a listener saw, in order."""
-        return [
-            ("text", event.token, event.index)
-            if isinstance(event, TextChunkEvent)
-            else ("call", event.tag, event.name, event.path, json.loads(event.partial_input or ""), event.index)
-            for event in self.events
-            if isinstance(event, (TextChunkEvent, ActionChunkEvent))
-        ]
+        return [_chunk(event) for event in self.events if isinstance(event, _CHUNKS)]
+
+
+def _chunk(event: Any) -> tuple[Any, ...]:
+    if isinstance(event, ReasoningChunkEvent):
+        return ("thinking", event.token)
+    if isinstance(event, TextChunkEvent):
+        return ("text", event.token, event.index)
+    return ("call", event.tag, event.name, event.path, json.loads(event.partial_input or ""), event.index)
 
 
 WHOLE_RUN = [StartPromptEvent, OllamaResponseEvent, FinishPromptEvent]
@@ -124,7 +136,7 @@ def expected_facts(lines: Sequence[Mapping[str, Any]], host: str) -> Facts:
     for chunk in chunks:
         if chunk[0] == "call":
             contents.append(chunk[:-1])
-        elif not any(content[0] == "text" for content in contents):
+        elif chunk[0] == "text" and not any(content[0] == "text" for content in contents):
             contents.append(("text", "".join(chunk[1] for chunk in chunks if chunk[0] == "text")))
     meta: dict[str, Any] = {"host": host, "model": last["model"], "created_at": last["created_at"]}
     for key in ("done_reason", "prompt_eval_count", "eval_count"):
@@ -134,6 +146,8 @@ def expected_facts(lines: Sequence[Mapping[str, Any]], host: str) -> Facts:
     meta["tokens_per_second"] = last["eval_count"] / (last["eval_duration"] / 1_000_000_000)
     if thinking := "".join(line["message"].get("thinking", "") for line in lines):
         meta["thinking"] = thinking
+    if last["done_reason"] == "length" and not contents:
+        meta["problem"] = SPENT_ON_THINKING if thinking else SPENT_ON_A_CALL
     if any("logprobs" in line for line in lines):
         meta["logprobs"] = [entry for line in lines for entry in line.get("logprobs", [])]
     return Facts(
@@ -144,11 +158,13 @@ def expected_facts(lines: Sequence[Mapping[str, Any]], host: str) -> Facts:
 
 
 def expected_chunks(lines: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """The chunks of a reply: in each line its text, then its calls; all text is one content, each call its own."""
+    """The chunks of a reply: in each line thinking, text, then calls; all text is one content, each call its own."""
     chunks: list[tuple[Any, ...]] = []
     indexes: dict[str, int] = {}
     for line in lines:
         message = line["message"]
+        if message.get("thinking"):
+            chunks.append(("thinking", message["thinking"]))
         if message["content"]:
             chunks.append(("text", message["content"], indexes.setdefault("text", len(indexes))))
         for call in message.get("tool_calls", []):

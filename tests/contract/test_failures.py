@@ -323,6 +323,7 @@ class TestBrokenStreams:
         answer = Answer.of(recorded, body=recorded.first(3), ending="closed")
         result, requests = failing(answer, Answer.of(recorded), stream=stream)
         assert type(result.error) is OllamaStreamError
+        assert result.thinking == ("The user said" if stream else "")
         assert result.error.partial_text == ""
         assert requests == 1
 

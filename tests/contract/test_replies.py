@@ -7,7 +7,17 @@ import pytest
 from griptape.artifacts import ListArtifact
 from griptape.events import FinishPromptEvent, TextChunkEvent
 
-from contract.observing import WHOLE_RUN, expected_chunks, expected_facts, facts_of, new_driver, prompt, run
+from contract.observing import (
+    SPENT_ON_A_CALL,
+    SPENT_ON_THINKING,
+    WHOLE_RUN,
+    expected_chunks,
+    expected_facts,
+    facts_of,
+    new_driver,
+    prompt,
+    run,
+)
 from contract.replay import CHUNKINGS, CONTENT_LENGTH, Answer, ReplayServer, recording
 from griptape_ollama import OllamaPromptDriver, OllamaResponseEvent
 
@@ -151,7 +161,8 @@ def test_the_chunks_that_a_listener_sees_add_up_to_the_message(name):
     assert calls == [content for content in facts_of(result.message).contents if content[0] == "call"]
     # Each chunk names the content of the message that it is part of.
     for kind, *_, index in result.chunks():
-        assert facts_of(result.message).contents[index][0] == kind
+        assert kind == "thinking" or facts_of(result.message).contents[index][0] == kind
+    assert result.thinking == facts_of(result.message).meta.get("thinking", "")
 
 
 @pytest.mark.parametrize("name", REPLIES)
@@ -298,6 +309,7 @@ class TestFacts:
         result, _ = replay("tools_num_predict_cut_stream", stream=stream)
         assert facts_of(result.message).contents == [("text", "")]
         assert facts_of(result.message).meta["done_reason"] == "length"
+        assert facts_of(result.message).meta["problem"] == SPENT_ON_A_CALL
         assert result.chunks() == []
 
     def test_a_call_of_a_tool_that_was_not_offered_is_swallowed_by_the_server(self, stream):
@@ -315,6 +327,7 @@ class TestFacts:
         assert result.message.to_text() == ""
         meta = facts_of(result.message).meta
         assert (meta["thinking"], meta["done_reason"]) == ("The user said something, so", "length")
+        assert meta["problem"] == SPENT_ON_THINKING
         assert result.message.usage.output_tokens == 6
 
     def test_log_probabilities_of_all_lines_are_joined(self, stream):

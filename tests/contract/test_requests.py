@@ -128,7 +128,6 @@ OF_A_MODEL_WITH_A_TEMPERATURE = {
     "format_schema_cut": {"format": SCHEMA, "max_tokens": 5},
     "format_schema_stream": {"format": SCHEMA},
     "gzip_accept": {},
-    "image_on_nonvision_stream": {},
     "keepalive_30_int": {"keep_alive": 30},
     "keepalive_5m": {"keep_alive": "5m"},
     "keepalive_default": {},
@@ -273,23 +272,32 @@ class TestTools:
         body = sent(stack, model=recording(name).request["model"], stream=stream, **settings)
         assert body == recorded_request(name, temperature=0.1)
 
-    def test_a_schema_of_griptape_differs_in_two_keys_that_mean_the_same(self):
+    def test_a_schema_of_griptape_differs_in_one_key_that_means_the_same(self):
         stack = prompt()
         stack.tools = [get_tool()]
         body = sent(stack, model="tiny-tools")
         expected = recorded_request("tools_stream", temperature=0.1)
         parameters = expected["tools"][0]["function"]["parameters"]
-        parameters["additionalProperties"] = False
         del parameters["properties"]["unit"]["type"]  # the values of the enum have one
         assert body == expected
 
-    def test_type_lists_and_any_of_arrive_whole(self):
+    def test_type_lists_arrive_whole_and_a_nullable_choice_becomes_one(self):
         function = recording("tools_type_list").request["tools"][0]["function"]
         stack = prompt()
         stack.tools = [JsonSchemaTool({**function, "description": "Weather"})]
         expected = recorded_request("tools_type_list", temperature=0.1)
         expected["tools"][0]["function"]["description"] = "Weather"  # every activity has one
+        expected["tools"][0]["function"]["parameters"]["properties"]["n"] = {"type": ["integer", "null"]}
         assert sent(stack, model="tiny-tools") == expected
+
+    @streamed_and_plain
+    def test_tools_that_the_recorded_server_refused_are_not_offered(self, stream):
+        name = "tools_on_nontool_model"
+        assert recording(name).status == 400
+        stack = conversation_of(name)
+        stack.tools = [get_tool()]
+        body = sent(stack, model=recording(name).request["model"], stream=stream)
+        assert "tools" not in body
 
     def test_no_tools_are_offered_where_they_are_described_in_the_prompt(self):
         stack = prompt()
@@ -314,9 +322,15 @@ class TestTools:
         before, after = server.chats
         messages = [line["message"] for line in recording(first).lines()]
         calls = [call for message in messages for call in message.get("tool_calls", [])]
+        thinking = "".join(message.get("thinking", "") for message in messages)
         assert after["messages"] == [
             *before["messages"],
-            {"role": "assistant", "content": "".join(message["content"] for message in messages), "tool_calls": calls},
+            {
+                "role": "assistant",
+                "content": "".join(message["content"] for message in messages),
+                "tool_calls": calls,
+                **({"thinking": thinking} if thinking else {}),
+            },
             *(
                 {"role": "tool", "content": "sunny", "tool_name": "get_weather", "tool_call_id": call["id"]}
                 for call in calls
@@ -326,7 +340,18 @@ class TestTools:
         assert output.value == "".join(line["message"]["content"] for line in recording(second).lines())
         # These are the keys that the recorded server was sent.
         recorded = recording(second).request["messages"]
-        assert {key for message in after["messages"] for key in message} == {key for m in recorded for key in m}
+        added = {"thinking"} if thinking else set()
+        assert {key for message in after["messages"] for key in message} == {key for m in recorded for key in m} | added
+
+
+@streamed_and_plain
+@pytest.mark.parametrize("think", [True, "low", "max"])
+def test_thinking_that_the_recorded_server_refused_is_not_asked_for(think, stream):
+    name = "think_on_nonthinking_model"
+    assert recording(name).status == 400
+    expected = recorded_request(name)
+    del expected["think"]
+    assert sent(conversation_of(name), model="tiny-chat", think=think, stream=stream) == expected
 
 
 class TestStructuredOutput:
@@ -375,11 +400,11 @@ class TestRefusedBeforeSending:
         assert named[0] in str(caught.value)
         assert repr(named[1]) in str(caught.value)
 
-    def test_an_image_that_the_server_would_have_to_fetch(self):
-        url = recording("image_http_url").request["messages"][0]["images"][0]
-        stack = PromptStack()
-        stack.add_user_message(ImageUrlArtifact(url))
+    @streamed_and_plain
+    def test_an_image_for_a_model_that_cannot_see(self, stream):
+        name = "image_on_nonvision_stream"
+        assert recording(name).status == 400
         with ReplayServer(Answer.of(recording("chat_stream"))) as server:
-            with pytest.raises(OllamaContentError, match=url):
-                new_driver(server.host, model="tiny-vision").run(stack)
+            with pytest.raises(OllamaContentError, match="'tiny-chat' cannot see images"):
+                new_driver(server.host, model="tiny-chat", stream=stream).run(conversation_of(name))
             assert server.chats == []

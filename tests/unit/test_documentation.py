@@ -1,5 +1,6 @@
 """The README and the docs pages say nothing that does not run."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -12,7 +13,11 @@ from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-MODELS = [SimulatedModel(name="simulator", capabilities=("completion", "tools")), SimulatedModel(name="qwen3")]
+MODELS = [
+    SimulatedModel(name="simulator", capabilities=("completion", "tools")),
+    SimulatedModel(name="qwen3", capabilities=("completion", "tools", "thinking"), kind="builtin"),
+    SimulatedModel(name="gemma3", capabilities=("completion", "vision")),
+]
 
 
 def _snippets():
@@ -22,10 +27,14 @@ def _snippets():
 
 
 @pytest.mark.parametrize("code", list(_snippets()))
-def test_a_snippet_runs(code, monkeypatch):
+def test_a_snippet_runs(code, monkeypatch, tmp_path):
+    # Griptape looks for the file of a tool's class.
+    (tmp_path / "snippet.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "snippet", raising=False)
     with OllamaSimulator(models=MODELS) as simulator:
         monkeypatch.setenv("OLLAMA_HOST", simulator.host)
-        exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})  # noqa: S102  this is what the test is about
+        importlib.import_module("snippet")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -85,6 +94,29 @@ def test_the_demo_says_what_is_wrong_and_nothing_else(environment, arguments, sa
     assert result.returncode == 1
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def _tools_and_thinking(*arguments, **environment):
+    script = [sys.executable, str(ROOT / "examples" / "tools_and_thinking.py"), *arguments]
+    result = subprocess.run(script, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "[thinks] " in result.stdout
+    assert '[calls get_weather with {"city": "Oslo"}]' in result.stdout
+    assert "[result: Oslo: 12 degrees, light rain]" in result.stdout
+    assert "As Report: Report(city='Oslo', degrees=12" in result.stdout
+    return result.stdout
+
+
+def test_the_example_shows_thinking_a_call_and_an_answer_that_fits_a_schema(environment):
+    assert "SIMULATOR" in _tools_and_thinking(**environment).splitlines()[0]
+
+
+def test_the_example_asks_the_server_and_the_model_that_it_is_told(environment):
+    with OllamaSimulator(models=MODELS) as server:
+        output = _tools_and_thinking("--host", server.host, "--model", "qwen3", **environment)
+        assert {request.model for request in server.chats} == {"qwen3"}
+        assert [bool(request.tools) for request in server.chats] == [True, True, False]
+    assert "SIMULATOR" not in output
 
 
 @pytest.fixture

@@ -136,11 +136,11 @@ def test_a_data_url_becomes_plain_base64(url):
 @pytest.mark.parametrize(
     ("artifact", "told"),
     [
-        (ImageUrlArtifact("https://example.com/cat.png"), "'https://example.com/cat.png' is a URL: use an ImageArt"),
-        (ImageUrlArtifact("http://example.com/cat.png"), "Ollama does not fetch images"),
-        (ImageUrlArtifact("cat.png"), "use an ImageArtifact"),
+        (ImageUrlArtifact("cat.png"), "'cat.png' is no URL of an image: use http, https or data"),
+        (ImageUrlArtifact("ftp://example.com/cat.png"), "is no URL of an image: use http, https or data"),
+        (ImageUrlArtifact("file:///etc/passwd"), "is no URL of an image: use http, https or data"),
         (ImageUrlArtifact("data:image/png;base64"), "has no comma"),
-        (ImageUrlArtifact("data:image/png;base64,"), "holds no data"),
+        (ImageUrlArtifact("data:image/png;base64,"), "is empty"),
         (ImageUrlArtifact("data:image/png;base64,%%%"), "is not valid base64"),
         (ImageUrlArtifact("data:image/png;base64,abc"), "is not valid base64"),
         (ImageUrlArtifact("data:image/png;base64,äöü="), "is not valid base64"),
@@ -159,9 +159,18 @@ def test_what_is_no_image_at_all_is_named():
         _user(content)
 
 
-def test_the_query_of_a_signed_url_does_not_get_into_the_error():
-    with pytest.raises(OllamaContentError) as caught:
-        _user(ImageMessageContent(ImageUrlArtifact("https://example.com/cat.png?signature=hunter2")))
+@pytest.mark.parametrize(
+    ("url", "fetched"),
+    [
+        ("ftp://example.com/cat.png?signature=hunter2", {}),
+        ("ftp://me:hunter2@example.com/cat.png", {}),
+        ("https://me:hunter2@example.com/cat.bmp?signature=hunter2", b"BM and so on"),
+    ],
+)
+def test_the_secrets_of_a_url_do_not_get_into_the_error(url, fetched):
+    message = Message([ImageMessageContent(ImageUrlArtifact(url))], role="user")
+    with pytest.raises(OllamaContentError, match=r"example\.com/cat") as caught:
+        to_chat_messages([message], fetched={url: fetched} if fetched else {})
     assert "hunter2" not in str(caught.value)
 
 
@@ -335,9 +344,16 @@ def test_nor_is_a_video():
         _user(_result("12"), video)
 
 
-def test_an_image_url_in_a_tool_result_is_refused_too():
-    with pytest.raises(OllamaContentError, match="Ollama does not fetch images"):
-        _user(_result(ImageUrlArtifact("https://example.com/cat.png")))
+@pytest.mark.parametrize("where", [_result, ImageMessageContent])
+def test_an_image_that_was_fetched_is_sent_as_what_was_found(where):
+    url = "https://example.com/cat.png"
+    [message] = to_chat_messages([Message([where(ImageUrlArtifact(url))], role="user")], fetched={url: _PNG})
+    assert message["images"] == [_PNG_BASE64]
+
+
+def test_an_image_url_in_a_tool_result_that_nobody_fetched_is_refused_too():
+    with pytest.raises(OllamaContentError, match="is no URL of an image"):
+        _user(_result(ImageUrlArtifact("cat.png")))
 
 
 def test_conversion_leaves_the_messages_as_they_are():

@@ -17,6 +17,7 @@ from griptape.common import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent
 from griptape_ollama.conversion.replies import META_KEY, ReplyReader
 from griptape_ollama.errors import OllamaStreamError
 
@@ -75,10 +76,15 @@ def _everything(message):
     return message.role, _summary(message), message.usage, [content.artifact.meta for content in message.content]
 
 
+def _without_thinking(deltas):
+    """What the driver gives to the framework, which knows no thinking."""
+    return [delta for delta in deltas if not isinstance(delta, ReasoningDeltaMessageContent)]
+
+
 def _from_deltas(deltas):
     """Put deltas together as the framework does."""
     groups = {}
-    for delta in deltas:
+    for delta in _without_thinking(deltas):
         groups.setdefault(delta.index, []).append(delta)
     kinds = {TextDeltaMessageContent: TextMessageContent, ActionCallDeltaMessageContent: ActionCallMessageContent}
     return [kinds[type(group[0])].from_deltas(group) for group in groups.values()]
@@ -105,7 +111,7 @@ def test_a_reply_of_one_line_is_read_like_a_stream():
 
 def test_lines_that_say_nothing_give_no_delta():
     reader = ReplyReader()
-    for line in (_line(""), _line(None), _line("", thinking="Hm"), _line("", tool_calls=[]), _last()):
+    for line in (_line(""), _line(None), _line("", thinking=""), _line("", tool_calls=[]), _last()):
         assert list(reader.feed(line)) == []
 
 
@@ -255,7 +261,11 @@ def test_missing_arguments_are_none_at_all():
 def test_thinking_is_kept_in_the_metadata_and_not_in_the_text():
     lines = [_line(thinking="Hm, "), _line(thinking="well."), _line("Hello"), _last()]
     deltas, message, metadata = _read(lines)
-    assert [delta.text for delta in deltas] == ["Hello"]
+    assert [(type(delta), delta.text) for delta in deltas] == [
+        (ReasoningDeltaMessageContent, "Hm, "),
+        (ReasoningDeltaMessageContent, "well."),
+        (TextDeltaMessageContent, "Hello"),
+    ]
     assert _summary(message) == ["Hello"]
     assert metadata["thinking"] == "Hm, well."
 
@@ -400,7 +410,8 @@ def test_recorded_calls_in_lines_of_their_own():
 
 
 def test_recorded_call_inside_the_last_line_after_thinking():
-    [delta], message, metadata = _read(_recorded("tools_native_stream"))
+    deltas, message, metadata = _read(_recorded("tools_native_stream"))
+    [delta] = _without_thinking(deltas)
     assert delta.tag == "XyIBvn5xpF6nY9lAN2k4NgziCT8rsGp9"
     assert _summary(message) == [("get", "weather", {"city": "Lyon"})]
     assert metadata["thinking"].startswith("I need the weather, therefore")

@@ -6,10 +6,12 @@ import pytest
 from griptape.artifacts import TextArtifact
 from griptape.tools import BaseTool, CalculatorTool, DateTimeTool, StructuredOutputTool
 from griptape.utils.decorators import activity
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 from schema import Literal, Optional, Or, Schema
 
-from griptape_ollama.conversion.tools import to_chat_tools
+from griptape_ollama.conversion.tools import OfferedTools, to_chat_tools
 
 _AS_IT_IS = {"install_dependencies_on_init": False}  # a test installs nothing
 
@@ -78,14 +80,26 @@ def test_a_schema_becomes_parameters_with_descriptions_and_what_is_required(func
         "type": "object",
         "properties": {"city": {"description": "Name of the city", "type": "string"}, "days": {"type": "integer"}},
         "required": ["city"],
-        "additionalProperties": False,
     }
 
 
 def test_a_pydantic_model_becomes_parameters_with_its_nesting_whole(functions):
-    text = json.dumps(functions["WeatherTool_plan"]["parameters"])
-    for part in ('"places"', '"city"', '"Name of the city"', '"zip_code"', '"anyOf"', '"days"', '"items"'):
-        assert part in text
+    place = {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "description": "Name of the city"},
+            "zip_code": {"type": ["string", "null"]},
+        },
+        "required": ["city"],
+    }
+    assert functions["WeatherTool_plan"]["parameters"] == {
+        "type": "object",
+        "properties": {
+            "places": {"type": "array", "items": place},
+            "days": {"type": "integer", "description": "Default: 3."},
+        },
+        "required": ["places"],
+    }
 
 
 def test_alternatives_and_lists_are_kept(functions):
@@ -150,3 +164,78 @@ def test_converting_twice_gives_the_same_and_changes_nothing():
     hello["function"]["parameters"]["properties"]["changed"] = {}
     again = next(tool for tool in to_chat_tools(tools) if tool["function"]["name"].endswith("hello"))
     assert again["function"]["parameters"] == {"type": "object", "properties": {}}
+
+
+class LateTool(BaseTool):
+    names = ("a",)
+
+    @activity(config={"description": "Late", "schema": lambda tool: Schema(dict.fromkeys(tool.names, str))})
+    def late(self, values: dict):
+        return TextArtifact("late")
+
+
+def test_a_schema_that_is_made_for_each_call_is_made_anew(monkeypatch):
+    tool = LateTool()
+    assert list(to_chat_tools([tool])[0]["function"]["parameters"]["properties"]) == ["a"]
+    monkeypatch.setattr(LateTool, "names", ("a", "b"))
+    assert list(to_chat_tools([tool])[0]["function"]["parameters"]["properties"]) == ["a", "b"]
+
+
+def test_properties_that_a_tool_adds_to_a_schema_count():
+    tool = WeatherTool(extra_schema_properties={"look_up": {Literal("unit", description="Unit"): str}})
+    parameters = next(
+        each["function"] for each in to_chat_tools([tool]) if each["function"]["name"].endswith("look_up")
+    )
+    assert list(parameters["parameters"]["properties"]) == ["city", "days", "unit"]
+    plain = next(e["function"] for e in to_chat_tools([WeatherTool()]) if e["function"]["name"].endswith("look_up"))
+    assert list(plain["parameters"]["properties"]) == ["city", "days"]
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "arguments", "parameters", "f", "a"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def _offered(*properties):
+    parameters = {"type": "object", "properties": {name: {} for name in properties}}
+    return OfferedTools([{"type": "function", "function": {"name": "f", "parameters": parameters}}])
+
+
+def _parts(value):
+    yield value
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from _parts(each)
+
+
+@given(_JSON, st.sets(st.sampled_from(["a", "name", "arguments", "f"])), st.integers(0, 2))
+def test_a_repair_never_invents_anything(value, properties, layers):
+    given = value
+    for _ in range(layers):
+        given = json.dumps(given)
+    try:
+        found = _offered(*properties).arguments("f", given)
+    except ValueError:
+        return
+    # It is the whole, or an object within it that the model wrote itself.
+    assert found in list(_parts(value)) or (found == {} and value in (None, ""))
+
+
+@given(st.dictionaries(st.sampled_from(["a", "name", "arguments", "parameters", "f"]), _JSON, max_size=4))
+def test_arguments_that_the_function_has_are_left_alone(value):
+    assert _offered(*value).arguments("f", value) == value
+
+
+def test_a_function_that_echoes_with_more_beside_it_is_left_alone():
+    value = {"arguments": {"a": 1}, "b": 2}
+    assert _offered("a").arguments("f", value) == value
+
+
+def test_where_nothing_is_offered_that_is_said():
+    assert OfferedTools([]).correction("x") == "There is no tool 'x', and no other. Answer in words."
+    assert not OfferedTools([])

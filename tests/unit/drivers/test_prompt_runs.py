@@ -44,6 +44,7 @@ from griptape_ollama import (
     OllamaStreamError,
     OllamaTimeout,
     OllamaTimeoutError,
+    ReasoningChunkEvent,
 )
 from griptape_ollama.testing import OllamaSimulator, Reply
 
@@ -155,10 +156,12 @@ def test_events_tell_what_the_message_says(simulator, make_driver, stack, events
     assert type(events[0]) is StartPromptEvent
     assert [type(event) for event in events[-2:]] == [OllamaResponseEvent, FinishPromptEvent]
     chunks = events[1:-2]
-    assert all(type(event) in (TextChunkEvent, ActionChunkEvent) for event in chunks)
+    assert all(type(event) in (TextChunkEvent, ActionChunkEvent, ReasoningChunkEvent) for event in chunks)
     assert all(event.token for event in _of(events, TextChunkEvent))
     calls = [content.artifact.value for content in message.content if isinstance(content, ActionCallMessageContent)]
     assert "".join(event.token for event in _of(events, TextChunkEvent)) == (message.to_text() if stream else "")
+    thinking = message.content[0].artifact.meta["ollama"].get("thinking", "")
+    assert "".join(event.token for event in _of(events, ReasoningChunkEvent)) == (thinking if stream else "")
     assert [(event.tag, event.name, event.path) for event in _of(events, ActionChunkEvent)] == (
         [(call.tag, call.name, call.path) for call in calls] if stream else []
     )
@@ -413,9 +416,9 @@ def test_leaving_a_stream_early_stops_the_generation(simulator, make_driver, sta
             ),
         ),
         (GenericArtifact({"x": 1}), "GenericArtifact cannot be sent"),
-        (ImageUrlArtifact("https://example.com/cat.png"), "Ollama does not fetch images"),
+        (ImageUrlArtifact("cat.png"), "'cat.png' is no URL of an image"),
     ],
-    ids=["audio", "video", "generic", "image url"],
+    ids=["audio", "video", "generic", "no url"],
 )
 @_both_ways
 def test_content_that_ollama_cannot_carry_is_refused_before_anything_is_sent(

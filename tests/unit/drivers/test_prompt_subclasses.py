@@ -19,7 +19,7 @@ class Slotted(OllamaPromptDriver):
 @attrs.define(kw_only=True, slots=False)
 class Plain(OllamaPromptDriver):
     tone: str = attrs.field(default="plain", metadata={"serializable": True})
-    use_native_tools: bool = attrs.field(default=False, metadata={"serializable": True})
+    max_tokens: int | None = attrs.field(default=77, metadata={"serializable": True})
 
 
 class ByHand(OllamaPromptDriver):
