@@ -2,11 +2,12 @@
 
 import sys
 
-from benchmarks import cancelling, conversion, importing, simulator, streaming
+from benchmarks import cancelling, conversion, importing, schemas, simulator, streaming
 
 TABLES = {
     "streaming": streaming.table,
     "conversion": conversion.table,
+    "schemas": schemas.table,
     "importing": importing.table,
     "cancelling": cancelling.table,
     "simulator": simulator.table,
