@@ -204,7 +204,7 @@ def _written(ranges: list[_Range], negation: str = "") -> str:
 
 def _in_set(code: int) -> str:
     is_plain = chr(code).isalnum() or (code > 0x7F and chr(code).isprintable())
-    if is_plain or chr(code) in "_ .,:;/@#%&+*=<>!?~(){}$|":
+    if is_plain or chr(code) in "_ .,:;/@#%+*=<>!?(){}$":
         return chr(code)
     return f"\\x{code:02X}" if code <= 0xFF else f"\\u{code:04X}" if code <= 0xFFFF else f"\\U{code:08X}"
 
