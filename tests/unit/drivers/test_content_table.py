@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import griptape.common
 import pytest
 from griptape.artifacts import (
     AudioArtifact,
@@ -180,6 +181,8 @@ ROWS = {
 @pytest.mark.parametrize("kind", KINDS.values())
 @pytest.mark.parametrize("row", ROWS)
 def test_a_cell_of_the_table(simulator, make_driver, *, row, kind, stream):
+    if "Video" in row and not hasattr(griptape.common, "VideoMessageContent"):
+        pytest.skip("Griptape 1.12 makes text of a video")
     ROWS[row](simulator, make_driver(model=kind, stream=stream))
 
 

@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import griptape.common
 import pytest
 from griptape.artifacts import (
     AudioArtifact,
@@ -260,6 +261,8 @@ def test_where_the_server_does_not_tell_what_a_model_sees_it_is_asked(simulator,
     ids=lambda artifact: type(artifact).__name__,
 )
 def test_other_content_is_refused_and_what_is_supported_is_said(simulator, make_eyes, *, artifact, stream):
+    if isinstance(artifact, VideoUrlArtifact) and not hasattr(griptape.common, "VideoMessageContent"):
+        pytest.skip("Griptape 1.12 makes text of a video")
     with pytest.raises(OllamaContentError, match="Ollama takes text, images, tool calls and tool results") as caught:
         make_eyes(stream=stream).run(_stack(artifact))
     assert type(artifact).__name__ in str(caught.value)
