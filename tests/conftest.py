@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 
 import pytest
 from griptape.events import EventBus
@@ -17,15 +18,21 @@ settings.load_profile("any machine")
 _SETTINGS = re.compile(r"OLLAMA_.*|(?:ALL|HTTP|HTTPS|NO)_PROXY", re.IGNORECASE)
 
 
+def _simulators():
+    return [thread for thread in threading.enumerate() if thread.name == "ollama-simulator"]
+
+
 @pytest.fixture(autouse=True)
 def _clean_slate(monkeypatch):
     for name in filter(_SETTINGS.fullmatch, list(os.environ)):
         monkeypatch.delenv(name)
     forget_all_facts()
     EventBus.clear_event_listeners()
+    before = set(_simulators())
     yield
     EventBus.clear_event_listeners()
     forget_all_facts()
+    assert set(_simulators()) <= before, "the test left a simulator behind"
 
 
 @pytest.fixture

@@ -28,11 +28,12 @@ def test_it_listens_on_loopback_only(simulator):
 
 
 def test_stop_ends_the_thread_and_can_be_called_twice():
+    others = server_threads()  # of fixtures that last longer than a test
     simulator = OllamaSimulator().start()
-    assert server_threads()
+    assert len(server_threads()) == len(others) + 1
     simulator.stop()
     simulator.stop()
-    assert not server_threads()
+    assert server_threads() == others
     assert not simulator.is_serving
 
 
@@ -83,11 +84,12 @@ def test_stopping_ends_replies_that_hang(connect, read_all):
 
 
 def test_stopping_does_not_wait_for_a_client_that_does_not_read(connect):
+    others = server_threads()  # of fixtures that last longer than a test
     with OllamaSimulator() as simulator:
         simulator.reply(text=["x" * 10_000] * 10_000)
         connect(simulator)
         simulator.wait_for_request()
-    assert not server_threads()
+    assert server_threads() == others
 
 
 def test_nothing_is_left_open(chat):
