@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
@@ -11,26 +12,30 @@ _START = re.compile(r"[\[{]")
 _decode = json.JSONDecoder().raw_decode
 
 
-def unwrapped_json(text: str) -> str:
-    """Give the JSON document in a text: all of it, what stands in a fence, or the first object or array in the chatter.
+def json_candidates(text: str) -> Iterator[str]:
+    """Find what may be the JSON of an answer: all of it, what stands in fences, then each object and array in between.
 
-    Where there is none, the text is given back as it is.
+    Where there is no JSON, the text is the only candidate.
     """
     whole = text.strip()
-    if _is_json(whole):
-        return whole
-    for fenced in _FENCE.findall(text):
-        if _is_json(inner := fenced.strip()):
-            return inner
-    for start in _START.finditer(text):
+    found = False
+    for each in (whole, *(fenced.strip() for fenced in _FENCE.findall(text))):
+        if _is_json(each):
+            found = True
+            yield each
+    at = 0
+    while (start := _START.search(text, at)) is not None:
         try:
-            _, end = _decode(text, start.start())
-        except ValueError:
-            continue
+            _, at = _decode(text, start.start())
+        except ValueError:  # noqa: PERF203 # not JSON after all
+            at = start.end()
         except RecursionError:  # nor can what is inside be anything
             break
-        return text[start.start() : end]
-    return text
+        else:
+            found = True
+            yield text[start.start() : at]
+    if not found:
+        yield text
 
 
 def to_schema_request(schema: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from griptape.artifacts import (
     ImageArtifact,
     ImageUrlArtifact,
     ListArtifact,
+    ModelArtifact,
     VideoUrlArtifact,
 )
 from griptape.common import (
@@ -84,6 +85,8 @@ def _to_chat_message(role: str, contents: Iterable[BaseMessageContent], fetched:
             images.append(to_base64(content.artifact, fetched))
         elif isinstance(content, ActionCallMessageContent):
             calls.append(_to_tool_call(content, len(calls)))
+        elif isinstance(content.artifact, ModelArtifact):
+            texts.append(content.artifact.to_text())  # a structured answer of an earlier task
         else:
             raise _unsupported(content.artifact)
     message: dict[str, Any] = {"role": role, "content": "".join(texts)}
@@ -105,14 +108,21 @@ def _to_tool_message(content: ActionResultMessageContent, fetched: Mapping[str, 
     for artifact in _leaves(content.artifact):
         if isinstance(artifact, (ImageArtifact, ImageUrlArtifact)):
             images.append(to_base64(artifact, fetched))
-        elif isinstance(artifact, _NOT_TEXT):
+        elif isinstance(artifact, _NOT_TEXT) and not isinstance(artifact, ModelArtifact):
             raise _unsupported(artifact)
         else:
-            texts.append(artifact.to_text())
+            texts.append(_text_of(artifact))
     message = to_tool_result(content.action.tag, content.action.to_native_tool_name(), _LIST_SEPARATOR.join(texts))
     if images:
         message["images"] = images
     return message
+
+
+def _text_of(artifact: BaseArtifact) -> str:
+    try:
+        return artifact.to_text()
+    except UnicodeDecodeError as error:
+        raise OllamaContentError(f"{type(artifact).__name__} {artifact.name!r} is no text: {_SUPPORTED}.") from error
 
 
 def _leaves(artifact: BaseArtifact) -> Iterator[BaseArtifact]:

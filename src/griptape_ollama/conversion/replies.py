@@ -242,6 +242,10 @@ class ReplyReader:
     def _shown_thinking(self, text: str) -> Sequence[BaseDeltaMessageContent]:
         if not text:
             return _NOTHING
+        first, before, calls = self._round
+        if self._thinking and len(self._thinking) == before and not self._thinking[-1].endswith("\n"):
+            self._thinking.append("\n")  # between the thoughts of two rounds
+            self._round = (first, before + 1, calls)
         self._thinking.append(text)
         return (ReasoningDeltaMessageContent(text),)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from griptape.common import BaseDeltaMessageContent, DeltaMessage, Message, TextDeltaMessageContent
 
-from griptape_ollama.conversion.answers import to_repair_request, to_schema_request, unwrapped_json
+from griptape_ollama.conversion.answers import json_candidates, to_repair_request, to_schema_request
 from griptape_ollama.conversion.replies import META_KEY, ReplyReader
 from griptape_ollama.conversion.schemas import validation_error
 from griptape_ollama.conversion.turns import Turn, to_corrected_turn
@@ -29,6 +29,9 @@ MAX_REPAIRS = 2
 # A native model whose call was cut by num_predict (server 0.33).
 _CUT_CALL = re.compile(r"tool call.*unexpected end of JSON", re.DOTALL | re.IGNORECASE)
 
+# Griptape's way of calling a tool in words (ActionsSubtask.ACTIONS_PATTERN).
+_REACT_ACTIONS = re.compile(r"Actions:[^\[]*\[")
+
 _logger = logging.getLogger(__name__)
 
 Request = dict[str, Any]
@@ -43,12 +46,14 @@ class Plan:
         output_schema: What the answer must fit; None for free text.
         withheld_format: The format for the answer, where the first request cannot carry it: the server would make JSON
             of what should be a tool call.
+        is_react: Whether tools are described in words, so that a text may be a call.
         retry_without_thinking: Whether to ask again when thinking used up all tokens.
     """
 
     request: Request
     output_schema: Any = None
     withheld_format: dict[str, Any] | None = None
+    is_react: bool = False
     retry_without_thinking: bool = False
 
 
@@ -156,7 +161,7 @@ class Exchange:
             return None
         if reader.rejected:
             return self._corrected(request)
-        if not reader.round_text and reader.was_cut:
+        if not reader.round_text.strip() and reader.was_cut:
             return self._after_empty(request)
         if self._plan.output_schema is not None:
             return self._after_answer(request)
@@ -193,14 +198,16 @@ class Exchange:
         reader, plan = self._reader, self._plan
         is_enforced = "format" in request
         text = reader.round_text
-        if not is_enforced and _is_react_action(text):
+        if plan.is_react and not is_enforced and _REACT_ACTIONS.search(text):
             return None
-        answer = unwrapped_json(text)
-        error = validation_error(plan.output_schema, answer)
-        if error is None:
-            if answer != text:
-                reader.replace_round_text(answer)
-            return None
+        error: str | None = None
+        for answer in json_candidates(text):
+            wrong = validation_error(plan.output_schema, answer)
+            if wrong is None:
+                if answer != text:
+                    reader.replace_round_text(answer)
+                return None
+            error = error or wrong
         if reader.was_cut:
             raise self._cut_answer()
         if is_enforced or self._repairs >= MAX_REPAIRS:
@@ -211,7 +218,7 @@ class Exchange:
             without_tools = {name: value for name, value in request.items() if name != "tools"}
             return {**without_tools, "messages": asked, "format": plan.withheld_format}
         self._repairs += 1
-        return {**request, "messages": [*request["messages"], *draft, to_repair_request(error)]}
+        return {**request, "messages": [*request["messages"], *draft, to_repair_request(error or "it is empty")]}
 
     def _cut_answer(self) -> OllamaStreamError:
         spent = "used up" if self._reader.round_text or not self._reader.round_thinking else "used up by thinking"
@@ -250,8 +257,3 @@ def to_response_event(message: Message) -> OllamaResponseEvent | None:
         tokens_per_second=meta.get("tokens_per_second"),
         time_to_first_token=meta.get("time_to_first_token"),
     )
-
-
-def _is_react_action(text: str) -> bool:
-    """Whether the text is Griptape's way of calling a tool in words."""
-    return "Actions:" in text

@@ -300,6 +300,7 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
             request,
             output_schema=stack.output_schema if self._holds_answers_to_schema(stack, known) else None,
             withheld_format=wanted if must_wait else None,
+            is_react=needs_react,
             retry_without_thinking=self.on_empty == ON_EMPTY_RETRY,
         )
 

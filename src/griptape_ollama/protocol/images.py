@@ -28,12 +28,17 @@ _SIGNATURES = (
 
 
 _EXCERPT = 100
-_CREDENTIALS = re.compile(r"(?<=//)[^/@]*@")
+_CREDENTIALS = re.compile(r"(?<=//)[^/?#@]*@(?!.*@)")
 
 
 def shown_url(url: str) -> str:
-    """Give the beginning of a URL, for an error: without what may be secret, its credentials and its query."""
-    return _CREDENTIALS.sub("", url.partition("?")[0])[:_EXCERPT]
+    """Give the beginning of a URL, for an error: without what may be secret, its credentials, query and fragment."""
+    plain = _CREDENTIALS.sub("", url)
+    if "@" in plain:
+        # Credentials may hold any character: nothing is shown but the scheme, and the host behind the last @.
+        scheme, _, rest = plain.partition(":")
+        plain = f"{scheme}://{rest.rpartition('@')[2].partition('/')[0]}"
+    return re.split(r"[?#]", plain)[0][:_EXCERPT]
 
 
 def image_format(data: bytes) -> str | None:

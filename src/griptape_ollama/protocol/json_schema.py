@@ -26,6 +26,14 @@ MAX_REFERENCES = 40
 MAX_NODES = 5000
 """Most schemas in one compiled schema: definitions that use each other twice double with each level."""
 
+MAX_LENGTH = 2000
+"""Longest length, or count of items, that a grammar is asked for; 3,000 was taken and 10,000 was not (server 0.33)."""
+
+_NO_BOUND = 2**62  # the grammar reads the limits of 64 bits as "no limit", and then misses one
+_TYPE_NAMES = ("string", "number", "integer", "boolean", "array", "object", "null")
+_LENGTHS = ("minLength", "maxLength", "minItems", "maxItems")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+
 # What `ToolProperty` of server 0.33 holds (`api/types.go`); `items` is kept as it is.
 _TOOL_KEYS = frozenset({"anyOf", "type", "items", "description", "enum", "properties", "required"})
 # What llama.cpp's conversion of schemas to grammars reads (server 0.33), and `description`, which does no harm.
@@ -103,7 +111,11 @@ class _Compiler:
     nodes: int = 0
 
     def compile(self) -> Schema:
-        return self._node(self.root, "", ())
+        try:
+            return self._node(self.root, "", ())
+        except RecursionError:
+            self._lose("", "depth")
+            return {}
 
     def _node(self, schema: Any, path: str, refs: tuple[str, ...]) -> Schema:
         self.nodes += 1
@@ -223,6 +235,7 @@ class _Compiler:
     # One schema without references and combinations
 
     def _plain(self, schema: Schema, path: str, refs: tuple[str, ...]) -> Schema:
+        schema = _with_null(schema)
         if "const" in schema:
             schema.setdefault("enum", [schema["const"]])
             del schema["const"]
@@ -235,6 +248,8 @@ class _Compiler:
             if key in ("description", *_WORDS) and self.target == "tools":
                 continue
             self._keep(compiled, key, value, path, refs)
+        for key in _drop_crossed(compiled):
+            self._lose(path, key)
         if self.target == "tools":
             return {**compiled, **self._described(schema, path)}
         return compiled
@@ -277,10 +292,14 @@ class _Compiler:
         texts = [description] if isinstance(description, str) and description else []
         if self.target == "tools":
             for key, words in _WORDS.items():
-                if key in schema and schema[key] is not None:
+                is_flag = key == "uniqueItems"
+                if schema.get(key) is not None and (is_flag or not isinstance(schema[key], bool) or key == "default"):
                     self._lose(path, key)
                     value = schema[key]
-                    texts.append(f"{words}." if value is True else f"{words}: {_shown(value)}.")
+                    if is_flag:
+                        texts += [f"{words}."] if value is True else []
+                    else:
+                        texts.append(f"{words}: {_shown(value)}.")
         return {"description": " ".join(texts)} if texts else {}
 
     def _lose(self, path: str, what: str) -> None:
@@ -292,11 +311,49 @@ def _shown(value: Any) -> str:
 
 
 def _is_shaped(key: str, value: Any) -> bool:
-    """Whether the value of a keyword is of the shape that all else here relies on."""
-    if key in ("type", "required"):
-        texts = cast("list[Any]", value if isinstance(value, list) else [value])
-        return all(isinstance(each, str) for each in texts) and (key == "type" or texts is value)
-    return isinstance(value, list) if key == "enum" else key != "properties"
+    """Whether the value of a keyword is of the shape that all else here, and the server, rely on."""
+    if key == "type":
+        names = cast("list[Any]", value if isinstance(value, list) else [value])
+        return bool(names) and all(name in _TYPE_NAMES for name in names)
+    if key == "required":
+        return isinstance(value, list) and all(isinstance(each, str) for each in cast("list[Any]", value))
+    if key in _LENGTHS:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_LENGTH
+    if key in _BOUNDS:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _NO_BOUND
+    if key in ("format", "description"):
+        return isinstance(value, str)
+    return bool(value) and isinstance(value, list) if key == "enum" else key != "properties"
+
+
+def _drop_crossed(compiled: Schema) -> list[str]:
+    """Take out lower bounds that lie above their upper ones, and name them.
+
+    A server that is given such lengths does not answer anybody any more (seen with 0.33.0-rc2).
+    """
+    dropped: list[str] = []
+    for low, high in (("minLength", "maxLength"), ("minItems", "maxItems")):
+        if compiled.get(low, 0) > compiled.get(high, MAX_LENGTH):
+            dropped += [low, high]
+    lows = [compiled[key] for key in ("minimum", "exclusiveMinimum") if key in compiled]
+    highs = [compiled[key] for key in ("maximum", "exclusiveMaximum") if key in compiled]
+    is_open = "exclusiveMinimum" in compiled or "exclusiveMaximum" in compiled
+    if lows and highs and (max(lows) > min(highs) or (is_open and max(lows) >= min(highs))):
+        dropped += _BOUNDS
+    dropped = [key for key in dropped if key in compiled]
+    for key in dropped:
+        del compiled[key]
+    return dropped
+
+
+def _with_null(schema: Schema) -> Schema:
+    """Write OpenAPI's `nullable` as JSON schema does."""
+    if schema.pop("nullable", None) is not True or not isinstance(schema.get("type"), (str, list)):
+        return schema
+    schema["type"] = list(dict.fromkeys([*_as_types(schema["type"]), "null"]))
+    if isinstance(schema.get("enum"), list) and None not in schema["enum"]:
+        schema["enum"] = [*schema["enum"], None]
+    return schema
 
 
 def _without_references(schema: Mapping[str, Any]) -> Schema:

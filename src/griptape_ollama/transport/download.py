@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Iterable
@@ -23,7 +24,10 @@ SECONDS = 30.0
 
 _MAX_REDIRECTS = 5
 # IPv6 addresses that end in an IPv4 address: translated ones (RFC 6052), and the compatible ones of old.
-_EMBEDDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+_EMBEDDING = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/96", "::ffff:0:0:0/96", "::/96")))
+_LOCAL_TRANSLATION = ipaddress.IPv6Network("64:ff9b:1::/48")
+# Azure's metadata service has an address that is public on paper.
+_CLOUD_INTERNAL = frozenset({"168.63.129.16"})
 _OK = 200
 
 
@@ -135,7 +139,7 @@ class _PublicBackend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Look up the name, refuse if any of its addresses is private, and connect to the first."""
+        """Look up the name, refuse if any of its addresses is private, and connect to the first that answers."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
@@ -143,7 +147,10 @@ class _PublicBackend(httpcore.SyncBackend):
         addresses = [str(each[4][0]) for each in found]
         if not all(_is_public(address) for address in addresses):
             raise _PrivateAddressError(host)
-        return super().connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        for address in dict.fromkeys(addresses[:-1]):
+            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return super().connect_tcp(address, port, timeout, local_address, socket_options)
+        return super().connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
 
 
 def _is_public(address: str) -> bool:
@@ -152,7 +159,9 @@ def _is_public(address: str) -> bool:
         ip = inner
     elif any(ip in network for network in _EMBEDDING):
         ip = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
-    return ip.is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv6Address) and (ip.is_site_local or ip in _LOCAL_TRANSLATION):
+        return False
+    return ip.is_global and not ip.is_multicast and str(ip) not in _CLOUD_INTERNAL
 
 
 def _causes(error: BaseException | None) -> Iterable[BaseException]:

@@ -1,6 +1,7 @@
 """The prompt stack as chat messages."""
 
 import base64
+import json
 
 import griptape.common
 import pytest
@@ -16,6 +17,7 @@ from griptape.artifacts import (
     InfoArtifact,
     JsonArtifact,
     ListArtifact,
+    ModelArtifact,
     TextArtifact,
     VideoUrlArtifact,
 )
@@ -32,9 +34,11 @@ from griptape.common import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from griptape_ollama.conversion.messages import to_chat_messages
 from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.protocol.images import shown_url
 
 _PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 _PNG_BASE64 = base64.b64encode(_PNG).decode()
@@ -361,3 +365,40 @@ def test_conversion_leaves_the_messages_as_they_are():
     before = message.to_dict()
     to_chat_messages([message])
     assert message.to_dict() == before
+
+
+class _Report(BaseModel):
+    city: str
+
+
+def test_a_structured_answer_of_an_earlier_task_is_sent_as_its_json():
+    report = ModelArtifact(_Report(city="Oslo"))
+    stack = PromptStack()
+    stack.add_user_message(report)
+    stack.add_user_message(ListArtifact([TextArtifact("Report: "), report]))
+    messages = to_chat_messages(stack.messages)
+    assert json.loads(messages[0]["content"]) == {"city": "Oslo"}
+    assert messages[1]["content"] == f"Report: {messages[0]['content']}"
+    (result,) = _user(_result(report))
+    assert json.loads(result["content"]) == {"city": "Oslo"}
+
+
+def test_bytes_that_are_no_text_are_refused_and_named():
+    with pytest.raises(OllamaContentError, match="BlobArtifact"):
+        _user(_result(BlobArtifact(b"\xff\xfe")))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://example.com/cat.png?signature=hunter2#hunter2", "https://example.com/cat.png"),
+        ("https://me:hunter2@example.com/cat.png", "https://example.com/cat.png"),
+        ("http://user:p@hunter2@h/x", "http://h"),
+        ("http://user:p?hunter2@h/x", "http://h"),
+        ("https://user:hunter2/q@h/x", "https://h"),
+        ("http:user:hunter2@h/x", "http://h"),
+        ("cat.png", "cat.png"),
+    ],
+)
+def test_nothing_secret_of_a_url_is_shown(url, shown):
+    assert shown_url(url) == shown

@@ -362,3 +362,37 @@ def test_what_a_schema_loses_is_logged_once_at_debug(simulator, make_driver, sta
     assert [(record.levelname, record.message) for record in said] == [
         ("DEBUG", "The server cannot hold all of a tool's parameters; left out: /d: default.")
     ]
+
+
+@_both_ways
+def test_an_agent_with_memory_goes_on_after_a_structured_answer(simulator, make_driver, stream):
+    simulator.reply('{"city": "Oslo", "degrees": 12}', times=2)
+    agent = Agent(prompt_driver=make_driver(stream=stream), output_schema=Weather)
+    for _ in range(2):
+        output = agent.run("Oslo?").output
+        assert isinstance(output, ModelArtifact), output
+    assert '"Oslo"' in simulator.last_chat.messages[-2]["content"]
+
+
+@_both_ways
+def test_the_word_actions_in_an_answer_is_no_call(simulator, make_driver, stream):
+    chunks = []
+    simulator.reply('Corrective Actions: none [1]. {"city": "Oslo", "degrees": 12}')
+    stack = PromptStack(output_schema=Weather)
+    stack.add_user_message("Oslo?")
+    driver = make_driver(stream=stream, structured_output_strategy="rule")
+    with EventListener(lambda event: chunks.append(event.token), event_types=[TextChunkEvent]):
+        message = driver.run(stack)
+    assert json.loads(message.to_text()) == {"city": "Oslo", "degrees": 12}
+    assert "".join(chunks) == (message.to_text() if stream else "")
+
+
+def test_an_answer_of_blanks_after_thinking_counts_as_empty(make_driver):
+    with OllamaSimulator([SimulatedModel(name="thinker", capabilities=("completion", "thinking"))]) as server:
+        server.reply(thinking="Hm", text="\n", done_reason="length")
+        server.reply("Hello")
+        stack = PromptStack()
+        stack.add_user_message("Hi")
+        driver = make_driver(model="thinker", host=server.url, on_empty="retry_without_thinking")
+        assert driver.run(stack).to_text().strip() == "Hello"
+        assert len(server.chats) == 2

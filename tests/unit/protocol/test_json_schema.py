@@ -741,3 +741,57 @@ _NONSENSE = st.recursive(
 def test_what_is_no_schema_at_all_is_compiled_to_something_and_not_a_crash(schema):
     for compiler in (compile_format, compile_parameters):
         json.dumps(compiler(schema).schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "minLength": 5, "maxLength": 2},
+        {"type": "array", "items": {}, "minItems": 3, "maxItems": 1},
+        {"type": "integer", "minimum": 5, "maximum": 3},
+        {"type": "number", "exclusiveMinimum": 3, "maximum": 3},
+        {"allOf": [{"type": "string", "minLength": 5}, {"type": "string", "maxLength": 2}]},
+    ],
+)
+def test_crossed_bounds_which_stop_a_server_for_everybody_are_left_out(schema):
+    compiled = compile_format(schema)
+    assert not set(compiled.schema) & {"minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum"}
+    assert compiled.lost
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+        {"type": "string", "maxLength": 2**31},
+        {"type": "string", "maxLength": None},
+        {"type": "string", "minLength": "5"},
+        {"type": "number", "minimum": 1, "exclusiveMinimum": True},
+        {"type": "string", "format": 5},
+        {"type": [], "enum": []},
+        {"type": "any"},
+        {"type": "string", "pattern": "^[a-z]{10000}$"},
+        {"type": "string", "pattern": "^a{3,1}$"},
+    ],
+)
+def test_what_the_grammar_refuses_is_left_out_and_said(schema):
+    compiled = compile_format(schema)
+    assert set(compiled.schema) <= {"type", "minimum"}
+    assert compiled.schema.get("minimum") in (None, 1)
+    assert compiled.lost
+
+
+@pytest.mark.parametrize("compile_schema", [compile_format, compile_parameters])
+def test_nullable_of_openapi_lets_null_be(compile_schema):
+    schema = {"type": "object", "properties": {"x": {"type": "string", "enum": ["a"], "nullable": True}}}
+    x = compile_schema(schema).schema["properties"]["x"]
+    assert x == {"type": ["string", "null"], "enum": ["a", None]}
+
+
+def test_a_schema_without_an_end_to_its_depth_is_given_up():
+    schema = {}
+    for _ in range(5000):
+        schema = {"type": "array", "items": schema}
+    compiled = compile_format(schema)
+    assert compiled.schema == {}
+    assert compiled.lost == ("/: depth",)
