@@ -151,16 +151,19 @@ class ReplyReader:
         message = cast("dict[str, Any]", message)
         content = message.get("content")
         is_plain = (
-            len(line) == _PLAIN_LINE_KEYS
+            len(message) == _PLAIN_MESSAGE_KEYS
+            and "role" in message
+            and len(line) == _PLAIN_LINE_KEYS
             and line.get("done") is False
             and "model" in line
             and "created_at" in line
-            and len(message) == _PLAIN_MESSAGE_KEYS
-            and "role" in message
-            and "content" in message
         )
-        if not is_plain:
+        if not is_plain or not isinstance(content, str):
             return self._feed_more(line, message, content)
+        if self._splitter is None and self._text_index is not None and content:
+            # The way of nearly every line, without the calls that the others need.
+            self._texts.append(content)
+            return (TextDeltaMessageContent(content, index=self._text_index),)
         return self._feed_text(content) if content else _NOTHING
 
     def usage(self) -> DeltaMessage.Usage:
