@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 from urllib.parse import unquote
 
 from griptape_ollama.protocol.patterns import to_grammar_pattern
+from griptape_ollama.protocol.schema_limits import drop_crossed, is_taken
 
 Schema = dict[str, Any]
 
@@ -25,14 +26,6 @@ MAX_REFERENCES = 40
 
 MAX_NODES = 5000
 """Most schemas in one compiled schema: definitions that use each other twice double with each level."""
-
-MAX_LENGTH = 2000
-"""Longest length, or count of items, that a grammar is asked for; 3,000 was taken and 10,000 was not (server 0.33)."""
-
-_NO_BOUND = 2**62  # the grammar reads the limits of 64 bits as "no limit", and then misses one
-_TYPE_NAMES = ("string", "number", "integer", "boolean", "array", "object", "null")
-_LENGTHS = ("minLength", "maxLength", "minItems", "maxItems")
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 # What `ToolProperty` of server 0.33 holds (`api/types.go`); `items` is kept as it is.
 _TOOL_KEYS = frozenset({"anyOf", "type", "items", "description", "enum", "properties", "required"})
@@ -248,7 +241,7 @@ class _Compiler:
             if key in ("description", *_WORDS) and self.target == "tools":
                 continue
             self._keep(compiled, key, value, path, refs)
-        for key in _drop_crossed(compiled):
+        for key in drop_crossed(compiled):
             self._lose(path, key)
         if self.target == "tools":
             return {**compiled, **self._described(schema, path)}
@@ -271,7 +264,7 @@ class _Compiler:
                 self._lose(path, key)
             else:
                 compiled[key] = pattern
-        elif key in (_TOOL_KEYS if self.target == "tools" else _FORMAT_KEYS) and _is_shaped(key, value):
+        elif key in (_TOOL_KEYS if self.target == "tools" else _FORMAT_KEYS) and is_taken(key, value):
             compiled[key] = value
         elif key not in _NOT_SAID and not (key == "additionalProperties" and not isinstance(value, Mapping)):
             self._lose(path, key)
@@ -308,42 +301,6 @@ class _Compiler:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _is_shaped(key: str, value: Any) -> bool:
-    """Whether the value of a keyword is of the shape that all else here, and the server, rely on."""
-    if key == "type":
-        names = cast("list[Any]", value if isinstance(value, list) else [value])
-        return bool(names) and all(name in _TYPE_NAMES for name in names)
-    if key == "required":
-        return isinstance(value, list) and all(isinstance(each, str) for each in cast("list[Any]", value))
-    if key in _LENGTHS:
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_LENGTH
-    if key in _BOUNDS:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _NO_BOUND
-    if key in ("format", "description"):
-        return isinstance(value, str)
-    return bool(value) and isinstance(value, list) if key == "enum" else key != "properties"
-
-
-def _drop_crossed(compiled: Schema) -> list[str]:
-    """Take out lower bounds that lie above their upper ones, and name them.
-
-    A server that is given such lengths does not answer anybody any more (seen with 0.33.0-rc2).
-    """
-    dropped: list[str] = []
-    for low, high in (("minLength", "maxLength"), ("minItems", "maxItems")):
-        if compiled.get(low, 0) > compiled.get(high, MAX_LENGTH):
-            dropped += [low, high]
-    lows = [compiled[key] for key in ("minimum", "exclusiveMinimum") if key in compiled]
-    highs = [compiled[key] for key in ("maximum", "exclusiveMaximum") if key in compiled]
-    is_open = "exclusiveMinimum" in compiled or "exclusiveMaximum" in compiled
-    if lows and highs and (max(lows) > min(highs) or (is_open and max(lows) >= min(highs))):
-        dropped += _BOUNDS
-    dropped = [key for key in dropped if key in compiled]
-    for key in dropped:
-        del compiled[key]
-    return dropped
 
 
 def _with_null(schema: Schema) -> Schema:
