@@ -10,6 +10,7 @@ from griptape_ollama_pytest.fixtures import (
     ollama_simulator,
     pytest_configure,
     pytest_runtest_call,
+    pytest_runtest_makereport,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "ollama_simulator",
     "pytest_configure",
     "pytest_runtest_call",
+    "pytest_runtest_makereport",
 ]

@@ -12,20 +12,33 @@ _MARKER = (
     "see griptape_ollama.testing.OllamaSimulator"
 )
 
+_SIMULATOR: pytest.StashKey[Any] = pytest.StashKey()
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", _MARKER)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+# Last, so after the test has run and if it has passed. Without a wrapper: those of old and new pluggy differ.
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
     """Fail a test that sent requests which its script did not foresee."""
-    result = yield
-    simulator = getattr(item, "funcargs", {}).get("ollama_simulator")
+    simulator = item.stash.get(_SIMULATOR, None)
     if simulator is not None:
         simulator.verify()
-    return result
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
+    """Show beside the failure of a test which requests its script did not foresee: they may be why."""
+    simulator = item.stash.get(_SIMULATOR, None)
+    if simulator is None or call.when != "call" or call.excinfo is None:
+        return
+    try:
+        simulator.verify()
+    except AssertionError as error:
+        item.add_report_section("call", "ollama_simulator", str(error))
 
 
 @pytest.fixture
@@ -37,15 +50,22 @@ def ollama_simulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     """
     settings: dict[str, Any] = {}
     for marker in reversed(list(request.node.iter_markers("ollama_simulator"))):
+        if marker.args:
+            raise TypeError(
+                "@pytest.mark.ollama_simulator takes settings by name, such as models=[...], "
+                f"not {', '.join(map(repr, marker.args))}"
+            )
         settings.update(marker.kwargs)
     for name in [name for name in os.environ if name.startswith("OLLAMA_")]:
         monkeypatch.delenv(name)
     simulator = importlib.import_module("griptape_ollama.testing").OllamaSimulator(**settings).start()
     monkeypatch.setenv("OLLAMA_HOST", simulator.url)
+    request.node.stash[_SIMULATOR] = simulator
     try:
         yield simulator
     finally:
-        simulator.close()
+        # This tells of what came after the test itself, as from fixtures that clean up.
+        simulator.stop()
 
 
 @pytest.fixture

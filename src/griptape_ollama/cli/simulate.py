@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Nobody reads them here, and it may run for weeks.
+_KEPT_REQUESTS = 10
 
 
 @click.command()
@@ -52,7 +54,11 @@ def simulate(
             for name in names
         ]
         simulator = testing.OllamaSimulator(
-            models or None, port=port, tokens_per_second=tokens_per_second, time_scale=time_scale
+            models or None,
+            port=port,
+            tokens_per_second=tokens_per_second,
+            time_scale=time_scale,
+            keep_requests=_KEPT_REQUESTS,
         )
         with _stopped_by_signals() as stopped, simulator:
             _welcome(simulator)

@@ -1,10 +1,11 @@
 """One request on its way through the simulator, and what all requests share."""
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 
 from aiohttp import web
 
@@ -22,7 +23,7 @@ from griptape_ollama.testing.refusals import Refusal
 from griptape_ollama.testing.rules import Rules
 from griptape_ollama.testing.script import Entry, Reply, ReplyFunction, Script
 from griptape_ollama.testing.speech import Voice
-from griptape_ollama.testing.wire import NDJSON, Outgoing, Wire, Written, plain
+from griptape_ollama.testing.wire import NDJSON, Outgoing, Wire, Written, phrase_of, plain
 
 _logger = logging.getLogger(__name__)
 _TEXT = "text/plain"
@@ -128,14 +129,40 @@ class Exchange:
         raise Refusal(400, f"the simulator did not expect this request: {self.recorded}: {reason}")
 
     async def evaluate(self, answer: Reply | ReplyFunction) -> Reply:
-        """Return a reply; a function runs in a thread, so that it may block."""
+        """Return a reply; a function runs in a thread of its own, so that it may block.
+
+        Raises:
+            Refusal: The function failed. That is not a 5xx: a client would try again what cannot succeed.
+        """
         if isinstance(answer, Reply):
             return answer
-        try:
-            reply = await asyncio.to_thread(answer, self.recorded)
-        except Exception as error:  # noqa: BLE001  whatever it is, the client has to hear of it
-            return Reply(status=500, error=f"the reply function failed: {type(error).__name__}: {error}")
-        return Reply(text=reply) if isinstance(reply, str) else reply
+        reply = await self._called(answer)
+        if isinstance(reply, str):
+            raise Refusal(400, reply)
+        return reply
+
+    def _called(self, function: ReplyFunction) -> asyncio.Future[Reply | str]:
+        """Call a function in a thread; give the future of its reply, or of a text that says how it failed."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply | str] = loop.create_future()
+
+        def settle(reply: Reply | str) -> None:
+            if not future.done():
+                future.set_result(reply)
+
+        def call() -> None:
+            try:
+                reply = _as_reply(function(self.recorded))
+            except BaseException as error:  # noqa: BLE001  `pytest.fail` raises no Exception
+                reply = f"the reply function failed: {type(error).__name__}: {error}"
+                # At once: the test is to hear of it even if the client is gone.
+                self.state.journal.add_unexpected(Unexpected(self.recorded, reply, error))
+            # The simulator may have stopped since, without waiting for the function.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(settle, reply)
+
+        threading.Thread(target=call, name="ollama-simulator-reply", daemon=True).start()
+        return future
 
     def _let_go(self) -> None:
         """Let the model go. That is before the last line, so that a client that has it finds the model gone."""
@@ -149,16 +176,25 @@ class Exchange:
         if fault is None:
             return await self._answered(routes)
         self.recorded.outcome.fault = fault.kind
-        return apply(fault, Outgoing() if fault.comes_first else await self._answered(routes))
+        outgoing = Outgoing() if fault.comes_first else await self._answered(routes)
+        try:
+            return apply(fault, outgoing)
+        except Exception as error:  # noqa: BLE001  nothing but the simulator's own answers may get out
+            return self._failed(error)
 
     async def _answered(self, routes: "Routes") -> Outgoing:
         try:
             return await self._admitted(routes)
         except Refusal as refusal:
             return self._refused(refusal)
-        except Exception as error:
-            _logger.exception("The simulator cannot answer %s", self.recorded)
-            return self._refused(Refusal(500, f"the simulator failed: {type(error).__name__}: {error}"))
+        except RecursionError:
+            return self._refused(Refusal(400, "exceeded max depth"))
+        except Exception as error:  # noqa: BLE001  nothing but the simulator's own answers may get out
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> Outgoing:
+        _logger.error("The simulator cannot answer %s", self.recorded, exc_info=error)
+        return self._refused(Refusal(500, f"the simulator failed: {type(error).__name__}: {error}"))
 
     async def _admitted(self, routes: "Routes") -> Outgoing:
         recorded = self.recorded
@@ -250,13 +286,26 @@ def as_given(reply: Reply, recorded: RecordedRequest) -> Outgoing:
             lines = [*lines[:count], error_line(text)]
         return Outgoing(status=reply.status, content_type=NDJSON, lines=lines, reply=reply)
     if reply.is_error and reply.body is None:
-        error = HTTPStatus(reply.status).phrase.lower() if reply.error is None else reply.error
+        error = phrase_of(reply.status).lower() if reply.error is None else reply.error
         return plain(encode({"error": error}), reply, status=reply.status)
     if reply.body is None:
         raise Refusal(500, f"the reply for {recorded} has text, but nothing speaks there: use body= or lines=")
     body = reply.body
     data = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else encode(body)
     return plain(data, reply, status=reply.status)
+
+
+def _as_reply(answer: object) -> Reply:
+    """Return what a function gave as a reply.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if isinstance(answer, str):
+        return Reply(text=answer)
+    if isinstance(answer, Reply):
+        return answer
+    raise TypeError(f"it returned {answer!r:.80}, which is neither a text nor a Reply")
 
 
 def _find(routes: Routes, path: str) -> tuple[Mapping[str, Route] | None, str]:

@@ -1,13 +1,14 @@
 """What can go wrong with a response, on demand."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
 from griptape_ollama.testing.json_text import encode
-from griptape_ollama.testing.wire import NDJSON, Outgoing, TimedLine, plain
+from griptape_ollama.testing.script import Reply
+from griptape_ollama.testing.wire import NDJSON, Outgoing, TimedLine, phrase_of, plain
 
 FaultKind = Literal[
     "refuse", "reset", "cut", "no_done", "error_line", "status", "slow_headers", "slow_tokens", "bytes",
@@ -32,6 +33,39 @@ _NEEDED = {"slow_headers": "seconds", "slow_tokens": "seconds", "content_type": 
 # What the request was to bring about does not come about.
 _UNFINISHED = ("reset", "cut", "no_done", "error_line")
 _DEFAULT_STATUS = {"status": 500, "redirect": 307}
+_BODILESS = (204, 304)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_seconds(value: Any) -> bool:
+    return (_is_int(value) or isinstance(value, float)) and math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_headers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_text, [*value.keys(), *value.values()]))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+_FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "after": (_is_int, "a number of lines"),
+    "mid_line": (lambda value: isinstance(value, bool), "True or False"),
+    "at": (lambda value: value in ("before_headers", "after_headers"), "'before_headers' or 'after_headers'"),
+    "seconds": (_is_seconds, "a number"),
+    "status": (lambda value: _is_int(value) and 200 <= value <= 599, "a number from 200 to 599"),
+    "error": (_is_text, "a text"),
+    "headers": (_are_headers, "texts by name"),
+    "data": (lambda value: isinstance(value, bytes), "bytes"),
+    "size": (lambda value: _is_int(value) and value >= 0, "a number of bytes"),
+    "content_type": (_is_text, "a text"),
+    "location": (_is_text, "a text"),
+}
+"""What the details have to be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +112,12 @@ class Fault:
         needed = _NEEDED.get(self.kind)
         if needed and needed not in given:
             raise ValueError(f"fault {self.kind!r} needs {needed}=")
+        for name in sorted(given - {"kind"}):
+            is_right, form = _FORMS[name]
+            if not is_right(getattr(self, name)):
+                raise ValueError(f"fault {self.kind!r}: {name}={getattr(self, name)!r:.80} is not {form}")
+        if self.at is not None and self.after is not None:
+            raise ValueError(f"fault {self.kind!r}: at= and after= are two places")
         if (self.after or 0) < 0 or (self.seconds or 0) < 0:
             raise ValueError(f"fault {self.kind!r}: neither lines nor seconds are negative")
         if self.mid_line and self.after is None:
@@ -98,14 +138,14 @@ def apply(fault: Fault, outgoing: Outgoing) -> Outgoing:
 
 def _reset(fault: Fault, outgoing: Outgoing) -> Outgoing:
     if fault.after is None:
-        return replace(outgoing, reply=replace(outgoing.reply, reset=fault.at or "before_headers"))
+        return replace(outgoing, reply=_ending(outgoing.reply, reset=fault.at or "before_headers"))
     lines, count = _until(fault, outgoing)
-    return replace(outgoing, lines=lines, reply=replace(outgoing.reply, reset=count))
+    return replace(outgoing, lines=lines, reply=_ending(outgoing.reply, reset=count))
 
 
 def _cut(fault: Fault, outgoing: Outgoing) -> Outgoing:
     lines, count = _until(fault, outgoing)
-    return replace(outgoing, lines=lines, reply=replace(outgoing.reply, cut=count))
+    return replace(outgoing, lines=lines, reply=_ending(outgoing.reply, cut=count))
 
 
 def _no_done(fault: Fault, outgoing: Outgoing) -> Outgoing:
@@ -125,7 +165,9 @@ def _error_line(fault: Fault, outgoing: Outgoing) -> Outgoing:
 
 def _status(fault: Fault, _outgoing: Outgoing) -> Outgoing:
     status = fault.status or _DEFAULT_STATUS["status"]
-    error = HTTPStatus(status).phrase.lower() if fault.error is None else fault.error
+    if status in _BODILESS:
+        return Outgoing(status=status, content_type=None, headers=fault.headers, has_body=False)
+    error = phrase_of(status).lower() if fault.error is None else fault.error
     return plain(encode({"error": error}), status=status, headers=fault.headers)
 
 
@@ -178,6 +220,11 @@ _APPLY: Mapping[str, Callable[[Fault, Outgoing], Outgoing]] = {
     "huge_line": _huge_line,
     "content_type": _content_type,
 }
+
+
+def _ending(reply: Reply, **ending: Any) -> Reply:
+    """Let a reply end another way than it would by itself."""
+    return replace(reply, **{"cut": None, "reset": False, "end_without_done": False, "error_line": None, **ending})
 
 
 def _until(fault: Fault, outgoing: Outgoing) -> tuple[Iterable[bytes | TimedLine], int]:

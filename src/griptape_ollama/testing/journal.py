@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,20 +103,26 @@ class Unexpected:
     Attributes:
         request: The request.
         reason: Why not, with what was expected in its place.
+        error: What the function that was to answer it raised, None if it is not about a function.
     """
 
     request: RecordedRequest
     reason: str
+    error: BaseException | None = field(default=None, compare=False)
 
 
 class Journal:
-    """Thread-safe record of requests and disconnects."""
+    """Thread-safe record of requests and disconnects.
 
-    def __init__(self) -> None:
+    Args:
+        limit: How many of the latest are kept, None for all.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
         self._changed = threading.Condition()
-        self._requests: list[RecordedRequest] = []
-        self._disconnects: list[float] = []
-        self._unexpected: list[Unexpected] = []
+        self._requests: deque[RecordedRequest] = deque(maxlen=limit)
+        self._disconnects: deque[float] = deque(maxlen=limit)
+        self._unexpected: deque[Unexpected] = deque(maxlen=limit)
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -149,7 +156,8 @@ class Journal:
     def take_unexpected(self) -> list["Unexpected"]:
         """Return the requests that the test did not foresee, and forget them."""
         with self._changed:
-            unexpected, self._unexpected = self._unexpected, []
+            unexpected = list(self._unexpected)
+            self._unexpected.clear()
             return unexpected
 
     def clear(self) -> None:

@@ -22,7 +22,7 @@ class FaultRule:
         probability: How likely each of those is struck.
         seed: Where the dice begin: the same seed strikes the same requests.
         seen: How many requests counted so far.
-        hits: How many were struck so far.
+        hits: How many it struck so far. One that an earlier rule struck is not among them.
     """
 
     fault: Fault
@@ -44,7 +44,7 @@ class FaultRule:
         self._dice = random.Random(self.seed)  # noqa: S311  nothing secret
 
     def strikes(self, request: RecordedRequest) -> bool:
-        """Count a request, and say whether it is struck."""
+        """Count a request, and say whether it is to be struck."""
         if self.path not in (None, request.path):
             return False
         if self.model is not None and not is_same_model(self.model, request.model):
@@ -55,13 +55,14 @@ class FaultRule:
             return False
         if self.seen < self.n or (self.times is not None and self.hits >= self.times):
             return False
-        is_struck = self.probability >= 1 or self._dice.random() < self.probability
-        self.hits += is_struck
-        return is_struck
+        return self.probability >= 1 or self._dice.random() < self.probability
 
 
 class Rules:
-    """The rules of a simulator; the first that strikes a request wins, but all of them count it."""
+    """The rules of a simulator; all of them count a request, and the first that is to strike it does.
+
+    The others strike later requests in its place, as often as they are to.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -80,8 +81,11 @@ class Rules:
     def strike(self, request: RecordedRequest) -> Fault | None:
         """Return what happens to a request, None if all goes well."""
         with self._lock:
-            struck = [rule.fault for rule in self._rules if rule.strikes(request)]
-        return struck[0] if struck else None
+            struck = [rule for rule in self._rules if rule.strikes(request)]
+            if not struck:
+                return None
+            struck[0].hits += 1
+            return struck[0].fault
 
     def closes_next(self) -> Fault | None:
         """Return the rule that closes the port before the next request comes."""

@@ -96,6 +96,12 @@ class Reply:
         return self.is_spoken if self.check is None else self.check
 
     def _check_content(self) -> None:
+        for name in ("text", "thinking"):
+            said = getattr(self, name)
+            if not isinstance(said, str) and not (
+                isinstance(said, Sequence) and all(isinstance(piece, str) for piece in said)  # pyright: ignore[reportUnknownVariableType]
+            ):
+                raise TypeError(f"{name}={said!r:.80}: use a text, or a sequence of texts")
         kinds = {
             "text, thinking or tool_calls": bool(self.text or self.thinking or self.tool_calls),
             "lines": self.lines is not None,
@@ -199,6 +205,11 @@ class Script:
     def __len__(self) -> int:
         with self._lock:
             return len(self._entries)
+
+    def has_path(self, path: str) -> bool:
+        """Say whether a reply waits for requests of a path."""
+        with self._lock:
+            return any(entry.path == path for entry in self._entries)
 
     def add(self, entry: Entry) -> None:
         """Put a reply at the end of the queue."""

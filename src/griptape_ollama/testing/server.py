@@ -37,6 +37,8 @@ ROUTES: Routes = {
 
 async def handle(state: State, request: web.BaseRequest) -> Written:
     """Record a request and answer it; notice when its client goes away."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     raw = await request.content.read()
     recorded = RecordedRequest(
         method=request.method, path=request.path, headers=request.headers, body=_decoded(raw), raw=raw
@@ -57,6 +59,10 @@ async def handle(state: State, request: web.BaseRequest) -> Written:
 
 def _decoded(raw: bytes) -> Any:
     try:
-        return json.loads(raw) if raw else None
-    except ValueError:
+        return json.loads(raw, parse_constant=_refuse_constant) if raw else None
+    except (ValueError, RecursionError):
         return None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

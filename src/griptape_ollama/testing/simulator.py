@@ -2,7 +2,10 @@
 
 import asyncio
 import atexit
+import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +20,7 @@ from griptape_ollama.testing.memory import Limits, Memory
 from griptape_ollama.testing.models import DEFAULT_MODELS, Catalogue, SimulatedModel
 from griptape_ollama.testing.rules import FaultRule, Rules
 from griptape_ollama.testing.script import Entry, Reply, Script
-from griptape_ollama.testing.server import handle
+from griptape_ollama.testing.server import ROUTES, handle
 from griptape_ollama.testing.thread import ServerThread
 
 VERSION = "0.33.0-simulator"
@@ -32,7 +35,8 @@ class UnexpectedRequestError(AssertionError):
 
     Attributes:
         requests: Those requests.
-        reasons: For each, why it was not foreseen: with a diff where something else was.
+        reasons: For each, why it was not foreseen: with a diff where something else was, or with the error of the
+            function that was to answer it. The first such error is the `__cause__`.
     """
 
     def __init__(self, unexpected: Sequence[Unexpected]) -> None:
@@ -40,10 +44,16 @@ class UnexpectedRequestError(AssertionError):
         self.requests = tuple(one.request for one in unexpected)
         self.reasons = tuple(one.reason for one in unexpected)
         listed = "\n".join(f"{number}. {one.request}: {one.reason}" for number, one in enumerate(unexpected, 1))
-        super().__init__(f"{len(self.requests)} request(s) came that no scripted reply was for:\n{listed}")
+        errors = [one.error for one in unexpected if one.error is not None]
+        what = "that no scripted reply was for" if not errors else "whose reply function failed"
+        if 0 < len(errors) < len(self.requests):
+            what = f"that no scripted reply was for, or {what}"
+        super().__init__(f"{len(self.requests)} request(s) came {what}:\n{listed}")
+        self.__cause__ = errors[0] if errors else None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return UnexpectedRequestError, (self._unexpected,)
+        # Not everything that can be raised can be pickled; the reasons say what it was.
+        return UnexpectedRequestError, (tuple(replace(one, error=None) for one in self._unexpected),)
 
 
 class OllamaSimulator:
@@ -73,6 +83,7 @@ class OllamaSimulator:
         max_queue: Requests that may wait for a model to be loaded; the others get status 503.
         time_scale: Simulated seconds per real one, for loading, keep_alive, pace, pulls and delays. With 0 time stands
             still until `advance`.
+        keep_requests: How many of the latest requests are remembered, None for all.
     """
 
     def __init__(
@@ -90,12 +101,15 @@ class OllamaSimulator:
         num_parallel: int = 1,
         max_queue: int = 512,
         time_scale: float = 1.0,
+        keep_requests: int | None = None,
     ) -> None:
         if tokens_per_second is not None and tokens_per_second <= 0:
             raise ValueError(f"tokens_per_second={tokens_per_second!r}: use a positive number, or None for no limit")
         if context_length < 1:
             raise ValueError(f"context_length={context_length!r}: a window has at least one token")
-        self._journal = Journal()
+        if keep_requests is not None and keep_requests < 1:
+            raise ValueError(f"keep_requests={keep_requests!r}: use a number from 1, or None for all")
+        self._journal = Journal(keep_requests)
         self._script = Script()
         self._rules = Rules()
         self._clock = Clock(time_scale)
@@ -134,7 +148,7 @@ class OllamaSimulator:
             self.close()
 
     def start(self) -> "OllamaSimulator":
-        """Open the port and start to serve.
+        """Open the port and start to serve: `port`, or else a free one, which is another each time.
 
         Raises:
             RuntimeError: It is serving already.
@@ -151,6 +165,9 @@ class OllamaSimulator:
         thread.start()
         self._thread = thread
         atexit.register(self.close)
+        refusal = self._rules.closes_next()
+        if refusal is not None:
+            thread.run(self._refuse(refusal))
         return self
 
     def stop(self) -> None:
@@ -178,8 +195,8 @@ class OllamaSimulator:
         """Check that every request so far was one that the test had foreseen.
 
         Raises:
-            UnexpectedRequestError: One was not what the `expect` of its reply says, or, with `plausible=False`, there
-                was no reply for it.
+            UnexpectedRequestError: One was not what the `expect` of its reply says, or the function that was to answer
+                it failed, or, with `plausible=False`, there was no reply for it.
         """
         unexpected = self._journal.take_unexpected()
         if unexpected:
@@ -207,7 +224,8 @@ class OllamaSimulator:
 
         Args:
             answer: A text, a `Reply`, or a function that makes one out of the request. Functions run in a thread of
-                their own and may block.
+                their own and may block. One that raises, or returns anything else, lets the request get status 400,
+                and `verify` and `stop` raise an `UnexpectedRequestError` that says why.
             path: Path that it is for, None for any.
             model: Model that it is for, None for any.
             times: How many requests it answers, None for all from now on.
@@ -216,9 +234,12 @@ class OllamaSimulator:
             **fields: Fields of a `Reply`, for example `text="Hello", cut=1`.
 
         Raises:
-            TypeError: A field is unknown, or fields come with a `Reply` or a function.
-            ValueError: The fields do not go together, or there is no such model.
+            TypeError: A field is unknown or of a wrong type, or fields come with a `Reply` or a function.
+            ValueError: The fields do not go together, or there is no such model, or it cannot say this.
         """
+        _check_path(path)
+        if inspect.iscoroutinefunction(answer):
+            raise TypeError("a reply function runs in a thread: use `def`, not `async def`")
         if times is not None and times < 1:
             raise ValueError(f"times={times!r}: use a number from 1, or None for always")
         if isinstance(answer, Reply) or callable(answer):
@@ -240,6 +261,9 @@ class OllamaSimulator:
         entry = Entry(answer=made, path=path, model=model, times=times, expect=expect)
         if entry.checks_request:
             self._check_model(model)
+        # A function for any path may give a body for another endpoint.
+        if made.is_spoken if isinstance(made, Reply) else path in _SPEAKING_PATHS:
+            self._check_speaker(model)
         self._script.add(entry)
 
     def fault(
@@ -276,8 +300,13 @@ class OllamaSimulator:
             The rule; its `hits` tell how many requests it struck.
 
         Raises:
-            ValueError: The details do not fit the kind, or there is no such model.
+            ValueError: The details do not fit the kind, or there is no such model or path.
         """
+        _check_path(path)
+        if path is not None and not _is_served(path) and not self._script.has_path(path):
+            near = difflib.get_close_matches(path, ROUTES, 1)
+            hint = f": do you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"path={path!r}: the simulator has no such path, and no reply is scripted for it{hint}")
         self._check_model(model)
         fault = Fault(kind=kind, **details)
         if kind == "refuse":
@@ -297,7 +326,7 @@ class OllamaSimulator:
         """Let all go well again from now on."""
         self._rules.clear()
         if self._thread is not None:
-            self._thread.run(self._thread.open_port())
+            self._thread.run(self._open(self._thread))
 
     def advance(self, seconds: float) -> None:
         """Let simulated time pass at once: models expire, loads and pulls go on, delays end."""
@@ -421,10 +450,16 @@ class OllamaSimulator:
         names = ", ".join(one.full_name for one in self._state.catalogue)
         raise ValueError(f"model={model!r}: the simulator has no such model, only {names}")
 
+    def _check_speaker(self, model: str | None) -> None:
+        found = self._state.catalogue.get(model) if model is not None else None
+        if found is not None and not found.can("completion"):
+            raise ValueError(f"model={model!r} does not speak: it can do {', '.join(found.capabilities)} only")
+
     async def _refuse(self, fault: Fault) -> None:
         thread = self._thread
         if thread is None:
             return
+        self._cancel_reopening()
         await thread.close_port()
         if fault.seconds is not None:
             reopening = asyncio.create_task(self._reopen(thread, fault.seconds))
@@ -433,4 +468,25 @@ class OllamaSimulator:
 
     async def _reopen(self, thread: ServerThread, seconds: float) -> None:
         await self._clock.sleep(seconds)
+        # From here on it is not cancelled any more.
+        self._reopening.clear()
         await thread.open_port()
+
+    async def _open(self, thread: ServerThread) -> None:
+        self._cancel_reopening()
+        await thread.open_port()
+
+    def _cancel_reopening(self) -> None:
+        """Forget that the port is to open by itself; that was about an earlier fault."""
+        for reopening in list(self._reopening):
+            reopening.cancel()
+        self._reopening.clear()
+
+
+def _check_path(path: str | None) -> None:
+    if path is not None and not path.startswith("/"):
+        raise ValueError(f"path={path!r}: a path begins with a slash, as in '/api/chat'")
+
+
+def _is_served(path: str) -> bool:
+    return path in ROUTES or any(len(route) > 1 and route.endswith("/") and path.startswith(route) for route in ROUTES)

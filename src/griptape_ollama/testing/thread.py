@@ -95,7 +95,8 @@ class ServerThread:
 
     async def _serve(self) -> None:
         # With cancellation a handler learns at once that its client went away.
-        server = web.Server(self._handle, handler_cancellation=True, access_log=None)  # pyright: ignore[reportArgumentType]
+        # Bodies stay compressed, as they do on the real server, which then finds no JSON in them.
+        server = web.Server(self._handle, handler_cancellation=True, access_log=None, auto_decompress=False)  # pyright: ignore[reportArgumentType]
         self._runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
         await self._runner.setup()
         try:

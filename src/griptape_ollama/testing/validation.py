@@ -86,6 +86,8 @@ _FIELDS = {
     "EmbedRequest": _EMBED_FIELDS,
 }
 _LEVELS = '"high", "medium", "low", "max", true, or false'
+# JSON knows no other white space; Python does.
+_WHITE = " \t\r\n"
 _LITERALS = ("true", "false", "null")
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=\r\n]")
 # What the server calls an option of this type when it is given another.
@@ -98,17 +100,25 @@ def decode_body(raw: bytes, go_name: str) -> dict[str, Any]:
     Raises:
         Refusal: It is none. The text is Go's.
     """
-    text = raw.decode("utf-8", "replace").lstrip()
+    text = raw.decode("utf-8", "replace").lstrip(_WHITE)
     if not text:
         raise Refusal(400, "missing request body")
     try:
         # Like the server's, this decoder looks at the first value only.
-        value, _ = json.JSONDecoder().raw_decode(text)
+        value, _ = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(text)
     except json.JSONDecodeError as error:
         raise Refusal(400, _syntax_error(text, error.pos)) from error
+    except RecursionError as error:
+        raise Refusal(400, "exceeded max depth") from error
     if value is not None and not isinstance(value, dict):
         raise Refusal(400, f"json: cannot unmarshal {go_type(value)} into Go value of type api.{go_name}")
     return as_object(value)
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which Python's decoder takes and Go's does not."""
+    where = "in numeric literal" if name.startswith("-") else "looking for beginning of value"
+    raise Refusal(400, f"invalid character '{name.lstrip('-')[0]}' {where}")
 
 
 def check_chat(body: Mapping[str, Any]) -> None:
@@ -254,4 +264,5 @@ def _syntax_error(text: str, position: int) -> str:
             for found, wanted in zip(rest, literal, strict=False):
                 if found != wanted:
                     return f"invalid character '{found}' in literal {literal} (expecting '{wanted}')"
-    return f"invalid character '{rest[0]}' looking for beginning of value"
+    found = rest[0] if rest[0].isprintable() else f"\\x{ord(rest[0]):02x}"
+    return f"invalid character '{found}' looking for beginning of value"

@@ -280,11 +280,17 @@ class Wire:
             lines.append("Transfer-Encoding: chunked")
         if not self._keeps_connection:
             lines.append("Connection: close")
-        phrase = HTTPStatus(outgoing.status).phrase if outgoing.status in _PHRASES else "Unknown"
-        return "\r\n".join([f"HTTP/1.1 {outgoing.status} {phrase}", *lines, "\r\n"]).encode("latin-1", "replace")
+        return "\r\n".join([f"HTTP/1.1 {outgoing.status} {phrase_of(outgoing.status)}", *lines, "\r\n"]).encode(
+            "latin-1", "replace"
+        )
 
 
-_PHRASES = {int(status) for status in HTTPStatus}
+def phrase_of(status: int) -> str:
+    """Name a status, also one that has no name."""
+    return HTTPStatus(status).phrase if status in _STATUSES else "Unknown"
+
+
+_STATUSES = frozenset(int(status) for status in HTTPStatus)
 
 
 def _marked(lines: Iterable[bytes | TimedLine]) -> Iterator[tuple[bytes | TimedLine, bool]]:

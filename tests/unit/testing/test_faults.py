@@ -61,6 +61,57 @@ class TestKinds:
             with pytest.raises(httpx.ConnectError):
                 client.get("/api/version")
 
+    def test_a_port_that_was_closed_again_does_not_open_when_the_first_fault_would_have_ended(self, chat):
+        with OllamaSimulator(time_scale=0) as simulator:
+            simulator.fault("refuse", seconds=30)
+            simulator.wait_for_sleeper()
+            simulator.clear_faults()
+            assert chat(simulator).status_code == 200
+            simulator.fault("refuse", seconds=30)
+            simulator.fault("refuse")
+            simulator.advance(100)
+            time.sleep(0.1)  # nothing is to happen in it
+            with pytest.raises(httpx.ConnectError):
+                chat(simulator)
+            simulator.clear_faults()
+            assert chat(simulator).status_code == 200
+
+    def test_connections_are_refused_from_the_start_if_so_said_before_it(self, chat):
+        simulator = OllamaSimulator()
+        rule = simulator.fault("refuse")
+        with simulator:
+            with pytest.raises(httpx.ConnectError):
+                chat(simulator)
+            assert rule.hits == 1
+            simulator.clear_faults()
+            assert chat(simulator).status_code == 200
+
+    @pytest.mark.parametrize("ending", [{"cut": 3}, {"reset": 3}, {"end_without_done": 3}, {"error_line": (3, "boom")}])
+    @pytest.mark.parametrize("kind", ["reset", "cut"])
+    def test_a_break_wins_over_the_ending_of_the_reply(self, simulator, connect, read_all, kind, ending):
+        simulator.reply(TEXT, **ending)
+        simulator.fault(kind, after=1)
+        data, was_reset = read_all(connect(simulator))
+        assert (len(body_lines(data)), was_reset) == (1, kind == "reset")
+
+    @pytest.mark.parametrize("status", [200, 204, 304, 299, 418, 529, 599])
+    def test_any_status_is_sent_also_one_without_a_name(self, simulator, chat, status):
+        simulator.fault("status", status=status)
+        assert chat(simulator).status_code == status
+        assert chat(simulator).status_code == 200
+
+    def test_a_reply_may_have_a_status_without_a_name(self, simulator, chat):
+        simulator.reply(status=529)
+        response = chat(simulator)
+        assert (response.status_code, response.json()) == (529, {"error": "unknown"})
+
+    def test_a_fault_that_cannot_be_applied_is_an_answer_of_the_simulator(self, simulator, chat, monkeypatch):
+        monkeypatch.setattr("griptape_ollama.testing.exchange.apply", None)
+        simulator.fault("bytes")
+        response = chat(simulator)
+        assert response.status_code == 500
+        assert response.json()["error"].startswith("the simulator failed: TypeError")
+
     def test_a_closed_port_lets_the_simulator_stop(self):
         with OllamaSimulator() as simulator:
             simulator.fault("refuse", seconds=60)
@@ -225,11 +276,20 @@ class TestRules:
         assert runs[0] == runs[1] != runs[2]
         assert set(runs[0]) == {200, 500}
 
+    def test_rules_in_a_row_strike_one_after_the_other(self, simulator, chat):
+        first = simulator.fault("status", status=500)
+        second = simulator.fault("status", status=501)
+        assert chat(simulator).status_code == 500
+        assert (first.hits, second.hits) == (1, 0)
+        assert statuses(chat, simulator, 2) == [501, 200]
+        assert (first.hits, second.hits) == (1, 1)
+
     def test_the_first_rule_wins_and_the_others_count_on(self, simulator, chat):
         first = simulator.fault("status", status=500)
         second = simulator.fault("status", status=501, times=2)
-        assert statuses(chat, simulator, 3) == [500, 501, 200]
-        assert (first.hits, second.hits) == (1, 2)
+        third = simulator.fault("status", status=502, n=5)
+        assert statuses(chat, simulator, 6) == [500, 501, 501, 200, 502, 200]
+        assert (first.hits, second.hits, third.hits) == (1, 2, 1)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -245,6 +305,21 @@ class TestRules:
             (("status", {"probability": 2}), "probability=2"),
             (("status", {"model": "unknown"}), "has no such model, only simulator:latest, simulator-embed:latest"),
             (("refuse", {"path": "/api/show"}), "only n= and seconds="),
+            (("status", {"status": 199}), "status=199 is not a number from 200 to 599"),
+            (("status", {"status": 600}), "status=600 is not"),
+            (("status", {"status": "503"}), "status='503' is not"),
+            (("status", {"status": 0}), "status=0 is not"),
+            (("status", {"headers": {"Retry-After": 1}}), "is not texts by name"),
+            (("status", {"error": 5}), "error=5 is not a text"),
+            (("garbage", {"data": "text"}), "data='text' is not bytes"),
+            (("cut", {"after": 1.5}), "after=1.5 is not a number of lines"),
+            (("cut", {"after": True}), "after=True is not"),
+            (("reset", {"at": "later"}), "at='later' is not"),
+            (("reset", {"at": "after_headers", "after": 1}), "two places"),
+            (("huge_line", {"size": -1}), "size=-1 is not"),
+            (("slow_headers", {"seconds": float("nan")}), "seconds=nan is not"),
+            (("status", {"path": "api/chat"}), "a path begins with a slash"),
+            (("status", {"path": "/api/chatt"}), "no such path, .*: do you mean '/api/chat'"),
         ],
     )
     def test_a_fault_that_makes_no_sense_is_refused(self, simulator, arguments, message):

@@ -2,6 +2,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import httpx
@@ -92,6 +93,35 @@ def test_stopping_does_not_wait_for_a_client_that_does_not_read(connect):
     assert server_threads() == others
 
 
+def test_stopping_does_not_wait_for_a_reply_function_that_blocks(connect):
+    entered, release = threading.Event(), threading.Event()
+
+    def block(request):
+        entered.set()
+        release.wait(60)
+        return "too late"
+
+    simulator = OllamaSimulator().start()
+    simulator.reply(block)
+    connect(simulator)
+    assert entered.wait(5)
+    began = time.monotonic()
+    simulator.stop()
+    assert time.monotonic() - began < 5
+    blocked = [thread for thread in threading.enumerate() if thread.name == "ollama-simulator-reply"]
+    release.set()
+    for thread in blocked:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_only_the_latest_requests_are_kept_if_so_wished():
+    with OllamaSimulator(keep_requests=2) as simulator:
+        for name in ("tags", "version", "ps"):
+            httpx.get(f"{simulator.url}/api/{name}")
+        assert [request.path for request in simulator.requests] == ["/api/version", "/api/ps"]
+
+
 def test_nothing_is_left_open(chat):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -127,6 +157,7 @@ def test_without_aiohttp_the_import_says_what_to_install():
     [
         ({"tokens_per_second": 0}, "tokens_per_second=0"),
         ({"context_length": 0}, "context_length=0"),
+        ({"keep_requests": 0}, "keep_requests=0"),
         ({"models": [SimulatedModel(name="a"), SimulatedModel(name="A:latest")]}, "two models are named"),
     ],
 )

@@ -107,6 +107,57 @@ def test_it(ollama_simulator):
     output = run(code, outcome="1 failed")
     assert "ZeroDivisionError" in output
     assert "UnexpectedRequestError" not in output
+    assert "1 request(s) came that no scripted reply was for" in output
+
+
+def test_unexpected_requests_are_reported_wherever_the_simulator_was_asked_for_and_the_request_was_sent(run):
+    code = """
+import httpx, pytest
+
+pytestmark = pytest.mark.ollama_simulator(plausible=False)
+
+def send(simulator):
+    httpx.post(simulator.url + "/api/chat", json={"model": "simulator", "messages": [{"role": "user"}]})
+
+@pytest.fixture
+def careless(ollama_simulator):
+    yield
+    send(ollama_simulator)
+
+def test_asked_for_by_name(request):
+    send(request.getfixturevalue("ollama_simulator"))
+
+def test_sent_while_cleaning_up(careless):
+    pass
+"""
+    output = run(code, outcome="1 failed, 1 passed, 1 error")
+    assert "ERROR test_it.py::test_sent_while_cleaning_up" in output
+    assert len(re.findall(r"^E .*UnexpectedRequestError: 1 request", output, re.MULTILINE)) == 2
+
+
+def test_a_failing_reply_function_fails_the_test_with_its_own_error(run):
+    code = """
+import httpx
+
+def test_it(ollama_simulator):
+    ollama_simulator.reply(lambda request: 1 / 0)
+    httpx.post(ollama_simulator.url + "/api/chat", json={"model": "simulator", "messages": [{"role": "user"}]})
+"""
+    output = run(code, outcome="1 failed")
+    assert "ZeroDivisionError: division by zero" in output
+    assert "The above exception was the direct cause" in output
+
+
+def test_a_marker_without_names_is_refused(run):
+    code = """
+import pytest
+
+@pytest.mark.ollama_simulator("qwen3")
+def test_it(ollama_simulator):
+    pass
+"""
+    output = run(code, outcome="1 error")
+    assert "takes settings by name, such as models=[...], not 'qwen3'" in output
 
 
 def test_where_nobody_asks_for_it_nothing_is_imported(run):

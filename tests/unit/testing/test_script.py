@@ -100,11 +100,115 @@ def test_a_function_may_block_while_others_are_answered(connect, read_until, say
         assert b"slow" in read_until(connection, b"0\r\n\r\n")
 
 
-def test_an_error_in_a_function_becomes_the_answer(simulator, chat):
+def test_a_failing_function_fails_the_request_and_the_test_with_its_own_error(chat):
+    simulator = OllamaSimulator().start()
     simulator.reply(lambda request: request.messages[7])
     response = chat(simulator)
-    assert response.status_code == 500
-    assert response.json() == {"error": "the reply function failed: IndexError: list index out of range"}
+    assert response.status_code == 400  # not a 5xx, which clients send again
+    text = "the reply function failed: IndexError: list index out of range"
+    assert response.json() == {"error": text}
+    with pytest.raises(UnexpectedRequestError, match=text) as caught:
+        simulator.stop()
+    assert isinstance(caught.value.__cause__, IndexError)
+    assert str(caught.value).startswith("1 request(s) came whose reply function failed:")
+
+
+def test_a_failing_function_fails_the_end_of_the_block(chat):
+    def check(request):
+        assert request.messages == []
+        return "fine"
+
+    def fail(request):
+        pytest.fail("not this one")
+
+    def run_out(request):
+        return next(iter(()))
+
+    def run():
+        with OllamaSimulator(plausible=False) as simulator:
+            for function in (check, fail, run_out):
+                simulator.reply(function)
+                assert chat(simulator).status_code == 400
+            chat(simulator)
+
+    with pytest.raises(UnexpectedRequestError) as caught:
+        run()
+    for text in ("AssertionError", "not this one", "StopIteration", "or whose reply function failed"):
+        assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [None, {"content": "x"}, b"x"])
+def test_a_function_that_returns_no_reply_fails_the_request_and_the_test(simulator, chat, answer):
+    simulator.reply(lambda request: answer)
+    response = chat(simulator)
+    assert response.status_code == 400
+    assert f"it returned {answer!r}, which is neither a text nor a Reply" in response.json()["error"]
+    with pytest.raises(UnexpectedRequestError, match="neither a text nor a Reply"):
+        simulator.verify()
+
+
+def test_a_function_fails_the_test_even_if_its_client_is_gone(simulator, connect):
+    entered, release = threading.Event(), threading.Event()
+    failed = threading.Event()
+
+    def fail(request):
+        entered.set()
+        release.wait(5)
+        threading.Timer(0.05, failed.set).start()
+        raise ZeroDivisionError
+
+    simulator.reply(fail)
+    connection = connect(simulator)
+    assert entered.wait(5)
+    connection.close()
+    simulator.wait_for_disconnect()
+    release.set()
+    assert failed.wait(5)
+    with pytest.raises(UnexpectedRequestError, match="ZeroDivisionError"):
+        simulator.verify()
+
+
+def test_an_asynchronous_function_is_refused_at_once(simulator):
+    async def answer(request):
+        return "x"
+
+    with pytest.raises(TypeError, match="not `async def`"):
+        simulator.reply(answer)
+
+
+def test_many_functions_may_block_at_once(in_background, say):
+    everybody = threading.Barrier(50)
+
+    def meet(request):
+        everybody.wait(20)
+        return "met"
+
+    with OllamaSimulator(num_parallel=50) as simulator:
+        simulator.reply(meet, times=None)
+        threads = [threading.Thread(target=say, args=(simulator,)) for _ in range(49)]
+        for thread in threads:
+            thread.start()
+        assert say(simulator) == "met"
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("fields", [{"text": 5}, {"text": b"x"}, {"thinking": ["x", 1]}, {"text": None}])
+def test_a_text_that_is_none_is_refused_at_once(simulator, fields):
+    with pytest.raises(TypeError, match="use a text, or a sequence of texts"):
+        simulator.reply(**fields)
+
+
+def test_a_path_without_a_slash_is_refused_at_once(simulator):
+    with pytest.raises(ValueError, match="path='api/chat': a path begins with a slash"):
+        simulator.reply("x", path="api/chat")
+
+
+@pytest.mark.parametrize("answer", ["x", lambda request: "x"])
+def test_a_text_for_a_model_that_does_not_speak_is_refused_at_once(simulator, answer):
+    with pytest.raises(ValueError, match="model='simulator-embed' does not speak: it can do embedding only"):
+        simulator.reply(answer, model="simulator-embed")
+    simulator.reply(path="/api/embed", model="simulator-embed", status=500)
 
 
 def test_a_reply_for_a_model_waits_for_that_model(chat, say):

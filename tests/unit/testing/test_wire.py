@@ -1,6 +1,9 @@
+import gzip
 import json
+import socket
 import threading
 import time
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -293,3 +296,35 @@ def test_a_fast_reply_keeps_up_twenty_thousand_lines_in_a_second(simulator, chat
         assert chat(simulator).content.count(b"\n") == 20_001
         seconds.append(time.process_time() - began)
     assert min(seconds) < 1
+
+
+def test_a_client_that_asks_before_it_sends_its_body_is_told_to_go_on(simulator, read_until):
+    address = urlsplit(simulator.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        body = b'{"model": "simulator"}'
+        head = f"POST /api/show HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {len(body)}"
+        connection.sendall(head.encode() + b"\r\n\r\n")
+        assert read_until(connection, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "error"),
+    [
+        (b"[" * 100_000, {}, "exceeded max depth"),
+        (b'{"a": NaN}', {}, "invalid character 'N' looking for beginning of value"),
+        (b'{"a": Infinity}', {}, "invalid character 'I' looking for beginning of value"),
+        (b'{"a": -Infinity}', {}, "invalid character 'I' in numeric literal"),
+        (b"no gzip", {"Content-Encoding": "gzip"}, "invalid character 'o' in literal null (expecting 'u')"),
+        (
+            gzip.compress(b"{}", mtime=0),
+            {"Content-Encoding": "gzip"},
+            r"invalid character '\x1f' looking for beginning of value",
+        ),
+    ],
+)
+def test_a_body_that_the_server_cannot_decode_is_a_bad_request(simulator, body, headers, error):
+    response = httpx.post(f"{simulator.url}/api/chat", content=body, headers=headers)
+    assert (response.status_code, response.json()) == (400, {"error": error})
+    assert simulator.last_chat.body is None
