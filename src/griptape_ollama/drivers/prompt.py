@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -187,13 +187,13 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         """
         stack = PromptStack.from_artifact(prompt_input) if isinstance(prompt_input, BaseArtifact) else prompt_input
         with self._tracked_run() as run:
-            _handed_over.set(run)
-            self.before_run(stack)
+            with _handing_over(run):
+                self.before_run(stack)
             if self.stream:
                 message = self._run_streamed(stack, run)
             else:
-                _handed_over.set(run)
-                message = self.try_run(stack)
+                with _handing_over(run):
+                    message = self.try_run(stack)
             self.after_run(message)
             return message
 
@@ -348,6 +348,16 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
 
     def _holds_answers_to_schema(self, stack: PromptStack, facts: ModelFacts) -> bool:
         return stack.output_schema is not None and self._strategy(facts) in ("native", "rule")
+
+
+@contextlib.contextmanager
+def _handing_over(run: Run) -> Generator[None, None, None]:
+    """Let what is called here go on in a run; nothing of it stays behind, taken or not."""
+    before = _handed_over.set(run)
+    try:
+        yield
+    finally:
+        _handed_over.reset(before)
 
 
 def _window(options: dict[str, Any]) -> int:

@@ -8,13 +8,14 @@ an instance that is valid under the original is valid under the compiled schema 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 from urllib.parse import unquote
 
 from griptape_ollama.protocol.patterns import to_grammar_pattern
 from griptape_ollama.protocol.schema_limits import drop_crossed, is_taken
+from griptape_ollama.protocol.schema_merging import MERGES, as_types
 
 Schema = dict[str, Any]
 
@@ -192,9 +193,9 @@ class _Compiler:
                 merged[key] = value
             elif key in _ANNOTATIONS or key in _NOT_SAID:
                 continue
-            elif key in _MERGES:
+            elif key in MERGES:
                 try:
-                    merged[key] = _MERGES[key](merged[key], value)
+                    merged[key] = MERGES[key](merged[key], value)
                 except TypeError:  # it is no schema
                     self._lose(path, key)
             elif key == "items":
@@ -307,7 +308,7 @@ def _with_null(schema: Schema) -> Schema:
     """Write OpenAPI's `nullable` as JSON schema does."""
     if schema.pop("nullable", None) is not True or not isinstance(schema.get("type"), (str, list)):
         return schema
-    schema["type"] = list(dict.fromkeys([*_as_types(schema["type"]), "null"]))
+    schema["type"] = list(dict.fromkeys([*as_types(schema["type"]), "null"]))
     if isinstance(schema.get("enum"), list) and None not in schema["enum"]:
         schema["enum"] = [*schema["enum"], None]
     return schema
@@ -329,47 +330,8 @@ def _without_references(schema: Mapping[str, Any]) -> Schema:
     return said
 
 
-def _as_types(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
-
-
-def _both_types(one: Any, other: Any) -> Any:
-    """Types that both allow; an integer is a number."""
-    left, right = _as_types(one), _as_types(other)
-    both = [each for each in left if each in right or (each == "integer" and "number" in right)]
-    both += [each for each in right if each == "integer" and "number" in left and each not in both]
-    return both[0] if len(both) == 1 else both or one
-
-
-def _both_enums(one: Any, other: Any) -> Any:
-    return [each for each in one if any(_same(each, value) for value in other)] or one
-
-
-def _same(one: Any, other: Any) -> bool:
-    # In Python True equals 1; in JSON it does not.
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
-
-
 def _is_among(schema: Schema, others: list[Schema]) -> bool:
     return schema in others and json.dumps(schema, default=str) in [json.dumps(each, default=str) for each in others]
-
-
-def _both_required(one: Any, other: Any) -> Any:
-    return list(dict.fromkeys([*one, *other]))
-
-
-def _both_properties(one: Any, other: Any) -> Any:
-    return {**one, **{name: {"allOf": [one[name], each]} if name in one else each for name, each in {**other}.items()}}
-
-
-_MERGES: Mapping[str, Callable[[Any, Any], Any]] = {
-    "type": _both_types,
-    "enum": _both_enums,
-    "required": _both_required,
-    **dict.fromkeys(("properties", "patternProperties"), _both_properties),
-    **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
-    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
-}
 
 
 def _nullable(alternatives: list[Schema]) -> Schema | None:
@@ -383,7 +345,7 @@ def _nullable(alternatives: list[Schema]) -> Schema | None:
         return None
     merged = dict(other)
     if "type" in other:
-        merged["type"] = list(dict.fromkeys([*_as_types(other["type"]), "null"]))
+        merged["type"] = list(dict.fromkeys([*as_types(other["type"]), "null"]))
     if "enum" in other and None not in other["enum"]:
         merged["enum"] = [*other["enum"], None]
     return merged

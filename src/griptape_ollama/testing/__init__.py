@@ -8,9 +8,9 @@ try:
 except ImportError as error:
     raise ImportError('the simulator needs aiohttp: pip install "griptape-ollama[testing]"') from error
 
-from griptape_ollama.testing.journal import RecordedRequest
+from griptape_ollama.testing.journal import RecordedRequest, UnexpectedRequestError
 from griptape_ollama.testing.models import SimulatedModel
 from griptape_ollama.testing.script import Reply
-from griptape_ollama.testing.simulator import OllamaSimulator, UnexpectedRequestError
+from griptape_ollama.testing.simulator import OllamaSimulator
 
 __all__ = ["OllamaSimulator", "RecordedRequest", "Reply", "SimulatedModel", "UnexpectedRequestError"]

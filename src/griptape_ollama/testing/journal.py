@@ -3,8 +3,8 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from griptape_ollama.testing.json_text import as_list, as_object, as_text
@@ -111,6 +111,32 @@ class Unexpected:
     error: BaseException | None = field(default=None, compare=False)
 
 
+class UnexpectedRequestError(AssertionError):
+    """Requests came that the test did not foresee.
+
+    Attributes:
+        requests: Those requests.
+        reasons: For each, why it was not foreseen: with a diff where something else was, or with the error of the
+            function that was to answer it. The first such error is the `__cause__`.
+    """
+
+    def __init__(self, unexpected: Sequence[Unexpected]) -> None:
+        self._unexpected = tuple(unexpected)
+        self.requests = tuple(one.request for one in unexpected)
+        self.reasons = tuple(one.reason for one in unexpected)
+        listed = "\n".join(f"{number}. {one.request}: {one.reason}" for number, one in enumerate(unexpected, 1))
+        errors = [one.error for one in unexpected if one.error is not None]
+        what = "that no scripted reply was for" if not errors else "whose reply function failed"
+        if 0 < len(errors) < len(self.requests):
+            what = f"that no scripted reply was for, or {what}"
+        super().__init__(f"{len(self.requests)} request(s) came {what}:\n{listed}")
+        self.__cause__ = errors[0] if errors else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not everything that can be raised can be pickled; the reasons say what it was.
+        return UnexpectedRequestError, (tuple(replace(one, error=None) for one in self._unexpected),)
+
+
 class Journal:
     """Thread-safe record of requests and disconnects.
 
@@ -148,12 +174,12 @@ class Journal:
             self._disconnects.append(time.monotonic())
             self._changed.notify_all()
 
-    def add_unexpected(self, unexpected: "Unexpected") -> None:
+    def add_unexpected(self, unexpected: Unexpected) -> None:
         """Record a request that the test did not foresee."""
         with self._changed:
             self._unexpected.append(unexpected)
 
-    def take_unexpected(self) -> list["Unexpected"]:
+    def take_unexpected(self) -> list[Unexpected]:
         """Return the requests that the test did not foresee, and forget them."""
         with self._changed:
             unexpected = list(self._unexpected)

@@ -5,7 +5,6 @@ import atexit
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +13,7 @@ from aiohttp import web
 from griptape_ollama.testing.clock import Clock
 from griptape_ollama.testing.exchange import State
 from griptape_ollama.testing.faults import Fault, FaultKind
-from griptape_ollama.testing.journal import Journal, RecordedRequest, Unexpected
+from griptape_ollama.testing.journal import Journal, RecordedRequest, UnexpectedRequestError
 from griptape_ollama.testing.library import DEFAULT_LIBRARY, Library
 from griptape_ollama.testing.memory import Limits, Memory
 from griptape_ollama.testing.models import DEFAULT_MODELS, Catalogue, SimulatedModel
@@ -26,34 +25,7 @@ from griptape_ollama.testing.thread import ServerThread
 VERSION = "0.33.0-simulator"
 """Version that a simulator reports: the server it was checked against."""
 
-
 _SPEAKING_PATHS = ("/api/chat", "/api/generate", "/v1/chat/completions")
-
-
-class UnexpectedRequestError(AssertionError):
-    """Requests came that the test did not foresee.
-
-    Attributes:
-        requests: Those requests.
-        reasons: For each, why it was not foreseen: with a diff where something else was, or with the error of the
-            function that was to answer it. The first such error is the `__cause__`.
-    """
-
-    def __init__(self, unexpected: Sequence[Unexpected]) -> None:
-        self._unexpected = tuple(unexpected)
-        self.requests = tuple(one.request for one in unexpected)
-        self.reasons = tuple(one.reason for one in unexpected)
-        listed = "\n".join(f"{number}. {one.request}: {one.reason}" for number, one in enumerate(unexpected, 1))
-        errors = [one.error for one in unexpected if one.error is not None]
-        what = "that no scripted reply was for" if not errors else "whose reply function failed"
-        if 0 < len(errors) < len(self.requests):
-            what = f"that no scripted reply was for, or {what}"
-        super().__init__(f"{len(self.requests)} request(s) came {what}:\n{listed}")
-        self.__cause__ = errors[0] if errors else None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Not everything that can be raised can be pickled; the reasons say what it was.
-        return UnexpectedRequestError, (tuple(replace(one, error=None) for one in self._unexpected),)
 
 
 class OllamaSimulator:

@@ -7,8 +7,9 @@ import threading
 import attrs
 import pytest
 from griptape.artifacts import TextArtifact
+from griptape.common import PromptStack
 
-from griptape_ollama import OllamaPromptDriver
+from griptape_ollama import OllamaCancelledError, OllamaPromptDriver
 
 
 @attrs.define
@@ -66,3 +67,18 @@ def test_a_token_provider_that_holds_a_lock_does_not_hinder_a_copy():
 
     driver = OllamaPromptDriver(model="m", headers=Provider().headers)
     assert copy.deepcopy(driver).headers == driver.headers
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_cancelled_run_of_a_subclass_leaves_nothing_to_the_next_one(simulator, stream):
+    class Stopping(OllamaPromptDriver):
+        def before_run(self, prompt_stack):  # without what it inherits, which would take up the run
+            self.cancel()
+
+        def try_run(self, prompt_stack):
+            raise OllamaCancelledError("not even begun")
+
+    with pytest.raises(OllamaCancelledError):
+        Stopping(model="simulator", host=simulator.url, stream=stream).run(TextArtifact("Hi"))
+    stack = PromptStack.from_artifact(TextArtifact("Hi"))
+    assert OllamaPromptDriver(model="simulator", host=simulator.url).try_run(stack).to_text()
