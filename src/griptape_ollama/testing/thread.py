@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -12,6 +13,7 @@ from aiohttp import web
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _STOP_SECONDS = 0.5
 _ANSWER_SECONDS = 10
+_TURNS_TO_ACCEPT = 3
 
 
 class ServerThread:
@@ -26,7 +28,8 @@ class ServerThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._runner: web.ServerRunner | None = None
-        self._site: web.TCPSite | None = None
+        self._site: web.SockSite | None = None
+        self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._run, name="ollama-simulator", daemon=True)
 
     @property
@@ -57,16 +60,26 @@ class ServerThread:
 
     async def close_port(self) -> None:
         """Refuse connections from now on, and drop those that are idle. Runs in the server's own loop."""
-        site, self._site = self._site, None
-        if site is not None:
-            await site.stop()
+        await self._stop_site()
         self._drop(lambda connection: connection.transport not in self._busy)
 
     async def open_port(self) -> None:
         """Accept connections again, on the same port. Runs in the server's own loop."""
         if self._site is None and self._runner is not None:
-            self._site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+            self._socket = socket.create_server(("127.0.0.1", self._port))
+            self._site = web.SockSite(self._runner, self._socket)
             await self._site.start()
+
+    async def _stop_site(self) -> None:
+        site, self._site = self._site, None
+        if site is None or self._socket is None:
+            return
+        # asyncio leaves a connection open for good if its server is closed between accepting and serving it.
+        with contextlib.suppress(NotImplementedError):
+            asyncio.get_running_loop().remove_reader(self._socket)
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
+        await site.stop()
 
     def run(self, coroutine: Coroutine[Any, Any, None], *, waits: bool = True) -> None:
         """Run something in the server's loop, from another thread; `waits` until it is done."""
@@ -106,8 +119,7 @@ class ServerThread:
             self._stop = asyncio.Event()
             self._ready.set()
             await self._stop.wait()
-            if self._site is not None:
-                await self._site.stop()
+            await self._stop_site()
         finally:
             # Connections are dropped, not closed politely: a client that does not read would hold up the end.
             self._drop(lambda _: True)

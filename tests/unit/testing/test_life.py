@@ -1,4 +1,5 @@
 import gc
+import socket
 import subprocess
 import sys
 import threading
@@ -173,3 +174,14 @@ def test_reset_forgets_script_records_and_loaded_models(simulator, chat):
     assert simulator.unused_replies == 1
     simulator.reset()
     assert (simulator.requests, simulator.unused_replies, simulator.loaded_models) == ([], 0, [])
+
+
+def test_connections_that_come_in_at_the_very_end_are_closed():
+    for _ in range(20):
+        simulator = OllamaSimulator().start()
+        address = ("127.0.0.1", int(simulator.url.rsplit(":", 1)[1]))
+        clients = [socket.create_connection(address) for _ in range(3)]
+        simulator.close()
+        for client in clients:
+            client.close()
+    gc.collect()  # what was left open would warn, and a warning fails the test
