@@ -39,7 +39,6 @@ from griptape_ollama.drivers.abilities import check_images, drop_thinking, is_cl
 from griptape_ollama.drivers.chunks import ChunkPublisher
 from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
 from griptape_ollama.drivers.recall import TurnMemory
-from griptape_ollama.drivers.server import OllamaServerMixin
 from griptape_ollama.drivers.settings import (
     DEFAULT_TEMPERATURE,
     ON_EMPTY_RETRY,
@@ -49,6 +48,7 @@ from griptape_ollama.drivers.settings import (
     to_temperature,
 )
 from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts, ModelFacts
+from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.download import MAX_BYTES, Download
 from griptape_ollama.transport.run import Run
@@ -152,11 +152,7 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
             takes_self=True,
         )
     )
-    _turns: TurnMemory = field(factory=TurnMemory, init=False, repr=False, eq=False)
-
-    def _start_afresh(self) -> None:
-        super()._start_afresh()
-        self._turns = TurnMemory()
+    _turns: TurnMemory = field(factory=TurnMemory, init=False, repr=False, eq=False, metadata=LIVE)
 
     @property
     def temperature(self) -> float:

@@ -1,4 +1,4 @@
-"""The way to the server, as every driver has it: address, credentials, limits, retries, and how it is stored."""
+"""The way to the server, as drivers have it: address, credentials, limits, retries, and how they are stored."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import ollama
 import tenacity
 from attrs import Factory, define, field
 
-from griptape_ollama.drivers.settings import HostWithCredentials, to_cert, to_host, to_limits, to_verify
 from griptape_ollama.models.facts import Facts
+from griptape_ollama.models.server_settings import HostWithCredentials, to_cert, to_host, to_limits, to_verify
 from griptape_ollama.transport.connection import Connection, address_of
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import retrying
@@ -24,13 +24,15 @@ from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.running import RunningRuns
 
 _opening = threading.Lock()
-_LIVE = ("_connection", "_running", "_turns")
+LIVE: Mapping[str, Any] = {"live": True}
+"""Metadata of a field that belongs to one object while it lives: never stored nor copied, but made anew."""
+
 _SHARED = ("_client", "ssl_context")  # they cannot be copied, but used by several
 
 
 @define(kw_only=True, slots=False)
 class OllamaServerMixin:
-    """Everything about the server that a driver talks to.
+    """Everything about the server that one talks to.
 
     Attributes:
         host: Address of the server, for example `gpu-box`, `gpu-box:11434` or `https://user:password@gpu-box/prefix`.
@@ -68,8 +70,10 @@ class OllamaServerMixin:
     module_name: str = field(
         default=Factory(lambda self: type(self).__module__, takes_self=True), metadata={"serializable": True}
     )
-    _connection: tuple[Any, Connection] | None = field(default=None, init=False, repr=False, eq=False)
-    _running: RunningRuns = field(factory=RunningRuns, init=False, repr=False, eq=False)
+    _connection: tuple[Any, Connection] | None = field(
+        factory=lambda: None, init=False, repr=False, eq=False, metadata=LIVE
+    )
+    _running: RunningRuns = field(factory=RunningRuns, init=False, repr=False, eq=False, metadata=LIVE)
 
     @property
     def client(self) -> ollama.Client:
@@ -138,7 +142,8 @@ class OllamaServerMixin:
         names = [*vars(self), *(attribute.name for attribute in attrs.fields(type(self)))]
         # What is a property here has its value under another name.
         names = [name for name in names if not isinstance(getattr(type(self), name, None), property)]
-        return {name: getattr(self, name) for name in dict.fromkeys(names) if name not in (*_LIVE, *_SHARED)}
+        left_behind = {*_SHARED, *(attribute.name for attribute in _live_fields(type(self)))}
+        return {name: getattr(self, name) for name in dict.fromkeys(names) if name not in left_behind}
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Pickle the settings, also of a subclass for which attrs writes a `__getstate__` of its own."""
@@ -156,11 +161,6 @@ class OllamaServerMixin:
     def _twin(self, copied: Callable[[Any], Any]) -> Any:
         settings = {name: copied(value) for name, value in OllamaServerMixin.__getstate__(self).items()}
         return _restored(type(self), {**settings, **{name: getattr(self, name) for name in _SHARED}})
-
-    def _start_afresh(self) -> None:
-        """Set what belongs to this object and not to its settings."""
-        self._connection = None
-        self._running = RunningRuns()
 
     def __attrs_post_init__(self) -> None:
         """Take the address of a client that was given, so that it is there when the settings are stored without it."""
@@ -198,8 +198,13 @@ def _restored(kind: type[Any], settings: dict[str, Any]) -> Any:
     driver = object.__new__(kind)
     for name, value in {**dict.fromkeys(_SHARED), **settings}.items():
         object.__setattr__(driver, name, value)
-    driver._start_afresh()
+    for attribute in _live_fields(kind):
+        object.__setattr__(driver, attribute.name, attribute.default.factory())
     return driver
+
+
+def _live_fields(kind: type[Any]) -> list[Any]:
+    return [attribute for attribute in attrs.fields(kind) if attribute.metadata.get("live")]
 
 
 def _forget_locks() -> None:

@@ -1,0 +1,88 @@
+"""Settings of the way to a server, as they are checked when they are given."""
+
+import copy
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.models.server_settings import HostWithCredentials, to_cert, to_host, to_limits, to_verify
+from griptape_ollama.transport.limits import OllamaTimeout
+
+
+@pytest.mark.parametrize("convert", [to_limits, to_host, to_cert])
+def test_none_is_not_set(convert):
+    assert convert(None) is None
+
+
+@pytest.mark.parametrize("host", ["gpu", "https://gpu:8443/x", "", "[::1]:8080"])
+def test_a_host_without_credentials_stays_the_text_it_was(host):
+    assert (to_host(host), type(to_host(host))) == (host, str)
+
+
+def test_a_host_with_credentials_shows_the_rest_of_itself():
+    host = to_host("https://alice:hunter2@gpu/x")
+    assert isinstance(host, HostWithCredentials)
+    assert isinstance(host, str)
+    assert host == "https://gpu/x"
+    assert host.whole == "https://alice:hunter2@gpu/x"
+    for text in (str(host), repr(host), f"{host}", json.dumps(host), f"{host!r}", f"{host:>20}"):
+        assert "hunter2" not in text
+
+
+def test_a_host_with_credentials_is_taken_as_it_is():
+    host = to_host("https://alice:hunter2@gpu")
+    assert to_host(host) is host
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda host: pickle.loads(pickle.dumps(host))])  # noqa: S301
+def test_a_host_with_credentials_can_be_copied(again):
+    assert again(to_host("https://alice:hunter2@gpu")).whole == "https://alice:hunter2@gpu"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [(True, True), (False, False), (None, True), ("ca.pem", "ca.pem"), (Path("ca.pem"), "ca.pem")]
+)
+def test_verify_is_a_yes_a_no_or_a_path(given, kept):
+    assert to_verify(given) == kept
+    assert type(to_verify(given)) is type(kept)
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 7, b"ca.pem", object()])
+def test_verify_is_nothing_else(wrong):
+    with pytest.raises(OllamaContentError, match="pass an SSLContext as ssl_context"):
+        to_verify(wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("both.pem", ("both.pem",)),
+        (Path("both.pem"), ("both.pem",)),
+        (("a.pem", "a.key"), ("a.pem", "a.key")),
+        ([Path("a.pem"), "a.key"], ("a.pem", "a.key")),
+    ],
+)
+def test_a_certificate_is_one_file_or_two(given, kept):
+    assert to_cert(given) == kept
+
+
+@pytest.mark.parametrize("wrong", [7, object(), b"both.pem", (), ("a", "b", "password"), {1: 2}])
+def test_a_certificate_is_nothing_else(wrong):
+    with pytest.raises(OllamaContentError, match="cert"):
+        to_cert(wrong)
+
+
+def test_limits_are_understood():
+    assert to_limits(5) == OllamaTimeout(total=5)
+    with pytest.raises(OllamaContentError, match="timeout"):
+        to_limits("5s")
+
+
+@pytest.mark.parametrize("convert", [to_limits, to_host])
+@pytest.mark.parametrize("wrong", [object(), b"bytes", ["list"], {1: 2}])
+def test_no_value_makes_a_setting_fail_with_anything_but_our_error(convert, wrong):
+    with pytest.raises(OllamaContentError):
+        convert(wrong)
