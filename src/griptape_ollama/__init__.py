@@ -1,5 +1,6 @@
 """Run Griptape agents on models served by Ollama, without losing anything on the way."""
 
+from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
 from griptape_ollama.drivers.prompt import OllamaPromptDriver
 from griptape_ollama.errors import (
     OllamaAuthError,
@@ -8,6 +9,7 @@ from griptape_ollama.errors import (
     OllamaConnectionError,
     OllamaContentError,
     OllamaContextError,
+    OllamaEmbeddingError,
     OllamaError,
     OllamaModelNotFoundError,
     OllamaQuotaError,
@@ -15,7 +17,7 @@ from griptape_ollama.errors import (
     OllamaStreamError,
     OllamaTimeoutError,
 )
-from griptape_ollama.events import OllamaResponseEvent, ReasoningChunkEvent
+from griptape_ollama.events import OllamaEmbeddingEvent, OllamaResponseEvent, ReasoningChunkEvent
 from griptape_ollama.transport.limits import OllamaTimeout
 
 __all__ = [
@@ -25,6 +27,9 @@ __all__ = [
     "OllamaConnectionError",
     "OllamaContentError",
     "OllamaContextError",
+    "OllamaEmbeddingDriver",
+    "OllamaEmbeddingError",
+    "OllamaEmbeddingEvent",
     "OllamaError",
     "OllamaModelNotFoundError",
     "OllamaPromptDriver",

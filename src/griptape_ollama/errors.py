@@ -10,6 +10,7 @@ OllamaError
 │  ├─ OllamaBusyError
 │  └─ OllamaContextError
 ├─ OllamaStreamError
+├─ OllamaEmbeddingError
 ├─ OllamaCancelledError
 └─ OllamaContentError (also a ValueError)
 
@@ -17,6 +18,9 @@ All of them survive pickling: a message as the only positional argument, attribu
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class OllamaError(Exception):
@@ -196,6 +200,32 @@ class OllamaStreamError(OllamaError):
         super().__init__(message, host=host, model=model, partial_text=partial_text)
         self.retryable = retryable
         self.server_message = server_message
+
+
+class OllamaEmbeddingError(OllamaError):
+    """Some of many texts have no vector. The others were embedded.
+
+    Attributes:
+        index: Place of the first of these texts among those that were given, from 0.
+        failures: Why there is no vector, by the place of the text.
+        vectors: The vectors of all texts, with None for those that have none; empty where they were given before.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        host: str | None = None,
+        model: str | None = None,
+        partial_text: str = "",
+        index: int = 0,
+        failures: Mapping[int, OllamaError] | None = None,
+        vectors: Sequence[Any] = (),
+    ) -> None:
+        super().__init__(message, host=host, model=model, partial_text=partial_text)
+        self.index = index
+        self.failures = dict(failures or {})
+        self.vectors = vectors
 
 
 class OllamaCancelledError(OllamaError):

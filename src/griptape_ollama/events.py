@@ -57,3 +57,26 @@ class OllamaResponseEvent(BaseEvent):
     time_to_first_token: float | None = field(default=None, metadata={"serializable": True})
     # Stored, since loading would otherwise look for the class among Griptape's own.
     module_name: str = field(factory=_module_of_this, metadata={"serializable": True})
+
+
+@define(kw_only=True)
+class OllamaEmbeddingEvent(BaseEvent):
+    """Published once per reply with vectors: what the server told about it.
+
+    Attributes:
+        model: Model that answered, as the server spells it.
+        host: Address of the server, without user and password.
+        texts: How many texts the request had.
+        input_tokens: Tokens of all texts; None where the server does not tell.
+        total_seconds: From the server's receiving the request to its last vector.
+        load_seconds: Loading the model.
+    """
+
+    model: str = field(metadata={"serializable": True})
+    host: str = field(metadata={"serializable": True})
+    texts: int = field(metadata={"serializable": True})
+    input_tokens: int | None = field(default=None, metadata={"serializable": True})
+    total_seconds: float | None = field(default=None, metadata={"serializable": True})
+    load_seconds: float | None = field(default=None, metadata={"serializable": True})
+    # Stored, since loading would otherwise look for the class among Griptape's own.
+    module_name: str = field(factory=_module_of_this, metadata={"serializable": True})

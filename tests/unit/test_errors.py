@@ -14,6 +14,7 @@ from griptape_ollama.errors import (
     OllamaConnectionError,
     OllamaContentError,
     OllamaContextError,
+    OllamaEmbeddingError,
     OllamaError,
     OllamaModelNotFoundError,
     OllamaQuotaError,
@@ -33,6 +34,7 @@ _PARENTS = {
     OllamaBusyError: (OllamaResponseError,),
     OllamaContextError: (OllamaResponseError,),
     OllamaStreamError: (OllamaError,),
+    OllamaEmbeddingError: (OllamaError,),
     OllamaCancelledError: (OllamaError,),
     OllamaContentError: (OllamaError, ValueError),
 }
@@ -55,6 +57,7 @@ _ATTRIBUTES = {
     OllamaBusyError: _RESPONSE,
     OllamaContextError: {**_RESPONSE, "tokens_wanted": 45_043, "tokens_available": 4096},
     OllamaStreamError: {"retryable": True, "server_message": "unexpected EOF"},
+    OllamaEmbeddingError: {"index": 1, "failures": {}, "vectors": [[1.0], None]},
 }
 
 _each_class = pytest.mark.parametrize("kind", _PARENTS, ids=lambda kind: kind.__name__)

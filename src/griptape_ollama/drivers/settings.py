@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -13,6 +14,8 @@ from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import check_options
 
 ON_EMPTY_RETRY = "retry_without_thinking"
+
+ON_LONG_TEXT = ("chunk", "truncate", "error")
 
 DEFAULT_TEMPERATURE = 0.1
 """Griptape's default for all prompt drivers."""
@@ -45,6 +48,41 @@ def to_options(value: Any) -> dict[str, Any]:
 def to_keep_alive(value: Any) -> int | float | str | None:
     """Give what goes over the wire for a keep_alive; None is "not set"."""
     return None if value is None else checked(lambda: normalize_keep_alive(value))
+
+
+def to_on_long_text(value: Any) -> Any:
+    """Give what is done with texts that are longer than the model's window; None is "not set"."""
+    if value is not None and value not in ON_LONG_TEXT:
+        raise OllamaContentError(f"on_long_text={value!r} must be one of {', '.join(map(repr, ON_LONG_TEXT))}")
+    return value
+
+
+def to_count(value: Any) -> int:
+    """Give a number of things, one at least."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise OllamaContentError(f"{value!r} must be a whole number from 1")
+    return value
+
+
+def to_size(value: Any) -> int:
+    """Give a number of bytes; 0 is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise OllamaContentError(f"{value!r} must be a whole number of bytes, or 0")
+    return value
+
+
+def to_seconds(value: Any) -> float:
+    """Give a number of seconds from 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise OllamaContentError(f"{value!r} must be a number of seconds from 0")
+    return value
+
+
+def to_prefix(value: Any) -> str | None:
+    """Give a prefix; None is "as the model wants it"."""
+    if value is not None and not isinstance(value, str):
+        raise OllamaContentError(f"{value!r} must be a text, or None for what the model's family wants")
+    return value
 
 
 def to_on_empty(value: Any) -> str | None:

@@ -53,6 +53,7 @@ class ModelFacts:
             not tell (before 0.6.4).
         parameters: The model's own PARAMETERs: options by name.
         context_length: Longest context that the model was made for, in tokens; None where unknown.
+        embedding_length: How many numbers its vectors have; None where unknown.
         remote_host: Where a cloud model really runs; None for a local one.
         missing: Capabilities that a refusal of the server denied.
         raw: The whole reply.
@@ -61,6 +62,7 @@ class ModelFacts:
     capabilities: frozenset[str] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     context_length: int | None = None
+    embedding_length: int | None = None
     remote_host: str | None = None
     missing: frozenset[str] = frozenset()
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
@@ -81,7 +83,8 @@ class ModelFacts:
             if isinstance(capabilities, list)
             else None,
             parameters=parse_parameters(parameters) if isinstance(parameters, str) else {},
-            context_length=_context_length(cast("Mapping[str, Any]", info)) if isinstance(info, dict) else None,
+            context_length=_number(info, "context_length"),
+            embedding_length=_number(info, "embedding_length"),
             remote_host=remote_host if isinstance(remote_host, str) and remote_host else None,
             raw=reply,
         )
@@ -117,6 +120,15 @@ class Facts:
     def tags(self) -> list[dict[str, Any]]:
         """The installed models, as `/api/tags` lists them; empty where the server does not answer."""
         return _models(self._ask("/api/tags", None, _SHOW_SECONDS))
+
+    def digest(self, model: str) -> str | None:
+        """Digest of an installed model; None where the server does not tell."""
+        wanted = {model.lower(), f"{model}:latest".lower()}
+        for each in self.tags():
+            digest = each.get("digest")
+            if str(each.get("model") or each.get("name")).lower() in wanted and isinstance(digest, str) and digest:
+                return digest
+        return None
 
     def ps(self) -> list[dict[str, Any]]:
         """The loaded models, as `/api/ps` lists them; empty where the server does not answer."""
@@ -282,9 +294,11 @@ def _shorter(one: OllamaTimeout, other: OllamaTimeout) -> OllamaTimeout:
     )
 
 
-def _context_length(info: Mapping[str, Any]) -> int | None:
-    length = info.get(f"{info.get('general.architecture')}.context_length")
-    return length if isinstance(length, int) else None
+def _number(info: Any, name: str) -> int | None:
+    """Read a number that stands under the model's architecture."""
+    known = cast("dict[str, Any]", info) if isinstance(info, dict) else {}
+    number = known.get(f"{known.get('general.architecture')}.{name}")
+    return number if isinstance(number, int) else None
 
 
 def _models(reply: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -119,13 +119,16 @@ class Call:
             yield from first
             yield from rest
 
-    def document(self) -> dict[str, Any]:
+    def document(self, *, max_bytes: int = MAX_LINE_BYTES) -> dict[str, Any]:
         """Send the request and return the one JSON object of the reply.
+
+        Args:
+            max_bytes: Longest reply that is read.
 
         Raises:
             OllamaError: As `lines` does.
         """
-        return self._with_retries(self._fetch)
+        return self._with_retries(lambda: self._fetch(max_bytes))
 
     def _with_retries(self, work: Callable[[], T]) -> T:
         self._started = time.monotonic()
@@ -153,9 +156,9 @@ class Call:
         with self._response() as response:
             yield from self._read_lines(response)
 
-    def _fetch(self) -> dict[str, Any]:
+    def _fetch(self, max_bytes: int) -> dict[str, Any]:
         with self._response() as response:
-            return decode_object(_read_at_most(response, MAX_LINE_BYTES))
+            return decode_object(_read_at_most(response, max_bytes))
 
     @contextlib.contextmanager
     def _response(self) -> Generator[httpx.Response, None, None]:

@@ -48,15 +48,22 @@ _LOAD_FAILED = re.compile(r"loading model|unable to load|failed to load|requires
 _WRONG_REQUEST = re.compile(r"option \"[^\"]*\" must be|invalid option|invalid format", re.IGNORECASE)
 _NO_IMAGES = re.compile(r"image input is not supported|multimodal data provided", re.IGNORECASE)
 _TOO_LONG = re.compile(
-    r"exceeds? the (?:available )?(?:context|maximum context)|input length exceeds|prompt too long", re.IGNORECASE
+    r"exceeds? the (?:available )?(?:context|maximum context)|input length exceeds|prompt too long"
+    r"|input .{0,40}too large to process",
+    re.IGNORECASE,
 )
 _TOKENS = re.compile(r"\((\d{1,12}) tokens\)[^(]*\((\d{1,12}) tokens\)")
 _EXCERPT = 500
+_LENGTH_ADVICE = {
+    "/api/chat": "Shorten the conversation, or raise num_ctx in options as far as the model allows.",
+    "/api/embed": "Shorten the text, or use on_long_text='chunk' or 'truncate'.",
+}
 _USE_VISION = "Use a model with vision for images."
 _ADVICE = (
     ("does not support tools", "Use a model with tools, or use_native_tools=False."),
     ("does not support thinking", "Leave think out for this model."),
     ("does not support chat", "It is an embedding model: use a chat model here."),
+    ("does not support embeddings", "It is a chat model: use an embedding model here, such as nomic-embed-text."),
     ("multimodal data provided", _USE_VISION),
     ("image input is not supported", _USE_VISION),
     ("illegal base64", "Images must be PNG, JPEG, WebP or GIF."),
@@ -131,7 +138,7 @@ def _classify(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], b
             "Send fewer requests at once, or raise OLLAMA_MAX_QUEUE on the server.",
         )
     if _TOO_LONG.search(said):
-        advice = "Shorten the conversation, or raise num_ctx in options as far as the model allows."
+        advice = _LENGTH_ADVICE.get(refusal.path, "Shorten it.")
         return OllamaContextError, True, advice
     if status is None or (status >= 500 and status != 501):
         return _server_failure(said)

@@ -1,0 +1,169 @@
+"""Embed requests from their parts, and the vectors of a reply."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from griptape_ollama.errors import OllamaContentError, OllamaStreamError
+from griptape_ollama.events import OllamaEmbeddingEvent
+from griptape_ollama.protocol.keep_alive import normalize_keep_alive
+from griptape_ollama.protocol.options import check_options
+
+STAND_IN = "."
+"""What is embedded in place of a text without letters: of some blank texts the server makes no vector (0.33), and of
+others one that depends on the model's way with blanks."""
+
+_UNIT_TOLERANCE = 1e-3  # the server scales to length 1 in 32-bit floats (0.33)
+
+
+class Passage(NamedTuple):
+    """One text to embed.
+
+    Attributes:
+        prefix: What the model wants before it.
+        text: The text.
+    """
+
+    prefix: str
+    text: str
+
+    @property
+    def sent(self) -> str:
+        """What is sent."""
+        return f"{self.prefix}{self.text}" if self.text.strip() else f"{self.prefix}{STAND_IN}"
+
+
+class Vectors(NamedTuple):
+    """The vectors of a reply.
+
+    Attributes:
+        values: One per text: a vector of length 1, or what is wrong with it.
+        were_scaled: Whether some came with another length.
+    """
+
+    values: list[list[float] | str]
+    were_scaled: bool
+
+
+def to_embed_request(
+    *, model: str, options: Mapping[str, Any], fields: Mapping[str, Any], extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put a request together, but for its texts, and check every setting in it.
+
+    Args:
+        model: Model name.
+        options: Model options, already merged.
+        fields: `dimensions`, `truncate`, `keep_alive`; None means "not set".
+        extra: The user's `extra_params` but for `options`; they win over fields, and unknown ones are sent as they are.
+
+    Raises:
+        OllamaContentError: A setting has a value that the server would refuse or ignore.
+    """
+    settings = {name: value for name, value in {**fields, **extra}.items() if value is not None}
+    if "input" in settings:
+        raise OllamaContentError("'input' cannot be set in extra_params: texts are given to embed().", model=model)
+    try:
+        checked = check_options(options)
+        request = {"model": model} | {name: _checked_field(name, value) for name, value in settings.items()}
+    except ValueError as error:
+        raise OllamaContentError(str(error), model=model) from error
+    return {**request, "options": checked} if checked else request
+
+
+def _checked_field(name: str, value: Any) -> Any:
+    if name == "keep_alive":
+        return normalize_keep_alive(value)
+    if name == "dimensions" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError(f"dimensions={value!r} must be a whole number from 1")
+    if name == "truncate" and not isinstance(value, bool):
+        raise ValueError(f"truncate={value!r} must be True or False")
+    return value
+
+
+def to_vectors(
+    reply: Mapping[str, Any], count: int, *, dimensions: int | None = None, size: int | None = None
+) -> Vectors:
+    """Read and check the vectors of a reply.
+
+    A vector whose length is not 1, as old servers give, is scaled.
+
+    Args:
+        reply: The reply of `/api/embed`.
+        count: How many texts were sent.
+        dimensions: How many numbers per vector were asked for; None for as many as the model gives.
+        size: How many numbers the vectors of other replies had; None where this is the first.
+
+    Raises:
+        OllamaStreamError: There are more or fewer vectors than texts.
+        OllamaContentError: All vectors have another size than was asked for.
+    """
+    found = reply.get("embeddings")
+    vectors = cast("list[Any]", found) if isinstance(found, list) else []
+    if len(vectors) != count:
+        raise OllamaStreamError(f"the reply has {len(vectors)} vectors for {count} texts")
+    sizes = Counter(len(cast("list[Any]", vector)) for vector in vectors if isinstance(vector, list))
+    if dimensions is not None and len(sizes) == 1 and dimensions not in sizes:
+        raise OllamaContentError(f"it gives vectors of {next(iter(sizes))} numbers, not dimensions={dimensions}")
+    size = dimensions or size or (sizes.most_common(1)[0][0] if sizes else 0)
+    values: list[list[float] | str] = []
+    were_scaled = False
+    for vector in vectors:
+        length = _length(vector, size)
+        if isinstance(length, str):
+            values.append(length)
+        elif abs(length - 1.0) > _UNIT_TOLERANCE:
+            were_scaled = True
+            values.append([value / length for value in vector])
+        else:
+            values.append(vector)
+    return Vectors(values, were_scaled)
+
+
+def mean_of(vectors: Sequence[tuple[int, list[float]]]) -> list[float]:
+    """Give the mean of vectors, each with its weight, scaled to length 1."""
+    columns = zip(*([weight * value for value in vector] for weight, vector in vectors), strict=True)
+    sums = [math.fsum(column) for column in columns]
+    length = math.hypot(*sums)
+    return [value / length for value in sums] if length else vectors[0][1]
+
+
+def to_embedding_event(texts: int, reply: Mapping[str, Any], *, host: str) -> OllamaEmbeddingEvent:
+    """Make the event that tells of a reply.
+
+    Args:
+        texts: How many texts the request had.
+        reply: The reply of `/api/embed`.
+        host: Address of the server, without user and password.
+    """
+    tokens = reply.get("prompt_eval_count")
+    return OllamaEmbeddingEvent(
+        model=str(reply.get("model", "")),
+        host=host,
+        texts=texts,
+        input_tokens=tokens if isinstance(tokens, int) else None,
+        total_seconds=_seconds(reply.get("total_duration")),
+        load_seconds=_seconds(reply.get("load_duration")),
+    )
+
+
+def _seconds(nanoseconds: Any) -> float | None:
+    return nanoseconds / 1e9 if isinstance(nanoseconds, (int, float)) else None
+
+
+def _length(vector: Any, size: int) -> float | str:
+    """Length of a vector, or what is wrong with it."""
+    if not isinstance(vector, list) or not vector:
+        return "its vector has no numbers"
+    numbers = cast("list[Any]", vector)
+    if len(numbers) != size:
+        return f"its vector has {len(numbers)} numbers, not {size}"
+    try:
+        length = math.hypot(*numbers)
+    except (TypeError, OverflowError):
+        return "its vector has values that are no numbers"
+    if not math.isfinite(length):
+        return "its vector has numbers that are not finite"
+    return length or "its vector has zeros only"

@@ -1,0 +1,468 @@
+"""The embedding driver."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
+
+import attrs
+from attrs import define, field
+from griptape.artifacts import BaseArtifact, TextArtifact
+from griptape.drivers.embedding import BaseEmbeddingDriver
+from griptape.drivers.embedding.base_embedding_driver import VectorOperation
+from griptape.events import EventBus
+
+from griptape_ollama.conversion.embeddings import Passage, to_embed_request, to_embedding_event
+from griptape_ollama.conversion.prefixes import prefixes_of
+from griptape_ollama.conversion.requests import merge_options
+from griptape_ollama.drivers.settings import (
+    to_count,
+    to_keep_alive,
+    to_on_long_text,
+    to_options,
+    to_prefix,
+    to_seconds,
+    to_size,
+)
+from griptape_ollama.embeddings.batching import in_batches
+from griptape_ollama.embeddings.cache import CacheInfo, KnownVectors, VectorCache
+from griptape_ollama.embeddings.embedder import Embedder, Outcome
+from griptape_ollama.embeddings.gathering import Gatherer
+from griptape_ollama.embeddings.order import BatchLimits, OnLongText, Order, Reply
+from griptape_ollama.embeddings.prefetching import Prefetch
+from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
+from griptape_ollama.models.facts import Facts
+from griptape_ollama.models.server import LIVE, OllamaServerMixin
+from griptape_ollama.transport.run import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float32]
+
+OnProgress = Callable[[int, "int | None"], object]
+
+_PREFETCH_BATCHES = 16
+
+
+@define(kw_only=True, slots=False)
+class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
+    """Turns texts into vectors with a model served by Ollama.
+
+    Calls of several threads, as vector stores make them, share requests by themselves. A text that is empty or blank
+    has the vector of a full stop.
+
+    Attributes:
+        model: Model name with its tag, for example `nomic-embed-text:v1.5`.
+        dimensions: How many numbers a vector has, for models that can be cut; by default all of them.
+        truncate: True lets the server cut texts that are too long, False makes it refuse them; by default as
+            `on_long_text` says.
+        keep_alive: How long the model stays loaded after a request: seconds, a Go duration such as `"10m"`, a
+            timedelta, 0 (unload now) or -1 (for good).
+        options: Model options by name, such as `num_ctx`.
+        extra_params: More fields of the request, unknown ones included; `options` in it are merged.
+        on_long_text: What is done with a text that is longer than the model's window: `"chunk"` (the default) embeds
+            it in pieces and gives their mean, weighted by length and scaled to length 1; `"truncate"` lets the server
+            cut it; `"error"` raises OllamaContextError.
+        query_prefix: What stands before a text that is searched with (`vector_operation="query"`); by default what
+            the card of the model's family says, nothing for unknown models.
+        document_prefix: The same for a text that is stored (`vector_operation="upsert"`).
+        batch_size: Texts per request, at most.
+        batch_characters: Characters per request, at most; a single text may have more.
+        gather_seconds: How long a call waits for those of other threads, after each that came; 0 sends each by
+            itself. A thread that is alone never waits.
+        cache_bytes: Memory for vectors that are known already, in bytes; 0 keeps none.
+        tokenizer: Counts the tokens of long texts, and its `max_input_tokens` is their window; by default the model's
+            own window counts, and the server.
+    """
+
+    model: str = field(metadata={"serializable": True})
+    dimensions: int | None = field(default=None, metadata={"serializable": True})
+    truncate: bool | None = field(default=None, metadata={"serializable": True})
+    keep_alive: Any | None = field(default=None, converter=to_keep_alive, metadata={"serializable": True})
+    options: dict[str, Any] = field(factory=dict[str, Any], converter=to_options, metadata={"serializable": True})
+    extra_params: dict[str, Any] = field(factory=dict[str, Any], metadata={"serializable": True})
+    on_long_text: str | None = field(default=None, converter=to_on_long_text, metadata={"serializable": True})
+    query_prefix: str | None = field(default=None, converter=to_prefix, metadata={"serializable": True})
+    document_prefix: str | None = field(default=None, converter=to_prefix, metadata={"serializable": True})
+    batch_size: int = field(default=64, converter=to_count, metadata={"serializable": True})
+    batch_characters: int = field(default=200_000, converter=to_count, metadata={"serializable": True})
+    gather_seconds: float = field(default=0.01, converter=to_seconds, metadata={"serializable": True})
+    cache_bytes: int = field(default=64 * 1024 * 1024, converter=to_size, metadata={"serializable": True})
+    _gatherer: Gatherer = field(factory=Gatherer, init=False, repr=False, eq=False, metadata=LIVE)
+    _cache: VectorCache = field(factory=VectorCache, init=False, repr=False, eq=False, metadata=LIVE)
+    _prefetches: list[Prefetch] = field(factory=list[Prefetch], init=False, repr=False, eq=False, metadata=LIVE)
+
+    def __attrs_post_init__(self) -> None:
+        """Do what both bases do."""
+        OllamaServerMixin.__attrs_post_init__(self)
+        BaseEmbeddingDriver.__attrs_post_init__(self)
+
+    @property
+    def cache_info(self) -> CacheInfo:
+        """How often a vector was known already, and what the known ones take."""
+        return self._cache.info()
+
+    def clear_cache(self) -> None:
+        """Forget all vectors."""
+        self._cache.clear()
+
+    def embed(self, value: str | BaseArtifact, *, vector_operation: VectorOperation | None = None) -> list[float]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Give the vector of a text.
+
+        Args:
+            value: A text or a TextArtifact.
+            vector_operation: `query` or `upsert`, which decides on the prefix; None for no prefix.
+
+        Returns:
+            The vector, of length 1.
+
+        Raises:
+            OllamaContentError: The value is no text, or a setting cannot be sent.
+            OllamaError: Any other kind of it.
+        """
+        passage = self._passage(value, vector_operation)
+        with self._tracked_run() as run:
+            order = self._order(run)
+            known = self._known(order, run)
+            outcome = known.get(passage)
+            if outcome is None:
+                outcome = self._asked(passage, order, run)
+                known.put(passage, outcome)
+        if isinstance(outcome, OllamaError):
+            raise outcome
+        return outcome
+
+    def try_embed_chunk(self, chunk: str, *, vector_operation: VectorOperation | None = None) -> list[float]:
+        """Give the vector of a text, as `embed` does."""
+        return self.embed(chunk, vector_operation=vector_operation)
+
+    def try_embed_artifact(
+        self, artifact: BaseArtifact, *, vector_operation: VectorOperation | None = None
+    ) -> list[float]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Give the vector of an artifact, as `embed` does."""
+        return self.embed(artifact, vector_operation=vector_operation)
+
+    @overload
+    def embed_batch(
+        self,
+        values: Iterable[str | BaseArtifact],
+        vector_operation: VectorOperation | None = None,
+        *,
+        as_numpy: Literal[False] = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[list[float]]: ...
+
+    @overload
+    def embed_batch(
+        self,
+        values: Iterable[str | BaseArtifact],
+        vector_operation: VectorOperation | None = None,
+        *,
+        as_numpy: Literal[True],
+        on_progress: OnProgress | None = None,
+    ) -> Matrix: ...
+
+    def embed_batch(
+        self,
+        values: Iterable[str | BaseArtifact],
+        vector_operation: VectorOperation | None = None,
+        *,
+        as_numpy: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[list[float]] | Matrix:
+        """Give the vectors of many texts, in their order, with as few requests as they fit into.
+
+        Args:
+            values: Texts or TextArtifacts.
+            vector_operation: `query` or `upsert`, which decides on the prefix; None for no prefix.
+            as_numpy: Whether to give one array of float32, of shape (number of texts, numbers per vector), in place
+                of lists. Without texts its shape is (0, 0).
+            on_progress: Called after each request with the number of texts that are done, and that of all texts.
+
+        Raises:
+            OllamaContentError: A value is no text, or a setting cannot be sent; nothing was sent.
+            OllamaEmbeddingError: Some texts have no vector; it tells which, why, and the vectors of the others.
+            OllamaError: Any other kind of it.
+        """
+        passages = [self._passage(value, vector_operation, index) for index, value in enumerate(values)]
+        found: list[Any] = []
+        failures: dict[int, OllamaError] = {}
+        with self._tracked_run() as run:
+            runs = functools.partial(contextlib.nullcontext, run)
+            for outcome in self._outcomes(passages, runs, on_progress, total=len(passages)):
+                if isinstance(outcome, OllamaError):
+                    failures[len(found)] = outcome
+                found.append(None if isinstance(outcome, OllamaError) else _converted(outcome, as_numpy=as_numpy))
+        if failures:
+            raise _not_all(failures, total=len(passages), vectors=found)
+        return _matrix(found) if as_numpy else found
+
+    @overload
+    def iter_embed_batch(
+        self,
+        values: Iterable[str | BaseArtifact],
+        vector_operation: VectorOperation | None = None,
+        *,
+        as_numpy: Literal[False] = False,
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[list[float]]: ...
+
+    @overload
+    def iter_embed_batch(
+        self,
+        values: Iterable[str | BaseArtifact],
+        vector_operation: VectorOperation | None = None,
+        *,
+        as_numpy: Literal[True],
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[Matrix]: ...
+
+    def iter_embed_batch(
+        self,
+        values: Iterable[str | BaseArtifact],
+        vector_operation: VectorOperation | None = None,
+        *,
+        as_numpy: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[Any]:
+        """Give the vectors of any number of texts one by one, in bounded memory: texts are read as they are needed.
+
+        Args:
+            values: Texts or TextArtifacts; may be endless.
+            vector_operation: `query` or `upsert`, which decides on the prefix; None for no prefix.
+            as_numpy: Whether each vector is an array of float32, of shape (numbers per vector,).
+            on_progress: Called after each request with the number of texts that are done, and that of all texts or
+                None where it is not known.
+
+        Yields:
+            A vector for each text, in their order.
+
+        Raises:
+            OllamaEmbeddingError: A text has no vector; it tells which and why. Those before it were given.
+            OllamaError: As `embed_batch` does, when its turn comes.
+        """
+        total = len(values) if isinstance(values, Sequence) else None
+        passages = (self._passage(value, vector_operation, index) for index, value in enumerate(values))
+        runs = functools.partial(self._tracked_run)
+        for index, outcome in enumerate(self._outcomes(passages, runs, on_progress, total=total)):
+            if isinstance(outcome, OllamaError):
+                raise _not_all({index: outcome}, total=total)
+            yield _converted(outcome, as_numpy=as_numpy)
+
+    @contextlib.contextmanager
+    def prefetch(
+        self,
+        artifacts: Iterable[str | BaseArtifact] | Mapping[str, Iterable[str | BaseArtifact]],
+        *,
+        vector_operation: VectorOperation | None = "upsert",
+    ) -> Generator[None, None, None]:
+        """Embed texts in full batches ahead of whoever will ask for them within the `with` block, on any thread.
+
+        ```python
+        with driver.prefetch(artifacts):
+            store.upsert_collection(artifacts)
+        ```
+
+        Args:
+            artifacts: What will be asked for, in about that order: as `upsert_collection` takes it.
+            vector_operation: How it will be asked for.
+
+        Raises:
+            OllamaContentError: An artifact is no text, or a setting cannot be sent.
+        """
+        groups = cast("Mapping[str, Any]", artifacts).values() if isinstance(artifacts, Mapping) else [artifacts]
+        values: Iterable[Any] = itertools.chain.from_iterable(groups)
+        passages = [self._passage(value, vector_operation, index) for index, value in enumerate(values)]
+        with self._running.tracking(Run(attrs.evolve(self.limits, total=None))) as run:
+            order = self._order(run)
+            known = self._known(order, run)
+            prefetch = Prefetch(
+                order.key,
+                [passage for passage in passages if passage not in known],
+                lead=_PREFETCH_BATCHES * self.batch_size,
+            )
+            work = functools.partial(self._fill, prefetch, order, known, run)
+            # Events of the requests go to the listeners of this thread.
+            thread = threading.Thread(
+                target=contextvars.copy_context().run, args=(work,), name="griptape-ollama-prefetch", daemon=True
+            )
+            self._prefetches.append(prefetch)
+            thread.start()
+            try:
+                yield
+            finally:
+                self._prefetches.remove(prefetch)
+                prefetch.end()
+                run.cancel()
+                thread.join()
+
+    def _fill(self, prefetch: Prefetch, order: Order, known: KnownVectors, run: Run) -> None:
+        embedder = Embedder(order, run, functools.partial(self._report, order))
+        try:
+            while passages := prefetch.due(order.batches.texts):
+                size = order.batches.fitting([len(passage.sent) for passage in passages])
+                outcomes = embedder.embed(passages[:size])
+                for passage, outcome in zip(passages, outcomes, strict=False):
+                    known.put(passage, outcome)
+                prefetch.deliver(passages[:size], outcomes)
+        except OllamaError as error:
+            prefetch.end(error)
+        finally:
+            prefetch.end()
+
+    def _asked(self, passage: Passage, order: Order, run: Run) -> Outcome:
+        """Get a vector from a prefetch, or else from the server, together with those of other threads."""
+        for prefetch in tuple(self._prefetches):
+            if prefetch.key == order.key and (outcome := prefetch.take(passage, run)) is not None:
+                return outcome
+        if not self.gather_seconds:
+            return Embedder(order, run, functools.partial(self._report, order)).embed([passage])[0]
+        outcome, replies = self._gatherer.embed(passage, order, run, pause=self.gather_seconds)
+        for reply in replies:
+            self._report(order, reply)
+        return outcome
+
+    def _outcomes(
+        self,
+        passages: Iterable[Passage],
+        runs: Callable[[], contextlib.AbstractContextManager[Run]],
+        on_progress: OnProgress | None,
+        *,
+        total: int | None,
+    ) -> Iterator[Outcome]:
+        with runs() as run:
+            order = self._order(run)
+            known = self._known(order, run)
+        done = 0
+        for outcomes in in_batches(passages, order, known, runs=runs, replied=functools.partial(self._report, order)):
+            done += len(outcomes)
+            if on_progress is not None:
+                on_progress(done, total)
+            yield from outcomes
+
+    def _order(self, run: Run) -> Order:
+        extra = dict(self.extra_params or {})
+        options = merge_options(fields={}, options=self.options, extra=extra.pop("options", None))
+        model = extra.pop("model", self.model)
+        truncate = extra.pop("truncate", self.truncate)
+        on_long_text = _on_long_text(self.on_long_text, truncate)
+        fields = {
+            "dimensions": self.dimensions,
+            # The server cuts by default.
+            "truncate": truncate if on_long_text == "truncate" else False,
+            "keep_alive": self.keep_alive,
+        }
+        body = to_embed_request(model=model, options=options, fields=fields, extra=extra)
+        self._check_dimensions(body, run)
+        return Order(
+            connection=self.connection,
+            body=body,
+            limits=self.limits,
+            policy=self.retrying(),
+            batches=BatchLimits(self.batch_size, self.batch_characters),
+            on_long_text=on_long_text,
+            window=functools.partial(self._window, body),
+            count_tokens=self.tokenizer.count_tokens if self.tokenizer else None,
+        )
+
+    def _check_dimensions(self, body: Mapping[str, Any], run: Run) -> None:
+        """Refuse a size that the server would ignore (0.33)."""
+        if (dimensions := body.get("dimensions")) is None:
+            return
+        longest = Facts(self.connection, run).show(body["model"]).embedding_length
+        if longest is not None and dimensions > longest:
+            raise OllamaContentError(
+                f"dimensions={dimensions} is more than model {body['model']!r} gives: {longest} at most.",
+                model=body["model"],
+            )
+
+    def _window(self, body: Mapping[str, Any], run: Run) -> int | None:
+        """Tokens of the window, at most; None where nobody knows."""
+        if self.tokenizer is not None:
+            return self.tokenizer.max_input_tokens
+        sizes = [Facts(self.connection, run).show(body["model"]).context_length, body.get("options", {}).get("num_ctx")]
+        return min((size for size in sizes if size), default=None)
+
+    def _known(self, order: Order, run: Run) -> KnownVectors:
+        digest = Facts(self.connection, run).digest(order.model) if self.cache_bytes else None
+        self._cache.limit(self.cache_bytes)
+        return KnownVectors(self._cache, None if digest is None else order.fingerprint(digest))
+
+    def _passage(self, value: Any, operation: VectorOperation | None, index: int | None = None) -> Passage:
+        if not isinstance(value, (str, TextArtifact)):
+            what = "" if index is None else f"Value {index}: "
+            raise OllamaContentError(
+                f"{what}Ollama embeds texts only, got {type(value).__name__}. Give a text or a TextArtifact.",
+                model=self.model,
+            )
+        return Passage(self._prefix(operation), value if isinstance(value, str) else value.to_text())
+
+    def _prefix(self, operation: VectorOperation | None) -> str:
+        if operation is None:
+            return ""
+        if operation not in ("query", "upsert"):
+            raise OllamaContentError(f"vector_operation={operation!r} must be 'query', 'upsert' or None")
+        given = self.query_prefix if operation == "query" else self.document_prefix
+        if given is not None:
+            return given
+        family = prefixes_of(self.model)
+        return family.query if operation == "query" else family.document
+
+    def _report(self, order: Order, reply: Reply) -> None:
+        texts, body = reply
+        EventBus.publish_event(to_embedding_event(texts, body, host=order.connection.base_url))
+
+
+def _on_long_text(on_long_text: str | None, truncate: Any) -> OnLongText:
+    """Decide what is done with long texts, from the two settings that say something about it."""
+    if truncate not in (None, True, False):
+        raise OllamaContentError(f"truncate={truncate!r} must be True or False")
+    if truncate is None:
+        return cast("OnLongText", on_long_text or "chunk")
+    if on_long_text is not None and (on_long_text == "truncate") != truncate:
+        raise OllamaContentError(f"truncate={truncate} contradicts on_long_text={on_long_text!r}: give one of them")
+    return cast("OnLongText", on_long_text or ("truncate" if truncate else "error"))
+
+
+def _converted(vector: list[float], *, as_numpy: bool) -> Any:
+    if not as_numpy:
+        return vector
+    import numpy as np  # noqa: PLC0415 # only who wants arrays waits for its import
+
+    return np.asarray(vector, dtype=np.float32)
+
+
+def _matrix(vectors: list[Any]) -> Matrix:
+    import numpy as np  # noqa: PLC0415 # only who wants arrays waits for its import
+
+    return np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32)
+
+
+def _not_all(
+    failures: dict[int, OllamaError], *, total: int | None, vectors: list[Any] | None = None
+) -> OllamaEmbeddingError:
+    """Make the error for texts that have no vector."""
+    index, first = next(iter(failures.items()))
+    others = list(failures)[1:]
+    more = (
+        f" So did {len(others)} more: {', '.join(map(str, others[:10]))}{', ...' if len(others) > 10 else ''}."
+        if others
+        else ""
+    )
+    error = OllamaEmbeddingError(
+        f"Text {index}{'' if total is None else f' of {total}'} could not be embedded: {first}{more}",
+        host=first.host,
+        model=first.model,
+        index=index,
+        failures=failures,
+        vectors=vectors or [],
+    )
+    error.__cause__ = first
+    return error

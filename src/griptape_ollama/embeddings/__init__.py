@@ -1,0 +1,1 @@
+"""Many texts, few requests: batches, bad and long texts, vectors that are known already."""

@@ -1,0 +1,87 @@
+"""One request for vectors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import tenacity
+
+from griptape_ollama.conversion.embeddings import Passage, to_vectors
+from griptape_ollama.embeddings.order import Order, Reply
+from griptape_ollama.errors import OllamaContentError, OllamaResponseError, OllamaStreamError
+from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.run import Run
+
+# The largest vectors in use have 8192 numbers, and a number takes 25 bytes at most.
+_BYTES_PER_VECTOR = 8192 * 25
+_BYTES_PER_REPLY = 1024 * 1024
+_SERVER_FAILED = 500
+
+_logger = logging.getLogger(__name__)
+_scaled: set[str] = set()
+
+
+class Asker:
+    """Makes the requests of one run.
+
+    Args:
+        order: What is asked for.
+        run: The run that the requests belong to.
+        replied: Told of each reply.
+    """
+
+    def __init__(self, order: Order, run: Run, replied: Callable[[Reply], None]) -> None:
+        self._order = order
+        self._run = run
+        self._replied = replied
+        self._size: int | None = None
+
+    def ask(self, passages: Sequence[Passage], *, is_part: bool = False) -> list[list[float] | str]:
+        """Ask for the vectors of texts, in one request.
+
+        Args:
+            passages: The texts.
+            is_part: Whether the texts were part of a request that failed. A failure of the server is then not worth
+                a wait; neither is it where there are several texts, since halving them is another try already.
+
+        Returns:
+            A vector of length 1 for each text, or what is wrong with it.
+
+        Raises:
+            OllamaError: As `Call.document` does; or the reply has the wrong number of vectors, or the wrong size.
+        """
+        order = self._order
+        call = Call(
+            order.connection,
+            "/api/embed",
+            {**order.body, "input": [passage.sent for passage in passages]},
+            limits=order.limits,
+            run=self._run,
+            policy=_but_for_failures(order.policy) if is_part or len(passages) > 1 else order.policy,
+        )
+        reply = call.document(max_bytes=_BYTES_PER_REPLY + len(passages) * _BYTES_PER_VECTOR)
+        self._replied((len(passages), reply))
+        try:
+            values, were_scaled = to_vectors(reply, len(passages), dimensions=order.dimensions, size=self._size)
+        except (OllamaStreamError, OllamaContentError) as error:
+            text = f"Model {order.model!r} of Ollama at {call.host} gave vectors that are of no use: {error}."
+            raise type(error)(text, host=call.host, model=order.model) from error
+        if self._size is None:
+            self._size = next((len(value) for value in values if not isinstance(value, str)), None)
+        if were_scaled and order.model not in _scaled:
+            _scaled.add(order.model)
+            _logger.warning("Vectors of model %r had a length other than 1; they were scaled.", order.model)
+        return values
+
+
+def _but_for_failures(policy: tenacity.Retrying) -> tenacity.Retrying:
+    """Take failures of the server out of what is tried again."""
+    is_worth_it = policy.retry
+
+    def retry(state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        is_failure = isinstance(error, OllamaResponseError) and error.status == _SERVER_FAILED
+        return not is_failure and bool(is_worth_it(state))
+
+    return policy.copy(retry=retry)

@@ -1,0 +1,233 @@
+"""Calls of several threads in one request."""
+
+from __future__ import annotations
+
+import copy
+import math
+import queue
+import threading
+import time
+from collections.abc import Sequence
+
+import attrs
+
+from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.embeddings.embedder import Embedder, Outcome
+from griptape_ollama.embeddings.order import Order, Reply
+from griptape_ollama.errors import OllamaError, OllamaTimeoutError
+from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.run import Run
+
+RECENT_SECONDS = 0.25
+"""For how long a thread that has its answer counts as one that calls again."""
+
+Answer = tuple[Outcome, list[Reply]]
+"""What became of a text, and the replies that the caller is to report."""
+
+
+class Gatherer:
+    """Lets threads that ask at the same time share requests.
+
+    A thread that is alone asks for itself, at once. Where others are calling too, or were a moment ago, a call waits
+    until all of them have asked, or until no more calls come in for a few milliseconds; then one request carries them.
+    While it is under way, calls are gathered for the next one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._present: dict[int, float] = {}
+        self._groups: dict[str, _Group] = {}
+
+    def embed(self, passage: Passage, order: Order, run: Run, *, pause: float) -> Answer:
+        """Give the vector of a text, and the replies to report.
+
+        Args:
+            passage: The text.
+            order: What is asked for; texts travel with those of an equal order.
+            run: The run of this caller. Stopping it does not disturb the others.
+            pause: Seconds to wait for other threads, after each that came.
+
+        Raises:
+            OllamaError: No text of the request got a vector.
+        """
+        thread = threading.get_ident()
+        with self._lock:
+            self._present[thread] = math.inf
+            waiter = None if self.expected() == 1 else self._joined(passage, order, pause)
+        try:
+            if waiter is not None:
+                return waiter.answer(run, order)
+            replies: list[Reply] = []
+            return Embedder(order, run, replies.append).embed([passage])[0], replies
+        finally:
+            with self._lock:
+                self._present[thread] = time.monotonic() + RECENT_SECONDS
+
+    def expected(self) -> int:
+        """Tell how many threads are calling, or may call again; the lock is held."""
+        now = time.monotonic()
+        for thread in [thread for thread, until in self._present.items() if until < now]:
+            del self._present[thread]
+        return len(self._present)
+
+    def _joined(self, passage: Passage, order: Order, pause: float) -> _Waiter:
+        group = self._groups.get(order.key)
+        if group is None:
+            group = self._groups[order.key] = _Group(self, self._lock)
+            group.start()
+        return group.join(passage, order, pause)
+
+    def left(self, group: _Group) -> None:
+        """Forget a group that nobody waits in; the lock is held."""
+        self._groups = {key: each for key, each in self._groups.items() if each is not group}
+
+
+class _Waiter:
+    """One call that waits.
+
+    Args:
+        passage: Its text.
+    """
+
+    def __init__(self, passage: Passage) -> None:
+        self.passage = passage
+        self.length = len(passage.sent)
+        self.flight: _Flight | None = None
+        self.has_left = False
+        self._answers: queue.SimpleQueue[Answer | OllamaError | None] = queue.SimpleQueue()
+
+    def put(self, answer: Answer | OllamaError) -> None:
+        """Answer the call."""
+        self._answers.put(answer)
+
+    def answer(self, run: Run, order: Order) -> Answer:
+        """Wait for the answer, as long as the run may last.
+
+        Raises:
+            OllamaError: There is none.
+        """
+        run.guard.bind(lambda: self._answers.put(None))
+        try:
+            answer = self._answers.get(timeout=run.shorter(None))
+        except queue.Empty:
+            answer = None
+        finally:
+            run.guard.release()
+        if answer is None:
+            self._leave()
+            run.guard.check()
+            raise _timed_out(run.limits, order)
+        if isinstance(answer, OllamaError):
+            # Each thread gets an exception of its own: raising changes it.
+            raise copy.copy(answer) from answer
+        return answer
+
+    def _leave(self) -> None:
+        self.has_left = True
+        if self.flight is not None:
+            self.flight.stop_if_deserted()
+
+
+class _Flight:
+    """One request, or those that follow from it, for several callers.
+
+    Args:
+        waiters: The callers.
+        order: What they ask for.
+    """
+
+    def __init__(self, waiters: Sequence[_Waiter], order: Order) -> None:
+        self._waiters = waiters
+        self._order = order
+        # Each caller keeps to its own total limit.
+        self._run = Run(attrs.evolve(order.limits, total=None))
+        for waiter in waiters:
+            waiter.flight = self
+
+    def stop_if_deserted(self) -> None:
+        """Stop the request where nobody waits for it any more."""
+        if all(waiter.has_left for waiter in self._waiters):
+            self._run.cancel()
+
+    def fly(self) -> None:
+        """Ask, and answer everybody."""
+        replies: list[Reply] = []
+        try:
+            self.stop_if_deserted()
+            outcomes = Embedder(self._order, self._run, replies.append).embed(
+                [waiter.passage for waiter in self._waiters]
+            )
+        except OllamaError as error:
+            for waiter in self._waiters:
+                waiter.put(error)
+        except BaseException as error:
+            # A bug of ours must not leave anybody waiting.
+            for waiter in self._waiters:
+                waiter.put(OllamaError(f"Texts could not be embedded: {error!r}"))
+            raise
+        else:
+            for waiter, outcome in zip(self._waiters, outcomes, strict=True):
+                waiter.put((outcome, replies))
+                replies = []  # one of the callers reports them
+        finally:
+            for waiter in self._waiters:
+                waiter.flight = None
+
+
+class _Group:
+    """Callers who ask for the same, and the thread that asks for them. It ends when nobody comes any more."""
+
+    def __init__(self, gatherer: Gatherer, lock: threading.Lock) -> None:
+        self._gatherer = gatherer
+        self._arrived = threading.Condition(lock)
+        self._waiters: list[_Waiter] = []
+        self._order: Order | None = None
+        self._pause = 0.0
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._serve, name="griptape-ollama-embed", daemon=True).start()
+
+    def join(self, passage: Passage, order: Order, pause: float) -> _Waiter:
+        """Wait with the others; the lock is held."""
+        waiter = _Waiter(passage)
+        self._waiters.append(waiter)
+        self._order = order
+        self._pause = pause
+        self._arrived.notify()
+        return waiter
+
+    def _serve(self) -> None:
+        while (flight := self._next()) is not None:
+            flight.fly()
+
+    def _next(self) -> _Flight | None:
+        with self._arrived:
+            if not self._waiters:
+                self._arrived.wait(RECENT_SECONDS)
+            if not self._waiters or self._order is None:
+                self._gatherer.left(self)
+                return None
+            size = self._gathered(self._order)
+            waiters, self._waiters = self._waiters[:size], self._waiters[size:]
+            return _Flight([waiter for waiter in waiters if not waiter.has_left], self._order)
+
+    def _gathered(self, order: Order) -> int:
+        """Wait until everybody is there who may come, and tell how many of them go."""
+        while True:
+            lengths = [waiter.length for waiter in self._waiters]
+            fitting = order.batches.fitting(lengths)
+            is_full = fitting < len(lengths) or fitting == order.batches.texts
+            if is_full or len(lengths) >= self._gatherer.expected() or not self._arrived.wait(self._pause):
+                return fitting
+
+
+def _timed_out(limits: OllamaTimeout, order: Order) -> OllamaTimeoutError:
+    host = order.connection.base_url
+    return OllamaTimeoutError(
+        f"model {order.model!r} of Ollama at {host} took longer than {limits.total:g} s in all (limit: total).",
+        host=host,
+        model=order.model,
+        limit="total",
+        seconds=limits.total,
+    )

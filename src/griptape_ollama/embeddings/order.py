@@ -1,0 +1,99 @@
+"""What a driver asks of the server, whatever the texts: all that texts must share to travel in one request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import tenacity
+
+from griptape_ollama.transport.connection import Connection
+from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.run import Run
+
+OnLongText = Literal["chunk", "truncate", "error"]
+
+Reply = tuple[int, Mapping[str, Any]]
+"""How many texts a request had, and what came back."""
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How much one request may hold.
+
+    Attributes:
+        texts: Number of texts.
+        characters: Characters of all of them; a single text may have more.
+    """
+
+    texts: int
+    characters: int
+
+    def fitting(self, lengths: Sequence[int]) -> int:
+        """Tell how many of the first texts fit into one request; at least one.
+
+        Args:
+            lengths: Characters of each text.
+        """
+        total = 0
+        for number, length in enumerate(lengths[: self.texts]):
+            total += length
+            if total > self.characters and number:
+                return number
+        return min(len(lengths), self.texts)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The settings of one request for vectors, or of many.
+
+    Attributes:
+        connection: The way to the server.
+        body: The request but for its texts.
+        limits: How long each request may take.
+        policy: Which failures are tried again.
+        batches: How much one request may hold.
+        on_long_text: What is done with a text that is longer than the model's window.
+        window: Tells a run the tokens of that window, at most; None where nobody knows. Asked for long texts only.
+        count_tokens: Counts the tokens of a text; by default nobody can.
+    """
+
+    connection: Connection
+    body: Mapping[str, Any]
+    limits: OllamaTimeout
+    policy: tenacity.Retrying
+    batches: BatchLimits
+    on_long_text: OnLongText
+    window: Callable[[Run], int | None]
+    count_tokens: Callable[[str], int] | None = None
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.body["model"]
+
+    @property
+    def dimensions(self) -> int | None:
+        """How many numbers a vector is to have; None for as many as the model gives."""
+        return self.body.get("dimensions")
+
+    @cached_property
+    def key(self) -> str:
+        """Tell orders apart: texts of the same key may travel in one request."""
+        return f"{id(self.connection)} {self.on_long_text} {_canonical(self.body)}"
+
+    def fingerprint(self, digest: str) -> bytes:
+        """Tell apart what decides about a vector, besides its text.
+
+        Args:
+            digest: Digest of the model.
+        """
+        deciding = {name: value for name, value in self.body.items() if name not in ("model", "keep_alive")}
+        return f"{self.connection.base_url} {digest} {self.on_long_text} {_canonical(deciding)}".encode()
+
+
+def _canonical(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, default=repr)

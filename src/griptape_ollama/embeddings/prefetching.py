@@ -1,0 +1,119 @@
+"""Texts that are embedded ahead of those who will ask for them."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.embeddings.embedder import Outcome
+from griptape_ollama.errors import OllamaError, OllamaTimeoutError
+from griptape_ollama.transport.run import Run
+
+
+class Prefetch:
+    """Vectors that are on their way, or there, for callers to take.
+
+    Args:
+        key: Tells for which order the vectors are.
+        passages: The texts, in the order in which they will be asked for.
+        lead: How many texts may be ahead of the callers, so that memory stays bounded. Whoever asks for a text that
+            is further ahead gets it all the same.
+    """
+
+    def __init__(self, key: str, passages: Sequence[Passage], lead: int) -> None:
+        self.key = key
+        self._lead = lead
+        self._texts = list(dict.fromkeys(passage.sent for passage in passages))
+        self._passages = {passage.sent: passage for passage in passages}
+        self._wanted = Counter(passage.sent for passage in passages)
+        self._places = {text: place for place, text in enumerate(self._texts)}
+        self._ready: dict[str, Outcome] = {}
+        self._next = 0
+        self._allowed = lead
+        self._is_over = False
+        self._changed = threading.Condition()
+
+    def due(self, count: int) -> list[Passage]:
+        """Give the texts that come next, once there is room for them; none when there is nothing left to do.
+
+        Args:
+            count: How many texts make a full batch.
+        """
+        with self._changed:
+            rest = len(self._texts) - self._next
+            wanted = min(count, rest)
+            self._changed.wait_for(lambda: self._is_over or self._next + wanted <= self._allowed)
+            if self._is_over:
+                return []
+            return [self._passages[text] for text in self._texts[self._next : self._next + wanted]]
+
+    def deliver(self, passages: Sequence[Passage], outcomes: Sequence[Outcome]) -> None:
+        """Give the next texts to those who wait for them."""
+        with self._changed:
+            for passage, outcome in zip(passages, outcomes, strict=True):
+                if self._wanted[passage.sent] > 0:
+                    self._ready[passage.sent] = outcome
+            self._next += len(passages)
+            self._is_over = self._is_over or self._next == len(self._texts)
+            self._changed.notify_all()
+
+    def end(self, error: OllamaError | None = None) -> None:
+        """Let nobody wait any more; those who come later ask for themselves.
+
+        Args:
+            error: What went wrong; whoever waits gets it.
+        """
+        with self._changed:
+            self._is_over = True
+            if error is not None:
+                for text in self._texts[self._next :]:
+                    self._ready[text] = error
+            self._changed.notify_all()
+
+    def take(self, passage: Passage, run: Run) -> Outcome | None:
+        """Give what became of a text, waiting for it if it is to come; None where it is not to be had here.
+
+        Args:
+            passage: The text.
+            run: The run that waits.
+
+        Raises:
+            OllamaCancelledError: The run was stopped.
+            OllamaTimeoutError: The total limit of the run was reached.
+        """
+        text = passage.sent
+        with self._changed:
+            if self._wanted[text] <= 0:
+                return None
+            self._allowed = max(self._allowed, self._places[text] + 1 + self._lead)
+            self._changed.notify_all()
+        run.guard.bind(self._wake)
+        try:
+            return self._awaited(text, run)
+        finally:
+            run.guard.release()
+
+    def _awaited(self, text: str, run: Run) -> Outcome | None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: text in self._ready or self._is_over or run.guard.stopped, timeout=run.shorter(None)
+            )
+            run.guard.check()
+            if text not in self._ready:
+                if self._is_over:
+                    return None
+                raise OllamaTimeoutError(
+                    f"A text was not embedded within {run.limits.total:g} s in all (limit: total).",
+                    limit="total",
+                    seconds=run.limits.total,
+                )
+            self._wanted[text] -= 1
+            outcome = self._ready[text] if self._wanted[text] > 0 else self._ready.pop(text)
+        return copy.copy(outcome)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
