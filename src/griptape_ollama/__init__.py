@@ -1,5 +1,6 @@
 """Run Griptape agents on models served by Ollama, without losing anything on the way."""
 
+from griptape_ollama.drivers.config import OllamaDriversConfig
 from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
 from griptape_ollama.drivers.prompt import OllamaPromptDriver
 from griptape_ollama.errors import (
@@ -27,6 +28,7 @@ __all__ = [
     "OllamaConnectionError",
     "OllamaContentError",
     "OllamaContextError",
+    "OllamaDriversConfig",
     "OllamaEmbeddingDriver",
     "OllamaEmbeddingError",
     "OllamaEmbeddingEvent",

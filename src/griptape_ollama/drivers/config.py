@@ -1,0 +1,128 @@
+"""Local drivers for everything that Griptape's components reach for by themselves."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, cast
+
+from attrs import Attribute, Factory, define, field
+from griptape.configs.drivers import DriversConfig
+from griptape.drivers.embedding import BaseEmbeddingDriver
+from griptape.drivers.prompt import BasePromptDriver
+from griptape.drivers.vector import BaseVectorStoreDriver
+from griptape.drivers.vector.local import LocalVectorStoreDriver
+
+from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
+from griptape_ollama.drivers.prompt import OllamaPromptDriver
+from griptape_ollama.models.server_settings import to_host, to_limits
+from griptape_ollama.transport.limits import OllamaTimeout
+
+T = TypeVar("T")
+
+
+def _stored_as_given(_: type, fields: list[Attribute[Any]]) -> list[Attribute[Any]]:
+    """Let drivers be stored that were given, and not those that were made in their place."""
+
+    def stored(name: str) -> dict[str, Any]:
+        return {"serializable": True, "serialization_key": name, "deserialization_key": name[1:]}
+
+    return [
+        each.evolve(metadata=stored(each.name)) if each.name.startswith("_") and each.name.endswith("_driver") else each
+        for each in fields
+    ]
+
+
+@define(kw_only=True, field_transformer=_stored_as_given)
+class OllamaDriversConfig(DriversConfig):
+    """Gives every Griptape component drivers that run on Ollama and on this machine, and none that need the cloud.
+
+    ```python
+    Defaults.drivers_config = OllamaDriversConfig(prompt_model="qwen3", embedding_model="nomic-embed-text")
+    ```
+
+    A driver that is given takes the place of the one that would be made: `prompt_driver`, `embedding_driver`,
+    `vector_store_driver` and the others of Griptape's DriversConfig. What has no model here, and what Ollama does not
+    do (images, speech), has Griptape's dummies, which say so when they are used.
+
+    Attributes:
+        prompt_model: Model of the prompt driver.
+        embedding_model: Model of the embedding driver, which the vector store uses, too.
+        host: Address of the server. `OLLAMA_HOST` is used when this is not set.
+        api_key: Sent as a bearer token. `OLLAMA_API_KEY` goes to ollama.com only.
+        headers: Headers to add to each request.
+        client: An `ollama.Client` to use in place of one made from `host`. The caller closes it.
+        timeout: Limits in seconds, as the drivers take them.
+    """
+
+    prompt_model: str | None = field(default=None, metadata={"serializable": True})
+    embedding_model: str | None = field(default=None, metadata={"serializable": True})
+    host: str | None = field(default=None, converter=to_host, metadata={"serializable": True})
+    api_key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = field(default=None, repr=False)
+    client: Any = field(default=None, repr=False)
+    timeout: OllamaTimeout | None = field(default=None, converter=to_limits, metadata={"serializable": True})
+    # Stored, since loading would otherwise look for the class among Griptape's own.
+    module_name: str = field(
+        default=Factory(lambda self: type(self).__module__, takes_self=True), metadata={"serializable": True}
+    )
+    # Beside the fields for drivers that were given: what was made here is made again, not stored.
+    _made: dict[str, Any] = field(factory=dict[str, Any], init=False, repr=False, eq=False)
+    _making: Any = field(factory=threading.RLock, init=False, repr=False, eq=False)
+
+    @property
+    def prompt_driver(self) -> BasePromptDriver:
+        """The prompt driver."""
+        if self._prompt_driver is None and self.prompt_model is None:
+            return super().prompt_driver
+        return self._prompt_driver or self._once("prompt_driver", self._new_prompt_driver)
+
+    @prompt_driver.setter
+    def prompt_driver(self, driver: BasePromptDriver | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._prompt_driver = driver
+
+    @property
+    def embedding_driver(self) -> BaseEmbeddingDriver:
+        """The embedding driver."""
+        if self._embedding_driver is None and self.embedding_model is None:
+            return super().embedding_driver
+        return self._embedding_driver or self._once("embedding_driver", self._new_embedding_driver)
+
+    @embedding_driver.setter
+    def embedding_driver(self, driver: BaseEmbeddingDriver | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._embedding_driver = driver
+
+    @property
+    def vector_store_driver(self) -> BaseVectorStoreDriver:
+        """A vector store in memory, with as many threads as texts fit into one request."""
+        return self._vector_store_driver or self._once("vector_store_driver", self._new_vector_store_driver)
+
+    @vector_store_driver.setter
+    def vector_store_driver(self, driver: BaseVectorStoreDriver | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._vector_store_driver = driver
+
+    def _new_prompt_driver(self) -> OllamaPromptDriver:
+        return OllamaPromptDriver(model=cast("str", self.prompt_model), **self._server())
+
+    def _new_embedding_driver(self) -> OllamaEmbeddingDriver:
+        return OllamaEmbeddingDriver(model=cast("str", self.embedding_model), **self._server())
+
+    def _new_vector_store_driver(self) -> LocalVectorStoreDriver:
+        driver = self.embedding_driver
+        threads = driver.batch_size if isinstance(driver, OllamaEmbeddingDriver) else None
+        return LocalVectorStoreDriver(
+            embedding_driver=driver,
+            create_futures_executor=functools.partial(ThreadPoolExecutor, max_workers=threads),
+        )
+
+    def _server(self) -> dict[str, Any]:
+        names = ("host", "api_key", "headers", "client", "timeout")
+        return {name: getattr(self, name) for name in names}
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        with self._making:
+            if name not in self._made:
+                self._made[name] = make()
+            return self._made[name]
