@@ -16,6 +16,7 @@ from griptape.artifacts import BaseArtifact, TextArtifact
 from griptape.drivers.embedding import BaseEmbeddingDriver
 from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 from griptape.events import EventBus
+from typing_extensions import Self
 
 from griptape_ollama.conversion.embeddings import Passage, to_embed_request, to_embedding_event
 from griptape_ollama.conversion.prefixes import prefixes_of
@@ -103,6 +104,14 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
         """Do what both bases do."""
         OllamaServerMixin.__attrs_post_init__(self)
         BaseEmbeddingDriver.__attrs_post_init__(self)
+
+    def with_settings(self, **settings: Any) -> Self:
+        """Give a driver with other settings, as all drivers do; it shares the vectors that are known already."""
+        twin = super().with_settings(**settings)
+        twin._gatherer = self._gatherer  # noqa: SLF001 # its own class
+        if "cache_bytes" not in settings:
+            twin._cache = self._cache  # noqa: SLF001 # its own class
+        return twin
 
     @property
     def cache_info(self) -> CacheInfo:

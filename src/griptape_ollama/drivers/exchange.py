@@ -15,6 +15,7 @@ from griptape_ollama.conversion.answers import json_candidates, to_repair_reques
 from griptape_ollama.conversion.replies import META_KEY, ReplyReader
 from griptape_ollama.conversion.schemas import validation_error
 from griptape_ollama.conversion.turns import Turn, to_corrected_turn
+from griptape_ollama.drivers.holding import Hold
 from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.errors import OllamaError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.events import OllamaResponseEvent
@@ -48,6 +49,7 @@ class Plan:
             of what should be a tool call.
         is_react: Whether tools are described in words, so that a text may be a call.
         retry_without_thinking: Whether to ask again when thinking used up all tokens.
+        holds_model: Whether the model is kept in memory until the task is over, and let go then.
     """
 
     request: Request
@@ -55,6 +57,7 @@ class Plan:
     withheld_format: dict[str, Any] | None = None
     is_react: bool = False
     retry_without_thinking: bool = False
+    holds_model: bool = False
 
 
 class Exchange:
@@ -65,6 +68,7 @@ class Exchange:
         call_for: Makes the call for a request.
         reader: Takes the lines.
         turns: Remembers what the next turn needs.
+        hold: Keeps the model in memory until the task is over; None where the server's keep_alive does.
         refused: Told of refusals, which may say what a model cannot do.
     """
 
@@ -75,12 +79,14 @@ class Exchange:
         *,
         reader: ReplyReader,
         turns: TurnMemory,
+        hold: Hold | None = None,
         refused: Callable[[OllamaResponseError], None],
     ) -> None:
         self._plan = plan
         self._call_for = call_for
         self._reader = reader
         self._turns = turns
+        self._hold = hold
         self._refused = refused
         self._call = call_for(plan.request)
         self._time_to_first_token: float | None = None
@@ -94,6 +100,21 @@ class Exchange:
         Raises:
             OllamaError: As `Call.lines` does, with the text so far as `partial_text`.
         """
+        if self._hold is None:
+            yield from self._rounds()
+            return
+        self._hold.begin()
+        try:
+            yield from self._rounds()
+        except BaseException:
+            self._hold.end()
+            raise
+        if self._awaits_results:
+            self._hold.keep()
+        else:
+            self._hold.end()
+
+    def _rounds(self) -> Generator[BaseDeltaMessageContent, None, None]:
         request: Request | None = self._plan.request
         while request is not None:
             is_held = self._plan.output_schema is not None and "format" not in request
@@ -151,6 +172,12 @@ class Exchange:
             return self._reader.round_text
         self._reader.discard_round()
         return ""
+
+    @property
+    def _awaits_results(self) -> bool:
+        """Whether the answer calls tools, so that the task goes on."""
+        is_call = self._plan.is_react and _REACT_ACTIONS.search(self._reader.round_text) is not None
+        return is_call or bool(self._reader.round_calls)
 
     def _following(self, request: Request) -> Request | None:
         """Decide what to ask next; None where the answer stands."""

@@ -38,6 +38,7 @@ from griptape_ollama.conversion.tools import OfferedTools, to_chat_tools
 from griptape_ollama.drivers.abilities import check_images, drop_thinking, is_cloud_model, note_denial, say_once
 from griptape_ollama.drivers.chunks import ChunkPublisher
 from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
+from griptape_ollama.drivers.holding import HOLD_SECONDS, Hold, is_held, is_unloading
 from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.drivers.settings import (
     DEFAULT_TEMPERATURE,
@@ -254,6 +255,7 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
             lambda request: Call(self.connection, "/api/chat", request, run=run, policy=self.retrying()),
             reader=reader,
             turns=self._turns,
+            hold=Hold.of_task(self.connection, plan.request["model"]) if plan.holds_model else None,
             refused=lambda refusal: note_denial(refusal, facts),
         )
 
@@ -292,13 +294,22 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
             extra=extra,
         )
         drop_thinking(request, known, self.connection)
+        holds_model = self._holds_model(request, stack)
+        if holds_model:
+            request["keep_alive"] = HOLD_SECONDS
         return Plan(
             request,
+            holds_model=holds_model,
             output_schema=stack.output_schema if self._holds_answers_to_schema(stack, known) else None,
             withheld_format=wanted if must_wait else None,
             is_react=needs_react,
             retry_without_thinking=self.on_empty == ON_EMPTY_RETRY,
         )
+
+    def _holds_model(self, request: Mapping[str, Any], stack: PromptStack) -> bool:
+        """Whether more requests may follow, before which a keep_alive of 0 would make the server unload the model."""
+        may_go_on = bool(stack.tools) or stack.output_schema is not None or self.on_empty is not None
+        return is_unloading(request.get("keep_alive")) and (may_go_on or is_held(self.connection, request["model"]))
 
     def _completed(self, options: dict[str, Any], own: Mapping[str, Any], *, needs_react: bool) -> dict[str, Any]:
         """Add the temperature and the stop texts, which leave alone what the model brings of its own."""
