@@ -32,9 +32,9 @@ from griptape_ollama.drivers.settings import (
 )
 from griptape_ollama.embeddings.batching import in_batches
 from griptape_ollama.embeddings.cache import CacheInfo, KnownVectors, VectorCache
-from griptape_ollama.embeddings.embedder import Embedder, Outcome
+from griptape_ollama.embeddings.embedder import SURELY_FITS, Embedder, Outcome
 from griptape_ollama.embeddings.gathering import Gatherer
-from griptape_ollama.embeddings.order import BatchLimits, OnLongText, Order, Reply
+from griptape_ollama.embeddings.order import BatchLimits, OnLongText, Order, Reply, held
 from griptape_ollama.embeddings.prefetching import Prefetch
 from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
 from griptape_ollama.models.facts import Facts
@@ -313,14 +313,15 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
                 thread.join()
 
     def _fill(self, prefetch: Prefetch, order: Order, known: KnownVectors, run: Run) -> None:
-        embedder = Embedder(order, run, functools.partial(self._report, order))
         try:
-            while passages := prefetch.due(order.batches.texts):
-                size = order.batches.fitting([len(passage.sent) for passage in passages])
-                outcomes = embedder.embed(passages[:size])
-                for passage, outcome in zip(passages, outcomes, strict=False):
-                    known.put(passage, outcome)
-                prefetch.deliver(passages[:size], outcomes)
+            with held(order) as order_of_many:
+                embedder = Embedder(order_of_many, run, functools.partial(self._report, order))
+                while passages := prefetch.due(order.batches.texts):
+                    size = order.batches.fitting([len(passage.sent) for passage in passages])
+                    outcomes = embedder.embed(passages[:size])
+                    for passage, outcome in zip(passages, outcomes, strict=False):
+                        known.put(passage, outcome)
+                    prefetch.deliver(passages[:size], outcomes)
         except OllamaError as error:
             prefetch.end(error)
         finally:
@@ -332,7 +333,8 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
             if prefetch.key == order.key and (outcome := prefetch.take(passage, run)) is not None:
                 return outcome
         if not self.gather_seconds:
-            return Embedder(order, run, functools.partial(self._report, order)).embed([passage])[0]
+            with held(order, takes_one=len(passage.text) <= SURELY_FITS) as held_order:
+                return Embedder(held_order, run, functools.partial(self._report, order)).embed([passage])[0]
         outcome, replies = self._gatherer.embed(passage, order, run, pause=self.gather_seconds)
         for reply in replies:
             self._report(order, reply)

@@ -15,7 +15,7 @@ from griptape_ollama.conversion.answers import json_candidates, to_repair_reques
 from griptape_ollama.conversion.replies import META_KEY, ReplyReader
 from griptape_ollama.conversion.schemas import validation_error
 from griptape_ollama.conversion.turns import Turn, to_corrected_turn
-from griptape_ollama.drivers.holding import Hold
+from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.errors import OllamaError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.events import OllamaResponseEvent
@@ -79,7 +79,7 @@ class Exchange:
         *,
         reader: ReplyReader,
         turns: TurnMemory,
-        hold: Hold | None = None,
+        hold: TaskHold | None = None,
         refused: Callable[[OllamaResponseError], None],
     ) -> None:
         self._plan = plan

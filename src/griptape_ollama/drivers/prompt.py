@@ -38,7 +38,7 @@ from griptape_ollama.conversion.tools import OfferedTools, to_chat_tools
 from griptape_ollama.drivers.abilities import check_images, drop_thinking, is_cloud_model, note_denial, say_once
 from griptape_ollama.drivers.chunks import ChunkPublisher
 from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
-from griptape_ollama.drivers.holding import HOLD_SECONDS, Hold, is_held, is_unloading
+from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.drivers.settings import (
     DEFAULT_TEMPERATURE,
@@ -49,6 +49,7 @@ from griptape_ollama.drivers.settings import (
     to_temperature,
 )
 from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts, ModelFacts
+from griptape_ollama.models.holds import HOLD_SECONDS, is_held, is_unloading
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.download import MAX_BYTES, Download
@@ -255,7 +256,7 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
             lambda request: Call(self.connection, "/api/chat", request, run=run, policy=self.retrying()),
             reader=reader,
             turns=self._turns,
-            hold=Hold.of_task(self.connection, plan.request["model"]) if plan.holds_model else None,
+            hold=TaskHold.of_task(self.connection, plan.request["model"]) if plan.holds_model else None,
             refused=lambda refusal: note_denial(refusal, facts),
         )
 

@@ -16,7 +16,8 @@ from griptape_ollama.transport.run import Run
 # The largest vectors in use have 8192 numbers, and a number takes 25 bytes at most.
 _BYTES_PER_VECTOR = 8192 * 25
 _BYTES_PER_REPLY = 1024 * 1024
-_SERVER_FAILED = 500
+# What a runner that died gives: 400 since 0.13.3, 500 before.
+_FAILED = (400, 500)
 
 _logger = logging.getLogger(__name__)
 _scaled: set[str] = set()
@@ -81,7 +82,7 @@ def _but_for_failures(policy: tenacity.Retrying) -> tenacity.Retrying:
 
     def retry(state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        is_failure = isinstance(error, OllamaResponseError) and error.status == _SERVER_FAILED
+        is_failure = isinstance(error, OllamaResponseError) and error.status in _FAILED
         return not is_failure and bool(is_worth_it(state))
 
     return policy.copy(retry=retry)

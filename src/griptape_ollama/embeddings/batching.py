@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.cache import KnownVectors
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
-from griptape_ollama.embeddings.order import Order, Reply
+from griptape_ollama.embeddings.order import Order, Reply, held
 from griptape_ollama.transport.run import Run
 
 _READ_AHEAD = 16  # batches' worth of texts that may be read while looking for those that are not known yet
@@ -20,7 +20,7 @@ def in_batches(
     order: Order,
     known: KnownVectors,
     *,
-    runs: Callable[[], AbstractContextManager[Run]],
+    runs: Callable[[], contextlib.AbstractContextManager[Run]],
     replied: Callable[[Reply], None],
 ) -> Iterator[list[Outcome]]:
     """Embed texts in full batches, in bounded memory; each text once, and none that is known.
@@ -39,15 +39,18 @@ def in_batches(
         OllamaError: A request failed for a reason that has nothing to do with single texts.
     """
     unread = iter(passages)
-    while batch := _next_batch(unread, order, known):
-        missing = list(dict.fromkeys(passage for passage, vector in batch if vector is None))
-        found: dict[Passage, Outcome] = {}
-        if missing:
-            with runs() as run:
-                found.update(zip(missing, Embedder(order, run, replied).embed(missing), strict=True))
-        for passage, outcome in found.items():
-            known.put(passage, outcome)
-        yield [found[passage] if vector is None else vector for passage, vector in batch]
+    with contextlib.ExitStack() as holding:
+        order_of_many: Order | None = None
+        while batch := _next_batch(unread, order, known):
+            missing = list(dict.fromkeys(passage for passage, vector in batch if vector is None))
+            found: dict[Passage, Outcome] = {}
+            if missing:
+                order_of_many = order_of_many or holding.enter_context(held(order))
+                with runs() as run:
+                    found.update(zip(missing, Embedder(order_of_many, run, replied).embed(missing), strict=True))
+            for passage, outcome in found.items():
+                known.put(passage, outcome)
+            yield [found[passage] if vector is None else vector for passage, vector in batch]
 
 
 def _next_batch(

@@ -25,7 +25,12 @@ EXCERPT = 60
 """How many characters of a text an error names."""
 
 _SHORTEST = 16  # characters; what is too long at this length is so for another reason than its length
-_SURELY_FITS = 128  # characters; no model in use has a window of fewer tokens
+SURELY_FITS = 128
+"""Characters of a text that takes one request: no model in use has a window of fewer tokens."""
+
+# A text has to fit into one batch of the runner, which has 2048 tokens by default (0.33), whatever the window.
+_USUAL_BATCH_TOKENS = 2048
+_MARGIN = 1.25  # how far the estimate of a text's tokens is off, for prose
 # What can be about one of the texts: refused, too large for a proxy, a runner that died, vectors that are no numbers.
 _ABOUT_TEXTS = (400, 413, 500)
 
@@ -56,14 +61,18 @@ class Embedder:
         Raises:
             OllamaError: Nothing came of it, for a reason that has nothing to do with single texts.
         """
-        are_long = [self._is_surely_long(passage) for passage in passages]
-        fitting = iter(
-            self._in_batches([passage for passage, is_long in zip(passages, are_long, strict=True) if not is_long])
-        )
-        return [
-            _joined(self._long(passage) if is_long else next(fitting))
-            for passage, is_long in zip(passages, are_long, strict=True)
-        ]
+        found: dict[int, _Parts | OllamaError] = {}
+        others: list[int] = []
+        for index, passage in enumerate(passages):
+            if self._is_surely_long(passage):
+                found[index] = self._long(passage)
+            elif self._is_probably_long(passage):
+                # Alone it is refused at once; among others only when the server has embedded them all (0.33).
+                found[index] = self._found([passage], is_part=False)[0]
+            else:
+                others.append(index)
+        found.update(zip(others, self._in_batches([passages[index] for index in others]), strict=True))
+        return [_joined(found[index]) for index in range(len(passages))]
 
     def _in_batches(self, passages: Sequence[Passage], *, is_part: bool = False) -> list[_Parts | OllamaError]:
         found: list[_Parts | OllamaError] = []
@@ -122,10 +131,16 @@ class Embedder:
         return _about(passage, error)
 
     def _is_surely_long(self, passage: Passage) -> bool:
-        if self._order.on_long_text == "truncate" or len(passage.text) <= _SURELY_FITS:
+        if self._order.on_long_text == "truncate" or len(passage.text) <= SURELY_FITS:
             return False
         window = self._window()
         return window is not None and self._least_tokens(passage) > window
+
+    def _is_probably_long(self, passage: Passage) -> bool:
+        if self._order.on_long_text == "truncate" or len(passage.text) <= SURELY_FITS:
+            return False
+        window = min(self._window() or _USUAL_BATCH_TOKENS, _USUAL_BATCH_TOKENS)
+        return likely_tokens(passage.sent) > window * _MARGIN
 
     def _least_tokens(self, passage: Passage) -> int:
         return (self._order.count_tokens or least_tokens)(passage.sent)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from griptape_ollama.conversion.embeddings import Passage
-from griptape_ollama.embeddings.embedder import Embedder, Outcome
-from griptape_ollama.embeddings.order import Order, Reply
+from griptape_ollama.embeddings.embedder import SURELY_FITS, Embedder, Outcome
+from griptape_ollama.embeddings.order import Order, Reply, held
 from griptape_ollama.errors import OllamaError, OllamaTimeoutError
+from griptape_ollama.models.holds import is_unloading
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
 
@@ -58,7 +61,8 @@ class Gatherer:
             if waiter is not None:
                 return waiter.answer(run, order)
             replies: list[Reply] = []
-            return Embedder(order, run, replies.append).embed([passage])[0], replies
+            with held(order, takes_one=len(passage.text) <= SURELY_FITS) as held_order:
+                return Embedder(held_order, run, replies.append).embed([passage])[0], replies
         finally:
             with self._lock:
                 self._present[thread] = time.monotonic() + RECENT_SECONDS
@@ -72,10 +76,12 @@ class Gatherer:
 
     def _joined(self, passage: Passage, order: Order, pause: float) -> _Waiter:
         group = self._groups.get(order.key)
-        if group is None:
-            group = self._groups[order.key] = _Group(self, self._lock)
-            group.start()
-        return group.join(passage, order, pause)
+        if group is not None:
+            return group.join(passage, order, pause)
+        group = self._groups[order.key] = _Group(self, self._lock, order, pause)
+        waiter = group.join(passage, order, pause)
+        group.start()
+        return waiter
 
     def left(self, group: _Group) -> None:
         """Forget a group that nobody waits in; the lock is held."""
@@ -177,16 +183,18 @@ class _Flight:
 class _Group:
     """Callers who ask for the same, and the thread that asks for them. It ends when nobody comes any more."""
 
-    def __init__(self, gatherer: Gatherer, lock: threading.Lock) -> None:
+    def __init__(self, gatherer: Gatherer, lock: threading.Lock, order: Order, pause: float) -> None:
         self._gatherer = gatherer
         self._arrived = threading.Condition(lock)
         self._waiters: list[_Waiter] = []
-        self._order: Order | None = None
-        self._pause = 0.0
+        self._order = order
+        self._pause = pause
 
     def start(self) -> None:
         """Start the thread."""
-        threading.Thread(target=self._serve, name="griptape-ollama-embed", daemon=True).start()
+        # An interpreter that ends must not leave a model behind that somebody wanted to have unloaded.
+        is_daemon = not is_unloading(self._order.body.get("keep_alive"))
+        threading.Thread(target=self._serve, name="griptape-ollama-embed", daemon=is_daemon).start()
 
     def join(self, passage: Passage, order: Order, pause: float) -> _Waiter:
         """Wait with the others; the lock is held."""
@@ -198,19 +206,21 @@ class _Group:
         return waiter
 
     def _serve(self) -> None:
-        while (flight := self._next()) is not None:
-            flight.fly()
+        with held(self._order) as order:
+            while (flight := self._next(order.body)) is not None:
+                flight.fly()
 
-    def _next(self) -> _Flight | None:
+    def _next(self, body: Mapping[str, Any]) -> _Flight | None:
         with self._arrived:
             if not self._waiters:
                 self._arrived.wait(RECENT_SECONDS)
-            if not self._waiters or self._order is None:
+            if not self._waiters:
                 self._gatherer.left(self)
                 return None
             size = self._gathered(self._order)
             waiters, self._waiters = self._waiters[:size], self._waiters[size:]
-            return _Flight([waiter for waiter in waiters if not waiter.has_left], self._order)
+            order = dataclasses.replace(self._order, body=body)
+            return _Flight([waiter for waiter in waiters if not waiter.has_left], order)
 
     def _gathered(self, order: Order) -> int:
         """Wait until everybody is there who may come, and tell how many of them go."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import tenacity
 
+from griptape_ollama.models.holds import HOLD_SECONDS, holding, is_held, is_unloading
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
@@ -93,6 +95,22 @@ class Order:
         """
         deciding = {name: value for name, value in self.body.items() if name not in ("model", "keep_alive")}
         return f"{self.connection.base_url} {digest} {self.on_long_text} {_canonical(deciding)}".encode()
+
+
+@contextlib.contextmanager
+def held(order: Order, *, takes_one: bool = False) -> Generator[Order, None, None]:
+    """Give the order for something that takes several requests: a keep_alive of 0 counts after the last of them.
+
+    Args:
+        order: The order.
+        takes_one: Whether one request will do, so that the server can let the model go; unless somebody else needs it.
+    """
+    is_simple = takes_one and not is_held(order.connection, order.model)
+    if is_simple or not is_unloading(order.body.get("keep_alive")):
+        yield order
+        return
+    with holding(order.connection, order.model):
+        yield replace(order, body={**order.body, "keep_alive": HOLD_SECONDS})
 
 
 def _canonical(value: Mapping[str, Any]) -> str:

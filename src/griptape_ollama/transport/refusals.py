@@ -52,6 +52,11 @@ _TOO_LONG = re.compile(
     r"|input .{0,40}too large to process",
     re.IGNORECASE,
 )
+# What became of the connection to the process that runs the model; /api/embed passes it on with status 400 (0.33).
+_DEAD_RUNNER = re.compile(
+    r": EOF$|connection (?:reset|refused)|no longer running|server not responding|unexpected server status|no slots",
+    re.IGNORECASE,
+)
 _TOKENS = re.compile(r"\((\d{1,12}) tokens\)[^(]*\((\d{1,12}) tokens\)")
 _EXCERPT = 500
 _LENGTH_ADVICE = {
@@ -140,7 +145,8 @@ def _classify(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], b
     if _TOO_LONG.search(said):
         advice = _LENGTH_ADVICE.get(refusal.path, "Shorten it.")
         return OllamaContextError, True, advice
-    if status is None or (status >= 500 and status != 501):
+    is_dead = status == 400 and _DEAD_RUNNER.search(said) is not None
+    if status is None or is_dead or (status >= 500 and status != 501):
         return _server_failure(said)
     return OllamaResponseError, True, _request_advice(refusal, said)
 

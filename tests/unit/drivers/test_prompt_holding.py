@@ -11,7 +11,7 @@ from griptape.tasks import PromptTask
 from pydantic import BaseModel
 
 from griptape_ollama import OllamaCancelledError, OllamaError
-from griptape_ollama.drivers import holding
+from griptape_ollama.models import holds
 from griptape_ollama.testing import OllamaSimulator, Reply
 
 _CALL = {"tool_calls": [("WeatherTool_look_up", {"city": "Oslo"})]}
@@ -29,7 +29,7 @@ def driver(make_driver):
 @pytest.fixture(autouse=True)
 def _nothing_is_left():
     yield
-    assert holding._pending == {}
+    assert holds._needed == {}
 
 
 def _sent(simulator):

@@ -1,0 +1,79 @@
+"""Models with a keep_alive of 0 that stay in memory while something takes several requests."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Generator
+from typing import Any
+
+from griptape_ollama.errors import OllamaError
+from griptape_ollama.protocol.keep_alive import keep_alive_seconds
+from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.connection import Connection
+from griptape_ollama.transport.limits import OllamaTimeout
+
+HOLD_SECONDS = 300
+"""The keep_alive that is sent meanwhile: for so long the server keeps the model, should whoever needs it vanish."""
+
+# Letting a model go is a courtesy, for which nobody should have to wait.
+_LIMITS = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=5)
+
+_logger = logging.getLogger(__name__)
+_lock = threading.Lock()
+_needed: dict[tuple[str, str], dict[int, float]] = {}
+"""Who needs a model, by server and model; with the time at which each is given up."""
+
+
+def is_unloading(keep_alive: Any) -> bool:
+    """Whether a keep_alive, as it goes over the wire, lets the model go right after the reply."""
+    return keep_alive is not None and keep_alive_seconds(keep_alive) == 0
+
+
+def is_held(connection: Connection, model: str) -> bool:
+    """Whether somebody needs the model for more than one request."""
+    now = time.monotonic()
+    with _lock:
+        return any(until > now for until in _needed.get((connection.base_url, model), {}).values())
+
+
+def hold(connection: Connection, model: str, who: object) -> None:
+    """Note that somebody needs the model from now on."""
+    with _lock:
+        _needed.setdefault((connection.base_url, model), {})[id(who)] = time.monotonic() + HOLD_SECONDS
+
+
+def let_go(connection: Connection, model: str, who: object) -> None:
+    """Note that somebody does not need the model any more; if nobody does, it is unloaded."""
+    key, now = (connection.base_url, model), time.monotonic()
+    with _lock:
+        others = {other: until for other, until in _needed.pop(key, {}).items() if other != id(who) and until > now}
+        if others:
+            _needed[key] = others
+    if not others:
+        _unload(connection, model)
+
+
+@contextlib.contextmanager
+def holding(connection: Connection, model: str) -> Generator[None, None, None]:
+    """Keep a model while something takes several requests."""
+    who = object()
+    hold(connection, model, who)
+    try:
+        yield
+    finally:
+        let_go(connection, model, who)
+
+
+def _unload(connection: Connection, model: str) -> None:
+    """Let a model go once it has answered whom it is answering; nothing happens where it is not loaded.
+
+    A server that does not answer is not asked again: the model leaves when its keep_alive is over.
+    """
+    try:
+        body = {"model": model, "keep_alive": 0, "stream": False}
+        Call(connection, "/api/generate", body, limits=_LIMITS).document()
+    except OllamaError as error:
+        _logger.debug("Model %r was not unloaded: %s", model, error)

@@ -1,0 +1,101 @@
+"""With keep_alive=0, an embedding model stays while there is more to embed, and is let go once."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+from griptape.artifacts import TextArtifact
+from griptape.drivers.vector.local import LocalVectorStoreDriver
+
+from griptape_ollama import OllamaEmbeddingDriver
+from griptape_ollama.models import holds
+
+
+@pytest.fixture
+def driver(simulator):
+    return OllamaEmbeddingDriver(model="simulator-embed", host=simulator.url, keep_alive=0, batch_size=4)
+
+
+def _sent(simulator):
+    return [
+        "unload" if request.path == "/api/generate" else request.body["keep_alive"]
+        for request in simulator.requests
+        if request.path in ("/api/embed", "/api/generate")
+    ]
+
+
+def _end_threads():
+    for thread in threading.enumerate():
+        if thread.name == "griptape-ollama-embed":
+            thread.join()
+
+
+def test_one_short_text_lets_the_server_unload(simulator, driver):
+    driver.embed("llama")
+    assert _sent(simulator) == [0]
+
+
+def test_a_text_that_may_take_several_requests_holds_the_model(simulator, driver):
+    driver.embed("llama " * 100)
+    assert _sent(simulator) == [300, "unload"]
+    assert simulator.loaded_models == []
+
+
+def test_batches_hold_the_model_until_the_last_one(simulator, driver):
+    driver.embed_batch([f"llama {number}" for number in range(10)])
+    assert _sent(simulator) == [300, 300, 300, "unload"]
+    assert simulator.loaded_models == []
+
+
+def test_known_texts_unload_nothing(simulator, driver):
+    driver.embed_batch(["llama"])
+    driver.embed_batch(["llama"])
+    assert _sent(simulator) == [300, "unload"]
+
+
+def test_leaving_an_iteration_early_lets_the_model_go(simulator, driver):
+    vectors = driver.iter_embed_batch(f"llama {number}" for number in range(10))
+    next(vectors)
+    vectors.close()
+    assert _sent(simulator) == [300, "unload"]
+
+
+def test_a_store_that_is_filled_by_threads_loads_the_model_once(simulator, driver):
+    store = LocalVectorStoreDriver(embedding_driver=driver)
+    store.upsert_collection([TextArtifact(f"llama {number}") for number in range(40)])
+    _end_threads()
+    sent = _sent(simulator)
+    # The very first call may have been alone.
+    assert sent[-1] == "unload"
+    assert sent.count("unload") == 1
+    assert sent.count(0) <= 1
+    assert holds._needed == {}
+
+
+def test_a_prefetch_holds_the_model_until_it_has_all(simulator, driver):
+    store = LocalVectorStoreDriver(embedding_driver=driver)
+    artifacts = [TextArtifact(f"llama {number}") for number in range(10)]
+    with driver.prefetch(artifacts):
+        store.upsert_collection(artifacts)
+    assert _sent(simulator) == [300, 300, 300, "unload"]
+
+
+def test_a_short_text_beside_a_batch_does_not_take_the_model_away(simulator, driver):
+    vectors = driver.iter_embed_batch(f"llama {number}" for number in range(10))
+    next(vectors)
+    driver.embed("alpaca")
+    vectors.close()
+    assert _sent(simulator) == [300, 300, "unload"]
+
+
+def test_a_program_that_ends_right_away_still_lets_the_model_go(simulator):
+    script = f"""
+from griptape.artifacts import TextArtifact
+from griptape.drivers.vector.local import LocalVectorStoreDriver
+from griptape_ollama import OllamaEmbeddingDriver
+driver = OllamaEmbeddingDriver(model="simulator-embed", host={simulator.url!r}, keep_alive=0)
+LocalVectorStoreDriver(embedding_driver=driver).upsert_collection([TextArtifact(str(n)) for n in range(40)])
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert simulator.loaded_models == []
