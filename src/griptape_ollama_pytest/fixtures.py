@@ -81,16 +81,10 @@ def ollama_prompt_driver(ollama_simulator: Any) -> Generator[Any, None, None]:
 
 @pytest.fixture
 def ollama_embedding_driver(ollama_simulator: Any) -> Generator[Any, None, None]:
-    """Give an embedding driver for the simulator's first model that embeds.
-
-    It is this package's `OllamaEmbeddingDriver`, or Griptape's own where this package has none.
-    """
+    """Give an `OllamaEmbeddingDriver` for the simulator's first model that embeds."""
     model = ollama_simulator.first_model("embedding")
-    ours = getattr(importlib.import_module("griptape_ollama"), "OllamaEmbeddingDriver", None)
-    make = ours or importlib.import_module("griptape.drivers.embedding.ollama").OllamaEmbeddingDriver
-    client = importlib.import_module("ollama").Client(host=ollama_simulator.url, trust_env=False)
-    try:
-        yield make(model=model, client=client)
-    finally:
-        # Early releases of `ollama` 0.6 have clients without `close`.
-        client._client.close()  # noqa: SLF001
+    driver = importlib.import_module("griptape_ollama").OllamaEmbeddingDriver(
+        model=model, host=ollama_simulator.url, min_retry_delay=0
+    )
+    yield driver
+    driver.connection.close()

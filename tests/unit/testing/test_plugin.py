@@ -64,13 +64,17 @@ def test_environment(ollama_simulator):
     from griptape_ollama import OllamaPromptDriver
     assert OllamaPromptDriver(model="simulator").run(TextArtifact("hi")).to_text()
 
-def test_ours(monkeypatch, request):
-    monkeypatch.setattr(griptape_ollama, "OllamaEmbeddingDriver", dict, raising=False)
-    driver = request.getfixturevalue("ollama_embedding_driver")
-    assert driver["model"] == "simulator-embed:latest"
+def test_ours(ollama_embedding_driver):
+    assert type(ollama_embedding_driver) is griptape_ollama.OllamaEmbeddingDriver
+    assert ollama_embedding_driver.model == "simulator-embed:latest"
+
+def test_retries_without_waiting(ollama_simulator, ollama_embedding_driver):
+    ollama_simulator.fault("status", status=503, error="server busy", path="/api/embed")
+    assert ollama_embedding_driver.min_retry_delay == 0
+    assert ollama_embedding_driver.embed("a text")
 """
     environment = {"PATH": "", "OLLAMA_HOST": "http://127.0.0.1:9", "OLLAMA_API_KEY": "secret"}
-    run(code, outcome="5 passed", environment=environment)
+    run(code, outcome="6 passed", environment=environment)
 
 
 def test_an_unexpected_request_fails_the_test_that_sent_it(run):
