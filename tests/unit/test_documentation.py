@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from griptape.configs import Defaults
 
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
@@ -17,6 +18,7 @@ MODELS = [
     SimulatedModel(name="simulator", capabilities=("completion", "tools")),
     SimulatedModel(name="qwen3", capabilities=("completion", "tools", "thinking"), kind="builtin"),
     SimulatedModel(name="gemma3", capabilities=("completion", "vision")),
+    SimulatedModel(name="nomic-embed-text", capabilities=("embedding",), context_length=2048, embedding_length=768),
 ]
 
 
@@ -32,6 +34,8 @@ def test_a_snippet_runs(code, monkeypatch, tmp_path):
     (tmp_path / "snippet.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "snippet", raising=False)
+    # Put back after a snippet that sets it.
+    monkeypatch.setattr(Defaults, "_drivers_config", None)
     with OllamaSimulator(models=MODELS) as simulator:
         monkeypatch.setenv("OLLAMA_HOST", simulator.host)
         importlib.import_module("snippet")

@@ -1,11 +1,15 @@
 """Which prefixes an embedding model wants, told by its name."""
 
+import ast
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
-from griptape_ollama.conversion.prefixes import Prefixes, prefixes_of
+from griptape_ollama.conversion.prefixes import _FAMILIES, Prefixes, prefixes_of
 
+PAGE = Path(__file__).parents[3] / "docs" / "embeddings.md"
 _NONE = Prefixes("", "")
 _NOMIC = Prefixes("search_query: ", "search_document: ")
 _REPRESENT = Prefixes("Represent this sentence for searching relevant passages: ", "")
@@ -165,3 +169,25 @@ def test_an_unknown_model_gets_no_prefix(model):
 def test_prefixes_cannot_be_changed_for_everybody():
     with pytest.raises(dataclasses.FrozenInstanceError):
         prefixes_of("nomic-embed-text").query = "other"
+
+
+def _rows():
+    table = PAGE.read_text(encoding="utf-8").partition("| models | before a query |")[2].partition("\n\n")[0]
+    for row in table.splitlines()[2:]:
+        models, query, document = re.split(r"(?<!\\)\|", row.strip("|"))
+        prefixes = Prefixes(*(_literal(cell.strip()) for cell in (query, document)))
+        for model in re.findall(r"`([^`]+)`", models):
+            yield pytest.param(model, prefixes, id=model)
+
+
+def _literal(cell):
+    return "" if cell == "none" else ast.literal_eval(cell.strip("`").replace("\\|", "|"))
+
+
+@pytest.mark.parametrize(("model", "prefixes"), list(_rows()))
+def test_the_table_of_the_docs_says_what_is_sent(model, prefixes):
+    assert prefixes_of(model) == prefixes
+
+
+def test_the_table_of_the_docs_has_all_prefixes():
+    assert {prefixes for _, prefixes in (row.values for row in _rows())} == {each for _, each in _FAMILIES} | {_NONE}
