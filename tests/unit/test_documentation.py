@@ -123,6 +123,78 @@ def test_the_example_asks_the_server_and_the_model_that_it_is_told(environment):
     assert "SIMULATOR" not in output
 
 
+def _run_rag(*arguments, **environment):
+    script = [sys.executable, str(ROOT / "examples" / "rag.py"), *arguments]
+    # Whatever reaches for another machine, such as a tokenizer that downloads its words, meets a dead proxy.
+    offline = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:1")
+    environment = {**environment, **offline, "TIKTOKEN_CACHE_DIR": "", "OPENAI_API_KEY": ""}
+    return subprocess.run(script, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+
+def _rag(*arguments, **environment):
+    result = _run_rag(*arguments, **environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def _assert_is_indexed_and_answered(output):
+    first, again = re.findall(r"Indexed (\d+) chunks: (\d+) texts embedded in (\d+) requests", output)
+    assert int(first[0]) == int(first[1]) > 64
+    assert int(first[2]) == -(-int(first[0]) // 64)
+    assert again == (first[0], "0", "0")
+    from_engine, from_agent = re.findall(r"^Sources: +(.+)$", output, re.MULTILINE)
+    assert "docs/images.md" in from_engine
+    assert "docs/images.md" in from_agent
+    assert re.search(r"^RagEngine: .*allow_private_image_urls", output, re.MULTILINE)
+    assert "\nAgent:     The tool says: docs/" in output
+
+
+def test_the_rag_example_answers_with_sources_and_without_any_other_machine(environment):
+    output = _rag(**environment, OLLAMA_HOST="127.0.0.1:1")
+    assert "SIMULATOR" in output.splitlines()[0]
+    _assert_is_indexed_and_answered(output)
+
+
+def test_the_rag_example_uses_a_server_that_answers_and_asks_it_for_nothing_else(environment):
+    with OllamaSimulator() as server:
+        output = _rag("--host", server.host, **environment)
+        embedded = [request.body["input"] for request in server.requests if request.path == "/api/embed"]
+        from_engine, agent_asks, agent_knows = server.chats
+    assert output.startswith(
+        "Models simulator:latest and simulator-embed:latest of the Ollama server at http://127.0.0.1"
+    )
+    _assert_is_indexed_and_answered(output)
+    assert [len(texts) for texts in embedded[-1:]] == [1], "only the query is embedded after the index"
+    assert len({text for texts in embedded for text in texts}) == sum(map(len, embedded)), "no text is embedded twice"
+    assert "docs/images.md" in from_engine.messages[0]["content"]
+    assert [tool["function"]["name"] for tool in agent_asks.tools] == ["VectorStoreTool_search"]
+    assert "docs/images.md" in agent_knows.messages[-1]["content"]
+
+
+def test_the_rag_example_takes_models_from_arguments_and_environment(environment):
+    with OllamaSimulator(models=MODELS) as server:
+        _rag("--model", "qwen3", **environment, OLLAMA_HOST=server.host, RAG_EMBEDDING_MODEL="nomic-embed-text")
+        assert {request.model for request in server.chats} == {"qwen3"}
+        inputs = [request.body["input"] for request in server.requests if request.path == "/api/embed"]
+    assert all(text.startswith("search_document: ") for texts in inputs[:-1] for text in texts)
+    assert inputs[-1][0].startswith("search_query: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--host", "127.0.0.1:1"), "No Ollama server with a chat model and an embedding model answers at 127.0.0.1:1"),
+        (("--host", "ftp://gpu-box"), "the scheme 'ftp' is not http or https"),
+        (("--host", "127.0.0.1:1", "--model", "qwen3", "--embedding-model", "all-minilm"), "ollama serve"),
+    ],
+)
+def test_the_rag_example_says_what_is_wrong_and_nothing_else(environment, arguments, said):
+    result = _run_rag(*arguments, **environment)
+    assert result.returncode == 1
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.fixture
 def environment(monkeypatch):
     """The environment of this process, without a server."""
