@@ -8,6 +8,7 @@ from griptape_ollama.errors import (
     OllamaConnectionError,
     OllamaContentError,
     OllamaContextError,
+    OllamaDiskError,
     OllamaError,
     OllamaModelNotFoundError,
     OllamaQuotaError,
@@ -15,7 +16,8 @@ from griptape_ollama.errors import (
     OllamaStreamError,
     OllamaTimeoutError,
 )
-from griptape_ollama.events import OllamaResponseEvent, ReasoningChunkEvent
+from griptape_ollama.events import OllamaProgressEvent, OllamaResponseEvent, ReasoningChunkEvent
+from griptape_ollama.models.manager import OllamaModels
 from griptape_ollama.transport.limits import OllamaTimeout
 
 __all__ = [
@@ -25,8 +27,11 @@ __all__ = [
     "OllamaConnectionError",
     "OllamaContentError",
     "OllamaContextError",
+    "OllamaDiskError",
     "OllamaError",
     "OllamaModelNotFoundError",
+    "OllamaModels",
+    "OllamaProgressEvent",
     "OllamaPromptDriver",
     "OllamaQuotaError",
     "OllamaResponseError",

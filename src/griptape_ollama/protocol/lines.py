@@ -33,7 +33,7 @@ class LineKind:
         return line.get(self.last_field) == self.last_value
 
 
-CHAT = LineKind("done", True, "token", carries_output, is_load_reply)  # noqa: FBT003 # the value on the wire
+CHAT = LineKind("done", True, "token", carries_output, is_load_reply)
 """Replies of `/api/chat`: tokens, and a last line with `done: true`."""
 
 STATUS = LineKind("status", "success", "line", lambda _: True, lambda _: False)

@@ -11,11 +11,13 @@ DEFAULT_REGISTRY = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
 
-_MAX_HOST = 350
-_MAX_PART = 80
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
-_NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# Of each part: its form, the marks in it besides letters and digits, and the longest one (types/model of the server).
+_FORMS = {
+    "registry": (re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*"), "_ - . :", 350),
+    "namespace": (re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*"), "_ -", 80),
+    "model": (re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"), "_ - .", 80),
+    "tag": (re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"), "_ - .", 80),
+}
 # Where a model runs can be said behind its tag (server 0.17 and later): `gpt-oss:120b:cloud`.
 _SOURCES = {"cloud": "{}-cloud", "local": "{}"}
 _MAX_SLASHES = 2
@@ -38,7 +40,7 @@ class ModelName:
     tag: str
 
     def __str__(self) -> str:
-        """Give the name as the server lists it: with its tag, without a registry or namespace that goes without saying."""
+        """Give the name as the server lists it: with its tag, without a registry or namespace that is the default."""
         if self.registry.lower() != DEFAULT_REGISTRY:
             return f"{self.registry}/{self.namespace}/{self.model}:{self.tag}"
         if self.namespace.lower() != DEFAULT_NAMESPACE:
@@ -78,10 +80,8 @@ def parse_model_name(text: str) -> ModelName:
     model = parts.pop()
     namespace = parts.pop() if parts else DEFAULT_NAMESPACE
     registry = parts.pop() if parts else DEFAULT_REGISTRY
-    _check(text, "registry", registry, _HOST, _MAX_HOST)
-    _check(text, "namespace", namespace, _NAMESPACE, _MAX_PART)
-    _check(text, "model", model, _PART, _MAX_PART)
-    _check(text, "tag", tag, _PART, _MAX_PART)
+    for label, part in (("registry", registry), ("namespace", namespace), ("model", model), ("tag", tag)):
+        _check(text, label, part)
     return ModelName(registry, namespace, model, tag)
 
 
@@ -108,14 +108,17 @@ def _split_tag(text: str) -> tuple[str, str]:
     return f"{folder}{slash}{name}", tag if colon else DEFAULT_TAG
 
 
-def _check(text: str, label: str, part: str, pattern: re.Pattern[str], longest: int) -> None:
+def _check(text: str, label: str, part: str) -> None:
+    pattern, marks, longest = _FORMS[label]
     if not part:
         raise _error(text, f"its {label} is empty")
     if len(part) > longest:
         raise _error(text, f"its {label} is longer than {longest} characters")
     if not pattern.fullmatch(part):
-        raise _error(text, f"its {label} has characters other than letters, digits and _ - . , or begins with one of - .")
+        raise _error(text, f"its {label} has more than letters, digits and {marks}, or begins with none of a-z 0-9 _")
 
 
 def _error(text: str, reason: str) -> ValueError:
-    return ValueError(f"{mask_host(text)!r} is not a model name: {reason}. Write it like 'qwen3', 'qwen3:0.6b' or 'me/mine:v2'")
+    return ValueError(
+        f"{mask_host(text)!r} is not a model name: {reason}. Write it like 'qwen3', 'qwen3:0.6b' or 'me/mine:v2'"
+    )
