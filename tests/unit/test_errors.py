@@ -14,6 +14,7 @@ from griptape_ollama.errors import (
     OllamaConnectionError,
     OllamaContentError,
     OllamaContextError,
+    OllamaDiskError,
     OllamaError,
     OllamaModelNotFoundError,
     OllamaQuotaError,
@@ -34,6 +35,7 @@ _PARENTS = {
     OllamaContextError: (OllamaResponseError,),
     OllamaStreamError: (OllamaError,),
     OllamaCancelledError: (OllamaError,),
+    OllamaDiskError: (OllamaError,),
     OllamaContentError: (OllamaError, ValueError),
 }
 _ANY = {"host": "http://gpu:11434", "model": "qwen3", "partial_text": "Once upon"}
@@ -54,6 +56,7 @@ _ATTRIBUTES = {
     OllamaQuotaError: _RESPONSE,
     OllamaBusyError: _RESPONSE,
     OllamaContextError: {**_RESPONSE, "tokens_wanted": 45_043, "tokens_available": 4096},
+    OllamaDiskError: {"bytes_needed": 4_700_000_000, "bytes_free": 1_000_000},
     OllamaStreamError: {"retryable": True, "server_message": "unexpected EOF"},
 }
 

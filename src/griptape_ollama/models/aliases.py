@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -66,15 +66,11 @@ class Aliases:
             # The server would pull it, under a name that nobody looked at.
             raise self._catalogue.missing(target, installed)
         before = find_named(name, installed)
-        with self._kept(before, installed):
-            if extras:
-                body = {"model": name, "from": target, **extras}
-                after = Transfer(self._requests, "create", body, report).run(change).model
-            else:
-                after = self._copied(target, name, before, change)
-            if before is not None and after.digest != before.digest:
-                self._loading.unload_digest(before.digest)
-        return after
+        with self._letting_go(before, target, installed):
+            if not extras:
+                return self._copied(target, name, before, change)
+            body = {"model": name, "from": target, **extras}
+            return Transfer(self._requests, "create", body, report).run(change).model
 
     def _copied(self, source: str, destination: str, before: ModelInfo | None, change: Change) -> ModelInfo:
         change.digest_before = before.digest if before else None
@@ -87,15 +83,25 @@ class Aliases:
         return after
 
     @contextlib.contextmanager
-    def _kept(self, before: ModelInfo | None, installed: list[ModelInfo]) -> Generator[None, None, None]:
-        """Keep a name for what an alias means so far, while it is in memory: a server unloads by names only."""
-        names = [each.name for each in installed if before is not None and each.digest == before.digest]
+    def _letting_go(
+        self, before: ModelInfo | None, target: str, installed: Sequence[ModelInfo]
+    ) -> Generator[None, None, None]:
+        """Let go of what a name means, if it is in memory, once the block has given the name another meaning."""
         is_loaded = before is not None and any(each.digest == before.digest for each in self._catalogue.loaded())
-        if before is None or not is_loaded or len(names) > 1:
+        # One with the same weights takes over the place of the old one: nothing has to be loaded again (server 0.33).
+        if before is None or not is_loaded or self._catalogue.share_weights(before.name, target):
             yield
             return
-        stand_in = _stand_in(before.name)
-        self._copy(before.name, stand_in)
+        names = [each.name for each in installed if each.digest == before.digest]
+        with self._stand_in(before.name) if len(names) == 1 else contextlib.nullcontext():
+            yield
+            self._loading.unload_digest(before.digest)
+
+    @contextlib.contextmanager
+    def _stand_in(self, name: str) -> Generator[None, None, None]:
+        """Keep another name for what a name means so far: a server unloads by names only (server 0.33)."""
+        stand_in = _stand_in_name(name)
+        self._copy(name, stand_in)
         try:
             yield
         finally:
@@ -112,6 +118,6 @@ class Aliases:
             _logger.warning("Model %r was made for a moment and could not be deleted: %s", name, error)
 
 
-def _stand_in(name: str) -> str:
+def _stand_in_name(name: str) -> str:
     known = parse_model_name(name)
     return str(replace(known, tag=f"{known.tag[:_LONGEST_TAG]}-replaced-{uuid.uuid4().hex[:8]}"))

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from griptape_ollama.errors import OllamaModelNotFoundError
 from griptape_ollama.models.requests import Requests
-from griptape_ollama.models.types import LoadedModel, ModelDetails, ModelInfo
+from griptape_ollama.models.types import LoadedModel, ModelDetails, ModelInfo, weights_of
 from griptape_ollama.protocol.model_name import is_same_model, model_key
 
 
@@ -54,13 +54,24 @@ class Catalogue:
         return found
 
     def find_loaded(self, model: str) -> LoadedModel | None:
-        """Find a model in memory: by its name, or under another name of the same digest."""
+        """Find what is in memory for a model.
+
+        That may be under another name: models with the same weights share a place there, and it is listed by the name
+        that loaded it (server 0.33).
+        """
         loaded = self.loaded()
-        by_name = next((each for each in loaded if is_same_model(each.name, model)), None)
-        if by_name is not None or not loaded:
-            return by_name
-        installed = self.find(model)
-        return next((each for each in loaded if installed and each.digest == installed.digest), None)
+        installed = self.find(model) if loaded else None
+        digest = installed.digest if installed else None
+        same_digest = next((each for each in loaded if each.digest == digest), None)
+        same_name = next((each for each in loaded if is_same_model(each.name, model)), None)
+        if same_digest or same_name or not installed:
+            return same_digest or same_name
+        return next((each for each in loaded if self.share_weights(model, each.name)), None)
+
+    def share_weights(self, one: str, other: str) -> bool:
+        """Whether two installed models have the same file of weights; no, where the server does not tell."""
+        weights = {weights_of(self._requests.facts.show(name).raw) for name in (one, other)}
+        return len(weights) == 1 and None not in weights
 
     def missing(self, model: str, installed: Iterable[ModelInfo] = ()) -> OllamaModelNotFoundError:
         """Make the error for a model that is not there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from griptape_ollama.errors import OllamaModelNotFoundError, OllamaTimeoutError
@@ -35,10 +35,13 @@ class Loading:
             keep_alive: How long it stays, as it goes over the wire; None for the server's default.
             options: Model options: with another `num_ctx` than the requests that follow, they would load it again.
         """
-        was_loaded = self._catalogue.find_loaded(model) is not None
+        before = self._catalogue.find_loaded(model)
         body: dict[str, Any] = {"model": model}
         if keep_alive is not None:
             body["keep_alive"] = keep_alive
+        if options is None and before is not None and before.context_length:
+            # Without it, a model that was loaded with another window than the default is loaded again (server 0.33).
+            options = {"num_ctx": before.context_length}
         if options:
             body["options"] = dict(options)
         started = time.monotonic()
@@ -49,7 +52,7 @@ class Loading:
             self._requests.document("/api/generate", {**body, "stream": False})
         seconds = time.monotonic() - started
         self._requests.facts.forget()
-        return LoadResult(model, seconds, was_loaded, self._catalogue.find_loaded(model))
+        return LoadResult(model, seconds, before is not None, self._catalogue.find_loaded(model))
 
     def unload(self, model: str) -> bool:
         """Let a model go, and tell whether it was there.
@@ -61,7 +64,8 @@ class Loading:
         if loaded is None:
             self._catalogue.need(model)
             return False
-        self._let_go(loaded, model)
+        if not self._let_go(loaded):
+            raise self._out_of_reach([model])
         return True
 
     def unload_all(self) -> list[str]:
@@ -71,18 +75,15 @@ class Loading:
             OllamaModelNotFoundError: Some were deleted while they were loaded; the others are gone.
         """
         loaded = self._catalogue.loaded()
-        deleted = [each for each in loaded if self._name_of(each) is None]
-        gone = [each for each in loaded if each not in deleted]
-        for each in [*gone, *deleted]:
-            self._let_go(each, each.name)
-        return [each.name for each in gone]
+        stuck = [each.name for each in loaded if not self._let_go(each)]
+        if stuck:
+            raise self._out_of_reach(stuck)
+        return [each.name for each in loaded]
 
     def unload_digest(self, digest: str) -> bool:
-        """Let the model of a digest go, if it is loaded."""
+        """Let the model of a digest go, and tell whether it was loaded and could go."""
         loaded = next((each for each in self._catalogue.loaded() if each.digest == digest), None)
-        if loaded is not None:
-            self._let_go(loaded, loaded.name)
-        return loaded is not None
+        return loaded is not None and self._let_go(loaded)
 
     def wait_until_unloaded(self, model: str, timeout: float | None) -> float:
         """Wait until a model is out of memory, and give the seconds that it took.
@@ -111,25 +112,30 @@ class Loading:
         facts = self._requests.facts.show(model)
         return facts.can("embedding") and not facts.can("completion")
 
-    def _let_go(self, loaded: LoadedModel, asked: str) -> None:
-        name = self._name_of(loaded)
-        if name is None:
-            host = self._requests.host
-            raise OllamaModelNotFoundError(
-                f"Model {asked!r} was deleted or replaced while Ollama at {host} had it loaded: it leaves when its "
-                "keep_alive is over.",
-                host=host,
-                model=asked,
-            )
+    def _let_go(self, loaded: LoadedModel) -> bool:
+        """Let a model go, and tell whether the server could find it."""
+        installed = self._catalogue.installed()
+        same = [each.name for each in installed if each.digest == loaded.digest]
+        # What it was loaded by may mean another model by now; if with the same weights, that one will do.
+        names = [name for name in same if is_same_model(name, loaded.name)] or same
+        names = names or [each.name for each in installed if is_same_model(each.name, loaded.name)]
+        if not names:
+            return False
         # Without a prompt nothing is loaded for it, should the model have gone meanwhile.
-        self._requests.document("/api/generate", {"model": name, "keep_alive": 0, "stream": False})
+        self._requests.document("/api/generate", {"model": names[0], "keep_alive": 0, "stream": False})
         self._requests.facts.forget()
+        # One that was found has another time to expire at, if it is listed at all.
+        return bool(same) or loaded not in self._catalogue.loaded()
 
-    def _name_of(self, loaded: LoadedModel) -> str | None:
-        """Find a name by which the server finds what is loaded; what it was loaded by may mean another model now."""
-        same = [each for each in self._catalogue.installed() if each.digest == loaded.digest]
-        by_name = next((each.name for each in same if is_same_model(each.name, loaded.name)), None)
-        return by_name or (same[0].name if same else None)
+    def _out_of_reach(self, names: Sequence[str]) -> OllamaModelNotFoundError:
+        host = self._requests.host
+        what = ", ".join(map(repr, names))
+        return OllamaModelNotFoundError(
+            f"What Ollama at {host} has loaded as {what} was deleted or replaced meanwhile: it cannot be unloaded by "
+            "name any more, and leaves when its keep_alive is over.",
+            host=host,
+            model=names[0],
+        )
 
     def _still_there(self, model: str, waited: float) -> OllamaTimeoutError:
         host = self._requests.host

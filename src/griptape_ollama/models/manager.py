@@ -26,6 +26,7 @@ from griptape_ollama.models.transfers import Transfer
 from griptape_ollama.models.types import LoadedModel, LoadResult, ModelDetails, ModelInfo, TransferResult
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.model_name import model_key, parse_model_name
+from griptape_ollama.protocol.options import check_options
 from griptape_ollama.transport.run import Run
 
 PullPolicy: TypeAlias = Literal["never", "when_missing", "always"]
@@ -200,13 +201,13 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             raise OllamaContentError("create needs from_model= or files=, one of them")
         if from_model is not None:
             _check_name(from_model)
-        given = {
+        given: dict[str, Any] = {
             "from": from_model,
             "files": files,
             "adapters": adapters,
             "template": template,
             "system": system,
-            "parameters": parameters,
+            "parameters": _checked_parameters(parameters),
             "messages": messages,
             "license": license,
             "quantize": quantize,
@@ -248,19 +249,23 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             OllamaContentError: A name is none. Nothing was sent.
             OllamaModelNotFoundError: There is no such target. The name means what it did.
         """
-        given = {"parameters": dict(parameters) if parameters else None, "system": system}
+        given = {"parameters": _checked_parameters(parameters) or None, "system": system}
         extras = {field: value for field, value in given.items() if value is not None}
         with self._changing("alias", name, source=target) as (requests, change):
             return Aliases(requests).point(name, target, extras, change, _published(on_progress))
 
     def delete(self, model: str) -> None:
-        """Delete a model. Files that other models use stay; if it is in memory, it stays there for its keep_alive.
+        """Delete a model. Files that other models use stay. If it is in memory, it is unloaded first.
 
         Raises:
             OllamaModelNotFoundError: There is none.
         """
         with self._changing("delete", model) as (requests, change):
-            change.digest_before = Catalogue(requests).need(model).digest
+            catalogue = Catalogue(requests)
+            change.digest_before = catalogue.need(model).digest
+            if sum(each.digest == change.digest_before for each in catalogue.installed()) == 1:
+                # Afterwards nobody could unload it before its time (server 0.33).
+                Loading(requests).unload_digest(change.digest_before)
             # Where a first try broke after it had worked, the second finds nothing to do.
             with contextlib.suppress(OllamaModelNotFoundError):
                 requests.confirm("/api/delete", {"model": model}, method="DELETE")
@@ -278,7 +283,8 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             model: The model, of any kind.
             keep_alive: How long it stays loaded: seconds, a Go duration such as `"10m"`, a timedelta, or -1 (for good);
                 the server's default (5 minutes) where it is not given.
-            options: Model options. Requests with another `num_ctx` than this one load the model again.
+            options: Model options, such as `num_ctx`: requests that have another one load the model again. By default
+                a model that is loaded keeps what it was loaded with.
 
         Raises:
             OllamaModelNotFoundError: There is none.
@@ -290,6 +296,9 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
 
     def unload(self, model: str) -> bool:
         """Let a model go as soon as it has answered whom it is answering, and tell whether it was in memory.
+
+        Models with the same weights share a place there, and go together. One that is still being loaded is not in
+        memory yet: unload it afterwards.
 
         Raises:
             OllamaModelNotFoundError: There is no such model.
@@ -356,6 +365,11 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
                 yield requests, change
             finally:
                 requests.facts.forget()
+
+
+def _checked_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    # The server takes any, and then refuses every chat with the model (0.33).
+    return None if parameters is None else checked(lambda: check_options(parameters))
 
 
 def _change(action: str, model: str, requests: Requests, details: Mapping[str, Any]) -> Change:

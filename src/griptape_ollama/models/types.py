@@ -11,6 +11,7 @@ from typing import Any, cast
 from griptape_ollama.models.facts import ModelFacts
 from griptape_ollama.protocol.parameters import parse_parameters
 
+_WEIGHTS = re.compile(r"^FROM .*sha256-([0-9a-f]{64})\s*$", re.MULTILINE)
 _FRACTION = re.compile(r"\.(\d{1,9})")
 # "For good" is 292 years from now (server 0.33): the longest duration that it can count.
 _FOR_GOOD = timedelta(days=365 * 100)
@@ -120,6 +121,14 @@ class ModelDetails:
     def can(self, capability: str) -> bool:
         """Whether the model has a capability; assumed where the server does not tell."""
         return self.capabilities is None or capability in self.capabilities
+
+    @property
+    def weights(self) -> str | None:
+        """SHA-256 of the file with the weights; None where the server does not tell.
+
+        Models with the same weights share one place in memory (server 0.33).
+        """
+        return weights_of(self.raw)
 
     @classmethod
     def from_show(cls, name: str, reply: Mapping[str, Any]) -> ModelDetails:
@@ -245,6 +254,12 @@ class TransferResult:
     def is_unchanged(self) -> bool:
         """Whether the name means the same model as before."""
         return self.digest_before == self.model.digest
+
+
+def weights_of(shown: Mapping[str, Any]) -> str | None:
+    """Find the file with the weights in a reply of `/api/show`; a second FROM is that of a projector for images."""
+    found = _WEIGHTS.search(_text(shown.get("modelfile")))
+    return found[1] if found else None
 
 
 def parse_time(value: Any) -> datetime | None:

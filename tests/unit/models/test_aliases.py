@@ -97,6 +97,12 @@ class TestUnloading:
         assert simulator.loaded_models == ["main:latest"]
         assert sorted(simulator.models) == ["main:latest", "one:latest", "two:latest"]
 
+    def test_a_model_that_changes_its_settings_only_stays_loaded(self, simulator, models):
+        models.alias("main", "one", parameters={"temperature": 0.1})
+        models.warm("main")
+        models.alias("main", "one", parameters={"temperature": 0.2})
+        assert simulator.loaded_models == ["main:latest"]
+
     def test_other_models_stay_loaded(self, simulator, models):
         models.alias("main", "one")
         models.warm("two")
@@ -125,22 +131,20 @@ class TestWrongInput:
         models.alias("main", "one")
         models.warm("main")
         before = models.list()
-        with pytest.raises(OllamaModelNotFoundError, match="has no model 'nope'.*It has main:latest"):
+        with pytest.raises(OllamaModelNotFoundError, match=r"has no model 'nope'.*It has main:latest"):
             models.alias("main", "nope", **extras)
         self._assert_untouched(models, before)
         assert simulator.loaded_models == ["main:latest"]
         assert (count(simulator, "/api/copy"), count(simulator, "/api/create")) == (1, 0)
 
     @pytest.mark.parametrize(("path", "extras"), [("/api/copy", {}), ("/api/create", {"system": "x"})])
-    @pytest.mark.parametrize(
-        ("kind", "details"), [("status", {"status": 400, "error": "no"}), ("reset", {}), ("status", {"status": 500})]
-    )
-    def test_a_failure_leaves_the_old_alias_loaded(self, simulator, manage, path, extras, kind, details):
+    @pytest.mark.parametrize("fault", [{"kind": "status", "status": 400}, {"kind": "reset"}])
+    def test_a_failure_leaves_the_old_alias_loaded(self, simulator, manage, path, extras, fault):
         models = manage(simulator, max_attempts=1)
         models.alias("main", "one")
         models.warm("main")
         before = models.list()
-        simulator.fault(kind, path=path, **details)
+        simulator.fault(fault["kind"], path=path, **{name: fault[name] for name in fault if name != "kind"})
         with pytest.raises(OllamaError):
             models.alias("main", "two", **extras)
         self._assert_untouched(models, before)

@@ -64,7 +64,7 @@ def _look(host, line=LINE):
 def test_a_model_that_does_not_fit_is_an_error_before_its_bytes_are_moved(simulator, models, folder, free):
     free(90 * MB)
     seen = []
-    with pytest.raises(OllamaDiskError, match="100 MB are missing of it, and .* has 90 MB free") as caught:
+    with pytest.raises(OllamaDiskError, match=r"100 MB are missing of it, and .* has 90 MB free") as caught:
         models.pull("big:8b", on_progress=seen.append)
     assert (caught.value.bytes_needed, caught.value.bytes_free) == (100 * MB, 90 * MB)
     assert caught.value.model == "big:8b"

@@ -41,7 +41,8 @@ class TestWarm:
         assert 30 / 600 <= result.load_seconds < 10
         assert result.loaded is not None
         assert result.loaded.name == "slow:latest"
-        assert "prompt" not in simulator.requests[-2].body
+        (request,) = [each for each in simulator.requests if each.path == "/api/generate"]
+        assert request.body == {"model": "slow", "stream": False}
 
     def test_what_is_loaded_is_not_loaded_again(self, models):
         models.warm("slow")
@@ -70,6 +71,12 @@ class TestWarm:
 
     def test_it_may_have_the_window_of_the_requests_to_come(self, models):
         assert models.warm("slow", options={"num_ctx": 2048}).loaded.context_length == 2048
+
+    def test_a_loaded_model_keeps_its_window(self, models):
+        models.warm("slow", options={"num_ctx": 2048})
+        again = models.warm("slow", "20m")
+        assert again.loaded.context_length == 2048
+        assert again.load_seconds < 30 / 600
 
     def test_an_embedding_model_is_loaded_too(self, simulator, models):
         assert models.warm("embed").loaded.name == "embed:latest"
@@ -145,9 +152,9 @@ class TestUnload:
     def test_a_model_that_was_deleted_cannot_be_let_go_of(self, simulator, models):
         models.warm("slow")
         models.warm("gpu")
-        models.delete("slow")
+        models.client.delete("slow")
         for unload in (lambda: models.unload("slow"), models.unload_all):
-            with pytest.raises(OllamaModelNotFoundError, match="'slow.*' was deleted or replaced while"):
+            with pytest.raises(OllamaModelNotFoundError, match=r"has loaded as 'slow.*' was deleted or replaced"):
                 unload()
         assert simulator.loaded_models == ["slow:latest"]
 
@@ -156,6 +163,29 @@ class TestUnload:
         models.warm("main")
         models.copy("gpu", "main")
         assert models.unload_all() == ["main:latest"]
+        assert simulator.loaded_models == []
+
+    def test_what_was_replaced_by_other_weights_cannot_be_let_go_of(self, simulator, models):
+        models.create("main", from_model="slow", system="x")
+        models.warm("main")
+        models.copy("gpu", "main")
+        with pytest.raises(OllamaModelNotFoundError, match="leaves when its keep_alive is over"):
+            models.unload("main")
+        assert simulator.loaded_models == ["main:latest"]
+
+    def test_what_was_replaced_with_the_same_weights_can(self, simulator, models):
+        models.create("main", from_model="slow", system="x")
+        models.warm("main")
+        models.create("main", from_model="slow", system="y")
+        assert models.unload("main") is True
+        assert simulator.loaded_models == []
+
+    def test_models_with_the_same_weights_go_together(self, simulator, models):
+        models.create("main", from_model="slow", system="x")
+        models.warm("slow")
+        assert models.unload("gpu") is False
+        assert models.warm("main").was_loaded
+        assert models.unload("main") is True
         assert simulator.loaded_models == []
 
 

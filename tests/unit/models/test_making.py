@@ -60,6 +60,23 @@ class TestCreate:
             models.create("mine", **given)
         assert simulator.requests == []
 
+    @pytest.mark.parametrize(
+        ("parameters", "reason"),
+        [
+            ({"temperature": "hot"}, "must be a number"),
+            ({"stop": "x"}, "array of strings"),
+            ({"num_ctxx": 1}, "num_ctx"),
+        ],
+    )
+    def test_parameters_are_looked_at_since_the_server_takes_any(self, simulator, models, parameters, reason):
+        for make in (
+            lambda: models.create("mine", from_model="simulator", parameters=parameters),
+            lambda: models.alias("mine", "simulator", parameters=parameters),
+        ):
+            with pytest.raises(OllamaContentError, match=reason):
+                make()
+        assert simulator.requests == []
+
     @pytest.mark.parametrize(("name", "parent"), [("a b", "simulator"), ("mine", "a b")])
     def test_names_are_looked_at_before_anything_is_sent(self, simulator, models, name, parent):
         with pytest.raises(OllamaContentError, match="'a b' is not a model name"):
@@ -73,7 +90,7 @@ class TestCreate:
 
     def test_what_it_is_given_wrongly_is_not_tried_again(self, simulator, models, count):
         for wrong in ({"template": "{{ .x"}, {"quantize": "q17"}):
-            with pytest.raises(OllamaResponseError, match="template error|unsupported quantization") as caught:
+            with pytest.raises(OllamaResponseError, match=r"template error|unsupported quantization") as caught:
                 models.create("mine", from_model="simulator", **wrong)
             assert caught.value.permanent
         assert count(simulator, "/api/create") == 2
@@ -144,6 +161,17 @@ class TestDelete:
     def test_a_deleted_model_is_gone(self, simulator, models):
         assert models.delete("simulator") is None
         assert simulator.models == ["simulator-embed:latest"]
+
+    def test_a_model_in_memory_goes_from_there_too(self, simulator, models):
+        models.warm("simulator")
+        models.delete("simulator")
+        assert simulator.loaded_models == []
+
+    def test_a_model_in_memory_that_has_another_name_stays_there(self, simulator, models):
+        models.copy("simulator", "mine")
+        models.warm("simulator")
+        models.delete("mine")
+        assert simulator.loaded_models == ["simulator:latest"]
 
     def test_what_is_not_there_cannot_be_deleted(self, simulator, models):
         with pytest.raises(OllamaModelNotFoundError, match="It has simulator:latest, simulator-embed:latest"):

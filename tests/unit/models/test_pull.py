@@ -1,5 +1,6 @@
 """Pulling: progress, tries, resuming, verifying, cancelling."""
 
+import itertools
 import socket
 import threading
 
@@ -35,7 +36,7 @@ def simulator():
 
 
 def _never_falls(numbers):
-    return all(one <= other for one, other in zip(numbers, numbers[1:], strict=False))
+    return all(one <= other for one, other in itertools.pairwise(numbers))
 
 
 class TestProgress:
@@ -139,7 +140,7 @@ class TestTries:
 
     def test_without_progress_tries_end(self, simulator, manage):
         simulator.fault("cut", path="/api/pull", after=1, times=None)
-        with pytest.raises(OllamaStreamError, match="The pull of model 'big:8b' by Ollama at .* broke off") as caught:
+        with pytest.raises(OllamaStreamError, match=r"The pull of model 'big:8b' by Ollama at .* broke off") as caught:
             manage(simulator, max_attempts=3).pull("big:8b")
         assert len(simulator.requests) == 1 + 3
         assert (caught.value.model, caught.value.host) == ("big:8b", simulator.host)
@@ -190,20 +191,21 @@ class TestTries:
 
 class TestFailures:
     @pytest.mark.parametrize(
-        ("error", "kind", "advice"),
+        ("error", "meaning"),
         [
-            ("pull model manifest: file does not exist", OllamaModelNotFoundError, "The name may be wrong"),
-            ("pull model manifest: 404: manifest unknown", OllamaModelNotFoundError, "The name may be wrong"),
-            ("write /models/blobs/x-partial: no space left on device", OllamaDiskError, "The server's disk is full"),
-            ("There is not enough space on the disk.", OllamaDiskError, "The server's disk is full"),
-            ("pull model manifest: 412: requires a newer version of Ollama", OllamaResponseError, "Update Ollama"),
-            ("pull model manifest: 401: unauthorized", OllamaAuthError, "sign in"),
-            ("open /models/blobs/x: permission denied", OllamaResponseError, "cannot write into its folder"),
-            ("tls: first record does not look like a TLS handshake", OllamaResponseError, "pass insecure=True"),
-            ("tls: failed to verify certificate: x509: unknown authority", OllamaResponseError, "does not trust"),
+            ("pull model manifest: file does not exist", (OllamaModelNotFoundError, "The name may be wrong")),
+            ("pull model manifest: 404: manifest unknown", (OllamaModelNotFoundError, "The name may be wrong")),
+            ("write /models/blobs/x-partial: no space left on device", (OllamaDiskError, "The server's disk is full")),
+            ("There is not enough space on the disk.", (OllamaDiskError, "The server's disk is full")),
+            ("pull model manifest: 412: requires a newer version of Ollama", (OllamaResponseError, "Update Ollama")),
+            ("pull model manifest: 401: unauthorized", (OllamaAuthError, "sign in")),
+            ("open /models/blobs/x: permission denied", (OllamaResponseError, "cannot write into its folder")),
+            ("tls: first record does not look like a TLS handshake", (OllamaResponseError, "pass insecure=True")),
+            ("tls: failed to verify certificate: x509: unknown authority", (OllamaResponseError, "does not trust")),
         ],
     )
-    def test_what_cannot_succeed_fails_at_once_and_says_what_to_do(self, simulator, models, count, error, kind, advice):
+    def test_what_cannot_succeed_fails_at_once_and_says_what_to_do(self, simulator, models, count, error, meaning):
+        kind, advice = meaning
         simulator.fault("error_line", path="/api/pull", after=1, error=error)
         with pytest.raises(kind, match=advice) as caught:
             models.pull("big:8b")
@@ -213,7 +215,7 @@ class TestFailures:
         assert simulator.models == ["here:latest"]
 
     def test_a_model_that_the_registry_does_not_have(self, models, count, simulator):
-        with pytest.raises(OllamaModelNotFoundError, match="see https://ollama.com/library"):
+        with pytest.raises(OllamaModelNotFoundError, match=r"see https://ollama.com/library"):
             models.pull("no-such-model")
         assert count(simulator, "/api/pull") == 1
 
@@ -290,7 +292,7 @@ class TestCancelling:
             pulling = in_background(models.pull, "big:8b")
             simulator.wait_for_sleeper()
             models.cancel()
-            with pytest.raises(OllamaCancelledError, match="The pull of model 'big:8b' .* was cancelled") as caught:
+            with pytest.raises(OllamaCancelledError, match=r"The pull of model 'big:8b' .* was cancelled") as caught:
                 pulling.result(5)
             assert simulator.wait_for_disconnect()
             assert (caught.value.model, caught.value.host) == ("big:8b", simulator.host)
@@ -348,9 +350,9 @@ class TestEnsure:
             models.ensure("here", "sometimes")
 
     def test_an_empty_server_has_nothing_to_list(self, manage):
-        with OllamaSimulator(models=[]) as simulator:
-            with pytest.raises(OllamaModelNotFoundError, match="Get it with: ollama pull here$"):
-                manage(simulator).ensure("here", "never")
+        nothing = pytest.raises(OllamaModelNotFoundError, match=r"Get it with: ollama pull here$")
+        with OllamaSimulator(models=[]) as simulator, nothing:
+            manage(simulator).ensure("here", "never")
 
 
 @pytest.fixture

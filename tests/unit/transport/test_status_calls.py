@@ -85,7 +85,7 @@ class TestNothingButAStatus:
 
     def test_a_refusal_names_the_model_that_the_request_is_about(self, connection):
         with pytest.raises(
-            OllamaModelNotFoundError, match="has no model 'nope'. Get it with: ollama pull nope"
+            OllamaModelNotFoundError, match=r"has no model 'nope'\. Get it with: ollama pull nope"
         ) as caught:
             self._copy(connection, "nope").confirm()
         assert caught.value.model == "nope"
