@@ -19,6 +19,8 @@ MODELS = [
     SimulatedModel(name="gemma3", capabilities=("completion", "vision")),
 ]
 
+LIBRARY = [SimulatedModel(name=name, size=5_200_000_000, pull_bytes_per_second=5e9) for name in ("mistral", "qwen3:8b")]
+
 
 def _snippets():
     for page in PAGES:
@@ -32,7 +34,7 @@ def test_a_snippet_runs(code, monkeypatch, tmp_path):
     (tmp_path / "snippet.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "snippet", raising=False)
-    with OllamaSimulator(models=MODELS) as simulator:
+    with OllamaSimulator(models=MODELS, library=LIBRARY, time_scale=100) as simulator:
         monkeypatch.setenv("OLLAMA_HOST", simulator.host)
         importlib.import_module("snippet")
 

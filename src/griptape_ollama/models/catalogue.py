@@ -10,6 +10,8 @@ from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.types import LoadedModel, ModelDetails, ModelInfo, weights_of
 from griptape_ollama.protocol.model_name import is_same_model, model_key
 
+_MOST_NAMES = 20
+
 
 class Catalogue:
     """Looks things up without changing anything, and without a cache: what is asked is what is.
@@ -75,7 +77,7 @@ class Catalogue:
 
     def missing(self, model: str, installed: Iterable[ModelInfo] = ()) -> OllamaModelNotFoundError:
         """Make the error for a model that is not there."""
-        names = ", ".join(each.name for each in installed)
+        names = listed(installed)
         there = f" It has {names}." if names else ""
         host = self._requests.host
         return OllamaModelNotFoundError(
@@ -89,6 +91,13 @@ class Catalogue:
         models = self._requests.document(path).get("models")
         entries = cast("list[Any]", models) if isinstance(models, list) else []
         return [cast("dict[str, Any]", entry) for entry in entries if isinstance(entry, dict)]
+
+
+def listed(models: Iterable[ModelInfo]) -> str:
+    """List names for people: not more than they read."""
+    names = [each.name for each in models]
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}"
 
 
 def find_named(model: str, installed: Iterable[ModelInfo]) -> ModelInfo | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from griptape_ollama.errors import OllamaModelNotFoundError
-from griptape_ollama.models.catalogue import Catalogue
+from griptape_ollama.models.catalogue import Catalogue, listed
 from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.types import ModelInfo
 
@@ -41,7 +41,7 @@ def choose_chat_model(installed: list[ModelInfo], can_chat: Callable[[str], bool
     chat = [each for each in installed if can_chat(each.name) and not _embeds_only(each)]
     if len({each.digest or each.name for each in chat}) == 1:
         return chat[-1].name
-    names = ", ".join(each.name for each in installed)
+    names = listed(installed)
     if not installed:
         text = f"Ollama at {host} has no models, and none is named. Get one, for example with: ollama pull qwen3"
     elif not chat:

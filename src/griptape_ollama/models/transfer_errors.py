@@ -78,6 +78,11 @@ _PERMANENT = (
     _meaning(r"invalid model name|unqualified name|\b4(?!08|29)\d\d:", OllamaResponseError, "Correct the request."),
 )
 _WRONG_PARENT = "The name of the model that it is made from may be wrong."
+_NO_REGISTRY = "The server does not reach the registry: check its network and its HTTPS_PROXY."
+_UNREACHABLE = re.compile(
+    r"no such host|name resolution|server misbehaving|connection refused|unreachable|no route|i/o timeout",
+    re.IGNORECASE,
+)
 _PASSING = re.compile(
     r"max retries exceeded|tls|handshake|EOF|time.?out|deadline exceeded|connection (?:reset|refused)|broken pipe|"
     r"no such host|name resolution|server misbehaving|unreachable|no route|stalled|digest mismatch|unexpected status|"
@@ -124,8 +129,8 @@ def _of_text(said: str, progress: Progress, status: int | None) -> OllamaError:
         return meaning.kind(f"{text} {_WRONG_PARENT if is_of_parent else meaning.advice}", **response)
     # What moves files fails by the network unless known otherwise; what makes models, by what it was given.
     is_passing = progress.action != "create" or _PASSING.search(said) is not None
-    advice = _kept(progress) or " See the server's log."
-    return OllamaResponseError(f"{text}{advice}", **response, permanent=not is_passing)
+    advice = _NO_REGISTRY if _UNREACHABLE.search(said) else "See the server's log."
+    return OllamaResponseError(f"{text}{_kept(progress)} {advice}", **response, permanent=not is_passing)
 
 
 def _subject(progress: Progress) -> str:
@@ -137,7 +142,7 @@ def _kept(progress: Progress) -> str:
     if not progress.total or progress.action == "create":
         return ""
     there = f"{human_size(progress.completed)} of {human_size(progress.total)}"
-    return f" {there} are there: another {progress.action} goes on from them."
+    return f" {there} were there: another {progress.action} goes on from what the server has kept."
 
 
 def _about(progress: Progress) -> dict[str, Any]:

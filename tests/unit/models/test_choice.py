@@ -51,6 +51,12 @@ def test_a_server_that_does_not_answer_is_not_taken_for_an_empty_one(manage):
         models.only_chat_model()
 
 
+def test_a_long_list_is_cut():
+    installed = [ModelInfo(f"model-{number}:latest", str(number)) for number in range(25)]
+    with pytest.raises(OllamaModelNotFoundError, match=r"model-0:latest, .*model-19:latest and 5 more\.$"):
+        choose_chat_model(installed, lambda _: True, "http://gpu:11434")
+
+
 def test_an_old_server_that_tells_no_capabilities_is_known_by_the_architecture():
     installed = [ModelInfo("nomic-embed-text:latest", "1", family="nomic-bert"), ModelInfo("llama3:latest", "2")]
     assert choose_chat_model(installed, lambda _: True, "http://gpu:11434") == "llama3:latest"
