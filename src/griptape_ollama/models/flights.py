@@ -148,8 +148,7 @@ class _Flight:
     def remove(self, watcher: _Watcher) -> bool:
         """Let somebody go, and tell whether that was the last of them, with the task still under way."""
         with self._lock:
-            if watcher in self._watchers:
-                self._watchers.remove(watcher)
+            self._watchers.remove(watcher)
             return not self._watchers and not self._ended.is_set()
 
     def stop(self) -> None:
