@@ -10,6 +10,7 @@ from griptape_ollama.errors import (
     OllamaConnectionError,
     OllamaContentError,
     OllamaContextError,
+    OllamaDiskError,
     OllamaEmbeddingError,
     OllamaError,
     OllamaModelNotFoundError,
@@ -18,7 +19,8 @@ from griptape_ollama.errors import (
     OllamaStreamError,
     OllamaTimeoutError,
 )
-from griptape_ollama.events import OllamaEmbeddingEvent, OllamaResponseEvent, ReasoningChunkEvent
+from griptape_ollama.events import OllamaEmbeddingEvent, OllamaProgressEvent, OllamaResponseEvent, ReasoningChunkEvent
+from griptape_ollama.models.manager import OllamaModels
 from griptape_ollama.transport.limits import OllamaTimeout
 
 __all__ = [
@@ -28,12 +30,15 @@ __all__ = [
     "OllamaConnectionError",
     "OllamaContentError",
     "OllamaContextError",
+    "OllamaDiskError",
     "OllamaDriversConfig",
     "OllamaEmbeddingDriver",
     "OllamaEmbeddingError",
     "OllamaEmbeddingEvent",
     "OllamaError",
     "OllamaModelNotFoundError",
+    "OllamaModels",
+    "OllamaProgressEvent",
     "OllamaPromptDriver",
     "OllamaQuotaError",
     "OllamaResponseError",

@@ -12,6 +12,7 @@ OllamaError
 ├─ OllamaStreamError
 ├─ OllamaEmbeddingError
 ├─ OllamaCancelledError
+├─ OllamaDiskError
 └─ OllamaContentError (also a ValueError)
 
 All of them survive pickling: a message as the only positional argument, attributes as keywords with defaults.
@@ -230,6 +231,29 @@ class OllamaEmbeddingError(OllamaError):
 
 class OllamaCancelledError(OllamaError):
     """Somebody asked for the call to stop."""
+
+
+class OllamaDiskError(OllamaError):
+    """The server's disk has no room for a model. What was there before is there still.
+
+    Attributes:
+        bytes_needed: Bytes that are still missing of the model; None where the server ran out of room by itself.
+        bytes_free: Bytes that were free; None likewise.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        host: str | None = None,
+        model: str | None = None,
+        partial_text: str = "",
+        bytes_needed: int | None = None,
+        bytes_free: int | None = None,
+    ) -> None:
+        super().__init__(message, host=host, model=model, partial_text=partial_text)
+        self.bytes_needed = bytes_needed
+        self.bytes_free = bytes_free
 
 
 class OllamaContentError(OllamaError, ValueError):

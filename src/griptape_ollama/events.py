@@ -80,3 +80,28 @@ class OllamaEmbeddingEvent(BaseEvent):
     load_seconds: float | None = field(default=None, metadata={"serializable": True})
     # Stored, since loading would otherwise look for the class among Griptape's own.
     module_name: str = field(factory=_module_of_this, metadata={"serializable": True})
+
+
+@define(kw_only=True)
+class OllamaProgressEvent(BaseEvent):
+    """Published while a model is pulled, pushed or created: how far it is.
+
+    Attributes:
+        action: `pull`, `push` or `create`.
+        model: Model, as it was asked for.
+        host: Address of the server, without user and password.
+        status: What the server is doing, in its words.
+        digest: File that it is about; None where it is about none.
+        completed: Bytes that are there, of all files that the server has told of. It never falls.
+        total: Bytes of these files together. It grows as the server tells of more of them.
+    """
+
+    action: str = field(metadata={"serializable": True})
+    model: str = field(metadata={"serializable": True})
+    host: str = field(metadata={"serializable": True})
+    status: str = field(metadata={"serializable": True})
+    digest: str | None = field(default=None, metadata={"serializable": True})
+    completed: int = field(default=0, metadata={"serializable": True})
+    total: int = field(default=0, metadata={"serializable": True})
+    # Stored, since loading would otherwise look for the class among Griptape's own.
+    module_name: str = field(factory=_module_of_this, metadata={"serializable": True})

@@ -21,6 +21,8 @@ MODELS = [
     SimulatedModel(name="nomic-embed-text", capabilities=("embedding",), context_length=2048, embedding_length=768),
 ]
 
+LIBRARY = [SimulatedModel(name=name, size=5_200_000_000, pull_bytes_per_second=5e9) for name in ("mistral", "qwen3:8b")]
+
 
 def _snippets():
     for page in PAGES:
@@ -36,7 +38,7 @@ def test_a_snippet_runs(code, monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "snippet", raising=False)
     # Put back after a snippet that sets it.
     monkeypatch.setattr(Defaults, "_drivers_config", None)
-    with OllamaSimulator(models=MODELS) as simulator:
+    with OllamaSimulator(models=MODELS, library=LIBRARY, time_scale=100) as simulator:
         monkeypatch.setenv("OLLAMA_HOST", simulator.host)
         importlib.import_module("snippet")
 

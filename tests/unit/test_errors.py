@@ -14,6 +14,7 @@ from griptape_ollama.errors import (
     OllamaConnectionError,
     OllamaContentError,
     OllamaContextError,
+    OllamaDiskError,
     OllamaEmbeddingError,
     OllamaError,
     OllamaModelNotFoundError,
@@ -36,6 +37,7 @@ _PARENTS = {
     OllamaStreamError: (OllamaError,),
     OllamaEmbeddingError: (OllamaError,),
     OllamaCancelledError: (OllamaError,),
+    OllamaDiskError: (OllamaError,),
     OllamaContentError: (OllamaError, ValueError),
 }
 _ANY = {"host": "http://gpu:11434", "model": "qwen3", "partial_text": "Once upon"}
@@ -56,6 +58,7 @@ _ATTRIBUTES = {
     OllamaQuotaError: _RESPONSE,
     OllamaBusyError: _RESPONSE,
     OllamaContextError: {**_RESPONSE, "tokens_wanted": 45_043, "tokens_available": 4096},
+    OllamaDiskError: {"bytes_needed": 4_700_000_000, "bytes_free": 1_000_000},
     OllamaStreamError: {"retryable": True, "server_message": "unexpected EOF"},
     OllamaEmbeddingError: {"index": 1, "failures": {}, "vectors": [[1.0], None]},
 }

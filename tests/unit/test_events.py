@@ -1,4 +1,4 @@
-"""Our event as the framework stores and loads events."""
+"""Our events as the framework stores and loads events."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from attrs import fields
 from griptape.events import BaseEvent, EventBus, EventListener
 
-from griptape_ollama.events import OllamaResponseEvent
+from griptape_ollama.events import OllamaProgressEvent, OllamaResponseEvent
 
 _SETTINGS: dict[str, Any] = {
     "model": "qwen3",
@@ -50,3 +50,24 @@ def test_listeners_can_ask_for_it_alone():
     event = OllamaResponseEvent(**_SETTINGS)
     EventBus.publish_event(event)
     assert heard == [event]
+
+
+_PROGRESS: dict[str, Any] = {
+    "action": "pull",
+    "model": "qwen3",
+    "host": "http://gpu:11434",
+    "status": "pulling cf22911cce12",
+    "digest": "sha256:cf22911cce12",
+    "completed": 40_000_000,
+    "total": 5_200_000_000,
+}
+
+
+@pytest.mark.parametrize("load", [OllamaProgressEvent.from_dict, BaseEvent.from_dict])
+def test_progress_can_be_stored_and_loaded(load):
+    event = OllamaProgressEvent(**_PROGRESS)
+    back = load(json.loads(json.dumps(event.to_dict())))
+    assert type(back) is OllamaProgressEvent
+    assert {name: getattr(back, name) for name in _PROGRESS} == _PROGRESS
+    own = {field.name for field in fields(OllamaProgressEvent)} - {field.name for field in fields(BaseEvent)}
+    assert own == set(_PROGRESS) <= event.to_dict().keys()

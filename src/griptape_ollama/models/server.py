@@ -152,8 +152,12 @@ class OllamaServerMixin:
         """Start a run that `cancel` can stop from now on."""
         return self._running.tracking(Run(self.limits))
 
-    def retrying(self) -> tenacity.Retrying:
-        """Give the policy: what passes is tried again, what the server would say again is not."""
+    def retrying(self, *, progress: Callable[[], float] | None = None) -> tenacity.Retrying:
+        """Give the policy: what passes is tried again, what the server would say again is not.
+
+        Args:
+            progress: Gives a number that grows while the work gets on; tries count from the last that got on.
+        """
         return retrying(
             max_attempts=self.max_attempts,
             min_delay=self.min_retry_delay,
@@ -161,6 +165,7 @@ class OllamaServerMixin:
             wait_for_server=self.wait_for_server,
             ignored=getattr(self, "ignored_exception_types", ()),
             after=self.after_hook,
+            progress=progress,
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -53,8 +53,7 @@ async def embed(exchange: Exchange, entry: Entry | None) -> Outgoing:
     request = vectors.accept(exchange.recorded, exchange.state.catalogue)
     if entry is not None:
         return as_given(await exchange.take(entry), exchange.recorded)
-    if not request.texts:
-        return plain(vectors.embed_body(request, 0))
+    # Without a text, too: that is how an embedding model is loaded ahead of time.
     held = await exchange.hold(request.model, request.model.context_length, request.keep_alive)
     return plain(vectors.embed_body(request, held.load_ns))
 

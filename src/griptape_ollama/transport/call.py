@@ -22,7 +22,7 @@ from griptape_ollama.errors import (
     OllamaStreamError,
     OllamaTimeoutError,
 )
-from griptape_ollama.protocol.chat import carries_output, is_load_reply
+from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
@@ -54,9 +54,11 @@ class Call:
         limits: How long each phase may take; by default as the run says.
         run: The run that the call belongs to; by default one of its own.
         policy: Which failures are tried again, and how often; by default none.
+        kind: What the lines of the reply mean, where it comes in lines.
+        model: Model that errors name; by default the one that the body asks for.
 
     Attributes:
-        model: Model that the body asks for; None where it asks for none.
+        model: Model that the request is about; None where it is about none.
         time_to_first_token: Seconds from the start of the call to the first line that carried output; None before.
 
     Raises:
@@ -73,13 +75,16 @@ class Call:
         limits: OllamaTimeout | None = None,
         run: Run | None = None,
         policy: tenacity.Retrying | None = None,
+        kind: LineKind = CHAT,
+        model: str | None = None,
     ) -> None:
         self.time_to_first_token: float | None = None
         self._connection = connection
         self._path = path
         self._method = method
         self._content = _encode(body)
-        self.model: str | None = body.get("model") if body else None
+        self.model: str | None = model or (body.get("model") if body else None)
+        self._kind = kind
         self._run = run or Run(limits)
         self._limits = limits or self._run.limits
         self._policy = policy or retrying(max_attempts=1)
@@ -102,7 +107,7 @@ class Call:
         self._run.cancel()
 
     def lines(self) -> Generator[dict[str, Any], None, None]:
-        """Send the request and yield the lines of the reply, the last of which says `done`.
+        """Send the request and yield the lines of the reply, the last of which says that it is complete.
 
         Whatever fails before the first line that carries output is tried again by the policy; after it, nothing is.
         Leaving the iterator early closes the connection.
@@ -130,6 +135,14 @@ class Call:
         """
         return self._with_retries(lambda: self._fetch(max_bytes))
 
+    def confirm(self) -> None:
+        """Send the request, where status 200 is the whole answer.
+
+        Raises:
+            OllamaError: As `lines` does.
+        """
+        self._with_retries(self._acknowledged)
+
     def _with_retries(self, work: Callable[[], T]) -> T:
         self._started = time.monotonic()
         return self._policy.copy(sleep=self._sleep)(work)
@@ -141,12 +154,12 @@ class Call:
         lines = self._attempt()
         for line in lines:
             first.append(line)
-            if is_load_reply(line):
+            if self._kind.is_empty(line):
                 lines.close()
                 raise OllamaStreamError(
                     f"{self._subject} answered only that the model was loaded.", **self._context, retryable=True
                 )
-            if carries_output(line) or line.get("done") is True or len(first) >= _MAX_SILENT_LINES:
+            if self._kind.carries_output(line) or self._kind.is_last(line) or len(first) >= _MAX_SILENT_LINES:
                 break
         self.time_to_first_token = time.monotonic() - self._started
         self._began = True
@@ -159,6 +172,10 @@ class Call:
     def _fetch(self, max_bytes: int) -> dict[str, Any]:
         with self._response() as response:
             return decode_object(_read_at_most(response, max_bytes))
+
+    def _acknowledged(self) -> None:
+        with self._response() as response:
+            _read_at_most(response, _MAX_ERROR_BYTES)
 
     @contextlib.contextmanager
     def _response(self) -> Generator[httpx.Response, None, None]:
@@ -186,6 +203,7 @@ class Call:
 
     def _read_lines(self, response: httpx.Response) -> Iterator[dict[str, Any]]:
         guard, between = self._guard, self._limits.between_tokens
+        last_field, last_value = self._kind.last_field, self._kind.last_value
         # Where the socket is not ours (a client with its own transport), this is what sets the limit.
         response.request.extensions["timeout"]["read"] = self._shorter(between)
         decoder = NdjsonDecoder()
@@ -198,7 +216,7 @@ class Call:
                     raise self._cancelled() if guard.stopped else self._error_line(line)
                 self._lines_received += 1
                 yield line
-                if line.get("done") is True:
+                if line.get(last_field) == last_value:
                     self._drain(chunks)
                     return
             if self._lines_received > received:
@@ -325,8 +343,11 @@ class Call:
         if kind is httpx.ConnectTimeout:
             return "connect", "did not accept a connection within {}; is the address right?"
         if self._lines_received:
-            return "between_tokens", f"sent no token for {{}} after {self._lines_received} tokens"
-        return "first_token", "sent no first token within {}; the model may be loading, or others are in the queue"
+            unit = self._kind.unit
+            return "between_tokens", f"sent no {unit} for {{}} after {self._lines_received} {unit}s"
+        return "first_token", (
+            f"sent no first {self._kind.unit} within {{}}; the model may be loading, or others are in the queue"
+        )
 
     def _cancelled(self) -> OllamaError:
         return OllamaCancelledError(f"The call of {self._subject} was cancelled.", **self._context)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,8 @@ MAX_RETRY_AFTER = 60.0
 
 SERVER_POLL_SECONDS = 0.5
 """How often a server that is not there is asked again, with `wait_for_server`."""
+
+_MAX_DOUBLINGS = 30
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ def retrying(
     wait_for_server: float = 0.0,
     ignored: tuple[type[BaseException], ...] = (),
     after: Callable[[tenacity.RetryCallState], Any] | None = None,
+    progress: Callable[[], float] | None = None,
 ) -> tenacity.Retrying:
     """Make the policy: exponential backoff with full jitter, and Retry-After where the server sends it.
 
@@ -56,8 +61,14 @@ def retrying(
         wait_for_server: Seconds from the first try for which a server that is not there is asked again.
         ignored: Types of errors that are never tried again.
         after: Called after each try that failed.
+        progress: Gives a number that grows while the work gets on; a policy with it serves one call. Tries and seconds
+            then count from the last try that got on: what is resumed may break any number of times.
     """
-    backoff = tenacity.wait_random_exponential(multiplier=min_delay, max=max_delay)
+    tries = _Tries(progress)
+
+    def backoff(state: tenacity.RetryCallState) -> float:
+        longest = min_delay * 2.0 ** min(tries.count(state) - 1, _MAX_DOUBLINGS)
+        return random.uniform(0, min(longest, max_delay))  # noqa: S311 # nothing secret
 
     def wait(state: tenacity.RetryCallState) -> float:
         error = _error_of(state)
@@ -73,8 +84,8 @@ def retrying(
 
     def stop(state: tenacity.RetryCallState) -> bool:
         if _is_refused(_error_of(state)):
-            return (state.seconds_since_start or 0.0) >= wait_for_server
-        return state.attempt_number >= max_attempts
+            return tries.seconds(state) >= wait_for_server
+        return tries.count(state) >= max_attempts
 
     def noop(_: Any) -> None:
         pass
@@ -87,6 +98,36 @@ def retrying(
         after=after or noop,
         reraise=True,
     )
+
+
+class _Tries:
+    """Counts the tries of one call since the last that got on; all of them where nobody tells of progress.
+
+    Args:
+        progress: Gives a number that grows while the work gets on.
+    """
+
+    def __init__(self, progress: Callable[[], float] | None) -> None:
+        self._progress = progress
+        self._reached = progress() if progress else 0.0
+        self._before = 0
+        self._since: float | None = None
+
+    def count(self, state: tenacity.RetryCallState) -> int:
+        """Tries that failed since, the one that got on included."""
+        self._look(state)
+        return state.attempt_number - self._before
+
+    def seconds(self, state: tenacity.RetryCallState) -> float:
+        """Seconds that passed since."""
+        self._look(state)
+        return (state.seconds_since_start or 0.0) if self._since is None else time.monotonic() - self._since
+
+    def _look(self, state: tenacity.RetryCallState) -> None:
+        if self._progress is not None and (reached := self._progress()) > self._reached:
+            self._reached = reached
+            self._before = state.attempt_number - 1
+            self._since = time.monotonic()
 
 
 def once_more_if_stale() -> tenacity.Retrying:

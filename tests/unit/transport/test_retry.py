@@ -133,3 +133,67 @@ def test_each_retry_is_one_line_in_the_log(caplog):
         "Attempt 1 failed: It broke.",
         "Attempt 2 failed: Again.",
     ]
+
+
+class TestProgress:
+    """Tries that count from the last that got on."""
+
+    @staticmethod
+    def _run(moves, *, error=None, **settings):
+        """Try until the policy gives up; each entry of `moves` is what a try moves before it fails. Give the tries."""
+        moved, tries = [0], []
+
+        def attempt():
+            move = moves[len(tries)] if len(tries) < len(moves) else 0
+            tries.append(move)
+            moved[0] += move
+            raise error or OllamaStreamError("broke", retryable=True)
+
+        policy = retrying(min_delay=0, progress=lambda: moved[0], **settings).copy(sleep=lambda _: None)
+        with pytest.raises((OllamaStreamError, OllamaConnectionError)):
+            policy(attempt)
+        return tries
+
+    def test_without_progress_tries_are_counted_from_the_first(self):
+        assert self._run([], max_attempts=3) == [0, 0, 0]
+
+    def test_a_try_that_got_on_starts_the_count_anew(self):
+        assert self._run([5, 0, 5, 5, 0], max_attempts=3) == [5, 0, 5, 5, 0, 0]
+
+    def test_it_goes_on_for_as_long_as_every_try_gets_on(self):
+        assert len(self._run([1] * 50, max_attempts=2)) == 51
+
+    def test_who_wants_one_try_gets_one(self):
+        assert self._run([5], max_attempts=1) == [5]
+
+    def test_waits_are_short_again_after_progress(self, monkeypatch):
+        monkeypatch.setattr("griptape_ollama.transport.retry.random.uniform", lambda _, longest: longest)
+        moved, waits, tries = [0], [], [0, 0, 0, 7, 0]
+
+        def attempt():
+            moved[0] += tries.pop(0)
+            raise OllamaStreamError("broke", retryable=True)
+
+        policy = retrying(min_delay=1, max_delay=60, max_attempts=4, progress=lambda: moved[0])
+        with pytest.raises((OllamaStreamError, IndexError)):
+            policy.copy(sleep=waits.append)(attempt)
+        assert waits == [1, 2, 4, 1, 2]
+
+    def test_a_server_that_is_gone_is_waited_for_from_the_last_progress(self, monkeypatch):
+        now = [1000.0]
+        monkeypatch.setattr("griptape_ollama.transport.retry.time.monotonic", lambda: now[0])
+        moved, tries = [0], []
+
+        def attempt():
+            tries.append(now[0])
+            now[0] += 0.5
+            if len(tries) == 1:
+                now[0] += 3600
+                moved[0] += 1
+                raise OllamaStreamError("broke", retryable=True)
+            raise OllamaConnectionError("refused", refused=True)
+
+        policy = retrying(min_delay=0, wait_for_server=2, progress=lambda: moved[0]).copy(sleep=lambda _: None)
+        with pytest.raises(OllamaConnectionError):
+            policy(attempt)
+        assert tries[-1] - tries[1] == 1.5

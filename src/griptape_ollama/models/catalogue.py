@@ -1,0 +1,106 @@
+"""The models of a server as they are now: installed ones, loaded ones, one of them in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from griptape_ollama.errors import OllamaModelNotFoundError
+from griptape_ollama.models.requests import Requests
+from griptape_ollama.models.types import LoadedModel, ModelDetails, ModelInfo, weights_of
+from griptape_ollama.protocol.model_name import is_same_model, model_key
+
+_MOST_NAMES = 20
+
+
+class Catalogue:
+    """Looks things up without changing anything, and without a cache: what is asked is what is.
+
+    Args:
+        requests: Makes the requests.
+    """
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+
+    def installed(self) -> list[ModelInfo]:
+        """Give the installed models, newest first."""
+        return [ModelInfo.from_tags(entry) for entry in self._entries("/api/tags")]
+
+    def loaded(self) -> list[LoadedModel]:
+        """Give the models in memory, those that stay longest first."""
+        return [LoadedModel.from_ps(entry) for entry in self._entries("/api/ps")]
+
+    def show(self, model: str) -> ModelDetails:
+        """Describe a model in full.
+
+        Raises:
+            OllamaModelNotFoundError: The server does not have it.
+        """
+        return ModelDetails.from_show(model, self._requests.document("/api/show", {"model": model}))
+
+    def find(self, model: str) -> ModelInfo | None:
+        """Find an installed model by any spelling of its name."""
+        return find_named(model, self.installed())
+
+    def need(self, model: str) -> ModelInfo:
+        """Find an installed model.
+
+        Raises:
+            OllamaModelNotFoundError: There is none.
+        """
+        installed = self.installed()
+        found = find_named(model, installed)
+        if found is None:
+            raise self.missing(model, installed)
+        return found
+
+    def find_loaded(self, model: str) -> LoadedModel | None:
+        """Find what is in memory for a model.
+
+        That may be under another name: models with the same weights share a place there, and it is listed by the name
+        that loaded it (server 0.33).
+        """
+        loaded = self.loaded()
+        installed = self.find(model) if loaded else None
+        digest = installed.digest if installed else None
+        same_digest = next((each for each in loaded if each.digest == digest), None)
+        same_name = next((each for each in loaded if is_same_model(each.name, model)), None)
+        if same_digest or same_name or not installed:
+            return same_digest or same_name
+        return next((each for each in loaded if self.share_weights(model, each.name)), None)
+
+    def share_weights(self, one: str, other: str) -> bool:
+        """Whether two installed models have the same file of weights; no, where the server does not tell."""
+        weights = {weights_of(self._requests.facts.show(name).raw) for name in (one, other)}
+        return len(weights) == 1 and None not in weights
+
+    def missing(self, model: str, installed: Iterable[ModelInfo] = ()) -> OllamaModelNotFoundError:
+        """Make the error for a model that is not there."""
+        names = listed(installed)
+        there = f" It has {names}." if names else ""
+        host = self._requests.host
+        return OllamaModelNotFoundError(
+            f"Ollama at {host} has no model {model!r}. Get it with: ollama pull {model}{there and '.'}{there}",
+            host=host,
+            model=model,
+            status=404,
+        )
+
+    def _entries(self, path: str) -> list[dict[str, Any]]:
+        models = self._requests.document(path).get("models")
+        entries = cast("list[Any]", models) if isinstance(models, list) else []
+        return [cast("dict[str, Any]", entry) for entry in entries if isinstance(entry, dict)]
+
+
+def listed(models: Iterable[ModelInfo]) -> str:
+    """List names for people: not more than they read."""
+    names = [each.name for each in models]
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}"
+
+
+def find_named(model: str, installed: Iterable[ModelInfo]) -> ModelInfo | None:
+    """Find the model that a name means."""
+    key = model_key(model)
+    return next((each for each in installed if model_key(each.name) == key), None)

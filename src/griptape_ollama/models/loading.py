@@ -1,0 +1,149 @@
+"""Which models are in memory: load one without a prompt, let one go, wait until it has gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from griptape_ollama.errors import OllamaModelNotFoundError, OllamaTimeoutError
+from griptape_ollama.models.catalogue import Catalogue
+from griptape_ollama.models.requests import Requests
+from griptape_ollama.models.types import LoadedModel, LoadResult
+from griptape_ollama.protocol.model_name import is_same_model
+
+# A model that lets go of its memory is listed for some milliseconds more, a busy one until its reply has ended.
+_FIRST_POLL, _SLOWEST_POLL = 0.02, 0.5
+
+
+class Loading:
+    """Loads and unloads.
+
+    Args:
+        requests: Makes the requests.
+    """
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+        self._catalogue = Catalogue(requests)
+
+    def warm(self, model: str, keep_alive: float | str | None, options: Mapping[str, Any] | None) -> LoadResult:
+        """Load a model.
+
+        Args:
+            model: The model.
+            keep_alive: How long it stays, as it goes over the wire; None for the server's default.
+            options: Model options: with another `num_ctx` than the requests that follow, they would load it again.
+        """
+        before = self._catalogue.find_loaded(model)
+        body: dict[str, Any] = {"model": model}
+        if keep_alive is not None:
+            body["keep_alive"] = keep_alive
+        if options is None and before is not None and before.context_length:
+            # Without it, a model that was loaded with another window than the default is loaded again (server 0.33).
+            options = {"num_ctx": before.context_length}
+        if options:
+            body["options"] = dict(options)
+        started = time.monotonic()
+        if self._makes_vectors_only(model):
+            # `/api/generate` refuses embedding models before it loads them (server 0.33).
+            self._requests.document("/api/embed", body)
+        else:
+            self._requests.document("/api/generate", {**body, "stream": False})
+        seconds = time.monotonic() - started
+        self._requests.facts.forget()
+        return LoadResult(model, seconds, before is not None, self._catalogue.find_loaded(model))
+
+    def unload(self, model: str) -> bool:
+        """Let a model go, and tell whether it was there.
+
+        Raises:
+            OllamaModelNotFoundError: It is neither loaded nor installed; or it was deleted while it was loaded.
+        """
+        loaded = self._catalogue.find_loaded(model)
+        if loaded is None:
+            self._catalogue.need(model)
+            return False
+        if not self._let_go(loaded):
+            raise self._out_of_reach([model])
+        return True
+
+    def unload_all(self) -> list[str]:
+        """Let all models go, and give their names.
+
+        Raises:
+            OllamaModelNotFoundError: Some were deleted while they were loaded; the others are gone.
+        """
+        loaded = self._catalogue.loaded()
+        stuck = [each.name for each in loaded if not self._let_go(each)]
+        if stuck:
+            raise self._out_of_reach(stuck)
+        return [each.name for each in loaded]
+
+    def unload_digest(self, digest: str) -> bool:
+        """Let the model of a digest go, and tell whether it was loaded and could go."""
+        loaded = next((each for each in self._catalogue.loaded() if each.digest == digest), None)
+        return loaded is not None and self._let_go(loaded)
+
+    def wait_until_unloaded(self, model: str, timeout: float | None) -> float:
+        """Wait until a model is out of memory, and give the seconds that it took.
+
+        Args:
+            model: The model.
+            timeout: Longest wait in seconds; None for no limit but the run's own.
+
+        Raises:
+            OllamaTimeoutError: It is still there.
+            OllamaCancelledError: The run was stopped.
+        """
+        run, started, wait = self._requests.run, time.monotonic(), _FIRST_POLL
+        while self._catalogue.find_loaded(model) is not None:
+            waited = time.monotonic() - started
+            if run.is_over or (timeout is not None and waited >= timeout):
+                raise self._still_there(model, waited)
+            left = wait if timeout is None else min(wait, timeout - waited)
+            run.guard.sleep(run.shorter(left) or 0.0)
+            run.guard.check()
+            wait = min(wait * 2, _SLOWEST_POLL)
+        self._requests.facts.forget()
+        return time.monotonic() - started
+
+    def _makes_vectors_only(self, model: str) -> bool:
+        facts = self._requests.facts.show(model)
+        return facts.can("embedding") and not facts.can("completion")
+
+    def _let_go(self, loaded: LoadedModel) -> bool:
+        """Let a model go, and tell whether the server could find it."""
+        installed = self._catalogue.installed()
+        same = [each.name for each in installed if each.digest == loaded.digest]
+        # What it was loaded by may mean another model by now; if with the same weights, that one will do.
+        names = [name for name in same if is_same_model(name, loaded.name)] or same
+        names = names or [each.name for each in installed if is_same_model(each.name, loaded.name)]
+        if not names:
+            return False
+        # Without a prompt nothing is loaded for it, should the model have gone meanwhile.
+        self._requests.document("/api/generate", {"model": names[0], "keep_alive": 0, "stream": False})
+        self._requests.facts.forget()
+        # One that was found has another time to expire at, if it is listed at all.
+        return bool(same) or loaded not in self._catalogue.loaded()
+
+    def _out_of_reach(self, names: Sequence[str]) -> OllamaModelNotFoundError:
+        host = self._requests.host
+        what = ", ".join(map(repr, names))
+        return OllamaModelNotFoundError(
+            f"What Ollama at {host} has loaded as {what} was deleted or replaced meanwhile: it cannot be unloaded by "
+            "name any more, and leaves when its keep_alive is over.",
+            host=host,
+            model=names[0],
+        )
+
+    def _still_there(self, model: str, waited: float) -> OllamaTimeoutError:
+        host = self._requests.host
+        return OllamaTimeoutError(
+            f"Model {model!r} is still loaded in Ollama at {host} after {waited:.1f} s. It stays while it answers "
+            "somebody, and for its keep_alive: unload it, or wait longer.",
+            host=host,
+            model=model,
+            limit="unload",
+            seconds=waited,
+        )

@@ -1,0 +1,395 @@
+"""Everything about the models of a server: which there are, getting and making them, and which are in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from attrs import define, field
+from griptape.events import EventBus
+from griptape.mixins.serializable_mixin import SerializableMixin
+
+from griptape_ollama.errors import OllamaContentError, OllamaModelNotFoundError
+from griptape_ollama.models.aliases import Aliases
+from griptape_ollama.models.audit import Change, audited
+from griptape_ollama.models.catalogue import Catalogue
+from griptape_ollama.models.choice import only_chat_model
+from griptape_ollama.models.flights import Topic, flights
+from griptape_ollama.models.loading import Loading
+from griptape_ollama.models.progress import OnProgress, Progress
+from griptape_ollama.models.progress_bar import progress_bar
+from griptape_ollama.models.requests import Requests
+from griptape_ollama.models.server import OllamaServerMixin
+from griptape_ollama.models.server_settings import checked
+from griptape_ollama.models.transfers import Transfer
+from griptape_ollama.models.types import LoadedModel, LoadResult, ModelDetails, ModelInfo, TransferResult
+from griptape_ollama.protocol.keep_alive import normalize_keep_alive
+from griptape_ollama.protocol.model_name import model_key, parse_model_name
+from griptape_ollama.protocol.options import check_options
+from griptape_ollama.transport.run import Run
+
+PullPolicy: TypeAlias = Literal["never", "when_missing", "always"]
+PULL_POLICIES: tuple[PullPolicy, ...] = ("never", "when_missing", "always")
+
+_ModelInfos: TypeAlias = list[ModelInfo]  # `list` means the method, inside the class
+_LoadedModels: TypeAlias = list[LoadedModel]
+_Names: TypeAlias = list[str]
+
+
+@define(kw_only=True, slots=False)
+class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
+    """The models of an Ollama server.
+
+    One object serves many threads. Names are compared as the server does: without regard to case, and `qwen3` is
+    `qwen3:latest`.
+
+    Attributes:
+        max_attempts: Tries in all, for failures that pass. Those of a transfer count from the last that moved bytes.
+    """
+
+    max_attempts: int = field(default=5, metadata={"serializable": True})
+
+    def list(self) -> _ModelInfos:
+        """Give the installed models, newest first.
+
+        Raises:
+            OllamaError: The server does not answer.
+        """
+        with self._requests() as requests:
+            return Catalogue(requests).installed()
+
+    def show(self, model: str) -> ModelDetails:
+        """Describe a model: what it can do, its context length, its parameters.
+
+        Raises:
+            OllamaModelNotFoundError: The server does not have it.
+        """
+        with self._requests(model) as requests:
+            return Catalogue(requests).show(model)
+
+    def exists(self, model: str) -> bool:
+        """Whether a model is installed."""
+        with self._requests(model) as requests:
+            return Catalogue(requests).find(model) is not None
+
+    def loaded(self) -> _LoadedModels:
+        """Give the models in memory, those that stay longest first."""
+        with self._requests() as requests:
+            return Catalogue(requests).loaded()
+
+    def only_chat_model(self) -> str:
+        """Give the name of the only chat model that is installed.
+
+        Raises:
+            OllamaModelNotFoundError: There is none, or more than one; the text lists what is installed.
+        """
+        with self._requests() as requests:
+            return only_chat_model(requests)
+
+    def pull(
+        self, model: str, *, insecure: bool = False, progress: bool = False, on_progress: OnProgress | None = None
+    ) -> TransferResult:
+        """Get a model from its registry, or its newest version where it is there.
+
+        What broke is tried again and goes on from where it was, for as long as bytes arrive in between. Who asks for a
+        model that is being pulled, waits for that pull. OllamaProgressEvents are published meanwhile.
+
+        Args:
+            model: Name of the model, for example `qwen3:0.6b` or `hf.co/user/repository:Q4_K_M`.
+            insecure: Whether the registry may be one without TLS.
+            progress: Whether a bar is shown on the terminal.
+            on_progress: Called with a Progress as bytes arrive, in the thread of the caller.
+
+        Raises:
+            OllamaModelNotFoundError: The registry does not have it.
+            OllamaDiskError: It does not fit on the server's disk.
+            OllamaCancelledError: `cancel` was called. What was pulled stays, and another pull goes on from it.
+        """
+        body = {"model": model, **({"insecure": True} if insecure else {})}
+        return self._transfer("pull", body, progress, on_progress, insecure=insecure or None)
+
+    def ensure(
+        self,
+        model: str,
+        policy: PullPolicy = "when_missing",
+        *,
+        insecure: bool = False,
+        progress: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> ModelInfo:
+        """See to it that a model is there, and give what is known of it.
+
+        Args:
+            model: Name of the model.
+            policy: `never` only looks; `when_missing` pulls a model that is not there; `always` pulls, which moves
+                nothing where the newest version is there.
+            insecure: As for `pull`.
+            progress: As for `pull`.
+            on_progress: As for `pull`.
+
+        Raises:
+            OllamaModelNotFoundError: It is not there and is not to be pulled, or its registry does not have it.
+        """
+        if policy not in PULL_POLICIES:
+            raise OllamaContentError(f"policy={policy!r} must be one of {', '.join(map(repr, PULL_POLICIES))}")
+        if policy != "always":
+            with self._requests(model) as requests:
+                catalogue = Catalogue(requests)
+                found = catalogue.need(model) if policy == "never" else catalogue.find(model)
+            if found is not None:
+                return found
+        return self.pull(model, insecure=insecure, progress=progress, on_progress=on_progress).model
+
+    def push(
+        self, model: str, *, insecure: bool = False, progress: bool = False, on_progress: OnProgress | None = None
+    ) -> TransferResult:
+        """Upload a model to its registry; what the registry has is not moved again.
+
+        Args:
+            model: Name of the model, with the namespace that it is to have there.
+            insecure: As for `pull`.
+            progress: As for `pull`.
+            on_progress: As for `pull`.
+
+        Raises:
+            OllamaModelNotFoundError: The server does not have it.
+            OllamaAuthError: The registry does not take it from this server.
+        """
+        body = {"model": model, **({"insecure": True} if insecure else {})}
+        return self._transfer("push", body, progress, on_progress, insecure=insecure or None)
+
+    def create(
+        self,
+        model: str,
+        *,
+        from_model: str | None = None,
+        files: Mapping[str, str] | None = None,
+        adapters: Mapping[str, str] | None = None,
+        template: str | None = None,
+        system: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        license: str | Sequence[str] | None = None,  # noqa: A002 # the server's name for it
+        quantize: str | None = None,
+        progress: bool = False,
+        on_progress: OnProgress | None = None,
+        **more: Any,
+    ) -> TransferResult:
+        """Make a model from another, or from files that the server has.
+
+        Args:
+            model: Name of the new model; one that has it is replaced.
+            from_model: Model that it is made from. The server pulls one that it does not have.
+            files: Digests of uploaded files by their names, in place of `from_model`: `client.create_blob(path)`
+                uploads a file and gives its digest.
+            adapters: Digests of LoRA adapters by their names.
+            template: Prompt template.
+            system: System prompt.
+            parameters: Model options by name, which requests then need not set.
+            messages: Messages that stand before those of every chat.
+            license: Licence texts.
+            quantize: Quantization to make, for example `q4_K_M`.
+            progress: As for `pull`.
+            on_progress: As for `pull`.
+            **more: Fields of the request that newer servers know.
+
+        Raises:
+            OllamaContentError: There is nothing to make it from, or a name is none.
+        """
+        if (from_model is None) == (files is None):
+            raise OllamaContentError("create needs from_model= or files=, one of them")
+        if from_model is not None:
+            _check_name(from_model)
+        given: dict[str, Any] = {
+            "from": from_model,
+            "files": files,
+            "adapters": adapters,
+            "template": template,
+            "system": system,
+            "parameters": _checked_parameters(parameters),
+            "messages": messages,
+            "license": license,
+            "quantize": quantize,
+            **more,
+        }
+        body = {"model": model, **{name: value for name, value in given.items() if value is not None}}
+        return self._transfer("create", body, progress, on_progress, source=from_model)
+
+    def copy(self, source: str, destination: str) -> ModelInfo:
+        """Give a model another name, which takes no room; a model that has the name is replaced in one step.
+
+        Raises:
+            OllamaModelNotFoundError: There is no such source.
+        """
+        with self._changing("copy", destination, source=source) as (requests, change):
+            return Aliases(requests).copy(source, destination, change)
+
+    def alias(
+        self,
+        name: str,
+        target: str,
+        parameters: Mapping[str, Any] | None = None,
+        system: str | None = None,
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> ModelInfo:
+        """Let a name mean a model, for everybody who uses the server: `alias("main", "mistral")`.
+
+        The name means the old model or the new one at any moment. If the old one is in memory, it is unloaded.
+
+        Args:
+            name: The name; a model that has it is replaced.
+            target: Model that it is to mean.
+            parameters: Model options that it is to have beyond those of the target.
+            system: System prompt in place of the target's.
+            on_progress: As for `create`.
+
+        Raises:
+            OllamaContentError: A name is none. Nothing was sent.
+            OllamaModelNotFoundError: There is no such target. The name means what it did.
+        """
+        given = {"parameters": _checked_parameters(parameters) or None, "system": system}
+        extras = {field: value for field, value in given.items() if value is not None}
+        with self._changing("alias", name, source=target) as (requests, change):
+            return Aliases(requests).point(name, target, extras, change, _published(on_progress))
+
+    def delete(self, model: str) -> None:
+        """Delete a model. Files that other models use stay. If it is in memory, it is unloaded first.
+
+        Raises:
+            OllamaModelNotFoundError: There is none.
+        """
+        with self._changing("delete", model) as (requests, change):
+            catalogue = Catalogue(requests)
+            change.digest_before = catalogue.need(model).digest
+            if sum(each.digest == change.digest_before for each in catalogue.installed()) == 1:
+                # Afterwards nobody could unload it before its time (server 0.33).
+                Loading(requests).unload_digest(change.digest_before)
+            # Where a first try broke after it had worked, the second finds nothing to do.
+            with contextlib.suppress(OllamaModelNotFoundError):
+                requests.confirm("/api/delete", {"model": model}, method="DELETE")
+
+    def warm(
+        self,
+        model: str,
+        keep_alive: Any = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+    ) -> LoadResult:
+        """Load a model without a prompt, so that the first answer comes sooner.
+
+        Args:
+            model: The model, of any kind.
+            keep_alive: How long it stays loaded: seconds, a Go duration such as `"10m"`, a timedelta, or -1 (for good);
+                the server's default (5 minutes) where it is not given.
+            options: Model options, such as `num_ctx`: requests that have another one load the model again. By default
+                a model that is loaded keeps what it was loaded with.
+
+        Raises:
+            OllamaModelNotFoundError: There is none.
+            OllamaResponseError: It cannot be loaded.
+        """
+        wire = None if keep_alive is None else checked(lambda: normalize_keep_alive(keep_alive))
+        with self._requests(model) as requests:
+            return Loading(requests).warm(model, wire, options)
+
+    def unload(self, model: str) -> bool:
+        """Let a model go as soon as it has answered whom it is answering, and tell whether it was in memory.
+
+        Models with the same weights share a place there, and go together. One that is still being loaded is not in
+        memory yet: unload it afterwards.
+
+        Raises:
+            OllamaModelNotFoundError: There is no such model.
+        """
+        with self._requests(model) as requests:
+            return Loading(requests).unload(model)
+
+    def unload_all(self) -> _Names:
+        """Let all models go, whoever loaded them, and give their names."""
+        with self._requests() as requests:
+            return Loading(requests).unload_all()
+
+    def wait_until_unloaded(self, model: str, timeout: float | None = 30.0) -> float:
+        """Wait until a model is out of memory, and give the seconds that it took.
+
+        Args:
+            model: The model.
+            timeout: Longest wait in seconds; None for no limit.
+
+        Raises:
+            OllamaTimeoutError: It is still there.
+            OllamaCancelledError: `cancel` was called.
+        """
+        with self._requests(model) as requests:
+            return Loading(requests).wait_until_unloaded(model, timeout)
+
+    def _transfer(
+        self, action: str, body: Mapping[str, Any], progress: bool, on_progress: OnProgress | None, **details: Any
+    ) -> TransferResult:
+        """Do what takes long, together with everybody who wants the same."""
+        model: str = body["model"]
+        _check_name(model)
+        connection = self.connection
+        # What the callers want of a server that they can reach alike is one task.
+        what = repr(sorted((key, value) for key, value in body.items() if key != "model"))
+        key = (connection.identity, action, model_key(model), what)
+        topic = Topic(action, model, connection.base_url, key)
+
+        def work(run: Run, report: OnProgress) -> TransferResult:
+            requests = Requests(connection, run, self.retrying)
+            with audited(_change(action, model, requests, details)) as change:
+                return Transfer(requests, action, body, report).run(change)
+
+        with self._tracked_run() as run, contextlib.ExitStack() as bars:
+            listeners = [on_progress] if on_progress else []
+            if progress:
+                listeners.append(bars.enter_context(progress_bar(action, model)))
+            return flights.join(topic, work, run, _published(*listeners))
+
+    @contextlib.contextmanager
+    def _requests(self, *models: str) -> Generator[Requests, None, None]:
+        """Make the requests of one errand, which `cancel` stops, after a look at the names in it."""
+        for model in models:
+            _check_name(model)
+        with self._tracked_run() as run:
+            yield Requests(self.connection, run, self.retrying)
+
+    @contextlib.contextmanager
+    def _changing(self, action: str, model: str, **details: Any) -> Generator[tuple[Requests, Change], None, None]:
+        """Make the requests of a change that is over at once."""
+        names = [model, *filter(None, [details.get("source")])]
+        with self._requests(*names) as requests, audited(_change(action, model, requests, details)) as change:
+            try:
+                yield requests, change
+            finally:
+                requests.facts.forget()
+
+
+def _checked_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    # The server takes any, and then refuses every chat with the model (0.33).
+    return None if parameters is None else checked(lambda: check_options(parameters))
+
+
+def _change(action: str, model: str, requests: Requests, details: Mapping[str, Any]) -> Change:
+    known = {name: value for name, value in details.items() if value is not None}
+    return Change(action, model, requests.host, details=known)
+
+
+def _check_name(model: str) -> None:
+    if not isinstance(model, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OllamaContentError(f"model must be a name, got {model!r}")
+    checked(lambda: parse_model_name(model))
+
+
+def _published(*listeners: Callable[[Progress], object] | None) -> OnProgress:
+    """Tell the listeners, and everybody who listens to events."""
+
+    def tell(progress: Progress) -> None:
+        EventBus.publish_event(progress.to_event())
+        for listener in listeners:
+            if listener is not None:
+                listener(progress)
+
+    return tell

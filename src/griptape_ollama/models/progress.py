@@ -1,0 +1,120 @@
+"""How far a transfer is: one line of the server after the other, added up over all files, and never falling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from griptape_ollama.events import OllamaProgressEvent
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a transfer is.
+
+    Attributes:
+        action: `pull`, `push` or `create`.
+        model: Model, as it was asked for.
+        host: Address of the server, without user and password.
+        status: What the server is doing, in its words.
+        digest: File that it is about; None where it is about none.
+        completed: Bytes that are there, of all files that the server has told of. It never falls.
+        total: Bytes of these files together. It grows as the server tells of more of them, the largest first.
+    """
+
+    action: str
+    model: str
+    host: str
+    status: str
+    digest: str | None = None
+    completed: int = 0
+    total: int = 0
+
+    @property
+    def share(self) -> float | None:
+        """Share of the bytes that are there, from 0 to 1; None before the server has told of any."""
+        return self.completed / self.total if self.total else None
+
+    def to_event(self) -> OllamaProgressEvent:
+        """Give it as an event."""
+        return OllamaProgressEvent(**vars(self))
+
+
+OnProgress = Callable[[Progress], object]
+
+
+# What the server says only after all files are there; it tells of no file that it is done with it (0.33).
+_ALL_THERE = ("verifying", "writing manifest", "pushing manifest", "success")
+
+
+@dataclass
+class _File:
+    total: int
+    first: int
+    completed: int
+
+
+class Meter:
+    """Adds up what the lines of a transfer say.
+
+    Args:
+        action: `pull`, `push` or `create`.
+        model: Model, as it was asked for.
+        host: Address of the server.
+    """
+
+    def __init__(self, action: str, model: str, host: str) -> None:
+        self._first = Progress(action, model, host, "")
+        self._files: dict[str, _File] = {}
+        self._last = self._first
+
+    @property
+    def last(self) -> Progress:
+        """How far it is."""
+        return self._last
+
+    @property
+    def moved(self) -> int:
+        """Bytes that were moved so far; those that were there at the start, and those moved twice, do not count."""
+        return sum(file.completed - file.first for file in self._files.values())
+
+    def read(self, line: Mapping[str, Any]) -> Progress | None:
+        """Take in a line; give how far it is, None where the line says nothing new."""
+        digest = line.get("digest")
+        total = line.get("total")
+        if isinstance(digest, str) and isinstance(total, int):
+            completed = line.get("completed")
+            self._take(digest, total, completed if isinstance(completed, int) else 0)
+        elif str(line.get("status", "")).startswith(_ALL_THERE):
+            for file in self._files.values():
+                file.completed = file.total
+        progress = Progress(
+            self._first.action,
+            self._first.model,
+            self._first.host,
+            str(line.get("status", "")),
+            digest if isinstance(digest, str) else None,
+            sum(file.completed for file in self._files.values()),
+            sum(file.total for file in self._files.values()),
+        )
+        # The server repeats itself every 60 ms while nothing moves (0.33).
+        if progress == self._last:
+            return None
+        self._last = progress
+        return progress
+
+    def missing_of(self, digest: str) -> int:
+        """Bytes that are still missing of a file."""
+        file = self._files[digest]
+        return file.total - file.completed
+
+    def _take(self, digest: str, total: int, completed: int) -> None:
+        file = self._files.get(digest)
+        if file is None:
+            # The first line of a file tells what was there: all of it, or what an earlier pull had left.
+            self._files[digest] = _File(total, completed, completed)
+        else:
+            # The server takes back what a broken part had moved; it moves it again.
+            file.total = max(file.total, total)
+            file.completed = max(file.completed, completed)

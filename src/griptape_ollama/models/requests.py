@@ -1,0 +1,78 @@
+"""Requests of one errand: a way to the server, a run that can be stopped, and what is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tenacity
+
+from griptape_ollama.models.facts import Facts
+from griptape_ollama.protocol.lines import STATUS
+from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.connection import Connection
+from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.run import Run
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Makes the requests of one errand, such as a pull with the questions before and after it.
+
+    Attributes:
+        connection: The way to the server.
+        run: The run that all of them belong to.
+        policy: Makes the policy of what is tried again. It takes `progress`, as `OllamaServerMixin.retrying` does.
+    """
+
+    connection: Connection
+    run: Run
+    policy: Callable[..., tenacity.Retrying]
+
+    @property
+    def host(self) -> str:
+        """Address of the server, without user and password."""
+        return self.connection.base_url
+
+    @property
+    def facts(self) -> Facts:
+        """What is remembered of the server."""
+        return Facts(self.connection, self.run)
+
+    def document(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask for one JSON object: POST with a body, else GET.
+
+        Raises:
+            OllamaError: As `Call.document` does.
+        """
+        return self._call(path, body, method="GET" if body is None else "POST").document()
+
+    def confirm(self, path: str, body: Mapping[str, Any], *, method: str = "POST", model: str | None = None) -> None:
+        """Ask for a change that is answered by a status alone.
+
+        Args:
+            path: Path of the request.
+            body: Body of the request.
+            method: HTTP method.
+            model: Model that errors name.
+
+        Raises:
+            OllamaError: As `Call.confirm` does.
+        """
+        self._call(path, body, method=method, model=model).confirm()
+
+    def status_lines(
+        self, path: str, body: Mapping[str, Any], limits: OllamaTimeout
+    ) -> Generator[dict[str, Any], None, None]:
+        """Ask once for a long task, and yield what the server says of it.
+
+        Raises:
+            OllamaError: As `Call.lines` does.
+        """
+        once = retrying(max_attempts=1)
+        return Call(self.connection, path, body, limits=limits, run=self.run, policy=once, kind=STATUS).lines()
+
+    def _call(self, path: str, body: Mapping[str, Any] | None, *, method: str, model: str | None = None) -> Call:
+        return Call(self.connection, path, body, method=method, run=self.run, policy=self.policy(), model=model)

@@ -1,0 +1,296 @@
+"""What the server tells of its models, with sizes in bytes and times with their zone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any, cast
+
+from griptape_ollama.models.facts import ModelFacts
+from griptape_ollama.protocol.parameters import parse_parameters
+
+_WEIGHTS = re.compile(r"^FROM .*sha256-([0-9a-f]{64})\s*$", re.MULTILINE)
+_FRACTION = re.compile(r"\.(\d{1,9})")
+# "For good" is 292 years from now (server 0.33): the longest duration that it can count.
+_FOR_GOOD = timedelta(days=365 * 100)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One installed model, as `/api/tags` lists it.
+
+    Attributes:
+        name: Name with its tag.
+        digest: SHA-256 of its manifest, in hexadecimal: two models with the same digest are the same.
+        size: Bytes on disk; files that it shares with other models are counted for each of them.
+        modified_at: When it was made or pulled; None where the server does not tell.
+        family: Architecture, for example `llama`.
+        parameter_size: Number of weights as text, for example `8.2B`.
+        quantization_level: For example `Q4_K_M`.
+        format: Format of its file, for example `gguf`.
+        parent_model: Model that it was made from; empty for none.
+        capabilities: For example `completion`, `tools`, `embedding`; None where the server does not tell. `show` is the
+            better source.
+        context_length: Longest context that it was made for, in tokens; None where the server does not tell.
+        embedding_length: Length of its vectors; None where the server does not tell.
+        remote_host: Where a cloud model really runs; None for a local one.
+        raw: The whole entry.
+    """
+
+    name: str
+    digest: str = ""
+    size: int = 0
+    modified_at: datetime | None = None
+    family: str = ""
+    parameter_size: str = ""
+    quantization_level: str = ""
+    format: str = ""
+    parent_model: str = ""
+    capabilities: frozenset[str] | None = None
+    context_length: int | None = None
+    embedding_length: int | None = None
+    remote_host: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
+
+    @classmethod
+    def from_tags(cls, entry: Mapping[str, Any]) -> ModelInfo:
+        """Read an entry of `/api/tags`; what is missing or odd in it is left at its default."""
+        details = _object(entry.get("details"))
+        return cls(
+            name=_text(entry.get("name")) or _text(entry.get("model")),
+            digest=_text(entry.get("digest")),
+            size=_whole(entry.get("size")) or 0,
+            modified_at=parse_time(entry.get("modified_at")),
+            capabilities=_names(entry.get("capabilities")),
+            context_length=_whole(details.get("context_length")),
+            embedding_length=_whole(details.get("embedding_length")),
+            remote_host=_text(entry.get("remote_host")) or None,
+            raw=entry,
+            **_described(details),
+        )
+
+
+@dataclass(frozen=True)
+class ModelDetails:
+    """One installed model, as `/api/show` describes it.
+
+    Attributes:
+        name: Name that was asked for.
+        capabilities: What it can do; None where the server does not tell (before 0.6.4).
+        context_length: Longest context that it was made for, in tokens; None where unknown.
+        embedding_length: Length of its vectors; None where unknown.
+        parameters: Its own PARAMETERs: options by name.
+        system: Its own system prompt; empty for none.
+        template: Its prompt template.
+        license: Its licence texts.
+        modelfile: What it could be made from.
+        messages: Messages that stand before those of every chat.
+        parameter_count: Number of weights; None where unknown.
+        family: Architecture, for example `llama`.
+        parameter_size: Number of weights as text.
+        quantization_level: For example `Q4_K_M`.
+        format: Format of its file.
+        parent_model: Model that it was made from; empty for none.
+        modified_at: When it was made or pulled; None where the server does not tell.
+        remote_host: Where a cloud model really runs; None for a local one.
+        raw: The whole reply.
+    """
+
+    name: str
+    capabilities: frozenset[str] | None = None
+    context_length: int | None = None
+    embedding_length: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    system: str = ""
+    template: str = field(default="", repr=False)
+    license: str = field(default="", repr=False)
+    modelfile: str = field(default="", repr=False)
+    messages: tuple[Mapping[str, Any], ...] = ()
+    parameter_count: int | None = None
+    family: str = ""
+    parameter_size: str = ""
+    quantization_level: str = ""
+    format: str = ""
+    parent_model: str = ""
+    modified_at: datetime | None = None
+    remote_host: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
+
+    def can(self, capability: str) -> bool:
+        """Whether the model has a capability; assumed where the server does not tell."""
+        return self.capabilities is None or capability in self.capabilities
+
+    @property
+    def weights(self) -> str | None:
+        """SHA-256 of the file with the weights; None where the server does not tell.
+
+        Models with the same weights share one place in memory (server 0.33).
+        """
+        return weights_of(self.raw)
+
+    @classmethod
+    def from_show(cls, name: str, reply: Mapping[str, Any]) -> ModelDetails:
+        """Read the reply of `/api/show`; what is missing or odd in it is left at its default."""
+        facts = ModelFacts.from_show(reply)
+        info = _object(reply.get("model_info"))
+        messages = reply.get("messages")
+        return cls(
+            name=name,
+            capabilities=facts.capabilities,
+            context_length=facts.context_length,
+            embedding_length=_whole(info.get(f"{info.get('general.architecture')}.embedding_length")),
+            parameters=parse_parameters(_text(reply.get("parameters"))),
+            system=_text(reply.get("system")),
+            template=_text(reply.get("template")),
+            license=_text(reply.get("license")),
+            modelfile=_text(reply.get("modelfile")),
+            messages=tuple(map(_object, cast("list[Any]", messages))) if isinstance(messages, list) else (),
+            parameter_count=_whole(info.get("general.parameter_count")),
+            modified_at=parse_time(reply.get("modified_at")),
+            remote_host=facts.remote_host,
+            raw=reply,
+            **_described(_object(reply.get("details"))),
+        )
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """One model in memory, as `/api/ps` lists it.
+
+    Attributes:
+        name: Name that it was loaded by. Models with the same weights share a place, under the first of their names.
+        digest: SHA-256 of its manifest when it was loaded.
+        size: Bytes that it takes, in the memory of the machine and of its GPUs together.
+        size_vram: Bytes of these that are on GPUs.
+        expires_at: When it is unloaded if nobody asks it meanwhile; None where the server does not tell.
+        context_length: Its context window, in tokens; None where the server does not tell.
+        family: Architecture, for example `llama`.
+        parameter_size: Number of weights as text.
+        quantization_level: For example `Q4_K_M`.
+        format: Format of its file.
+        parent_model: Model that it was made from; empty for none.
+        raw: The whole entry.
+    """
+
+    name: str
+    digest: str = ""
+    size: int = 0
+    size_vram: int = 0
+    expires_at: datetime | None = None
+    context_length: int | None = None
+    family: str = ""
+    parameter_size: str = ""
+    quantization_level: str = ""
+    format: str = ""
+    parent_model: str = ""
+    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
+
+    @property
+    def gpu_share(self) -> float:
+        """Share of the model that is on GPUs, from 0 to 1."""
+        return min(self.size_vram / self.size, 1.0) if self.size > 0 else 0.0
+
+    @property
+    def stays_for_good(self) -> bool:
+        """Whether nothing but a request unloads it (`keep_alive` of -1)."""
+        return self.expires_at is not None and self.expires_at - datetime.now(timezone.utc) > _FOR_GOOD
+
+    @classmethod
+    def from_ps(cls, entry: Mapping[str, Any]) -> LoadedModel:
+        """Read an entry of `/api/ps`; what is missing or odd in it is left at its default."""
+        return cls(
+            name=_text(entry.get("name")) or _text(entry.get("model")),
+            digest=_text(entry.get("digest")),
+            size=_whole(entry.get("size")) or 0,
+            size_vram=_whole(entry.get("size_vram")) or 0,
+            expires_at=parse_time(entry.get("expires_at")),
+            context_length=_whole(entry.get("context_length")),
+            raw=entry,
+            **_described(_object(entry.get("details"))),
+        )
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What warming a model came to.
+
+    Attributes:
+        model: Name that was asked for.
+        load_seconds: From the request until the server said that the model is loaded, measured here. The wait for room
+            in memory is part of it; next to nothing where the model was loaded before.
+        was_loaded: Whether the model was in memory before.
+        loaded: The model in memory; None where it is gone already, or runs elsewhere.
+    """
+
+    model: str
+    load_seconds: float
+    was_loaded: bool
+    loaded: LoadedModel | None
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """What a pull, a push or a creation came to.
+
+    Attributes:
+        action: `pull`, `push` or `create`.
+        model: The model as it is installed now.
+        digest_before: Digest that the name had before; None where there was no such model.
+        bytes_moved: Bytes that were moved meanwhile; 0 where everything was there.
+        attempts: How often the server was asked.
+        seconds: How long all of it took.
+    """
+
+    action: str
+    model: ModelInfo
+    digest_before: str | None
+    bytes_moved: int
+    attempts: int
+    seconds: float
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the name means the same model as before."""
+        return self.digest_before == self.model.digest
+
+
+def weights_of(shown: Mapping[str, Any]) -> str | None:
+    """Find the file with the weights in a reply of `/api/show`; a second FROM is that of a projector for images."""
+    found = _WEIGHTS.search(_text(shown.get("modelfile")))
+    return found[1] if found else None
+
+
+def parse_time(value: Any) -> datetime | None:
+    """Read a time of the server: RFC 3339, with up to nine digits of a second. None where it is none."""
+    if not isinstance(value, str) or value.startswith("0001-"):  # Go's zero time: not known
+        return None
+    # Before Python 3.11, fromisoformat knows neither Z nor other than three or six digits.
+    text = _FRACTION.sub(lambda match: f".{match[1][:6]:0<6}", value.replace("Z", "+00:00"), count=1)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
+def _described(details: Mapping[str, Any]) -> dict[str, str]:
+    names = ("family", "parameter_size", "quantization_level", "format", "parent_model")
+    return {name: _text(details.get(name)) for name in names}
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _names(value: Any) -> frozenset[str] | None:
+    return frozenset(map(str, cast("list[Any]", value))) if isinstance(value, list) else None

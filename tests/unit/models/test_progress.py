@@ -1,0 +1,72 @@
+"""Adding up how far a transfer is."""
+
+from griptape_ollama.models.progress import Meter, Progress
+
+
+def _meter():
+    return Meter("pull", "m", "http://gpu:11434")
+
+
+def _line(digest, total, completed=None):
+    line = {"status": f"pulling {digest}", "digest": digest, "total": total}
+    return line if completed is None else {**line, "completed": completed}
+
+
+def test_bytes_are_added_up_over_all_files():
+    meter = _meter()
+    assert meter.read({"status": "pulling manifest"}) == Progress("pull", "m", "http://gpu:11434", "pulling manifest")
+    meter.read(_line("a", 100, 40))
+    assert meter.read(_line("b", 50, 10)) == Progress("pull", "m", "http://gpu:11434", "pulling b", "b", 50, 150)
+    assert meter.last.share == 50 / 150
+
+
+def test_a_line_that_says_nothing_new_is_passed_over():
+    meter = _meter()
+    assert meter.read(_line("a", 100)) is not None
+    assert meter.read(_line("a", 100)) is None
+    assert meter.read(_line("a", 100, 1)) is not None
+
+
+def test_what_the_server_takes_back_is_not_taken_back():
+    meter = _meter()
+    meter.read(_line("a", 100, 60))
+    assert meter.read(_line("a", 100, 20)) is None
+    assert meter.last.completed == 60
+
+
+def test_what_was_there_before_is_not_moved():
+    meter = _meter()
+    meter.read(_line("a", 100, 60))
+    meter.read(_line("b", 50, 50))
+    assert meter.moved == 0
+    meter.read(_line("a", 100, 80))
+    assert meter.moved == 20
+    assert meter.missing_of("a") == 20
+
+
+def test_bytes_that_are_moved_twice_count_once():
+    meter = _meter()
+    for completed in (0, 50, 0, 50, 70):
+        meter.read(_line("a", 100, completed))
+    assert meter.moved == 70
+
+
+def test_when_all_is_there_nothing_is_missing():
+    for status in ("verifying sha256 digest", "writing manifest", "pushing manifest", "success"):
+        meter = _meter()
+        meter.read(_line("a", 100, 60))
+        assert meter.read({"status": status}).completed == 100
+        assert meter.moved == 40
+
+
+def test_asking_for_the_manifest_again_completes_nothing():
+    meter = _meter()
+    meter.read(_line("a", 100, 60))
+    assert meter.read({"status": "pulling manifest"}).completed == 60
+
+
+def test_odd_lines_do_no_harm():
+    meter = _meter()
+    for line in ({}, {"status": 7}, {"digest": 7, "total": 7}, {"digest": "a", "total": "x"}, _line("a", 10, "x")):
+        meter.read(line)
+    assert (meter.last.completed, meter.last.total) == (0, 10)
