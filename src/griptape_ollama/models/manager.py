@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from attrs import define, field
-from griptape.events import EventBus
 from griptape.mixins.serializable_mixin import SerializableMixin
 
 from griptape_ollama.errors import OllamaContentError, OllamaModelNotFoundError
@@ -15,22 +14,25 @@ from griptape_ollama.models.aliases import Aliases
 from griptape_ollama.models.audit import Change, audited
 from griptape_ollama.models.catalogue import Catalogue
 from griptape_ollama.models.choice import only_chat_model
-from griptape_ollama.models.flights import Topic, flights
+from griptape_ollama.models.ensuring import (
+    PullPolicy,
+    change_of,
+    check_name,
+    check_policy,
+    ensure_model,
+    published,
+    pull_body,
+    transfer_together,
+)
 from griptape_ollama.models.loading import Loading
-from griptape_ollama.models.progress import OnProgress, Progress
+from griptape_ollama.models.progress import OnProgress
 from griptape_ollama.models.progress_bar import progress_bar
 from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.models.server_settings import checked
-from griptape_ollama.models.transfers import Transfer
 from griptape_ollama.models.types import LoadedModel, LoadResult, ModelDetails, ModelInfo, TransferResult
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
-from griptape_ollama.protocol.model_name import model_key, parse_model_name
 from griptape_ollama.protocol.options import check_options
-from griptape_ollama.transport.run import Run
-
-PullPolicy: TypeAlias = Literal["never", "when_missing", "always"]
-PULL_POLICIES: tuple[PullPolicy, ...] = ("never", "when_missing", "always")
 
 _ModelInfos: TypeAlias = list[ModelInfo]  # `list` means the method, inside the class
 _LoadedModels: TypeAlias = list[LoadedModel]
@@ -106,8 +108,9 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             OllamaDiskError: It does not fit on the server's disk.
             OllamaCancelledError: `cancel` was called. What was pulled stays, and another pull goes on from it.
         """
-        body = {"model": model, **({"insecure": True} if insecure else {})}
-        return self._transfer("pull", body, progress, on_progress, insecure=insecure or None)
+        return self._transfer(
+            "pull", pull_body(model, insecure=insecure), progress, on_progress, insecure=insecure or None
+        )
 
     def ensure(
         self,
@@ -131,15 +134,13 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         Raises:
             OllamaModelNotFoundError: It is not there and is not to be pulled, or its registry does not have it.
         """
-        if policy not in PULL_POLICIES:
-            raise OllamaContentError(f"policy={policy!r} must be one of {', '.join(map(repr, PULL_POLICIES))}")
-        if policy != "always":
-            with self._requests(model) as requests:
-                catalogue = Catalogue(requests)
-                found = catalogue.need(model) if policy == "never" else catalogue.find(model)
-            if found is not None:
-                return found
-        return self.pull(model, insecure=insecure, progress=progress, on_progress=on_progress).model
+        check_policy(policy)
+        with self._tracked_run() as run, contextlib.ExitStack() as bars:
+            listeners = [on_progress] if on_progress else []
+            if progress:
+                listeners.append(bars.enter_context(progress_bar("pull", model)))
+            requests = Requests(self.connection, run, self.retrying)
+            return ensure_model(requests, model, policy, published(*listeners), insecure=insecure)
 
     def push(
         self, model: str, *, insecure: bool = False, progress: bool = False, on_progress: OnProgress | None = None
@@ -156,7 +157,7 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             OllamaModelNotFoundError: The server does not have it.
             OllamaAuthError: The registry does not take it from this server.
         """
-        body = {"model": model, **({"insecure": True} if insecure else {})}
+        body = pull_body(model, insecure=insecure)
         return self._transfer("push", body, progress, on_progress, insecure=insecure or None)
 
     def create(
@@ -200,7 +201,7 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         if (from_model is None) == (files is None):
             raise OllamaContentError("create needs from_model= or files=, one of them")
         if from_model is not None:
-            _check_name(from_model)
+            check_name(from_model)
         given: dict[str, Any] = {
             "from": from_model,
             "files": files,
@@ -252,7 +253,7 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         given = {"parameters": _checked_parameters(parameters) or None, "system": system}
         extras = {field: value for field, value in given.items() if value is not None}
         with self._changing("alias", name, source=target) as (requests, change):
-            return Aliases(requests).point(name, target, extras, change, _published(on_progress))
+            return Aliases(requests).point(name, target, extras, change, published(on_progress))
 
     def delete(self, model: str) -> None:
         """Delete a model. Files that other models use stay. If it is in memory, it is unloaded first.
@@ -330,29 +331,19 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
     ) -> TransferResult:
         """Do what takes long, together with everybody who wants the same."""
         model: str = body["model"]
-        _check_name(model)
-        connection = self.connection
-        # What the callers want of a server that they can reach alike is one task.
-        what = repr(sorted((key, value) for key, value in body.items() if key != "model"))
-        key = (connection.identity, action, model_key(model), what)
-        topic = Topic(action, model, connection.base_url, key)
-
-        def work(run: Run, report: OnProgress) -> TransferResult:
-            requests = Requests(connection, run, self.retrying)
-            with audited(_change(action, model, requests, details)) as change:
-                return Transfer(requests, action, body, report).run(change)
-
+        check_name(model)
         with self._tracked_run() as run, contextlib.ExitStack() as bars:
             listeners = [on_progress] if on_progress else []
             if progress:
                 listeners.append(bars.enter_context(progress_bar(action, model)))
-            return flights.join(topic, work, run, _published(*listeners))
+            requests = Requests(self.connection, run, self.retrying)
+            return transfer_together(requests, action, body, details, published(*listeners))
 
     @contextlib.contextmanager
     def _requests(self, *models: str) -> Generator[Requests, None, None]:
         """Make the requests of one errand, which `cancel` stops, after a look at the names in it."""
         for model in models:
-            _check_name(model)
+            check_name(model)
         with self._tracked_run() as run:
             yield Requests(self.connection, run, self.retrying)
 
@@ -360,7 +351,7 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
     def _changing(self, action: str, model: str, **details: Any) -> Generator[tuple[Requests, Change], None, None]:
         """Make the requests of a change that is over at once."""
         names = [model, *filter(None, [details.get("source")])]
-        with self._requests(*names) as requests, audited(_change(action, model, requests, details)) as change:
+        with self._requests(*names) as requests, audited(change_of(action, model, requests, details)) as change:
             try:
                 yield requests, change
             finally:
@@ -370,26 +361,3 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
 def _checked_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:
     # The server takes any, and then refuses every chat with the model (0.33).
     return None if parameters is None else checked(lambda: check_options(parameters))
-
-
-def _change(action: str, model: str, requests: Requests, details: Mapping[str, Any]) -> Change:
-    known = {name: value for name, value in details.items() if value is not None}
-    return Change(action, model, requests.host, details=known)
-
-
-def _check_name(model: str) -> None:
-    if not isinstance(model, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise OllamaContentError(f"model must be a name, got {model!r}")
-    checked(lambda: parse_model_name(model))
-
-
-def _published(*listeners: Callable[[Progress], object] | None) -> OnProgress:
-    """Tell the listeners, and everybody who listens to events."""
-
-    def tell(progress: Progress) -> None:
-        EventBus.publish_event(progress.to_event())
-        for listener in listeners:
-            if listener is not None:
-                listener(progress)
-
-    return tell
