@@ -15,6 +15,7 @@ from griptape_ollama.conversion.answers import json_candidates, to_repair_reques
 from griptape_ollama.conversion.replies import META_KEY, ReplyReader
 from griptape_ollama.conversion.schemas import validation_error
 from griptape_ollama.conversion.turns import Turn, to_corrected_turn
+from griptape_ollama.drivers.auditing import audited_lines
 from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.errors import OllamaError, OllamaResponseError, OllamaStreamError
@@ -50,6 +51,7 @@ class Plan:
         is_react: Whether tools are described in words, so that a text may be a call.
         retry_without_thinking: Whether to ask again when thinking used up all tokens.
         holds_model: Whether the model is kept in memory until the task is over, and let go then.
+        is_audited: Whether each request is recorded.
     """
 
     request: Request
@@ -58,6 +60,7 @@ class Plan:
     is_react: bool = False
     retry_without_thinking: bool = False
     holds_model: bool = False
+    is_audited: bool = False
 
 
 class Exchange:
@@ -141,7 +144,8 @@ class Exchange:
     def _round(self) -> Generator[BaseDeltaMessageContent, None, None]:
         feed = self._reader.feed
         # Closed by hand: an exception keeps its frames, and with them the connection, for as long as somebody holds it.
-        with contextlib.closing(self._call.lines()) as lines:
+        lines_of_call = audited_lines(self._call) if self._plan.is_audited else self._call.lines()
+        with contextlib.closing(lines_of_call) as lines:
             try:
                 for line in lines:
                     yield from feed(line)

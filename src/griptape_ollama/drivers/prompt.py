@@ -39,18 +39,20 @@ from griptape_ollama.drivers.abilities import check_images, drop_thinking, is_cl
 from griptape_ollama.drivers.chunks import ChunkPublisher
 from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
 from griptape_ollama.drivers.holding import TaskHold
+from griptape_ollama.drivers.model_use import ModelUseMixin, model_of_environment
 from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.drivers.settings import (
     DEFAULT_TEMPERATURE,
     ON_EMPTY_RETRY,
     to_keep_alive,
+    to_model,
     to_on_empty,
     to_options,
     to_temperature,
 )
 from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts, ModelFacts
 from griptape_ollama.models.holds import HOLD_SECONDS, is_held, is_unloading
-from griptape_ollama.models.server import LIVE, OllamaServerMixin
+from griptape_ollama.models.server import LIVE
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.download import MAX_BYTES, Download
 from griptape_ollama.transport.run import Run
@@ -78,14 +80,15 @@ def _without_replaced(_: type, fields: list[Attribute[Any]]) -> list[Attribute[A
 
 
 @define(kw_only=True, slots=False, field_transformer=_without_replaced)
-class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
+class OllamaPromptDriver(ModelUseMixin, BasePromptDriver):
     """Answers prompts with a model served by Ollama.
 
     A request carries what is set and nothing else; `extra_params` win over fields, and `extra_params["options"]` over
     `options` over fields, key by key, at the time of the call.
 
     Attributes:
-        model: Model name with its tag, for example `qwen3:0.6b`.
+        model: Model name with its tag, for example `qwen3:0.6b`; by default `OLLAMA_MODEL`, else the server's only chat
+            model, which is looked for when it is first needed.
         temperature: Sent when it is set here, or when the model has none of its own; then it is 0.1.
         max_tokens: Longest reply, in tokens (`num_predict`).
         options: Model options by name, such as `num_ctx`, `seed` or `top_p`.
@@ -109,7 +112,7 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         tokenizer: Estimates tokens, for pruning conversation memory.
     """
 
-    model: str = field(metadata={"serializable": True})
+    model: str = field(factory=model_of_environment, converter=to_model, metadata={"serializable": True})
     _temperature: float | None = field(
         default=None,
         alias="temperature",
@@ -170,7 +173,8 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         """Whether tools are offered as functions: what was set, else what the model can."""
         if self._use_native_tools is not None:
             return bool(self._use_native_tools)
-        return self.facts.show(self.model).can("tools")
+        run = Run(self.limits)
+        return Facts(self.connection, run).show(self._model(run)).can("tools")
 
     @use_native_tools.setter
     def use_native_tools(self, value: bool | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -185,6 +189,7 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         """
         stack = PromptStack.from_artifact(prompt_input) if isinstance(prompt_input, BaseArtifact) else prompt_input
         with self._tracked_run() as run:
+            self._model(run)
             with _handing_over(run):
                 self.before_run(stack)
             if self.stream:
@@ -243,6 +248,12 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
                 publish(delta)
         return exchange.message()
 
+    def _model(self, run: Run) -> str:
+        """Give the name of the model; found out now where none was given."""
+        if not self.model:
+            self.model = self._chosen_model(run)
+        return self.model
+
     def _exchange(self, stack: PromptStack, run: Run) -> Exchange:
         facts = Facts(self.connection, run)
         plan = self._plan(stack, run, facts)
@@ -262,7 +273,7 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
 
     def _plan(self, stack: PromptStack, run: Run, facts: Facts) -> Plan:
         extra = dict(self.extra_params or {})
-        model = extra.pop("model", self.model)
+        model = extra.pop("model", None) or self._model(run)
         options = merge_options(
             fields={"num_predict": self.max_tokens}, options=self.options, extra=extra.pop("options", None)
         )
@@ -274,6 +285,7 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
             messages = self._messages(stack)
         check_settings(messages=[{}] if messages is None else messages, options=options, fields=fields, extra=extra)
         run.guard.check()
+        self._see_to(model, run)
         known = facts.show(model)
         check_images([{"images": urls}] if messages is None and urls else messages or [], model, known)
         if messages is None:
@@ -301,6 +313,7 @@ class OllamaPromptDriver(OllamaServerMixin, BasePromptDriver):
         return Plan(
             request,
             holds_model=holds_model,
+            is_audited=self.audit_requests,
             output_schema=stack.output_schema if self._holds_answers_to_schema(stack, known) else None,
             withheld_format=wanted if must_wait else None,
             is_react=needs_react,

@@ -9,6 +9,7 @@ from typing import Any, cast
 import ollama
 
 from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.models.ensuring import PULL_POLICIES
 from griptape_ollama.models.server_settings import checked
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import check_options
@@ -48,6 +49,27 @@ def to_options(value: Any) -> dict[str, Any]:
 def to_keep_alive(value: Any) -> int | float | str | None:
     """Give what goes over the wire for a keep_alive; None is "not set"."""
     return None if value is None else checked(lambda: normalize_keep_alive(value))
+
+
+def to_model(value: Any) -> str:
+    """Give the name of a model; None and an empty one are "not set"."""
+    if value is not None and not isinstance(value, str):
+        raise OllamaContentError(f"model must be the name of a model, got {value!r}")
+    return (value or "").strip()
+
+
+def to_pull_policy(value: Any) -> str:
+    """Give when a model is pulled."""
+    if value not in PULL_POLICIES:
+        raise OllamaContentError(f"pull_policy={value!r} must be one of {', '.join(map(repr, PULL_POLICIES))}")
+    return value
+
+
+def to_audit(value: Any) -> bool:
+    """Give whether requests are recorded."""
+    if not isinstance(value, bool):
+        raise OllamaContentError(f"audit_requests={value!r} must be True or False")
+    return value
 
 
 def to_on_long_text(value: Any) -> Any:
