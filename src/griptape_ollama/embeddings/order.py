@@ -96,4 +96,8 @@ class Order:
 
 
 def _canonical(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True, default=repr)
+    try:
+        return json.dumps(value, sort_keys=True, default=repr)
+    except (TypeError, ValueError, RecursionError):
+        # Names of several kinds, or a value that holds itself: sending it says what is wrong with it.
+        return repr(value)
