@@ -35,7 +35,7 @@ from griptape_ollama.embeddings.embedder import Embedder, Outcome
 from griptape_ollama.embeddings.gathering import Gatherer
 from griptape_ollama.embeddings.order import BatchLimits, OnLongText, Order, Reply
 from griptape_ollama.embeddings.prefetching import Prefetch
-from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
+from griptape_ollama.errors import OllamaCancelledError, OllamaContentError, OllamaEmbeddingError, OllamaError
 from griptape_ollama.models.facts import Facts
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.transport.run import Run
@@ -131,7 +131,8 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
         with self._tracked_run() as run:
             order = self._order(run)
             known = self._known(order, run)
-            outcome = known.get(passage)
+            outcome = self._prefetched(passage, order, run)
+            outcome = known.get(passage) if outcome is None else outcome
             if outcome is None:
                 outcome = self._asked(passage, order, run)
                 known.put(passage, outcome)
@@ -300,8 +301,10 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
             finally:
                 self._prefetches.remove(prefetch)
                 prefetch.end()
-                run.cancel()
-                thread.join()
+                # A forked process has the sockets of this thread, but not the thread: they are not its own to close.
+                if thread.is_alive():
+                    run.cancel()
+                    thread.join()
 
     def _fill(self, prefetch: Prefetch, order: Order, known: KnownVectors, run: Run) -> None:
         embedder = Embedder(order, run, functools.partial(self._report, order))
@@ -312,22 +315,25 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
                 for passage, outcome in zip(passages, outcomes, strict=False):
                     known.put(passage, outcome)
                 prefetch.deliver(passages[:size], outcomes)
+        except OllamaCancelledError:
+            pass  # Calls that start later are not concerned.
         except OllamaError as error:
             prefetch.end(error)
         finally:
             prefetch.end()
 
-    def _asked(self, passage: Passage, order: Order, run: Run) -> Outcome:
-        """Get a vector from a prefetch, or else from the server, together with those of other threads."""
+    def _prefetched(self, passage: Passage, order: Order, run: Run) -> Outcome | None:
         for prefetch in tuple(self._prefetches):
             if prefetch.key == order.key and (outcome := prefetch.take(passage, run)) is not None:
                 return outcome
+        return None
+
+    def _asked(self, passage: Passage, order: Order, run: Run) -> Outcome:
+        """Get a vector from the server, together with those of other threads."""
+        replied = functools.partial(self._report, order)
         if not self.gather_seconds:
-            return Embedder(order, run, functools.partial(self._report, order)).embed([passage])[0]
-        outcome, replies = self._gatherer.embed(passage, order, run, pause=self.gather_seconds)
-        for reply in replies:
-            self._report(order, reply)
-        return outcome
+            return Embedder(order, run, replied).embed([passage])[0]
+        return self._gatherer.embed(passage, order, run, pause=self.gather_seconds, replied=replied)
 
     def _outcomes(
         self,
@@ -452,7 +458,7 @@ def _not_all(
     index, first = next(iter(failures.items()))
     others = list(failures)[1:]
     more = (
-        f" So did {len(others)} more: {', '.join(map(str, others[:10]))}{', ...' if len(others) > 10 else ''}."
+        f" Neither could {len(others)} more: {', '.join(map(str, others[:10]))}{', ...' if len(others) > 10 else ''}."
         if others
         else ""
     )

@@ -62,12 +62,12 @@ class TestRequest:
 
     @pytest.mark.parametrize("dimensions", [0, -1, 1.5, "64", True, math.nan])
     def test_dimensions_are_a_whole_number_from_1(self, dimensions):
-        with pytest.raises(OllamaContentError, match="dimensions=.* must be a whole number from 1"):
+        with pytest.raises(OllamaContentError, match=r"dimensions=.* must be a whole number from 1"):
             _request(dimensions=dimensions)
 
     @pytest.mark.parametrize("truncate", [0, 1, "yes", []])
     def test_truncate_is_true_or_false(self, truncate):
-        with pytest.raises(OllamaContentError, match="truncate=.* must be True or False"):
+        with pytest.raises(OllamaContentError, match=r"truncate=.* must be True or False"):
             _request(truncate=truncate)
 
     @pytest.mark.parametrize("keep_alive", ["60", "abc", True, []])
@@ -106,8 +106,16 @@ class TestVectors:
 
     @pytest.mark.parametrize(
         "reply",
-        [{}, {"embeddings": None}, {"embeddings": []}, {"embeddings": [_X]}, {"embeddings": [_X] * 3}]
-        + [{"embeddings": {"0": _X, "1": _Y}}, {"embeddings": "xy"}, {"embedding": [_X, _Y]}],
+        [
+            {},
+            {"embeddings": None},
+            {"embeddings": []},
+            {"embeddings": [_X]},
+            {"embeddings": [_X] * 3},
+            {"embeddings": {"0": _X, "1": _Y}},
+            {"embeddings": "xy"},
+            {"embedding": [_X, _Y]},
+        ],
     )
     def test_another_number_of_vectors_than_of_texts_is_an_error(self, reply):
         with pytest.raises(OllamaStreamError, match=r"has \d vectors for 2 texts"):
