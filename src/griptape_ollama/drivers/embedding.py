@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import itertools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
@@ -22,12 +21,15 @@ from griptape_ollama.conversion.prefixes import prefixes_of
 from griptape_ollama.conversion.requests import merge_options
 from griptape_ollama.drivers.settings import (
     to_count,
+    to_dimensions,
+    to_extra_params,
     to_keep_alive,
     to_on_long_text,
     to_options,
     to_prefix,
     to_seconds,
     to_size,
+    to_truncate,
 )
 from griptape_ollama.embeddings.batching import in_batches
 from griptape_ollama.embeddings.cache import CacheInfo, KnownVectors, VectorCache
@@ -83,11 +85,13 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
     """
 
     model: str = field(metadata={"serializable": True})
-    dimensions: int | None = field(default=None, metadata={"serializable": True})
-    truncate: bool | None = field(default=None, metadata={"serializable": True})
+    dimensions: int | None = field(default=None, converter=to_dimensions, metadata={"serializable": True})
+    truncate: bool | None = field(default=None, converter=to_truncate, metadata={"serializable": True})
     keep_alive: Any | None = field(default=None, converter=to_keep_alive, metadata={"serializable": True})
     options: dict[str, Any] = field(factory=dict[str, Any], converter=to_options, metadata={"serializable": True})
-    extra_params: dict[str, Any] = field(factory=dict[str, Any], metadata={"serializable": True})
+    extra_params: dict[str, Any] = field(
+        factory=dict[str, Any], converter=to_extra_params, metadata={"serializable": True}
+    )
     on_long_text: str | None = field(default=None, converter=to_on_long_text, metadata={"serializable": True})
     query_prefix: str | None = field(default=None, converter=to_prefix, metadata={"serializable": True})
     document_prefix: str | None = field(default=None, converter=to_prefix, metadata={"serializable": True})
@@ -100,7 +104,8 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
     _prefetches: list[Prefetch] = field(factory=list[Prefetch], init=False, repr=False, eq=False, metadata=LIVE)
 
     def __attrs_post_init__(self) -> None:
-        """Do what both bases do."""
+        """Do what both bases do, and look whether the settings go together."""
+        _on_long_text(self.on_long_text, self.truncate)
         OllamaServerMixin.__attrs_post_init__(self)
         BaseEmbeddingDriver.__attrs_post_init__(self)
 
@@ -192,7 +197,7 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
             OllamaEmbeddingError: Some texts have no vector; it tells which, why, and the vectors of the others.
             OllamaError: Any other kind of it.
         """
-        passages = [self._passage(value, vector_operation, index) for index, value in enumerate(values)]
+        passages = list(self._passages(values, vector_operation))
         found: list[Any] = []
         failures: dict[int, OllamaError] = {}
         with self._tracked_run() as run:
@@ -247,12 +252,12 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
 
         Raises:
             OllamaEmbeddingError: A text has no vector; it tells which and why. Those before it were given.
+            OllamaContentError: A value is no text, or a setting cannot be sent. A value is found out when it is read.
             OllamaError: As `embed_batch` does, when its turn comes.
         """
         total = len(values) if isinstance(values, Sequence) else None
-        passages = (self._passage(value, vector_operation, index) for index, value in enumerate(values))
-        runs = functools.partial(self._tracked_run)
-        for index, outcome in enumerate(self._outcomes(passages, runs, on_progress, total=total)):
+        passages = self._passages(values, vector_operation)
+        for index, outcome in enumerate(self._outcomes(passages, self._tracked_run, on_progress, total=total)):
             if isinstance(outcome, OllamaError):
                 raise _not_all({index: outcome}, total=total)
             yield _converted(outcome, as_numpy=as_numpy)
@@ -279,8 +284,7 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
             OllamaContentError: An artifact is no text, or a setting cannot be sent.
         """
         groups = cast("Mapping[str, Any]", artifacts).values() if isinstance(artifacts, Mapping) else [artifacts]
-        values: Iterable[Any] = itertools.chain.from_iterable(groups)
-        passages = [self._passage(value, vector_operation, index) for index, value in enumerate(values)]
+        passages = [passage for group in groups for passage in self._passages(group, vector_operation)]
         with self._running.tracking(Run(attrs.evolve(self.limits, total=None))) as run:
             order = self._order(run)
             known = self._known(order, run)
@@ -354,7 +358,7 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
             yield from outcomes
 
     def _order(self, run: Run) -> Order:
-        extra = dict(self.extra_params or {})
+        extra = dict(self.extra_params)
         options = merge_options(fields={}, options=self.options, extra=extra.pop("options", None))
         model = extra.pop("model", self.model)
         truncate = extra.pop("truncate", self.truncate)
@@ -400,6 +404,15 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
         digest = Facts(self.connection, run).digest(order.model) if self.cache_bytes else None
         self._cache.limit(self.cache_bytes)
         return KnownVectors(self._cache, None if digest is None else order.fingerprint(digest))
+
+    def _passages(self, values: Any, operation: VectorOperation | None) -> Iterator[Passage]:
+        if isinstance(values, (str, bytes, BaseArtifact)):
+            raise OllamaContentError(
+                f"Many texts are wanted here, got one {type(values).__name__}. Give [text], or use embed().",
+                model=self.model,
+            )
+        for index, value in enumerate(values):
+            yield self._passage(value, operation, index)
 
     def _passage(self, value: Any, operation: VectorOperation | None, index: int | None = None) -> Passage:
         if not isinstance(value, (str, TextArtifact)):

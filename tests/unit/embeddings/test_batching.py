@@ -63,12 +63,19 @@ def test_no_more_is_read_than_a_batch_needs(simulator, batches):
     assert "".join(read) == "abcdefgh"
 
 
-def test_a_batch_ends_with_the_text_that_fills_it_with_characters(simulator, batches):
+def test_a_batch_ends_before_a_text_that_would_be_too_much(simulator, batches):
     read = []
-    found = batches(_counted(["a" * 6, "b" * 6, "c"], read), characters=10)
-    next(found)
+    found = batches(_counted(["a" * 6, "b" * 6, "c", "d" * 20, "e"], read), characters=10)
+    assert next(found) == [vector("a" * 6)]
     assert read == ["a" * 6, "b" * 6]
-    assert inputs(simulator) == [["a" * 6], ["b" * 6]]
+    assert len(list(found)) == 3
+    assert inputs(simulator) == [["a" * 6], ["b" * 6, "c"], ["d" * 20], ["e"]]
+
+
+def test_known_texts_and_texts_that_come_again_fill_nothing(simulator, batches, known):
+    known.put(Passage("", "b" * 9), vector("b" * 9))
+    assert [len(found) for found in batches(["a" * 6, "b" * 9, "a" * 6, "c"], characters=10)] == [4]
+    assert inputs(simulator) == [["a" * 6, "c"]]
 
 
 def test_a_text_that_comes_again_is_asked_for_once_and_has_a_vector_of_its_own(simulator, batches):
