@@ -67,13 +67,18 @@ def to_embed_request(
         raise OllamaContentError("'input' cannot be set in extra_params: texts are given to embed().", model=model)
     try:
         checked = check_options(options)
-        request = {"model": model} | {name: _checked_field(name, value) for name, value in settings.items()}
+        request = {"model": model} | {name: check_field(name, value) for name, value in settings.items()}
     except ValueError as error:
         raise OllamaContentError(str(error), model=model) from error
     return {**request, "options": checked} if checked else request
 
 
-def _checked_field(name: str, value: Any) -> Any:
+def check_field(name: str, value: Any) -> Any:
+    """Give what goes over the wire for a field of the request.
+
+    Raises:
+        ValueError: The server would refuse or ignore it.
+    """
     if name == "keep_alive":
         return normalize_keep_alive(value)
     if name == "dimensions" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):

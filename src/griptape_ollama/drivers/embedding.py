@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import itertools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
@@ -21,22 +20,27 @@ from typing_extensions import Self
 from griptape_ollama.conversion.embeddings import Passage, to_embed_request, to_embedding_event
 from griptape_ollama.conversion.prefixes import prefixes_of
 from griptape_ollama.conversion.requests import merge_options
+from griptape_ollama.drivers.model_use import ModelUseMixin
 from griptape_ollama.drivers.settings import (
     to_count,
+    to_dimensions,
+    to_extra_params,
     to_keep_alive,
     to_on_long_text,
     to_options,
     to_prefix,
     to_seconds,
     to_size,
+    to_truncate,
 )
 from griptape_ollama.embeddings.batching import in_batches
 from griptape_ollama.embeddings.cache import CacheInfo, KnownVectors, VectorCache
+from griptape_ollama.embeddings.density import TokenDensity
 from griptape_ollama.embeddings.embedder import SURELY_FITS, Embedder, Outcome
 from griptape_ollama.embeddings.gathering import Gatherer
 from griptape_ollama.embeddings.order import BatchLimits, OnLongText, Order, Reply, held
 from griptape_ollama.embeddings.prefetching import Prefetch
-from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
+from griptape_ollama.errors import OllamaCancelledError, OllamaContentError, OllamaEmbeddingError, OllamaError
 from griptape_ollama.models.facts import Facts
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.transport.run import Run
@@ -53,7 +57,7 @@ _PREFETCH_BATCHES = 16
 
 
 @define(kw_only=True, slots=False)
-class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
+class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
     """Turns texts into vectors with a model served by Ollama.
 
     Calls of several threads, as vector stores make them, share requests by themselves. A text that is empty or blank
@@ -84,11 +88,13 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
     """
 
     model: str = field(metadata={"serializable": True})
-    dimensions: int | None = field(default=None, metadata={"serializable": True})
-    truncate: bool | None = field(default=None, metadata={"serializable": True})
+    dimensions: int | None = field(default=None, converter=to_dimensions, metadata={"serializable": True})
+    truncate: bool | None = field(default=None, converter=to_truncate, metadata={"serializable": True})
     keep_alive: Any | None = field(default=None, converter=to_keep_alive, metadata={"serializable": True})
     options: dict[str, Any] = field(factory=dict[str, Any], converter=to_options, metadata={"serializable": True})
-    extra_params: dict[str, Any] = field(factory=dict[str, Any], metadata={"serializable": True})
+    extra_params: dict[str, Any] = field(
+        factory=dict[str, Any], converter=to_extra_params, metadata={"serializable": True}
+    )
     on_long_text: str | None = field(default=None, converter=to_on_long_text, metadata={"serializable": True})
     query_prefix: str | None = field(default=None, converter=to_prefix, metadata={"serializable": True})
     document_prefix: str | None = field(default=None, converter=to_prefix, metadata={"serializable": True})
@@ -98,10 +104,12 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
     cache_bytes: int = field(default=64 * 1024 * 1024, converter=to_size, metadata={"serializable": True})
     _gatherer: Gatherer = field(factory=Gatherer, init=False, repr=False, eq=False, metadata=LIVE)
     _cache: VectorCache = field(factory=VectorCache, init=False, repr=False, eq=False, metadata=LIVE)
+    _density: TokenDensity = field(factory=TokenDensity, init=False, repr=False, eq=False, metadata=LIVE)
     _prefetches: list[Prefetch] = field(factory=list[Prefetch], init=False, repr=False, eq=False, metadata=LIVE)
 
     def __attrs_post_init__(self) -> None:
-        """Do what both bases do."""
+        """Do what both bases do, and look whether the settings go together."""
+        _on_long_text(self.on_long_text, self.truncate)
         OllamaServerMixin.__attrs_post_init__(self)
         BaseEmbeddingDriver.__attrs_post_init__(self)
 
@@ -140,7 +148,8 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
         with self._tracked_run() as run:
             order = self._order(run)
             known = self._known(order, run)
-            outcome = known.get(passage)
+            outcome = self._prefetched(passage, order, run)
+            outcome = known.get(passage) if outcome is None else outcome
             if outcome is None:
                 outcome = self._asked(passage, order, run)
                 known.put(passage, outcome)
@@ -200,7 +209,7 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
             OllamaEmbeddingError: Some texts have no vector; it tells which, why, and the vectors of the others.
             OllamaError: Any other kind of it.
         """
-        passages = [self._passage(value, vector_operation, index) for index, value in enumerate(values)]
+        passages = list(self._passages(values, vector_operation))
         found: list[Any] = []
         failures: dict[int, OllamaError] = {}
         with self._tracked_run() as run:
@@ -255,12 +264,12 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
 
         Raises:
             OllamaEmbeddingError: A text has no vector; it tells which and why. Those before it were given.
+            OllamaContentError: A value is no text, or a setting cannot be sent. A value is found out when it is read.
             OllamaError: As `embed_batch` does, when its turn comes.
         """
         total = len(values) if isinstance(values, Sequence) else None
-        passages = (self._passage(value, vector_operation, index) for index, value in enumerate(values))
-        runs = functools.partial(self._tracked_run)
-        for index, outcome in enumerate(self._outcomes(passages, runs, on_progress, total=total)):
+        passages = self._passages(values, vector_operation)
+        for index, outcome in enumerate(self._outcomes(passages, self._tracked_run, on_progress, total=total)):
             if isinstance(outcome, OllamaError):
                 raise _not_all({index: outcome}, total=total)
             yield _converted(outcome, as_numpy=as_numpy)
@@ -287,8 +296,7 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
             OllamaContentError: An artifact is no text, or a setting cannot be sent.
         """
         groups = cast("Mapping[str, Any]", artifacts).values() if isinstance(artifacts, Mapping) else [artifacts]
-        values: Iterable[Any] = itertools.chain.from_iterable(groups)
-        passages = [self._passage(value, vector_operation, index) for index, value in enumerate(values)]
+        passages = [passage for group in groups for passage in self._passages(group, vector_operation)]
         with self._running.tracking(Run(attrs.evolve(self.limits, total=None))) as run:
             order = self._order(run)
             known = self._known(order, run)
@@ -309,8 +317,10 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
             finally:
                 self._prefetches.remove(prefetch)
                 prefetch.end()
-                run.cancel()
-                thread.join()
+                # A forked process has the sockets of this thread, but not the thread: they are not its own to close.
+                if thread.is_alive():
+                    run.cancel()
+                    thread.join()
 
     def _fill(self, prefetch: Prefetch, order: Order, known: KnownVectors, run: Run) -> None:
         try:
@@ -322,23 +332,26 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
                     for passage, outcome in zip(passages, outcomes, strict=False):
                         known.put(passage, outcome)
                     prefetch.deliver(passages[:size], outcomes)
+        except OllamaCancelledError:
+            pass  # Calls that start later are not concerned.
         except OllamaError as error:
             prefetch.end(error)
         finally:
             prefetch.end()
 
-    def _asked(self, passage: Passage, order: Order, run: Run) -> Outcome:
-        """Get a vector from a prefetch, or else from the server, together with those of other threads."""
+    def _prefetched(self, passage: Passage, order: Order, run: Run) -> Outcome | None:
         for prefetch in tuple(self._prefetches):
             if prefetch.key == order.key and (outcome := prefetch.take(passage, run)) is not None:
                 return outcome
+        return None
+
+    def _asked(self, passage: Passage, order: Order, run: Run) -> Outcome:
+        """Get a vector from the server, together with those of other threads."""
+        replied = functools.partial(self._report, order)
         if not self.gather_seconds:
             with held(order, takes_one=len(passage.text) <= SURELY_FITS) as held_order:
-                return Embedder(held_order, run, functools.partial(self._report, order)).embed([passage])[0]
-        outcome, replies = self._gatherer.embed(passage, order, run, pause=self.gather_seconds)
-        for reply in replies:
-            self._report(order, reply)
-        return outcome
+                return Embedder(held_order, run, replied).embed([passage])[0]
+        return self._gatherer.embed(passage, order, run, pause=self.gather_seconds, replied=replied)
 
     def _outcomes(
         self,
@@ -359,7 +372,7 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
             yield from outcomes
 
     def _order(self, run: Run) -> Order:
-        extra = dict(self.extra_params or {})
+        extra = dict(self.extra_params)
         options = merge_options(fields={}, options=self.options, extra=extra.pop("options", None))
         model = extra.pop("model", self.model)
         truncate = extra.pop("truncate", self.truncate)
@@ -371,6 +384,7 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
             "keep_alive": self.keep_alive,
         }
         body = to_embed_request(model=model, options=options, fields=fields, extra=extra)
+        self._see_to(model, run)
         self._check_dimensions(body, run)
         return Order(
             connection=self.connection,
@@ -380,6 +394,8 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
             batches=BatchLimits(self.batch_size, self.batch_characters),
             on_long_text=on_long_text,
             window=functools.partial(self._window, body),
+            density=self._density,
+            is_audited=self.audit_requests,
             count_tokens=self.tokenizer.count_tokens if self.tokenizer else None,
         )
 
@@ -405,6 +421,15 @@ class OllamaEmbeddingDriver(OllamaServerMixin, BaseEmbeddingDriver):
         digest = Facts(self.connection, run).digest(order.model) if self.cache_bytes else None
         self._cache.limit(self.cache_bytes)
         return KnownVectors(self._cache, None if digest is None else order.fingerprint(digest))
+
+    def _passages(self, values: Any, operation: VectorOperation | None) -> Iterator[Passage]:
+        if isinstance(values, (str, bytes, BaseArtifact)):
+            raise OllamaContentError(
+                f"Many texts are wanted here, got one {type(values).__name__}. Give [text], or use embed().",
+                model=self.model,
+            )
+        for index, value in enumerate(values):
+            yield self._passage(value, operation, index)
 
     def _passage(self, value: Any, operation: VectorOperation | None, index: int | None = None) -> Passage:
         if not isinstance(value, (str, TextArtifact)):
@@ -463,7 +488,7 @@ def _not_all(
     index, first = next(iter(failures.items()))
     others = list(failures)[1:]
     more = (
-        f" So did {len(others)} more: {', '.join(map(str, others[:10]))}{', ...' if len(others) > 10 else ''}."
+        f" Neither could {len(others)} more: {', '.join(map(str, others[:10]))}{', ...' if len(others) > 10 else ''}."
         if others
         else ""
     )

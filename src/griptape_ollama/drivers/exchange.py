@@ -15,11 +15,11 @@ from griptape_ollama.conversion.answers import json_candidates, to_repair_reques
 from griptape_ollama.conversion.replies import META_KEY, ReplyReader
 from griptape_ollama.conversion.schemas import validation_error
 from griptape_ollama.conversion.turns import Turn, to_corrected_turn
-from griptape_ollama.drivers.auditing import audited_lines
 from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.errors import OllamaError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.events import OllamaResponseEvent
+from griptape_ollama.models.request_audit import audited
 from griptape_ollama.transport.call import Call
 
 MAX_CORRECTIONS = 3
@@ -144,8 +144,7 @@ class Exchange:
     def _round(self) -> Generator[BaseDeltaMessageContent, None, None]:
         feed = self._reader.feed
         # Closed by hand: an exception keeps its frames, and with them the connection, for as long as somebody holds it.
-        lines_of_call = audited_lines(self._call) if self._plan.is_audited else self._call.lines()
-        with contextlib.closing(lines_of_call) as lines:
+        with contextlib.closing(self._lines()) as lines:
             try:
                 for line in lines:
                     yield from feed(line)
@@ -158,6 +157,9 @@ class Exchange:
                 if isinstance(error, OllamaResponseError):
                     self._refused(error)
                 raise
+
+    def _lines(self) -> Generator[dict[str, Any], None, None]:
+        return _audited_lines(self._call) if self._plan.is_audited else self._call.lines()
 
     def _shown(
         self, deltas: Generator[BaseDeltaMessageContent, None, None], *, is_held: bool
@@ -288,3 +290,11 @@ def to_response_event(message: Message) -> OllamaResponseEvent | None:
         tokens_per_second=meta.get("tokens_per_second"),
         time_to_first_token=meta.get("time_to_first_token"),
     )
+
+
+def _audited_lines(call: Call) -> Generator[dict[str, Any], None, None]:
+    with audited(call) as last, contextlib.closing(call.lines()) as lines:
+        for line in lines:
+            if line.get("done") is True:
+                last.update(line)
+            yield line

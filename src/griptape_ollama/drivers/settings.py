@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import threading
 from collections.abc import Mapping
 from typing import Any, cast
 
 import ollama
 
+from griptape_ollama.conversion.embeddings import check_field
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.models.ensuring import PULL_POLICIES
 from griptape_ollama.models.server_settings import checked
@@ -72,6 +73,25 @@ def to_audit(value: Any) -> bool:
     return value
 
 
+def to_dimensions(value: Any) -> int | None:
+    """Give how many numbers a vector is to have; None is "not set"."""
+    return None if value is None else checked(lambda: check_field("dimensions", value))
+
+
+def to_truncate(value: Any) -> bool | None:
+    """Give whether the server cuts texts that are too long; None is "not set"."""
+    return None if value is None else checked(lambda: check_field("truncate", value))
+
+
+def to_extra_params(value: Any) -> dict[str, Any]:
+    """Give more fields of a request by their names."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in cast("Mapping[Any, Any]", value)):
+        raise OllamaContentError(f"extra_params must be a mapping of field names to values, got {value!r}")
+    return dict(cast("Mapping[str, Any]", value))
+
+
 def to_on_long_text(value: Any) -> Any:
     """Give what is done with texts that are longer than the model's window; None is "not set"."""
     if value is not None and value not in ON_LONG_TEXT:
@@ -95,7 +115,8 @@ def to_size(value: Any) -> int:
 
 def to_seconds(value: Any) -> float:
     """Give a number of seconds from 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    # What is longer no lock can wait for.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= threading.TIMEOUT_MAX:
         raise OllamaContentError(f"{value!r} must be a number of seconds from 0")
     return value
 

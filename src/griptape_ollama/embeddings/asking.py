@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tenacity
 
 from griptape_ollama.conversion.embeddings import Passage, to_vectors
 from griptape_ollama.embeddings.order import Order, Reply
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError, OllamaStreamError
+from griptape_ollama.models.request_audit import audited
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.run import Run
 
@@ -61,7 +64,8 @@ class Asker:
             run=self._run,
             policy=_but_for_failures(order.policy) if is_part or len(passages) > 1 else order.policy,
         )
-        reply = call.document(max_bytes=_BYTES_PER_REPLY + len(passages) * _BYTES_PER_VECTOR)
+        reply = self._reply(call, len(passages))
+        self._learn(passages, reply)
         self._replied((len(passages), reply))
         try:
             values, were_scaled = to_vectors(reply, len(passages), dimensions=order.dimensions, size=self._size)
@@ -74,6 +78,19 @@ class Asker:
             _scaled.add(order.model)
             _logger.warning("Vectors of model %r had a length other than 1; they were scaled.", order.model)
         return values
+
+    def _reply(self, call: Call, count: int) -> dict[str, Any]:
+        record = audited(call) if self._order.is_audited else contextlib.nullcontext(dict[str, Any]())
+        with record as last:
+            reply = call.document(max_bytes=_BYTES_PER_REPLY + count * _BYTES_PER_VECTOR)
+            last.update(reply)
+        return reply
+
+    def _learn(self, passages: Sequence[Passage], reply: Mapping[str, Any]) -> None:
+        tokens = reply.get("prompt_eval_count")
+        # A text that was cut counts as the window; tokens of a cut one say nothing of its characters.
+        if isinstance(tokens, int) and self._order.on_long_text != "truncate":
+            self._order.density.learn(sum(len(passage.sent) for passage in passages), tokens)
 
 
 def _but_for_failures(policy: tenacity.Retrying) -> tenacity.Retrying:

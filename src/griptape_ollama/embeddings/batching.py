@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.cache import KnownVectors
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
-from griptape_ollama.embeddings.order import Order, Reply, held
+from griptape_ollama.embeddings.order import BatchLimits, Order, Reply, held
 from griptape_ollama.transport.run import Run
 
 _READ_AHEAD = 16  # batches' worth of texts that may be read while looking for those that are not known yet
@@ -26,7 +25,7 @@ def in_batches(
     """Embed texts in full batches, in bounded memory; each text once, and none that is known.
 
     Args:
-        passages: The texts. No more of them are read than one batch needs, and those before it that are known.
+        passages: The texts. No more of them are read than one batch needs, but for one that did not fit into it.
         order: What is asked for.
         known: Vectors that are known already; learns the new ones.
         runs: Gives the run of each batch.
@@ -38,34 +37,81 @@ def in_batches(
     Raises:
         OllamaError: A request failed for a reason that has nothing to do with single texts.
     """
-    unread = iter(passages)
     with contextlib.ExitStack() as holding:
         order_of_many: Order | None = None
-        while batch := _next_batch(unread, order, known):
-            missing = list(dict.fromkeys(passage for passage, vector in batch if vector is None))
-            found: dict[Passage, Outcome] = {}
-            if missing:
+        for batch in _batches(passages, order.batches, known):
+            if batch.missing:
                 order_of_many = order_of_many or holding.enter_context(held(order))
-                with runs() as run:
-                    found.update(zip(missing, Embedder(order_of_many, run, replied).embed(missing), strict=True))
-            for passage, outcome in found.items():
-                known.put(passage, outcome)
-            yield [found[passage] if vector is None else vector for passage, vector in batch]
+            yield _outcomes(batch, order_of_many or order, known, runs, replied)
 
 
-def _next_batch(
-    unread: Iterator[Passage], order: Order, known: KnownVectors
-) -> list[tuple[Passage, list[float] | None]]:
-    """Read until a batch is full, and find the vectors that are known."""
-    batch: list[tuple[Passage, list[float] | None]] = []
-    missing: set[Passage] = set()
-    characters = 0
-    for passage in itertools.islice(unread, order.batches.texts * _READ_AHEAD):
+def _batches(passages: Iterable[Passage], limits: BatchLimits, known: KnownVectors) -> Iterator[_Batch]:
+    batch = _Batch(limits)
+    for passage in passages:
         vector = known.get(passage)
-        batch.append((passage, vector))
-        if vector is None and passage not in missing:
-            missing.add(passage)
-            characters += len(passage.sent)
-        if len(missing) == order.batches.texts or characters >= order.batches.characters:
-            break
-    return batch
+        if not batch.takes(passage, vector):
+            yield batch
+            batch = _Batch(limits)
+        batch.add(passage, vector)
+        if batch.is_full:
+            yield batch
+            batch = _Batch(limits)
+    if batch.texts:
+        yield batch
+
+
+class _Batch:
+    """Texts whose vectors are given together: new ones, as many as a request holds, and those that are known.
+
+    Args:
+        limits: How much a request may hold.
+
+    Attributes:
+        texts: The texts, with the vectors that are known.
+        missing: Those without, each once.
+    """
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self.texts: list[tuple[Passage, list[float] | None]] = []
+        self.missing: dict[Passage, None] = {}
+        self._limits = limits
+        self._characters = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another text would not fit, whatever it is."""
+        return len(self.missing) == self._limits.texts or len(self.texts) == self._limits.texts * _READ_AHEAD
+
+    def takes(self, passage: Passage, vector: list[float] | None) -> bool:
+        """Whether there is room for a text."""
+        needs_none = vector is not None or passage in self.missing
+        return needs_none or not self.missing or self._characters + len(passage.sent) <= self._limits.characters
+
+    def add(self, passage: Passage, vector: list[float] | None) -> None:
+        """Add a text."""
+        self.texts.append((passage, vector))
+        if vector is None and passage not in self.missing:
+            self.missing[passage] = None
+            self._characters += len(passage.sent)
+
+
+def _outcomes(
+    batch: _Batch,
+    order: Order,
+    known: KnownVectors,
+    runs: Callable[[], contextlib.AbstractContextManager[Run]],
+    replied: Callable[[Reply], None],
+) -> list[Outcome]:
+    found: dict[Passage, Outcome] = {}
+    if batch.missing:
+        missing = list(batch.missing)
+        with runs() as run:
+            found.update(zip(missing, Embedder(order, run, replied).embed(missing), strict=True))
+    for passage, outcome in found.items():
+        known.put(passage, outcome)
+    return [_own(found[passage]) if vector is None else vector for passage, vector in batch.texts]
+
+
+def _own(outcome: Outcome) -> Outcome:
+    """Copy a vector, so that texts that are alike do not share one."""
+    return outcome.copy() if isinstance(outcome, list) else outcome

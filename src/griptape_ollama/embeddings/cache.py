@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Outcome
+from griptape_ollama.transport.forking import renew_when_forked
 
 _BYTES_PER_ENTRY = 250  # what Python needs for the key, the entry and the array around the numbers
 _DIGEST_BYTES = 20
@@ -42,6 +43,12 @@ class VectorCache:
         self._hits = 0
         self._misses = 0
         self._lock = threading.Lock()
+        renew_when_forked(self)
+
+    def start_afresh(self) -> None:
+        """Let go of everything if a thread that is gone was just at it."""
+        if self._lock.locked():
+            self.__init__()
 
     def __contains__(self, key: bytes) -> bool:
         """Whether a vector is there; this does not count as a use of it."""

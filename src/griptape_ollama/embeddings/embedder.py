@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from griptape_ollama.conversion.embeddings import STAND_IN, Passage, mean_of
-from griptape_ollama.conversion.passages import least_tokens, likely_tokens, split_text
+from griptape_ollama.conversion.passages import least_tokens, split_text
 from griptape_ollama.embeddings.asking import Asker
 from griptape_ollama.embeddings.order import Order, Reply
 from griptape_ollama.errors import (
@@ -25,14 +27,19 @@ EXCERPT = 60
 """How many characters of a text an error names."""
 
 _SHORTEST = 16  # characters; what is too long at this length is so for another reason than its length
+_MARKS = 4  # tokens that a model puts around a text, at most
+_LEAST_ROOM = 8  # pieces have at least this part of the window
+_FILLED = 0.9  # of the window, by pieces: they are not all of the same length
 SURELY_FITS = 128
 """Characters of a text that takes one request: no model in use has a window of fewer tokens."""
 
 # A text has to fit into one batch of the runner, which has 2048 tokens by default (0.33), whatever the window.
 _USUAL_BATCH_TOKENS = 2048
-_MARGIN = 1.25  # how far the estimate of a text's tokens is off, for prose
 # What can be about one of the texts: refused, too large for a proxy, a runner that died, vectors that are no numbers.
 _ABOUT_TEXTS = (400, 413, 500)
+
+_Share = Literal["whole", "half", "piece"]
+"""What is asked for: texts as they came, those of a request that failed, or pieces of one text that is too long."""
 
 _Parts = list[tuple[int, list[float]]]
 """Vectors of the pieces of a text, each with the length of its piece; of a text that fits, of one piece."""
@@ -68,86 +75,104 @@ class Embedder:
                 found[index] = self._long(passage)
             elif self._is_probably_long(passage):
                 # Alone it is refused at once; among others only when the server has embedded them all (0.33).
-                found[index] = self._found([passage], is_part=False)[0]
+                (found[index],) = self._found([passage], "whole")
             else:
                 others.append(index)
         found.update(zip(others, self._in_batches([passages[index] for index in others]), strict=True))
         return [_joined(found[index]) for index in range(len(passages))]
 
-    def _in_batches(self, passages: Sequence[Passage], *, is_part: bool = False) -> list[_Parts | OllamaError]:
+    def _in_batches(self, passages: Sequence[Passage]) -> list[_Parts | OllamaError]:
         found: list[_Parts | OllamaError] = []
         while len(found) < len(passages):
             rest = passages[len(found) :]
-            size = self._order.batches.fitting([len(passage.sent) for passage in rest])
-            found += self._found(rest[:size], is_part=is_part)
+            found += self._found(rest[: self._fitting(rest)], "whole")
         return found
 
-    def _found(self, passages: Sequence[Passage], *, is_part: bool) -> list[_Parts | OllamaError]:
+    def _fitting(self, passages: Sequence[Passage]) -> int:
+        return self._order.batches.fitting([len(passage.sent) for passage in passages])
+
+    def _found(self, passages: Sequence[Passage], share: _Share) -> list[_Parts | OllamaError]:
         try:
-            values = self._asker.ask(passages, is_part=is_part)
+            values = self._asker.ask(passages, is_part=share != "whole")
         except OllamaError as error:
-            if not _may_be_about_a_text(error):
+            is_too_long = isinstance(error, OllamaContextError)
+            if not _may_be_about_a_text(error) or (is_too_long and share == "piece"):
                 raise
             if len(passages) > 1:
-                return self._halves(passages, by_length=isinstance(error, OllamaContextError))
-            return [self._alone(passages[0], error, is_part=is_part)]
-        self._has_succeeded = True
+                return self._halves(passages, share, by_length=is_too_long)
+            return [self._alone(passages[0], error, share)]
+        self._has_succeeded = self._has_succeeded or any(isinstance(value, list) for value in values)
+        is_alone = share == "whole" and len(passages) == 1
         return [
-            self._again(passage, value, is_part=is_part or len(passages) > 1)
-            if isinstance(value, str)
-            else [(len(passage.text), value)]
+            self._again(passage, value, is_alone=is_alone) if isinstance(value, str) else [(len(passage.text), value)]
             for passage, value in zip(passages, values, strict=True)
         ]
 
-    def _halves(self, passages: Sequence[Passage], *, by_length: bool) -> list[_Parts | OllamaError]:
+    def _halves(self, passages: Sequence[Passage], share: _Share, *, by_length: bool) -> list[_Parts | OllamaError]:
         """Ask for one half, then the other; if some are too long, they will be found among the longer ones."""
         indexes = list(range(len(passages)))
         if by_length:
             indexes.sort(key=lambda index: len(passages[index].text))
         middle = len(indexes) // 2
+        share = "half" if share == "whole" else share
         found: dict[int, _Parts | OllamaError] = {}
         for half in (indexes[:middle], indexes[middle:]):
-            found.update(zip(half, self._found([passages[index] for index in half], is_part=True), strict=True))
+            found.update(zip(half, self._found([passages[index] for index in half], share), strict=True))
         return [found[index] for index in range(len(passages))]
 
-    def _alone(self, passage: Passage, error: OllamaError, *, is_part: bool) -> _Parts | OllamaError:
+    def _alone(self, passage: Passage, error: OllamaError, share: _Share) -> _Parts | OllamaError:
         """Say what becomes of a text that failed by itself."""
         if isinstance(error, OllamaContextError):
             return self._in_pieces(passage, error) if self._order.on_long_text == "chunk" else _about(passage, error)
-        if is_part and not self._has_succeeded:
-            # Is it the text, or does everything fail? The latter is raised, before each text is asked for by itself.
-            self._asker.ask([Passage("", STAND_IN)], is_part=True)
-            self._has_succeeded = True
+        if share != "whole":
+            self._try_anything()
         return _about(passage, error)
 
-    def _again(self, passage: Passage, wrong: str, *, is_part: bool) -> _Parts | OllamaError:
+    def _again(self, passage: Passage, wrong: str, *, is_alone: bool) -> _Parts | OllamaError:
         """Ask once more, alone, for a vector that was wrong in company."""
-        if is_part:
-            return self._found([passage], is_part=False)[0]
+        if is_alone:
+            return _about(passage, self._no_vector(wrong))
+        (found,) = self._found([passage], "whole")
+        if isinstance(found, OllamaError):
+            self._try_anything()
+        return found
+
+    def _try_anything(self) -> None:
+        """Tell a text that fails from a server that fails at everything, before each text is asked for by itself.
+
+        Raises:
+            OllamaError: Everything fails.
+        """
+        if not self._has_succeeded:
+            (value,) = self._asker.ask([Passage("", STAND_IN)], is_part=True)
+            if isinstance(value, str):
+                raise self._no_vector(value)
+            self._has_succeeded = True
+
+    def _no_vector(self, wrong: str) -> OllamaStreamError:
         host, model = self._order.connection.base_url, self._order.model
-        error = OllamaStreamError(
+        return OllamaStreamError(
             f"Model {model!r} of Ollama at {host} gave no vector: {wrong}.", host=host, model=model
         )
-        return _about(passage, error)
 
     def _is_surely_long(self, passage: Passage) -> bool:
-        if self._order.on_long_text == "truncate" or len(passage.text) <= SURELY_FITS:
+        if self._order.on_long_text == "truncate" or len(passage.sent) <= SURELY_FITS:
             return False
         window = self._window()
-        return window is not None and self._least_tokens(passage) > window
+        return window is not None and self._least_tokens(passage.sent) > window
 
     def _is_probably_long(self, passage: Passage) -> bool:
-        if self._order.on_long_text == "truncate" or len(passage.text) <= SURELY_FITS:
+        if self._order.on_long_text == "truncate" or len(passage.sent) <= SURELY_FITS:
             return False
         window = min(self._window() or _USUAL_BATCH_TOKENS, _USUAL_BATCH_TOKENS)
-        return likely_tokens(passage.sent) > window * _MARGIN
+        return self._order.density.is_likely_above(passage.sent, window)
 
-    def _least_tokens(self, passage: Passage) -> int:
-        return (self._order.count_tokens or least_tokens)(passage.sent)
+    def _least_tokens(self, text: str) -> int:
+        return (self._order.count_tokens or least_tokens)(text)
 
     def _long(self, passage: Passage) -> _Parts | OllamaError:
         """Handle a text of which the length is known without asking."""
-        window, tokens = self._window(), self._least_tokens(passage)
+        window, tokens = self._window(), self._least_tokens(passage.sent)
         error = OllamaContextError(
             f"A text is too long for model {self._order.model!r}: it has {tokens} tokens or more, and the window has "
             f"{window}. Shorten it, or use on_long_text='chunk' or 'truncate'.",
@@ -159,18 +184,40 @@ class Embedder:
         return self._in_pieces(passage, error) if self._order.on_long_text == "chunk" else _about(passage, error)
 
     def _in_pieces(self, passage: Passage, error: OllamaContextError) -> _Parts | OllamaError:
-        window = self._window()
-        tokens = (self._order.count_tokens or likely_tokens)(passage.sent)
-        texts = split_text(passage.text, -(-tokens // window) if window else 2)
-        if len(texts) == 1 or len(passage.text) < _SHORTEST:
+        """Embed a text piece by piece. As long as some do not fit, all that are left are halved."""
+        number = self._number_of_pieces(passage)
+        if number is None or len(passage.text) < _SHORTEST:
             return _about(passage, error)
-        found = self._in_batches([Passage(passage.prefix, text) for text in texts], is_part=True)
+        rest = split_text(passage.text, number)
         parts: _Parts = []
-        for part in found:
-            if isinstance(part, OllamaError):
-                return _about(passage, part)
-            parts += part
+        while rest:
+            pieces = [Passage(passage.prefix, text) for text in rest]
+            size = self._fitting(pieces)
+            try:
+                found = self._found(pieces[:size], "piece")
+            except OllamaContextError as too_long:
+                if max(map(len, rest[:size])) < _SHORTEST:
+                    return _about(passage, too_long)
+                rest = [half for text in rest for half in split_text(text, 2)]
+                continue
+            for part in found:
+                if isinstance(part, OllamaError):
+                    return _about(passage, part)
+                parts += part
+            rest = rest[size:]
         return parts
+
+    def _number_of_pieces(self, passage: Passage) -> int | None:
+        """Tell how many pieces should do; None where the prefix fills the window alone."""
+        window = self._window()
+        if window is None:
+            return 2
+        if self._least_tokens(passage.prefix) >= window:
+            return None
+        count = self._order.count_tokens or self._order.density.tokens
+        # A prefix counts rather too much: what it really leaves is found out by asking.
+        room = max(window - count(passage.prefix) - _MARKS, window / _LEAST_ROOM)
+        return math.ceil(count(passage.text) / (_FILLED * room))
 
 
 def _joined(found: _Parts | OllamaError) -> Outcome:

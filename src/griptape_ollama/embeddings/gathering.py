@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import dataclasses
 import math
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import attrs
@@ -18,13 +19,14 @@ from griptape_ollama.embeddings.embedder import SURELY_FITS, Embedder, Outcome
 from griptape_ollama.embeddings.order import Order, Reply, held
 from griptape_ollama.errors import OllamaError, OllamaTimeoutError
 from griptape_ollama.models.holds import is_unloading
+from griptape_ollama.transport.forking import renew_when_forked
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
 
 RECENT_SECONDS = 0.25
 """For how long a thread that has its answer counts as one that calls again."""
 
-Answer = tuple[Outcome, list[Reply]]
+_Answer = tuple[Outcome, list[Reply]]
 """What became of a text, and the replies that the caller is to report."""
 
 
@@ -40,32 +42,42 @@ class Gatherer:
         self._lock = threading.Lock()
         self._present: dict[int, float] = {}
         self._groups: dict[str, _Group] = {}
+        renew_when_forked(self)
 
-    def embed(self, passage: Passage, order: Order, run: Run, *, pause: float) -> Answer:
-        """Give the vector of a text, and the replies to report.
+    def start_afresh(self) -> None:
+        """Forget callers and groups whose threads are gone."""
+        self.__init__()
+
+    def embed(
+        self, passage: Passage, order: Order, run: Run, *, pause: float, replied: Callable[[Reply], None]
+    ) -> Outcome:
+        """Give the vector of a text, or why there is none.
 
         Args:
             passage: The text.
             order: What is asked for; texts travel with those of an equal order.
             run: The run of this caller. Stopping it does not disturb the others.
             pause: Seconds to wait for other threads, after each that came.
+            replied: Told of each reply, but of one that several callers share only once among them.
 
         Raises:
-            OllamaError: No text of the request got a vector.
+            OllamaError: The run was stopped or is over; or, where nobody shares it, the request failed.
         """
         thread = threading.get_ident()
-        with self._lock:
-            self._present[thread] = math.inf
-            waiter = None if self.expected() == 1 else self._joined(passage, order, pause)
         try:
-            if waiter is not None:
-                return waiter.answer(run, order)
-            replies: list[Reply] = []
-            with held(order, takes_one=len(passage.text) <= SURELY_FITS) as held_order:
-                return Embedder(held_order, run, replies.append).embed([passage])[0], replies
+            with self._lock:
+                self._present[thread] = math.inf
+                waiter = None if self.expected() == 1 else self._joined(passage, order, pause)
+            if waiter is None:
+                with held(order, takes_one=len(passage.text) <= SURELY_FITS) as held_order:
+                    return Embedder(held_order, run, replied).embed([passage])[0]
+            outcome, replies = waiter.answer(run, order)
         finally:
             with self._lock:
                 self._present[thread] = time.monotonic() + RECENT_SECONDS
+        for reply in replies:
+            replied(reply)
+        return outcome
 
     def expected(self) -> int:
         """Tell how many threads are calling, or may call again; the lock is held."""
@@ -78,9 +90,10 @@ class Gatherer:
         group = self._groups.get(order.key)
         if group is not None:
             return group.join(passage, order, pause)
-        group = self._groups[order.key] = _Group(self, self._lock, order, pause)
+        group = _Group(self, self._lock, order, pause)
         waiter = group.join(passage, order, pause)
         group.start()
+        self._groups[order.key] = group
         return waiter
 
     def left(self, group: _Group) -> None:
@@ -100,32 +113,31 @@ class _Waiter:
         self.length = len(passage.sent)
         self.flight: _Flight | None = None
         self.has_left = False
-        self._answers: queue.SimpleQueue[Answer | OllamaError | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
 
-    def put(self, answer: Answer | OllamaError) -> None:
+    def put(self, answer: _Answer) -> None:
         """Answer the call."""
         self._answers.put(answer)
 
-    def answer(self, run: Run, order: Order) -> Answer:
+    def answer(self, run: Run, order: Order) -> _Answer:
         """Wait for the answer, as long as the run may last.
 
         Raises:
-            OllamaError: There is none.
+            OllamaCancelledError: The run was stopped.
+            OllamaTimeoutError: The total limit of the run was reached.
         """
         run.guard.bind(lambda: self._answers.put(None))
+        answer = None
         try:
-            answer = self._answers.get(timeout=run.shorter(None))
-        except queue.Empty:
-            answer = None
+            with contextlib.suppress(queue.Empty):
+                answer = self._answers.get(timeout=run.shorter(None))
         finally:
             run.guard.release()
+            if answer is None:
+                self._leave()
         if answer is None:
-            self._leave()
             run.guard.check()
             raise _timed_out(run.limits, order)
-        if isinstance(answer, OllamaError):
-            # Each thread gets an exception of its own: raising changes it.
-            raise copy.copy(answer) from answer
         return answer
 
     def _leave(self) -> None:
@@ -144,9 +156,9 @@ class _Flight:
 
     def __init__(self, waiters: Sequence[_Waiter], order: Order) -> None:
         self._waiters = waiters
-        self._order = order
         # Each caller keeps to its own total limit.
-        self._run = Run(attrs.evolve(order.limits, total=None))
+        self._order = replace(order, limits=attrs.evolve(order.limits, total=None))
+        self._run = Run(self._order.limits)
         for waiter in waiters:
             waiter.flight = self
 
@@ -158,26 +170,24 @@ class _Flight:
     def fly(self) -> None:
         """Ask, and answer everybody."""
         replies: list[Reply] = []
+        outcomes = self._outcomes(replies)
+        for waiter, outcome in zip(self._waiters, outcomes, strict=True):
+            waiter.flight = None
+            if waiter.has_left:
+                continue
+            waiter.put((outcome, replies))
+            replies = []  # one of the callers reports them
+
+    def _outcomes(self, replies: list[Reply]) -> list[Outcome]:
         try:
             self.stop_if_deserted()
-            outcomes = Embedder(self._order, self._run, replies.append).embed(
-                [waiter.passage for waiter in self._waiters]
-            )
+            embedder = Embedder(self._order, self._run, replies.append)
+            return embedder.embed([waiter.passage for waiter in self._waiters])
         except OllamaError as error:
-            for waiter in self._waiters:
-                waiter.put(error)
-        except BaseException as error:
-            # A bug of ours must not leave anybody waiting.
-            for waiter in self._waiters:
-                waiter.put(OllamaError(f"Texts could not be embedded: {error!r}"))
-            raise
-        else:
-            for waiter, outcome in zip(self._waiters, outcomes, strict=True):
-                waiter.put((outcome, replies))
-                replies = []  # one of the callers reports them
-        finally:
-            for waiter in self._waiters:
-                waiter.flight = None
+            return [_another(error, error) for _ in self._waiters]
+        except BaseException as error:  # noqa: BLE001 # a bug of ours must not leave anybody waiting, now or later
+            failure = OllamaError(f"Texts could not be embedded: {error!r}")
+            return [_another(failure, error) for _ in self._waiters]
 
 
 class _Group:
@@ -219,7 +229,7 @@ class _Group:
                 return None
             size = self._gathered(self._order)
             waiters, self._waiters = self._waiters[:size], self._waiters[size:]
-            order = dataclasses.replace(self._order, body=body)
+            order = replace(self._order, body=body)
             return _Flight([waiter for waiter in waiters if not waiter.has_left], order)
 
     def _gathered(self, order: Order) -> int:
@@ -230,6 +240,13 @@ class _Group:
             is_full = fitting < len(lengths) or fitting == order.batches.texts
             if is_full or len(lengths) >= self._gatherer.expected() or not self._arrived.wait(self._pause):
                 return fitting
+
+
+def _another(error: OllamaError, cause: BaseException) -> OllamaError:
+    """Make an exception for one more thread: raising changes it."""
+    another = copy.copy(error)
+    another.__cause__ = cause
+    return another
 
 
 def _timed_out(limits: OllamaTimeout, order: Order) -> OllamaTimeoutError:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import tenacity
 
+from griptape_ollama.embeddings.density import TokenDensity
 from griptape_ollama.models.holds import HOLD_SECONDS, holding, is_held, is_unloading
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
@@ -60,6 +61,8 @@ class Order:
         batches: How much one request may hold.
         on_long_text: What is done with a text that is longer than the model's window.
         window: Tells a run the tokens of that window, at most; None where nobody knows. Asked for long texts only.
+        density: Estimates the tokens of a text, and learns from the replies.
+        is_audited: Whether each request is recorded.
         count_tokens: Counts the tokens of a text; by default nobody can.
     """
 
@@ -70,6 +73,8 @@ class Order:
     batches: BatchLimits
     on_long_text: OnLongText
     window: Callable[[Run], int | None]
+    density: TokenDensity = field(default_factory=TokenDensity)
+    is_audited: bool = False
     count_tokens: Callable[[str], int] | None = None
 
     @property
@@ -114,4 +119,8 @@ def held(order: Order, *, takes_one: bool = False) -> Generator[Order, None, Non
 
 
 def _canonical(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True, default=repr)
+    try:
+        return json.dumps(value, sort_keys=True, default=repr)
+    except (TypeError, ValueError, RecursionError):
+        # Names of several kinds, or a value that holds itself: sending it says what is wrong with it.
+        return repr(value)

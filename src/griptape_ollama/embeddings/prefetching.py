@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Outcome
 from griptape_ollama.errors import OllamaError, OllamaTimeoutError
+from griptape_ollama.transport.forking import renew_when_forked
 from griptape_ollama.transport.run import Run
 
 
@@ -35,6 +36,13 @@ class Prefetch:
         self._allowed = lead
         self._is_over = False
         self._changed = threading.Condition()
+        renew_when_forked(self)
+
+    def start_afresh(self) -> None:
+        """Let everybody ask for themselves: the thread that embeds is gone."""
+        self._changed = threading.Condition()
+        self._is_over = True
+        self._wanted.clear()
 
     def due(self, count: int) -> list[Passage]:
         """Give the texts that come next, once there is room for them; none when there is nothing left to do.
@@ -99,11 +107,11 @@ class Prefetch:
     def _awaited(self, text: str, run: Run) -> Outcome | None:
         with self._changed:
             self._changed.wait_for(
-                lambda: text in self._ready or self._is_over or run.guard.stopped, timeout=run.shorter(None)
+                lambda: text in self._ready or self._is_gone(text) or run.guard.stopped, timeout=run.shorter(None)
             )
             run.guard.check()
             if text not in self._ready:
-                if self._is_over:
+                if self._is_gone(text):
                     return None
                 raise OllamaTimeoutError(
                     f"A text was not embedded within {run.limits.total:g} s in all (limit: total).",
@@ -111,8 +119,14 @@ class Prefetch:
                     seconds=run.limits.total,
                 )
             self._wanted[text] -= 1
-            outcome = self._ready[text] if self._wanted[text] > 0 else self._ready.pop(text)
-        return copy.copy(outcome)
+            if self._wanted[text] > 0:
+                return copy.copy(self._ready[text])
+            self._changed.notify_all()
+            return copy.copy(self._ready.pop(text))
+
+    def _is_gone(self, text: str) -> bool:
+        """Whether a text that is not there will not come any more: others took it as often as it was announced."""
+        return self._is_over or self._wanted[text] <= 0
 
     def _wake(self) -> None:
         with self._changed:

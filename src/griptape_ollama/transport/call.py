@@ -58,6 +58,7 @@ class Call:
         model: Model that errors name; by default the one that the body asks for.
 
     Attributes:
+        path: Path of the request.
         model: Model that the request is about; None where it is about none.
         time_to_first_token: Seconds from the start of the call to the first line that carried output; None before.
 
@@ -80,7 +81,7 @@ class Call:
     ) -> None:
         self.time_to_first_token: float | None = None
         self._connection = connection
-        self._path = path
+        self.path = path
         self._method = method
         self._content = _encode(body)
         self.model: str | None = model or (body.get("model") if body else None)
@@ -199,7 +200,7 @@ class Call:
             "write": self._shorter(self._limits.first_token),
             "pool": self._shorter(self._limits.first_token),
         }
-        return self._connection.send(self._guard, self._method, self._path, self._content, limits)
+        return self._connection.send(self._guard, self._method, self.path, self._content, limits)
 
     def _read_lines(self, response: httpx.Response) -> Iterator[dict[str, Any]]:
         guard, between = self._guard, self._limits.between_tokens
@@ -285,7 +286,7 @@ class Call:
 
     def _error_line(self, line: dict[str, Any]) -> OllamaError:
         error = to_response_error(
-            Refusal(None, json.dumps(line), {}, self._method, self._path, self._connection.base_url, self.model)
+            Refusal(None, json.dumps(line), {}, self._method, self.path, self._connection.base_url, self.model)
         )
         if not self._began:
             return error
@@ -306,7 +307,7 @@ class Call:
                 text,
                 response.headers,
                 self._method,
-                self._path,
+                self.path,
                 self._connection.base_url,
                 self.model,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -25,9 +26,14 @@ def _check_seconds(_: Any, attribute: Attribute[float | None], value: Any) -> No
         )
 
 
+def _to_seconds(value: Any) -> Any:
+    # What is longer than any wait can be is no limit; infinity is.
+    return None if isinstance(value, (int, float)) and value > threading.TIMEOUT_MAX else value
+
+
 def _limit(default: float | None) -> Any:
     # Griptape stores the fields that are marked so.
-    return field(default=default, validator=_check_seconds, metadata={"serializable": True})
+    return field(default=default, converter=_to_seconds, validator=_check_seconds, metadata={"serializable": True})
 
 
 @frozen

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Generator
 
+from griptape_ollama.transport.forking import renew_when_forked
 from griptape_ollama.transport.run import Run
 
 
@@ -16,6 +17,11 @@ class RunningRuns:
         self._runs: set[Run] = set()
         # Reentrant, since a signal handler may cancel in the very thread that is starting a run.
         self._lock = threading.RLock()
+        renew_when_forked(self)
+
+    def start_afresh(self) -> None:
+        """Forget the runs of threads that are gone."""
+        self.__init__()
 
     @contextlib.contextmanager
     def tracking(self, run: Run) -> Generator[Run, None, None]:

@@ -9,7 +9,7 @@ from griptape.tools import BaseTool
 from griptape.utils.decorators import activity
 from schema import Literal, Schema
 
-from griptape_ollama import OllamaPromptDriver
+from griptape_ollama import OllamaEmbeddingDriver, OllamaPromptDriver
 
 
 class WeatherTool(BaseTool):
@@ -38,6 +38,22 @@ def make_driver(simulator):
         return OllamaPromptDriver(**{"model": "simulator", "host": simulator.url, "min_retry_delay": 0, **settings})
 
     return make
+
+
+@pytest.fixture
+def make_embedder(simulator):
+    """Makes an embedding driver that talks to the simulator and does not wait before it tries again."""
+
+    def make(**settings):
+        defaults = {"model": "simulator-embed", "host": simulator.url, "min_retry_delay": 0}
+        return OllamaEmbeddingDriver(**{**defaults, **settings})
+
+    return make
+
+
+@pytest.fixture
+def embedder(make_embedder):
+    return make_embedder()
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """What users may write as a timeout."""
 
+import math
+import threading
+
 import httpx
 import pytest
 
@@ -29,3 +32,9 @@ def test_forms_that_are_understood(given, expected):
 def test_forms_that_are_not(given):
     with pytest.raises(ValueError, match="timeout"):
         OllamaTimeout.of(given)
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 1e300, threading.TIMEOUT_MAX * 2])
+def test_what_is_longer_than_any_wait_is_no_limit(seconds):
+    assert OllamaTimeout(first_token=seconds, total=seconds) == OllamaTimeout(first_token=None, total=None)
+    assert OllamaTimeout(total=threading.TIMEOUT_MAX).total == threading.TIMEOUT_MAX

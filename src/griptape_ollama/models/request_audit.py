@@ -1,10 +1,10 @@
-"""The audit record of a generation request, made while its lines pass by."""
+"""The audit record of one generation request."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from typing import Any
 
 from griptape_ollama.errors import OllamaCancelledError
@@ -12,30 +12,28 @@ from griptape_ollama.models.audit import record_generation
 from griptape_ollama.transport.call import Call
 
 
-def audited_lines(call: Call) -> Generator[dict[str, Any], None, None]:
-    """Yield the lines of a chat, and record the request when they end, however they end.
+@contextlib.contextmanager
+def audited(call: Call) -> Generator[dict[str, Any], None, None]:
+    """Record a request when it ends, however it ends. Whoever makes it fills the mapping with the last of the reply.
 
-    Raises:
-        OllamaError: As `Call.lines` does.
+    Args:
+        call: The request.
     """
+    last: dict[str, Any] = {}
     started = time.monotonic()
-    last: Mapping[str, Any] = {}
     error: BaseException | None = None
     try:
-        with contextlib.closing(call.lines()) as lines:
-            for line in lines:
-                last = line
-                yield line
+        yield last
     except GeneratorExit:
-        if last.get("done") is not True:
-            error = OllamaCancelledError()
+        # Who leaves a reply before its end stops it.
+        error = None if last.get("done") is True else OllamaCancelledError()
         raise
     except BaseException as raised:
         error = raised
         raise
     finally:
         record_generation(
-            action="chat",
+            action=call.path.rpartition("/")[2],
             model=call.model or "",
             host=call.host,
             seconds=time.monotonic() - started,

@@ -1,0 +1,45 @@
+import dataclasses
+
+import pytest
+
+from griptape_ollama.embeddings.embedder import Embedder
+from griptape_ollama.embeddings.order import BatchLimits, Order
+from griptape_ollama.transport.connection import Connection
+from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.run import Run
+from unit.embeddings.serving import MODEL, Gate
+
+
+@pytest.fixture
+def order(simulator):
+    """What is asked of the simulator where a test says nothing else: no retries, no known window."""
+    connection = Connection.open(simulator.host)
+    yield Order(
+        connection=connection,
+        body={"model": MODEL, "truncate": False},
+        limits=OllamaTimeout(),
+        policy=retrying(max_attempts=1),
+        batches=BatchLimits(texts=64, characters=200_000),
+        on_long_text="chunk",
+        window=lambda _: None,
+    )
+    connection.close()
+
+
+@pytest.fixture
+def embed(order):
+    """Embeds passages with an order that is changed in some settings."""
+
+    def embed(passages, *, replied=lambda _: None, **settings):
+        return Embedder(dataclasses.replace(order, **settings), Run(), replied).embed(passages)
+
+    return embed
+
+
+@pytest.fixture
+def gate(simulator):
+    """A server that answers when it is told to; in the end it answers everything."""
+    gate = Gate(simulator)
+    yield gate
+    gate.open()

@@ -1,0 +1,358 @@
+"""Calls of several threads in one request."""
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+
+from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.embeddings import gathering
+from griptape_ollama.embeddings.gathering import Gatherer
+from griptape_ollama.embeddings.order import BatchLimits
+from griptape_ollama.errors import (
+    OllamaCancelledError,
+    OllamaError,
+    OllamaModelNotFoundError,
+    OllamaResponseError,
+    OllamaTimeoutError,
+)
+from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.run import Run
+from unit.embeddings.serving import inputs, refuse, vector
+
+_PAUSE = 0.01
+_LONG = 60.0
+"""A pause that no test waits for: what goes before its end went for another reason."""
+
+
+@pytest.fixture
+def gatherer():
+    return Gatherer()
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """Counts the calls that wait with others."""
+    joined = threading.Semaphore(0)
+    join = gathering._Group.join
+
+    def counted(*arguments):
+        waiter = join(*arguments)
+        joined.release()
+        return waiter
+
+    monkeypatch.setattr(gathering._Group, "join", counted)
+    return joined
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time as the module sees it; it stands still until a test moves it."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(gathering, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.fixture
+def call(gatherer, order):
+    """Calls the gatherer from a thread of its own; gives the future of it."""
+    with ThreadPoolExecutor(16) as pool:
+
+        def call(text, *, pause=_LONG, replied=lambda _: None, run=None, **settings):
+            changed = dataclasses.replace(order, **settings)
+            return pool.submit(
+                gatherer.embed, Passage("", text), changed, run or Run(changed.limits), pause=pause, replied=replied
+            )
+
+        yield call
+
+
+@pytest.fixture
+def busy(gate, call, joined):
+    """A group that is asking for `a` and `b`, and whose next calls gather meanwhile; gives the futures of these."""
+    two = BatchLimits(texts=2, characters=1000)
+    lone = call("lone", batches=two)
+    assert gate.next() == ["lone"]
+    futures = [call(text, batches=two) for text in "ab"]
+    assert sorted(gate.next()) == ["a", "b"]
+    gate.let_go()
+    assert lone.result(30) == vector("lone")
+    for _ in futures:
+        assert joined.acquire(timeout=30)
+    yield futures
+    gate.open()
+
+
+def _await_joined(joined, count):
+    for _ in range(count):
+        assert joined.acquire(timeout=30)
+
+
+class TestAlone:
+    def test_a_lone_call_goes_at_once_in_its_own_thread(self, simulator, gatherer, order):
+        threads = []
+        for text in ("one", "two"):
+            found = gatherer.embed(
+                Passage("", text), order, Run(), pause=_LONG, replied=lambda _: threads.append(threading.get_ident())
+            )
+            assert found == vector(text)
+        assert threads == [threading.get_ident()] * 2
+        assert inputs(simulator) == [["one"], ["two"]]
+        assert gatherer._groups == {}
+
+    def test_a_lone_call_that_fails_raises_its_error_or_gives_it(self, simulator, gatherer, order):
+        refuse(simulator, lambda text: text == "bad", status=400, error="no")
+        bad = gatherer.embed(Passage("", "bad"), order, Run(), pause=_LONG, replied=lambda _: None)
+        assert type(bad) is OllamaResponseError
+        missing = dataclasses.replace(order, body={"model": "nope"})
+        with pytest.raises(OllamaModelNotFoundError):
+            gatherer.embed(Passage("", "a"), missing, Run(), pause=_LONG, replied=lambda _: None)
+
+    def test_a_call_is_alone_again_when_the_others_have_not_called_for_a_while(self, gatherer, order, call, clock):
+        assert call("other").result(30) == vector("other")
+        clock.now += gathering.RECENT_SECONDS + 0.001
+        gatherer.embed(Passage("", "a"), order, Run(), pause=_LONG, replied=lambda _: None)
+        assert gatherer._groups == {}
+
+
+class TestTogether:
+    def test_calls_wait_until_the_request_is_full(self, simulator, gate, call, joined):
+        lone = call("lone")
+        gate.next()
+        others = [call(text, batches=BatchLimits(texts=5, characters=1000)) for text in "abcde"]
+        _await_joined(joined, 5)
+        gate.open()
+        assert [future.result(30) for future in others] == [vector(text) for text in "abcde"]
+        assert lone.result(30) == vector("lone")
+        assert sorted(inputs(simulator)[1]) == list("abcde")
+        assert len(inputs(simulator)) == 2
+
+    def test_a_request_is_full_of_characters_too(self, simulator, gate, busy, call, joined):
+        futures = [
+            call(text, batches=BatchLimits(texts=64, characters=10), pause=_PAUSE) for text in ("aaaa", "bbbb", "cccc")
+        ]
+        _await_joined(joined, 3)
+        gate.open()
+        assert [future.result(30) for future in futures] == [vector("aaaa"), vector("bbbb"), vector("cccc")]
+        assert [len(texts) for texts in inputs(simulator)] == [1, 2, 2, 1]
+
+    def test_while_a_request_is_under_way_others_gather_for_the_next(self, simulator, gate, busy, call, joined):
+        later = [call(text, pause=_PAUSE) for text in "cdefg"]
+        _await_joined(joined, 5)
+        assert len(inputs(simulator)) == 2
+        gate.open()
+        assert [future.result(30) for future in [*busy, *later]] == [vector(text) for text in "abcdefg"]
+        assert sorted(inputs(simulator)[2]) == list("cdefg")
+        assert len(inputs(simulator)) == 3
+
+    def test_nobody_waits_longer_than_the_pause(self, simulator, gate, call, joined):
+        lone = call("lone")
+        gate.next()
+        other = call("other", pause=_PAUSE)
+        assert gate.next() == ["other"]
+        gate.open()
+        assert (lone.result(30), other.result(30)) == (vector("lone"), vector("other"))
+
+    def test_when_all_who_may_come_are_there_nobody_waits(self, simulator, gatherer, order, clock):
+        def embed(text, pause):
+            return gatherer.embed(Passage("", text), order, Run(), pause=pause, replied=lambda _: None)
+
+        def twice(text):
+            embed(text, _PAUSE)
+            start.wait(30)
+            return embed(text.upper(), _LONG)
+
+        start = threading.Barrier(3)
+        with ThreadPoolExecutor(3) as pool:
+            futures = [pool.submit(twice, text) for text in "abc"]
+            assert [future.result(30) for future in futures] == [vector(text) for text in "ABC"]
+        assert sorted(inputs(simulator)[-1]) == ["A", "B", "C"]
+
+    def test_orders_that_differ_do_not_share(self, simulator, gate, call, joined, order):
+        call("lone")
+        gate.next()
+        bodies = [{**order.body, "keep_alive": seconds} for seconds in (1, 2)]
+        futures = [
+            call(f"{text}{body['keep_alive']}", body=body, batches=BatchLimits(texts=3, characters=1000))
+            for text in "abc"
+            for body in bodies
+        ]
+        _await_joined(joined, 6)
+        gate.open()
+        assert [future.result(30) for future in futures] == [vector(f"{text}{n}") for text in "abc" for n in (1, 2)]
+        shared = [request.body for request in simulator.requests if request.path == "/api/embed"][1:]
+        assert sorted((body["keep_alive"], sorted(body["input"])) for body in shared) == [
+            (1, ["a1", "b1", "c1"]),
+            (2, ["a2", "b2", "c2"]),
+        ]
+
+    def test_each_reply_is_told_to_one_of_the_callers(self, simulator, gate, busy, call, joined):
+        told = []
+        futures = [call(text, pause=_PAUSE, replied=lambda reply: told.append(reply[0])) for text in "cde"]
+        _await_joined(joined, 3)
+        gate.open()
+        for future in [*busy, *futures]:
+            future.result(30)
+        assert told == [3]
+
+
+class TestErrors:
+    def test_an_error_reaches_only_the_caller_whose_text_it_is_about(self, simulator, call, joined):
+        hold = threading.Event()
+        simulator.reply(path="/api/embed", body={"embeddings": [vector("lone")]}, wait=hold)
+        refuse(simulator, lambda text: text == "c", status=400, error="no")
+        lone = call("lone")
+        simulator.wait_for_request(path="/api/embed")
+        futures = {text: call(text, batches=BatchLimits(texts=4, characters=1000)) for text in "abcd"}
+        outcomes = {text: future.result(30) for text, future in futures.items()}
+        hold.set()
+        assert lone.result(30) == vector("lone")
+        assert type(outcomes.pop("c")) is OllamaResponseError
+        assert outcomes == {text: vector(text) for text in "abd"}
+
+    def test_an_error_about_everything_reaches_everybody_each_with_an_exception_of_his_own(
+        self, simulator, gate, busy, call, joined
+    ):
+        futures = [call(text, pause=_PAUSE) for text in "cde"]
+        _await_joined(joined, 3)
+        simulator.fault("status", path="/api/embed", status=503, error="server busy")
+        gate.open()
+        errors = [future.result(30) for future in futures]
+        assert [str(error) for error in errors] == [str(errors[0])] * 3
+        assert "server busy" in str(errors[0])
+        assert len({id(error) for error in errors}) == 3
+        assert [future.result(30) for future in busy] == [vector("a"), vector("b")]
+
+    def test_a_bug_leaves_nobody_waiting_then_or_later(self, gate, busy, call, joined, monkeypatch):
+        def fail(*_):
+            monkeypatch.undo()
+            raise MemoryError("bug")
+
+        futures = [call(text, pause=_PAUSE) for text in "cde"]
+        _await_joined(joined, 3)
+        monkeypatch.setattr(gathering.Embedder, "embed", fail)
+        gate.open()
+        for future in futures:
+            error = future.result(30)
+            assert type(error) is OllamaError
+            assert "bug" in str(error)
+            assert isinstance(error.__cause__, MemoryError)
+        assert [future.result(30) for future in busy] == [vector("a"), vector("b")]
+        assert call("f", pause=_PAUSE).result(30) == vector("f")
+
+
+class TestLeaving:
+    def test_a_caller_who_stops_does_not_disturb_the_others(self, simulator, gate, busy, call, joined):
+        runs = [Run() for _ in range(3)]
+        futures = [call(text, run=run, batches=BatchLimits(3, 1000)) for text, run in zip("cde", runs, strict=True)]
+        _await_joined(joined, 3)
+        gate.let_go()
+        assert sorted(gate.next()) == ["c", "d", "e"]
+        runs[1].cancel()
+        with pytest.raises(OllamaCancelledError):
+            futures[1].result(30)
+        gate.open()
+        assert [futures[0].result(30), futures[2].result(30)] == [vector("c"), vector("e")]
+        assert simulator.disconnects == []
+
+    def test_when_all_have_stopped_so_does_the_request(self, simulator, gate, busy, call, joined):
+        runs = [Run() for _ in range(3)]
+        futures = [call(text, run=run, batches=BatchLimits(3, 1000)) for text, run in zip("cde", runs, strict=True)]
+        _await_joined(joined, 3)
+        gate.let_go()
+        gate.next()
+        for run, future in zip(runs, futures, strict=True):
+            assert simulator.disconnects == []
+            run.cancel()
+            with pytest.raises(OllamaCancelledError):
+                future.result(30)
+        simulator.wait_for_disconnect()
+
+    def test_a_caller_who_stopped_before_it_began_is_not_in_the_request(self, simulator, gate, busy, call, joined):
+        run = Run()
+        gone = call("gone", run=run)
+        stays = call("stays", pause=_PAUSE)
+        _await_joined(joined, 2)
+        run.cancel()
+        with pytest.raises(OllamaCancelledError):
+            gone.result(30)
+        gate.open()
+        assert stays.result(30) == vector("stays")
+        assert ["stays"] in inputs(simulator)
+        assert not any("gone" in texts for texts in inputs(simulator))
+
+    def test_when_all_stopped_before_it_began_nothing_is_sent(self, simulator, gate, busy, call, joined):
+        run = Run()
+        gone = call("gone", run=run, pause=_PAUSE)
+        _await_joined(joined, 1)
+        run.cancel()
+        with pytest.raises(OllamaCancelledError):
+            gone.result(30)
+        gate.open()
+        for future in busy:
+            future.result(30)
+        assert call("later", pause=_PAUSE).result(30) == vector("later")
+        assert not any("gone" in texts for texts in inputs(simulator))
+
+    def test_a_run_that_was_stopped_before_it_came_does_not_wait(self, gate, busy, call, joined):
+        run = Run()
+        run.cancel()
+        with pytest.raises(OllamaCancelledError):
+            call("gone", run=run).result(30)
+
+    def test_each_caller_has_a_total_limit_of_his_own(self, simulator, gate, busy, call, joined):
+        patient = call("patient", batches=BatchLimits(2, 1000))
+        _await_joined(joined, 1)
+        hasty = call("hasty", batches=BatchLimits(2, 1000), limits=OllamaTimeout(total=0.2))
+        _await_joined(joined, 1)
+        gate.let_go()
+        with pytest.raises(OllamaTimeoutError, match=r"longer than 0.2 s in all \(limit: total\)") as late:
+            hasty.result(30)
+        assert (late.value.limit, late.value.seconds) == ("total", 0.2)
+        assert (late.value.host, late.value.model) == (simulator.url, "simulator-embed")
+        gate.open()
+        assert patient.result(30) == vector("patient")
+
+    def test_a_reply_is_told_to_somebody_who_is_still_there(self, gate, busy, call, joined):
+        told = []
+        run = Run()
+        gone = call("gone", run=run, batches=BatchLimits(2, 1000))
+        _await_joined(joined, 1)
+        stays = call("stays", batches=BatchLimits(2, 1000), replied=lambda reply: told.append(reply[0]))
+        _await_joined(joined, 1)
+        gate.let_go()
+        assert gate.next() == ["gone", "stays"]
+        run.cancel()
+        with pytest.raises(OllamaCancelledError):
+            gone.result(30)
+        gate.open()
+        assert stays.result(30) == vector("stays")
+        assert told == [2]
+
+
+@pytest.fixture
+def earlier_threads():
+    """Threads that are there before the test."""
+    return set(threading.enumerate())
+
+
+def test_the_thread_of_a_group_ends_when_nobody_comes_any_more(earlier_threads, gatherer, busy, gate, call):
+    mine = set(threading.enumerate()) - earlier_threads
+    (worker,) = [thread for thread in mine if thread.name == "griptape-ollama-embed"]
+    gate.open()
+    for future in busy:
+        future.result(30)
+    worker.join(30)
+    assert not worker.is_alive()
+    assert gatherer._groups == {}
+    assert call("later", pause=_PAUSE).result(30) == vector("later")
+
+
+def test_threads_that_are_gone_are_forgotten(gatherer, call, order, clock):
+    for text in "ab":
+        call(text, pause=_PAUSE).result(30)
+    clock.now += 1
+    gatherer.embed(Passage("", "a"), order, Run(OllamaTimeout()), pause=_LONG, replied=lambda _: None)
+    assert list(gatherer._present) == [threading.get_ident()]

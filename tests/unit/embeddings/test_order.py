@@ -1,0 +1,88 @@
+"""What texts must share to travel together, and how many of them do."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from griptape_ollama.embeddings.order import BatchLimits
+from griptape_ollama.transport.connection import Connection
+
+_LIMITS = BatchLimits(texts=3, characters=100)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "fitting"),
+    [
+        ([], 0),
+        ([1], 1),
+        ([1, 1, 1], 3),
+        ([1, 1, 1, 1], 3),
+        ([50, 50], 2),
+        ([50, 51], 1),
+        ([1000, 1], 1),
+        ([1, 1000], 1),
+        ([100, 0, 0, 0], 3),
+    ],
+)
+def test_a_request_holds_so_many_texts_and_characters(lengths, fitting):
+    assert _LIMITS.fitting(lengths) == fitting
+
+
+@given(st.lists(st.integers(0, 200)), st.integers(1, 9), st.integers(1, 300))
+def test_a_request_is_never_empty_nor_too_full_nor_fuller_than_need_be(lengths, texts, characters):
+    fitting = BatchLimits(texts, characters).fitting(lengths)
+    assert fitting <= min(texts, len(lengths))
+    assert fitting >= min(1, len(lengths))
+    assert fitting <= 1 or sum(lengths[:fitting]) <= characters
+    assert fitting in (texts, len(lengths)) or sum(lengths[: fitting + 1]) > characters
+
+
+def test_orders_of_the_same_settings_have_the_same_key(order):
+    same = dataclasses.replace(order, body=dict(reversed(list(order.body.items()))))
+    assert same.key == order.key
+    assert same.fingerprint("d") == order.fingerprint("d")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"on_long_text": "truncate"},
+        {"body": {"model": "other"}},
+        {"body": {"model": "simulator-embed", "keep_alive": 0}},
+        {"body": {"model": "simulator-embed", "dimensions": 8}},
+        {"body": {"model": "simulator-embed", "options": {"num_ctx": 512}}},
+    ],
+    ids=str,
+)
+def test_orders_of_other_settings_have_another_key(order, changed):
+    assert dataclasses.replace(order, **changed).key != order.key
+
+
+def test_another_way_to_the_server_has_another_key(order, simulator):
+    other = Connection.open(simulator.host)
+    assert dataclasses.replace(order, connection=other).key != order.key
+    other.close()
+
+
+def test_what_does_not_change_vectors_does_not_change_the_fingerprint(order):
+    same = dataclasses.replace(order, body={**order.body, "keep_alive": 0, "model": "another name of it"})
+    assert same.fingerprint("d") == order.fingerprint("d")
+    assert order.fingerprint("d") != order.fingerprint("e")
+
+
+@pytest.mark.parametrize(
+    "odd", [{1: "a", "b": 2}, {"x": {None: 1, "y": 2}}, {"x": {1, 2}}, {"x": float("nan")}], ids=str
+)
+def test_odd_settings_can_be_told_apart(order, odd):
+    strange = dataclasses.replace(order, body={**order.body, **odd})
+    assert strange.key != order.key
+    assert strange.fingerprint("d") != order.fingerprint("d")
+
+
+def test_settings_that_hold_themselves_do_no_harm_here(order):
+    loop = {}
+    loop["loop"] = loop
+    strange = dataclasses.replace(order, body={**order.body, "loop": loop})
+    assert strange.key != order.key
