@@ -68,17 +68,12 @@ class Embedder:
         Raises:
             OllamaError: Nothing came of it, for a reason that has nothing to do with single texts.
         """
-        found: dict[int, _Parts | OllamaError] = {}
-        others: list[int] = []
-        for index, passage in enumerate(passages):
-            if self._is_surely_long(passage):
-                found[index] = self._long(passage)
-            elif self._is_probably_long(passage):
-                # Alone it is refused at once; among others only when the server has embedded them all (0.33).
-                (found[index],) = self._found([passage], "whole")
-            else:
-                others.append(index)
-        found.update(zip(others, self._in_batches([passages[index] for index in others]), strict=True))
+        # Alone a long text is refused at once; among others only when the server has embedded them all (0.33).
+        alone = [index for index, passage in enumerate(passages) if self._is_probably_long(passage)]
+        others = sorted(set(range(len(passages))) - set(alone))
+        found = dict(zip(others, self._in_batches([passages[index] for index in others]), strict=True))
+        for index in alone:
+            found[index] = self._long(passages[index])
         return [_joined(found[index]) for index in range(len(passages))]
 
     def _in_batches(self, passages: Sequence[Passage]) -> list[_Parts | OllamaError]:
@@ -155,24 +150,21 @@ class Embedder:
             f"Model {model!r} of Ollama at {host} gave no vector: {wrong}.", host=host, model=model
         )
 
-    def _is_surely_long(self, passage: Passage) -> bool:
-        if self._order.on_long_text == "truncate" or len(passage.sent) <= SURELY_FITS:
-            return False
-        window = self._window()
-        return window is not None and self._least_tokens(passage.sent) > window
-
     def _is_probably_long(self, passage: Passage) -> bool:
         if self._order.on_long_text == "truncate" or len(passage.sent) <= SURELY_FITS:
             return False
         window = min(self._window() or _USUAL_BATCH_TOKENS, _USUAL_BATCH_TOKENS)
-        return self._order.density.is_likely_above(passage.sent, window)
+        is_likely = self._order.density.is_likely_above(passage.sent, window)
+        return is_likely or self._least_tokens(passage.sent) > window
 
     def _least_tokens(self, text: str) -> int:
         return (self._order.count_tokens or least_tokens)(text)
 
     def _long(self, passage: Passage) -> _Parts | OllamaError:
-        """Handle a text of which the length is known without asking."""
+        """Embed a text that is probably too long; one that surely is, is not sent."""
         window, tokens = self._window(), self._least_tokens(passage.sent)
+        if window is None or tokens <= window:
+            return self._found([passage], "whole")[0]
         error = OllamaContextError(
             f"A text is too long for model {self._order.model!r}: it has {tokens} tokens or more, and the window has "
             f"{window}. Shorten it, or use on_long_text='chunk' or 'truncate'.",
