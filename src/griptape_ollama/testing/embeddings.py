@@ -20,6 +20,7 @@ _GRAMS = (3, 4)
 _WORD_WEIGHT = 2.0
 _DIGITS = 8
 _WARM_LOAD_NS = 1_300_000
+_SECOND = 1_000_000_000
 _TOO_LONG = "the input length exceeds the context length"
 _NO_EMBEDDINGS = "This server does not support embeddings. Start it with `--embeddings`"
 
@@ -39,6 +40,12 @@ class EmbedRequest:
         """Length of the vectors; a wish that is too large or not positive is ignored."""
         wanted = self.body.get("dimensions") or 0
         return int(wanted) if 0 < wanted <= self.model.embedding_length else self.model.embedding_length
+
+    @property
+    def seconds(self) -> float:
+        """How long the model takes, on the simulator's clock; nothing where there is nothing to embed."""
+        model, texts = self.model, len(self.texts)
+        return model.embed_seconds + texts * model.embed_seconds_per_text if texts else 0
 
 
 def accept(recorded: RecordedRequest, catalogue: Catalogue) -> EmbedRequest:
@@ -97,7 +104,8 @@ def embed_body(request: EmbedRequest, load_ns: int) -> bytes:
     vectors = [embed(text, request.dimensions) for text in request.texts]
     body: dict[str, Any] = {"model": request.body["model"], "embeddings": vectors}
     if vectors:
-        body["total_duration"] = time.perf_counter_ns() - started + load_ns + 2 * _WARM_LOAD_NS
+        took_ns = max(time.perf_counter_ns() - started, int(request.seconds * _SECOND))
+        body["total_duration"] = took_ns + load_ns + 2 * _WARM_LOAD_NS
         body["load_duration"] = load_ns + _WARM_LOAD_NS
         body["prompt_eval_count"] = request.tokens
     return encode(body)
