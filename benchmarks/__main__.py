@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import cancelling, conversion, importing, schemas, simulator, streaming
+from benchmarks import cancelling, conversion, embeddings, importing, indexing, schemas, simulator, streaming
 
 TABLES = {
     "streaming": streaming.table,
@@ -10,6 +10,8 @@ TABLES = {
     "schemas": schemas.table,
     "importing": importing.table,
     "cancelling": cancelling.table,
+    "indexing": indexing.table,
+    "embeddings": embeddings.table,
     "simulator": simulator.table,
 }
 

@@ -5,6 +5,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from griptape_ollama.testing import validation
@@ -18,8 +19,10 @@ _CHARACTERS_PER_TOKEN = 4
 _MARKS = 2  # tokens that the model puts before and after a text
 _GRAMS = (3, 4)
 _WORD_WEIGHT = 2.0
+_LONGEST_KNOWN = 32  # letters of words that are worth remembering
 _DIGITS = 8
 _WARM_LOAD_NS = 1_300_000
+_SECOND = 1_000_000_000
 _TOO_LONG = "the input length exceeds the context length"
 _NO_EMBEDDINGS = "This server does not support embeddings. Start it with `--embeddings`"
 
@@ -39,6 +42,12 @@ class EmbedRequest:
         """Length of the vectors; a wish that is too large or not positive is ignored."""
         wanted = self.body.get("dimensions") or 0
         return int(wanted) if 0 < wanted <= self.model.embedding_length else self.model.embedding_length
+
+    @property
+    def seconds(self) -> float:
+        """How long the model takes, on the simulator's clock; nothing where there is nothing to embed."""
+        model, texts = self.model, len(self.texts)
+        return model.embed_seconds + texts * model.embed_seconds_per_text if texts else 0
 
 
 def accept(recorded: RecordedRequest, catalogue: Catalogue) -> EmbedRequest:
@@ -97,7 +106,8 @@ def embed_body(request: EmbedRequest, load_ns: int) -> bytes:
     vectors = [embed(text, request.dimensions) for text in request.texts]
     body: dict[str, Any] = {"model": request.body["model"], "embeddings": vectors}
     if vectors:
-        body["total_duration"] = time.perf_counter_ns() - started + load_ns + 2 * _WARM_LOAD_NS
+        took_ns = max(time.perf_counter_ns() - started, int(request.seconds * _SECOND))
+        body["total_duration"] = took_ns + load_ns + 2 * _WARM_LOAD_NS
         body["load_duration"] = load_ns + _WARM_LOAD_NS
         body["prompt_eval_count"] = request.tokens
     return encode(body)
@@ -119,21 +129,28 @@ def embed(text: str, dimensions: int) -> list[float]:
     """
     vector = [0.0] * dimensions
     for word in _words(text):
-        padded = f" {word} "
-        grams = [padded[i : i + n] for n in _GRAMS for i in range(len(padded) - n + 1)]
-        _add(vector, padded, _WORD_WEIGHT)
-        for gram in grams:
-            _add(vector, gram, 1.0)
+        for place, weight in _known_features(word) if len(word) <= _LONGEST_KNOWN else _features(word):
+            vector[place % dimensions] += weight
     length = math.sqrt(sum(value * value for value in vector))
     if not length:
         return [1.0] + [0.0] * (dimensions - 1)
     return [round(value / length, _DIGITS) for value in vector]
 
 
-def _add(vector: list[float], feature: str, weight: float) -> None:
-    digest = zlib.crc32(feature.encode("utf-8", "replace"))
+def _features(word: str) -> tuple[tuple[int, float], ...]:
+    """Give the hash and the weight of the word and of each run of letters in it."""
+    padded = f" {word} "
+    grams = [padded[i : i + n] for n in _GRAMS for i in range(len(padded) - n + 1)]
+    return (_feature(padded, _WORD_WEIGHT), *(_feature(gram, 1.0) for gram in grams))
+
+
+_known_features = lru_cache(maxsize=4096)(_features)
+
+
+def _feature(letters: str, weight: float) -> tuple[int, float]:
+    digest = zlib.crc32(letters.encode("utf-8", "replace"))
     # The top bit is the sign, so that unrelated features cancel out rather than pile up.
-    vector[digest % len(vector)] += weight if digest >> 31 else -weight
+    return digest, weight if digest >> 31 else -weight
 
 
 def _words(text: str) -> list[str]:

@@ -43,6 +43,8 @@ class SimulatedModel:
         parent_model: Model that it was made from, or empty.
         model_info: More entries for `model_info` of `show`; they replace those of the same name.
         load_seconds: How long loading takes.
+        embed_seconds: How long a request for vectors takes, besides its texts.
+        embed_seconds_per_text: How much longer it takes for each text.
         load_error: Text of the error that loading ends in, or None for a model that loads.
         modified_at: When it was made, nanoseconds since 1970; by default some day before today.
         weights: What its weights are known by; models made from one another share it. By default its name.
@@ -68,6 +70,8 @@ class SimulatedModel:
     parent_model: str = ""
     model_info: Mapping[str, Any] = field(default_factory=dict[str, Any])
     load_seconds: float = 0
+    embed_seconds: float = 0
+    embed_seconds_per_text: float = 0
     load_error: str | None = None
     modified_at: int | None = None
     weights: str = ""
@@ -86,6 +90,8 @@ class SimulatedModel:
             raise ValueError(f"pull_bytes_per_second={self.pull_bytes_per_second!r}: use a positive number, or None")
         if self.context_length < 1 or self.embedding_length < 1:
             raise ValueError("context_length and embedding_length are positive")
+        if not (self.embed_seconds >= 0 and self.embed_seconds_per_text >= 0):
+            raise ValueError("embed_seconds and embed_seconds_per_text are not negative")
 
     @property
     def full_name(self) -> str:

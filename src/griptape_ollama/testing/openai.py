@@ -13,7 +13,7 @@ from griptape_ollama.testing.exchange import Exchange
 from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode
 from griptape_ollama.testing.refusals import Refusal
 from griptape_ollama.testing.script import Entry
-from griptape_ollama.testing.speaking import answer
+from griptape_ollama.testing.speaking import answer, embedded
 from griptape_ollama.testing.wire import NDJSON, Outgoing, TimedLine, plain
 
 _JSON = "application/json"
@@ -63,14 +63,7 @@ async def chat(exchange: Exchange, entry: Entry | None) -> Outgoing:
 async def embeddings(exchange: Exchange, _entry: Entry | None) -> Outgoing:
     """Answer `POST /v1/embeddings`."""
     request = vectors.accept(exchange.recorded, exchange.state.catalogue)
-    await exchange.hold(request.model, request.model.context_length, request.keep_alive)
-    data = [
-        {"object": "embedding", "embedding": vectors.embed(text, request.dimensions), "index": index}
-        for index, text in enumerate(request.texts)
-    ]
-    usage = {"prompt_tokens": request.tokens, "total_tokens": request.tokens}
-    body = {"object": "list", "data": data, "model": request.body["model"], "usage": usage}
-    return plain(encode(body) + b"\n", content_type=_JSON)
+    return plain(await embedded(exchange, request, _vectors_body), content_type=_JSON)
 
 
 async def models(exchange: Exchange, _entry: Entry | None) -> Outgoing:
@@ -86,6 +79,16 @@ async def models(exchange: Exchange, _entry: Entry | None) -> Outgoing:
         for model in catalogue
     ]
     return plain(encode({"object": "list", "data": data}) + b"\n", content_type=_JSON)
+
+
+def _vectors_body(request: vectors.EmbedRequest, _load_ns: int) -> bytes:
+    data = [
+        {"object": "embedding", "embedding": vectors.embed(text, request.dimensions), "index": index}
+        for index, text in enumerate(request.texts)
+    ]
+    usage = {"prompt_tokens": request.tokens, "total_tokens": request.tokens}
+    body = {"object": "list", "data": data, "model": request.body["model"], "usage": usage}
+    return encode(body) + b"\n"
 
 
 def _chat_body(body: Mapping[str, Any], *, streams: bool) -> dict[str, Any]:

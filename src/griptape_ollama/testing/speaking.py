@@ -1,5 +1,7 @@
 """The endpoints that use a model: chat, generate, embed and the old embeddings."""
 
+from collections.abc import Callable
+
 from griptape_ollama.testing import chat as chats
 from griptape_ollama.testing import embeddings as vectors
 from griptape_ollama.testing import expectations, validation
@@ -54,8 +56,7 @@ async def embed(exchange: Exchange, entry: Entry | None) -> Outgoing:
     if entry is not None:
         return as_given(await exchange.take(entry), exchange.recorded)
     # Without a text, too: that is how an embedding model is loaded ahead of time.
-    held = await exchange.hold(request.model, request.model.context_length, request.keep_alive)
-    return plain(vectors.embed_body(request, held.load_ns))
+    return plain(await embedded(exchange, request, vectors.embed_body))
 
 
 async def embeddings(exchange: Exchange, entry: Entry | None) -> Outgoing:
@@ -63,9 +64,29 @@ async def embeddings(exchange: Exchange, entry: Entry | None) -> Outgoing:
     request = vectors.accept_old(exchange.recorded, exchange.state.catalogue)
     if entry is not None:
         return as_given(await exchange.take(entry), exchange.recorded)
-    if request.texts:
-        await exchange.hold(request.model, request.model.context_length, request.keep_alive)
-    return plain(vectors.old_body(request))
+    if not request.texts:
+        return plain(vectors.old_body(request))
+    return plain(await embedded(exchange, request, lambda request, _load_ns: vectors.old_body(request)))
+
+
+async def embedded(
+    exchange: Exchange, request: vectors.EmbedRequest, write: Callable[[vectors.EmbedRequest, int], bytes]
+) -> bytes:
+    """Load a model, wait for its turn, and have it write a reply, in the time that it takes for that.
+
+    Args:
+        exchange: The exchange.
+        request: The request.
+        write: Makes the reply, given the request and the nanoseconds that loading took.
+    """
+    held = await exchange.hold(request.model, request.model.context_length, request.keep_alive)
+    clock = exchange.state.clock
+    due = clock.seconds + request.seconds
+    body = write(request, held.load_ns)
+    if request.seconds:
+        # What the simulator needs itself is part of it.
+        await clock.sleep_until(due)
+    return body
 
 
 def _said(reply: Reply) -> str:

@@ -88,6 +88,71 @@ def test_a_function_can_answer_an_embed_request(simulator, embed):
     assert vectors(embed("abc")) == [[3]]
 
 
+class TestCost:
+    """A model that takes 10 s per request and 2 s per text."""
+
+    @pytest.fixture
+    def costly(self):
+        model = SimulatedModel(name="e", capabilities=["embedding"], embed_seconds=10, embed_seconds_per_text=2)
+
+        def make(**settings):
+            return OllamaSimulator([model], time_scale=0, **settings)
+
+        return make
+
+    @pytest.mark.parametrize(
+        ("asked", "seconds"),
+        [
+            ({"path": "/api/embed", "input": ["a", "b", "c"]}, 16),
+            ({"path": "/api/embed", "input": "a"}, 12),
+            ({"path": "/api/embeddings", "prompt": "a"}, 12),
+            ({"path": "/v1/embeddings", "input": ["a", "b"]}, 14),
+        ],
+    )
+    def test_a_request_takes_its_time_and_that_of_its_texts(self, costly, post, in_background, asked, seconds):
+        with costly() as simulator:
+            waiting = in_background(post, simulator, model="e", **asked)
+            simulator.wait_for_sleeper()
+            simulator.advance(seconds - 0.001)
+            simulator.wait_for_sleeper()
+            assert not waiting.done()
+            simulator.advance(0.001)
+            assert waiting.result(5).status_code == 200
+
+    def test_the_reply_says_how_long_it_took(self, costly, post, in_background):
+        with costly() as simulator:
+            waiting = in_background(post, simulator, "/api/embed", model="e", input=["a", "b"])
+            simulator.wait_for_sleeper()
+            simulator.advance(14)
+            assert 14e9 <= waiting.result(5).json()["total_duration"] < 15e9
+
+    def test_without_texts_it_takes_no_time(self, costly, post):
+        with costly() as simulator:
+            assert post(simulator, "/api/embed", model="e", input=[]).json()["embeddings"] == []
+            assert post(simulator, "/api/embeddings", model="e").json() == {"embedding": []}
+
+    @pytest.mark.parametrize("num_parallel", [1, 2])
+    def test_a_model_answers_so_many_requests_at_a_time_as_it_may(self, costly, post, in_background, num_parallel):
+        with costly(num_parallel=num_parallel) as simulator:
+            waiting = [in_background(post, simulator, "/api/embed", model="e", input=text) for text in ("a", "b")]
+            for _ in range(2 // num_parallel):
+                simulator.wait_for_sleeper(num_parallel)
+                simulator.advance(12)
+            assert [each.result(5).status_code for each in waiting] == [200, 200]
+            assert simulator.time == 24 / num_parallel
+
+    def test_a_client_that_leaves_does_not_keep_the_model_busy(self, costly, post, in_background):
+        with costly() as simulator:
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{simulator.url}/api/embed", json={"model": "e", "input": "a"}, timeout=0.05)
+            simulator.wait_for_disconnect()
+            waiting = in_background(post, simulator, "/api/embed", model="e", input="b")
+            simulator.wait_for_request(2)
+            simulator.wait_for_sleeper()
+            simulator.advance(12)
+            assert waiting.result(5).status_code == 200
+
+
 class TestOldForm:
     def ask(self, simulator, **body):
         return httpx.post(f"{simulator.url}/api/embeddings", json=body)

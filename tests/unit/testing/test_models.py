@@ -92,6 +92,8 @@ def test_another_tag_is_another_model(simulator, chat):
         ({"name": "a", "capabilities": "tools"}, TypeError, "sequence of texts"),
         ({"name": "a", "kind": "other"}, ValueError, "kind='other'"),
         ({"name": "a", "context_length": 0}, ValueError, "are positive"),
+        ({"name": "a", "embed_seconds": -1}, ValueError, "not negative"),
+        ({"name": "a", "embed_seconds_per_text": float("nan")}, ValueError, "not negative"),
     ],
 )
 def test_models_that_make_no_sense_are_refused(arguments, error, message):
