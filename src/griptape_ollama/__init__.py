@@ -16,9 +16,11 @@ from griptape_ollama.errors import (
     OllamaTimeoutError,
 )
 from griptape_ollama.events import OllamaResponseEvent, ReasoningChunkEvent
+from griptape_ollama.lifecycle.lifecycle import ModelLifecycle
 from griptape_ollama.transport.limits import OllamaTimeout
 
 __all__ = [
+    "ModelLifecycle",
     "OllamaAuthError",
     "OllamaBusyError",
     "OllamaCancelledError",
