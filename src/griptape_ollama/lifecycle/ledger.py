@@ -14,8 +14,16 @@ from griptape_ollama.lifecycle.plan import Room
 from griptape_ollama.lifecycle.policies import POLICIES, Cost, Known, Use, replay
 from griptape_ollama.lifecycle.report import LifecycleReport, ModelReport
 
-# How much of the work under way went into requests; None where no work is under way.
-_asked: contextvars.ContextVar[list[float] | None] = contextvars.ContextVar("asked", default=None)
+
+@dataclass
+class _Spent:
+    """What requests took, of work that is under way: seconds, and seconds of the processor."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+
+_asked: contextvars.ContextVar[_Spent | None] = contextvars.ContextVar("asked", default=None)
 
 
 @dataclass
@@ -110,28 +118,29 @@ class Ledger:
         if _asked.get() is not None:
             yield
             return
-        spent = [0.0]
+        spent = _Spent()
         token = _asked.set(spent)
-        began = time.perf_counter()
+        began = time.thread_time()
         try:
             yield
         finally:
-            seconds = time.perf_counter() - began
+            seconds = time.thread_time() - began
             _asked.reset(token)
             with self._lock:
-                self._planning += seconds - spent[0]
-                self._asking += spent[0]
+                self._planning += seconds - spent.cpu
+                self._asking += spent.seconds
 
     @contextlib.contextmanager
     def asking(self) -> Generator[None, None, None]:
         """Measure a request of the planner, or a wait for one."""
         spent = _asked.get()
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.thread_time()
         try:
             yield
         finally:
             if spent is not None:
-                spent[0] += time.perf_counter() - began
+                spent.seconds += time.perf_counter() - began
+                spent.cpu += time.thread_time() - cpu_began
 
     def report(self, room: Room) -> LifecycleReport:
         """Add everything up.

@@ -65,7 +65,7 @@ class Known:
 
 
 def replay(uses: Iterable[Use], keep_alive: float, room: Room, known: Known, *, policy: str = "") -> Cost:
-    """Let the uses pass by under a policy, one after the other, in the order in which they began.
+    """Let the uses pass by under a policy, one after the other, in the order in which they ended.
 
     The pauses between them, in which tools and other code run, stay as they were observed.
 
@@ -80,7 +80,7 @@ def replay(uses: Iterable[Use], keep_alive: float, room: Room, known: Known, *, 
     observed_end: float | None = None
     loads: list[float] = []
     idle_since = dict.fromkeys(known.present, 0.0)
-    for use in sorted(uses, key=lambda each: each.begin):
+    for use in sorted(uses, key=lambda each: each.end):
         if observed_end is not None:
             clock += max(use.begin - observed_end, 0.0)
         observed_end = max(use.end, observed_end or use.end)

@@ -51,7 +51,7 @@ class LifecycleReport:
         peak_bytes: The most that all loaded models of one server took at a time, those of others included.
         ahead_seconds: How much of the loading went on beside other tasks, by warming ahead.
         tasks: Tasks that ran.
-        planner_seconds: What planning took in all, without its requests.
+        planner_seconds: Processor time that planning took in all, without its requests.
         request_seconds: What the requests of the planner took in all, those for warming ahead left out.
         problems: What went wrong, in the words of the log.
     """

@@ -115,13 +115,13 @@ class Residence:
             return model in self._places
 
     def need(self, model: str, wanted: Callable[[], Wanted]) -> None:
-        """Make room for a model that is about to be asked, unless it is there.
+        """Make room for a model that is about to be asked, unless it is there or room was made already.
 
         Args:
             model: The model.
             wanted: Called when the decision is made.
         """
-        if self._touch(model):
+        if self._touch(model) or self._is_arriving(model):
             return
         with self._ledger.asking():
             self._acting.acquire()
@@ -250,6 +250,10 @@ class Residence:
             if place is not None:
                 place.is_touched = True
             return place is not None
+
+    def _is_arriving(self, model: str) -> bool:
+        with self._lock:
+            return model in self._arriving
 
     def _touched(self) -> set[str]:
         return {model for model, place in self._places.items() if place.is_touched}

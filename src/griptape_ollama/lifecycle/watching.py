@@ -91,8 +91,9 @@ class Watch:
         with self._lock:
             wrapped, self._wrapped = self._wrapped, {}
         for owner, wrapper in wrapped.values():
-            if vars(owner).get("run") is wrapper:
-                del vars(owner)["run"]
+            own: dict[str, Any] = vars(owner)
+            if own.get("run") is wrapper:
+                del own["run"]
 
     def _wrap(self, owner: Any, around: Callable[..., Any]) -> None:
         wrapper = functools.partial(around, owner.run)
