@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import cancelling, conversion, importing, schemas, simulator, streaming
+from benchmarks import cancelling, conversion, importing, lifecycle, schemas, simulator, streaming
 
 TABLES = {
     "streaming": streaming.table,
@@ -11,6 +11,7 @@ TABLES = {
     "importing": importing.table,
     "cancelling": cancelling.table,
     "simulator": simulator.table,
+    "lifecycle": lifecycle.table,
 }
 
 

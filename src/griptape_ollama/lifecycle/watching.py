@@ -91,7 +91,7 @@ class Watch:
         with self._lock:
             wrapped, self._wrapped = self._wrapped, {}
         for owner, wrapper in wrapped.values():
-            own: dict[str, Any] = vars(owner)
+            own = cast("dict[str, Any]", vars(owner))
             if own.get("run") is wrapper:
                 del own["run"]
 
