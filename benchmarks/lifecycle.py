@@ -3,6 +3,7 @@
 import itertools
 import logging
 import statistics
+from concurrent import futures
 from functools import cache
 
 from griptape.structures import Pipeline, Workflow
@@ -85,9 +86,12 @@ def _measured(name, room, keep_alive=None, **planning):
 
 
 def _row(name, room):
-    planned, planned_loads = _measured(name, room, warm_ahead=False)
-    ahead, _ = _measured(name, room, warm_ahead=True)
-    plain = {policy: _measured(name, room, keep_alive) for policy, keep_alive in POLICIES.items()}
+    # All of them at the same time, since they mostly wait; the better of two runs, since the machine is shared.
+    ways = [{"warm_ahead": False}, {"warm_ahead": True}, *({"keep_alive": value} for value in POLICIES.values())]
+    with futures.ThreadPoolExecutor(len(ways)) as executor:
+        runs = [list(executor.map(lambda way: _measured(name, room, **way), ways)) for _ in range(2)]
+    (planned, planned_loads), (ahead, _), *others = map(min, *runs)
+    plain = dict(zip(POLICIES, others, strict=True))
     best = min(seconds for seconds, _ in plain.values())
     is_good = planned <= best * TOLERANCE and (name == "diamond" or planned_loads == _fewest(name, room))
     title = name if name == "diamond" else " ".join(name.upper())
@@ -128,7 +132,9 @@ def table():
     rows = [_row(name, room) for name in (*SEQUENCES, "diamond") for room in ROOMS]
     work = f"{TOKENS} tokens at {TOKENS_PER_SECOND} per second"
     times = markdown(
-        f"Models in memory (loading takes {LOAD_SECONDS} s, a reply {work}; simulated seconds)", head, rows
+        f"Models in memory (loading takes {LOAD_SECONDS} s, a reply {work}; simulated seconds, the better of two runs)",
+        head,
+        rows,
     )
     costs = [
         (f"{len(models)} tasks, {what}", *(f"{value:.2f}" for value in _own_cost(models, room)), "1")

@@ -17,9 +17,20 @@ from griptape_ollama.models.server import OllamaServerMixin
 MEMORY_STEP = "conversation memory"
 """Step that stands for what a structure's conversation memory does after its last task, such as writing a summary."""
 
-# What leads to other tasks, to what was said, or to tool memories, which are only used by tools that are off prompt.
+# What leads to other tasks, to what was said, to tools, which are looked at by themselves, or to task memories, which
+# only tools that are off prompt use.
 _NOT_USED = frozenset(
-    {"structure", "subtasks", "context", "output", "meta_memory", "task_memory", "input_memory", "output_memory"}
+    {
+        "structure",
+        "subtasks",
+        "tools",
+        "context",
+        "output",
+        "meta_memory",
+        "task_memory",
+        "input_memory",
+        "output_memory",
+    }
     | {"_conversation_memory", "_execution_args", "_futures_executor"}
 )
 # Drivers stand alone or in lists of a few modules; what is longer is data, such as the entries of a vector store.
@@ -32,15 +43,21 @@ class TaskStep:
 
     Attributes:
         id: Id of the task, or `MEMORY_STEP`.
-        drivers: Drivers, in the order in which they are likely to be asked.
-        tools: For each of its tools by name, the drivers that the tool uses.
+        own: Drivers that it asks in any case, in the order in which it is likely to.
+        tools: For each of its tools by name, the drivers that the tool asks when it is called.
     """
 
     id: str
-    drivers: tuple[OllamaServerMixin, ...] = ()
+    own: tuple[OllamaServerMixin, ...] = ()
     tools: Mapping[str, tuple[OllamaServerMixin, ...]] = field(
         default_factory=dict[str, "tuple[OllamaServerMixin, ...]"]
     )
+
+    @property
+    def drivers(self) -> tuple[OllamaServerMixin, ...]:
+        """All drivers, each once, its own first."""
+        drivers = [*self.own, *(each for used in self.tools.values() for each in used)]
+        return tuple({id(driver): driver for driver in drivers}.values())
 
 
 def model_of(driver: OllamaServerMixin) -> str | None:
@@ -73,8 +90,7 @@ def read_task(task: BaseTask[Any], declared: Iterable[OllamaServerMixin] = ()) -
     own = [getattr(task, "prompt_driver", None)]
     tools: list[BaseTool] = list(cast("list[BaseTool]", getattr(task, "tools", None) or []))
     by_tool = {tool.name: tuple(find_drivers(tool, _off_prompt_memory(tool))) for tool in tools}
-    drivers = [*find_drivers(own, task), *declared, *(each for used in by_tool.values() for each in used)]
-    drivers += find_drivers(_memory_of(task))
+    drivers = [*find_drivers(own, task), *declared, *find_drivers(_memory_of(task))]
     return TaskStep(
         task.id,
         tuple({id(driver): driver for driver in drivers}.values()),

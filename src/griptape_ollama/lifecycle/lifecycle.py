@@ -143,15 +143,14 @@ class ModelLifecycle:
             self._release()
 
     def task_begins(self, task: BaseTask[Any]) -> None:
-        """Make room for the model that a task opens with, and load ahead what comes next."""
+        """Make room for the models that a task asks in any case, and load ahead what comes next."""
         with self._ledger.working():
             with self._lock:
                 self._steps.forget_task(task)
                 self._progress.begin(task.id)
                 self._follow()
                 step = self._steps.of(task)
-            if step.opens_with is not None:
-                self._need([step.opens_with])
+            self._need(step.own)
             self._load_ahead()
 
     def task_ends(self, task: BaseTask[Any]) -> None:

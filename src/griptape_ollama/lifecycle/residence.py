@@ -236,6 +236,7 @@ class Residence:
 
     def _arrived(self, model: str, name: str, load: Load) -> None:
         with self._lock:
+            self._ours.add(model)
             self._leaving.pop(model, None)
             self._arriving.discard(model)
             self._warming.discard(model)

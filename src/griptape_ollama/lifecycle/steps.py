@@ -42,14 +42,19 @@ class KnownStep:
     Attributes:
         drivers: Drivers that it uses.
         models: Their models, but for those that take no memory here.
-        tools: Models of its tools, by name of the tool.
-        opens_with: The model that is asked first of all; None where the step has none.
+        own: Those of them that are asked in any case.
+        tools: Those of its tools, by name of the tool.
     """
 
     drivers: tuple[OllamaServerMixin, ...] = ()
     models: tuple[KnownModel, ...] = ()
+    own: tuple[KnownModel, ...] = ()
     tools: Mapping[str, tuple[KnownModel, ...]] = field(default_factory=dict[str, "tuple[KnownModel, ...]"])
-    opens_with: KnownModel | None = None
+
+    @property
+    def opens_with(self) -> KnownModel | None:
+        """The model that is asked first of all; None where the step asks none for sure."""
+        return self.own[0] if self.own else None
 
 
 class KnownSteps:
@@ -171,13 +176,8 @@ class KnownSteps:
             found = (models.get(id(driver)) for driver in drivers)
             return tuple(model for model in found if model is not None)
 
-        first = local(step.drivers[:1])
-        return KnownStep(
-            step.drivers,
-            local(step.drivers),
-            {name: local(drivers) for name, drivers in step.tools.items()},
-            first[0] if first else None,
-        )
+        tools = {name: local(drivers) for name, drivers in step.tools.items()}
+        return KnownStep(step.drivers, local(step.drivers), local(step.own), tools)
 
     def _model(self, driver: OllamaServerMixin) -> KnownModel | None:
         """Find out about the model of a driver; None where it takes no memory of the server."""

@@ -95,6 +95,7 @@ def test_tools_use_their_models_after_that_of_the_task():
     ]
     step = read_task(PromptTask("hi", prompt_driver=_driver("main"), tools=tools))
     assert _models(step.drivers) == ["main", "query", "ask", "vectors", "answer", "store", "helper"]
+    assert _models(step.own) == ["main"]
     assert {name: _models(drivers) for name, drivers in step.tools.items()} == {
         "QueryTool": ["query"],
         "RagTool": ["ask", "vectors", "answer"],

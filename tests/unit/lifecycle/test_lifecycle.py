@@ -1,6 +1,8 @@
 import threading
+from typing import Any
 
 import pytest
+from attrs import define
 from griptape.artifacts import TextArtifact
 from griptape.memory.structure import SummaryConversationMemory
 from griptape.structures import Agent, Pipeline, Workflow
@@ -10,9 +12,24 @@ from griptape.utils.decorators import activity
 from schema import Literal, Schema
 
 from griptape_ollama import ModelLifecycle, OllamaContentError, OllamaPromptDriver
+from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+from griptape_ollama.transport.call import Call
 
 GB = 10**9
+
+
+@define(kw_only=True, slots=False)
+class Vectors(OllamaServerMixin):
+    """A driver that makes vectors, and publishes nothing."""
+
+    model: str = "vectors"
+    keep_alive: Any = None
+
+    def embed(self):
+        """Ask for a vector."""
+        body = {"model": self.model, "input": "hi", "keep_alive": self.keep_alive}
+        return Call(self.connection, "/api/embed", body).document()["embeddings"][0]
 
 
 class AskTool(BaseTool):
@@ -359,6 +376,41 @@ def test_a_model_that_a_function_asks_is_planned_for_when_declared(simulator, ma
     with ModelLifecycle(pipeline, uses={"code": [driver]}) as lifecycle:
         pipeline.run()
     assert _loads(lifecycle) == {"a": 1, "b": 1}
+    assert simulator.loaded_models == []
+
+
+def test_a_model_that_makes_vectors_is_kept_and_unloaded_like_others(simulator, make_task):
+    driver = Vectors(host=simulator.host)
+
+    def embed(_):
+        return TextArtifact(str(len(driver.embed())))
+
+    tasks = [CodeExecutionTask(on_run=embed, id="0"), make_task("a", "1"), CodeExecutionTask(on_run=embed, id="2")]
+    pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+    with ModelLifecycle(pipeline, max_models=2, uses={"0": [driver], "2": [driver]}) as lifecycle:
+        assert str(pipeline.run().output) == "8"
+        assert simulator.loaded_models == []
+    assert _loads(lifecycle) == {"vectors": 1, "a": 1}
+    assert lifecycle.report.unloads == 2
+    assert [each.body["keep_alive"] for each in simulator.requests if each.path == "/api/embed"] == ["1h", "1h"]
+    assert driver.keep_alive is None
+
+
+def test_the_models_that_a_task_asks_in_any_case_all_get_room_when_it_begins(simulator, make_task, make_driver):
+    vectors = Vectors(host=simulator.host)
+    answer = make_driver("b")
+
+    def search(_):
+        vectors.embed()
+        assert simulator.loaded_models == ["vectors:latest"]
+        return answer.run(TextArtifact("hi")).to_artifact()
+
+    tasks = [make_task("a", "0"), CodeExecutionTask(on_run=search, id="1"), make_task("a", "2")]
+    pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+    with ModelLifecycle(pipeline, max_models=2, uses={"1": [vectors, answer]}) as lifecycle:
+        pipeline.run()
+    assert str(pipeline.tasks[1].output) != ""
+    assert _loads(lifecycle) == {"a": 2, "vectors": 1, "b": 1}
     assert simulator.loaded_models == []
 
 
