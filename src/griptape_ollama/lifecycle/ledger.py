@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from griptape_ollama.lifecycle.plan import Room
 from griptape_ollama.lifecycle.policies import POLICIES, Cost, Known, Use, replay
@@ -192,7 +191,7 @@ def _cost_of_host(host: str, keep_alive: float, entries: Mapping[tuple[str, str]
         model: [load.seconds for load in entry.loads if load.seconds is not None] for model, entry in own.items()
     }
     known = Known(
-        load_seconds={model: fmean(seconds) for model, seconds in measured.items() if seconds},
+        load_seconds={model: sum(seconds) / len(seconds) for model, seconds in measured.items() if seconds},
         sizes={model: entry.size for model, entry in own.items()},
         present=[model for model, entry in own.items() if entry.was_present],
     )

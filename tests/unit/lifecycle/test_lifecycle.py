@@ -42,6 +42,16 @@ class AskTool(BaseTool):
         return TextArtifact(self.driver.run(TextArtifact(params["values"]["text"])).to_text())
 
 
+class EmbedTool(BaseTool):
+    """A tool that asks for a vector."""
+
+    driver: Vectors
+
+    @activity(config={"description": "Embeds", "schema": Schema({Literal("text"): str})})
+    def ask(self, _):
+        return TextArtifact(str(len(self.driver.embed())))
+
+
 def _fail(_):
     raise RuntimeError("broken")
 
@@ -189,7 +199,31 @@ def test_a_task_that_is_added_while_running_is_planned_for(simulator, make_pipel
         pipeline.run()
     assert _history(simulator) == ["a", "b", "-b", "a", "-a"]
     assert _loads(lifecycle)["a"] == 1
+    assert lifecycle.report.tasks == 3
     assert "run" not in vars(pipeline.tasks[2])
+
+
+def test_a_driver_that_is_changed_while_running_is_planned_for(simulator, make_pipeline, make_driver):
+    pipeline = make_pipeline("ab")
+
+    def change(_):
+        pipeline.tasks[1].prompt_driver = make_driver("c")
+
+    pipeline.tasks[0].on_after_run = change
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+    assert simulator.last_chat.body["keep_alive"] == "1h"
+    assert _loads(lifecycle) == {"a": 1, "b": 0, "c": 1}
+    assert simulator.loaded_models == []
+
+
+def test_a_driver_that_is_changed_between_runs_is_planned_for(simulator, make_pipeline, make_driver):
+    pipeline = make_pipeline("ab")
+    with ModelLifecycle(pipeline):
+        pipeline.run()
+        pipeline.tasks[1].prompt_driver = make_driver("a")
+        pipeline.run()
+    assert _history(simulator) == ["a", "-a", "b", "-b", "a", "a", "-a"]
 
 
 def test_a_tool_with_a_model_of_its_own_gets_room_when_it_runs(simulator, make_task, make_driver):
@@ -225,6 +259,30 @@ def test_the_model_of_a_summary_memory_stays_until_the_summary_is_written(simula
         assert simulator.loaded_models == []
     assert _history(simulator) == ["b", "a", "-a", "b", "-b"]
     assert _loads(lifecycle) == {"b": 1, "a": 1}
+
+
+def test_the_model_of_a_summary_memory_gets_room(simulator, make_task, make_driver):
+    memory = SummaryConversationMemory(prompt_driver=make_driver("b"), offset=0)
+    pipeline = Pipeline(tasks=[make_task("a")], conversation_memory=memory)
+    with ModelLifecycle(pipeline, max_models=1, runs=2):
+        pipeline.run()
+    assert _history(simulator) == ["a", "-a", "b", "-b"]
+
+
+def test_a_tool_that_asks_for_vectors_gets_room_when_it_runs(simulator, make_task):
+    simulator.reply("Yes.", model="b")
+    simulator.reply(tool_calls=[("EmbedTool_ask", {"text": "hi"})], model="a")
+    simulator.reply("Done.", model="a")
+    simulator.reply("Yes.", model="b")
+    tool = EmbedTool()
+    tool.driver = Vectors(host=simulator.host)
+    tasks = [make_task("b", "0"), make_task("a", "1", tools=[tool]), make_task("b", "2")]
+    pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+    with ModelLifecycle(pipeline, max_models=2) as lifecycle:
+        pipeline.run()
+    assert _history(simulator)[:4] == ["b", "a", "-b", "a"]
+    assert _loads(lifecycle) == {"b": 2, "a": 1, "vectors": 1}
+    assert simulator.loaded_models == []
 
 
 def test_branches_at_the_same_time_never_lose_a_model_in_use(simulator, make_task):
@@ -266,6 +324,23 @@ def test_a_branch_that_fails_lets_its_model_go_while_the_other_runs(simulator, m
     with ModelLifecycle(workflow):
         workflow.run()
     assert seen == [("b", 0)]
+
+
+def test_a_failure_that_ends_the_run_keeps_nothing_for_tasks_that_will_not_run(simulator, make_task):
+    seen = []
+
+    def wait(_):
+        seen.append(simulator.wait_for_request(path="/api/generate", timeout=10).model.removesuffix(":latest"))
+        return "Yes."
+
+    simulator.reply(wait, model="a")
+    left, right, bottom = make_task("a", "left"), make_task("b", "right"), make_task("b", "bottom")
+    right.on_after_run = _fail
+    bottom.add_parents([left, right])
+    workflow = Workflow(tasks=[left, right, bottom], conversation_memory=None)
+    with ModelLifecycle(workflow):
+        workflow.run()
+    assert seen == ["b"]
 
 
 def test_an_agent_that_runs_often_keeps_its_model_as_long_as_it_is_told_to(simulator, make_driver):
@@ -321,6 +396,17 @@ def test_nothing_is_loaded_ahead_where_there_is_no_room_or_nobody_asked(simulato
             pipeline.run()
         assert lifecycle.report.ahead_seconds == 0
     assert not [each for each in simulator.requests if each.path == "/api/generate" and each.body["keep_alive"]]
+
+
+def test_nothing_is_loaded_ahead_for_a_run_that_has_ended(simulator, make_pipeline):
+    simulator.reply(status=400, error="no", model="a")
+    pipeline = make_pipeline("ab")
+    with ModelLifecycle(pipeline, max_models=2, warm_ahead=True):
+        pipeline.run()
+        for thread in threading.enumerate():
+            if thread.name == "ollama-lifecycle-warmer":
+                thread.join(10)
+    assert [each for each in simulator.requests if each.path == "/api/generate"] == []
 
 
 def test_loading_ahead_that_is_under_way_is_stopped_at_the_end():
@@ -394,6 +480,26 @@ def test_a_model_that_makes_vectors_is_kept_and_unloaded_like_others(simulator, 
     assert lifecycle.report.unloads == 2
     assert [each.body["keep_alive"] for each in simulator.requests if each.path == "/api/embed"] == ["1h", "1h"]
     assert driver.keep_alive is None
+
+
+def test_a_model_of_which_nobody_hears_is_found_and_unloaded_when_its_task_ends(simulator):
+    driver = Vectors(host=simulator.host)
+    code = CodeExecutionTask(on_run=lambda _: TextArtifact(str(len(driver.embed()))), id="code")
+    pipeline = Pipeline(tasks=[code])
+    with ModelLifecycle(pipeline, uses={"code": [driver]}) as lifecycle:
+        pipeline.run()
+        assert simulator.loaded_models == []
+        assert _loads(lifecycle) == {"vectors": 1}
+
+
+def test_a_cloud_model_is_left_alone():
+    with OllamaSimulator(models=[SimulatedModel(name="big:cloud")]) as simulator:
+        driver = OllamaPromptDriver(model="big:cloud", host=simulator.host)
+        pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=driver)])
+        with ModelLifecycle(pipeline, memory=1) as lifecycle:
+            pipeline.run()
+        assert lifecycle.report.models == ()
+        assert _history(simulator) == ["big:cloud"]
 
 
 def test_the_models_that_a_task_asks_in_any_case_all_get_room_when_it_begins(simulator, make_task, make_driver):

@@ -73,7 +73,7 @@ def test_work_is_measured_once_and_without_its_requests(ledger):
         sum(range(300_000))
     report = ledger.report(Room())
     assert report.request_seconds > 0
-    assert report.planner_seconds < report.request_seconds
+    assert report.planner_seconds < report.request_seconds / 2
 
 
 def test_the_table_shows_models_sums_and_policies(ledger):

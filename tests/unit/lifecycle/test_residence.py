@@ -217,6 +217,17 @@ def test_a_model_that_somebody_else_loads_meanwhile_is_theirs(make_residence, se
     assert _report(residence)["b"] == (0, 0.0, 0, 0)
 
 
+def test_a_model_that_somebody_else_loads_after_it_was_unloaded_is_theirs(make_residence, server):
+    residence = make_residence()
+    _use(residence, server, "a")
+    residence.release(lambda: NOTHING)
+    _use(residence, server, "b")
+    server.load("a")
+    _use(residence, server, "a")
+    residence.release(lambda: NOTHING)
+    assert server.changes().count(("unload", "a")) == 1
+
+
 def test_a_model_that_still_shows_after_it_was_unloaded_is_taken_to_be_gone(make_residence, server):
     residence = make_residence(room=Room(max_models=1))
     _use(residence, server, "a")
@@ -251,6 +262,7 @@ def test_a_model_that_is_loaded_ahead_counts_as_there_and_is_not_chosen_again(ma
     assert residence.next_to_warm({"a": 1}, ()) == "a"
     assert residence.next_to_warm({"a": 1}, ()) is None
     residence.release(lambda: NOTHING)
+    assert residence.next_to_warm({"a": 1}, ()) is None
     residence.warm("a", "a", "1h", {"num_ctx": 7})
     assert residence.is_there("a")
     assert server.changes() == [("warm", "a", "1h", {"num_ctx": 7})]
