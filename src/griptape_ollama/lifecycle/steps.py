@@ -142,13 +142,18 @@ class KnownSteps:
         known = {step: self._steps[step].opens_with for step in steps if step in self._steps}
         return {step: model for step, model in known.items() if model is not None and model.residence is residence}
 
-    def check_memory(self, memory: int | None) -> None:
+    @staticmethod
+    def check_memory(steps: Iterable[KnownStep], memory: int | None) -> None:
         """Take what models have on disk for the least that they need, and check that each of them fits.
+
+        Args:
+            steps: The steps.
+            memory: Bytes that there are; None for any number.
 
         Raises:
             OllamaContentError: One does not.
         """
-        for model in (model for step in self.read() for model in step.models):
+        for model in (model for step in steps for model in step.models):
             size = model.residence.server.disk_size(model.name)
             model.residence.expect_size(model.key, size)
             if memory is not None and size > memory:

@@ -596,6 +596,21 @@ def test_a_structure_without_our_drivers_is_run_as_it_is():
     assert lifecycle.report.tasks == 1
 
 
+def test_a_structure_that_cannot_be_read_is_run_as_it_is(simulator, make_task, caplog):
+    class Odd(CodeExecutionTask):
+        @property
+        def prompt_driver(self):
+            raise RuntimeError("odd")
+
+    task = make_task("a")
+    pipeline = Pipeline(tasks=[task, Odd(on_run=lambda _: TextArtifact("done"))], conversation_memory=None)
+    with ModelLifecycle(pipeline) as lifecycle:
+        assert str(pipeline.run().output) == "done"
+    assert "cannot be read" in caplog.text
+    assert lifecycle.report.tasks == 0
+    assert task.prompt_driver.keep_alive is None
+
+
 def test_a_model_that_is_missing_is_an_error_of_its_task(simulator, make_driver):
     pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=make_driver("nope"))])
     with ModelLifecycle(pipeline, memory=GB):
