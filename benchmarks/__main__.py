@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import cancelling, conversion, embeddings, importing, indexing, schemas, simulator, streaming
+from benchmarks import cancelling, conversion, embeddings, importing, indexing, lifecycle, schemas, simulator, streaming
 
 TABLES = {
     "streaming": streaming.table,
@@ -13,6 +13,7 @@ TABLES = {
     "indexing": indexing.table,
     "embeddings": embeddings.table,
     "simulator": simulator.table,
+    "lifecycle": lifecycle.table,
 }
 
 

@@ -20,10 +20,12 @@ from griptape_ollama.errors import (
     OllamaTimeoutError,
 )
 from griptape_ollama.events import OllamaEmbeddingEvent, OllamaProgressEvent, OllamaResponseEvent, ReasoningChunkEvent
+from griptape_ollama.lifecycle.lifecycle import ModelLifecycle
 from griptape_ollama.models.manager import OllamaModels
 from griptape_ollama.transport.limits import OllamaTimeout
 
 __all__ = [
+    "ModelLifecycle",
     "OllamaAuthError",
     "OllamaBusyError",
     "OllamaCancelledError",

@@ -197,6 +197,24 @@ def test_the_rag_example_says_what_is_wrong_and_nothing_else(environment, argume
     assert "Traceback" not in result.stderr
 
 
+def test_the_example_of_two_models_prints_what_both_ways_took(environment):
+    script = [sys.executable, str(ROOT / "examples" / "pipeline_models.py")]
+    result = subprocess.run(
+        script,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**environment, "OLLAMA_HOST": "127.0.0.1:1"},
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "SIMULATOR" in result.stdout.splitlines()[0]
+    without, planned, report = re.split("With the planner|Models in memory", result.stdout)
+    assert "editor:latest, writer:latest" in without
+    assert "nothing" in planned
+    assert re.search(r"keep_alive=0, replayed\s*│\s*4 ", report)
+
+
 @pytest.fixture
 def environment(monkeypatch):
     """The environment of this process, without a server."""

@@ -1,0 +1,152 @@
+"""A Pipeline of two models, with and without the planner that keeps them in memory.
+
+    python examples/pipeline_models.py [--models NAME NAME] [--host ADDRESS] [--room N]
+
+Uses the server at OLLAMA_HOST, or at the default address, if one answers and has two chat models; starts the simulator
+of `griptape_ollama.testing` if not, whose models take half a second to load, and says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+
+from griptape.events import EventListener
+from griptape.structures import Pipeline
+from griptape.tasks import PromptTask
+from rich.console import Console
+from rich.table import Table
+
+from griptape_ollama import ModelLifecycle, OllamaError, OllamaPromptDriver, OllamaResponseEvent
+from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+
+STEPS = (
+    "Name three things that llamas like, in one line.",
+    "Say in one sentence what is good about this: {{ parent_output }}",
+    "Write a short title for: {{ parent_output }}",
+    "Translate into French: {{ parent_output }}",
+)
+GB = 1_000_000_000
+
+
+def find_models(host: str | None) -> list[str]:
+    """Name two models that can chat, the smallest ones; fewer if the server has not as many, or none answers."""
+    facts = OllamaPromptDriver(model="", host=host).facts
+    tags = sorted(facts.tags(), key=lambda tag: tag.get("size", 0))
+    names = [str(tag["name"]) for tag in tags if "name" in tag]
+    local = [name for name in names if facts.show(name).can("completion") and not facts.show(name).remote_host]
+    return local[:2]
+
+
+@contextlib.contextmanager
+def server(host: str | None, models: Sequence[str] | None, room: int) -> Iterator[tuple[str | None, list[str]]]:
+    """Give the address and the two models to use."""
+    found = list(models) if models else find_models(host)
+    if len(found) >= 2:
+        address = OllamaPromptDriver(model="", host=host).connection.base_url
+        print(f"Models {found[0]} and {found[1]} of the Ollama server at {address}\n")
+        yield host, found
+        return
+    if host is not None:
+        raise SystemExit(
+            f"No Ollama server with two chat models answers at {host}. Pull another model with `ollama pull`."
+        )
+    simulated = [SimulatedModel(name=name, size=GB, load_seconds=0.5) for name in ("writer", "editor")]
+    with OllamaSimulator(models=simulated, max_loaded_models=room, tokens_per_second=200) as simulator:
+        print("No Ollama server with two chat models answers: this is the SIMULATOR talking, not language models.\n")
+        yield simulator.host, ["writer", "editor"]
+
+
+def make_pipeline(host: str | None, models: Sequence[str]) -> Pipeline:
+    """Make a Pipeline in which the first model has the first two tasks, and the other one the rest."""
+    drivers = [OllamaPromptDriver(model=model, host=host, max_tokens=60) for model in models]
+    tasks = [PromptTask(text, prompt_driver=drivers[number * 2 // len(STEPS)]) for number, text in enumerate(STEPS)]
+    return Pipeline(tasks=tasks, conversation_memory=None)
+
+
+class Observed:
+    """What a run without the planner took, from what the server says of each reply."""
+
+    def __init__(self) -> None:
+        self.load_seconds = 0.0
+
+    def hear(self, event: object) -> None:
+        """Add up one reply."""
+        if isinstance(event, OllamaResponseEvent):
+            self.load_seconds += event.load_seconds or 0.0
+
+
+def loaded(host: str | None, models: Sequence[str]) -> str:
+    """Say what is in memory now."""
+    facts = OllamaPromptDriver(model=models[0], host=host).facts
+    facts.forget()
+    return ", ".join(sorted(str(model.get("name")) for model in facts.ps())) or "nothing"
+
+
+def unload(host: str | None, models: Sequence[str]) -> None:
+    """Empty the memory of the models, so that each run begins alike."""
+    for model in models:
+        OllamaPromptDriver(model=model, host=host).client.generate(model=model, keep_alive=0)
+
+
+def run(pipeline: Pipeline) -> float:
+    """Run, and give the seconds that it took."""
+    began = time.monotonic()
+    pipeline.run()
+    failed = next((task.output for task in pipeline.tasks if getattr(task.output, "exception", None)), None)
+    if failed is not None:
+        raise SystemExit(f"{failed}")
+    return time.monotonic() - began
+
+
+def compare(host: str | None, models: Sequence[str], room: int) -> None:
+    """Run the Pipeline without the planner and with it, and print what both took."""
+    console = Console()
+    pipeline = make_pipeline(host, models)
+    unload(host, models)
+    observed = Observed()
+    with EventListener(observed.hear, event_types=[OllamaResponseEvent]):
+        seconds = run(pipeline)
+    table = Table(title="Without the planner: keep_alive as the server has it")
+    for name in ("seconds", "of these loading", "in memory afterwards"):
+        table.add_column(name)
+    table.add_row(f"{seconds:.2f}", f"{observed.load_seconds:.2f}", loaded(host, models))
+    console.print(table)
+    unload(host, models)
+    with ModelLifecycle(pipeline, max_models=room, warm_ahead=room > 1) as lifecycle:
+        seconds = run(pipeline)
+    table = Table(title="With the planner")
+    for name in ("seconds", "of these loading", "loaded ahead", "in memory afterwards"):
+        table.add_column(name)
+    report = lifecycle.report
+    waited = report.load_seconds - report.ahead_seconds
+    table.add_row(f"{seconds:.2f}", f"{waited:.2f}", f"{report.ahead_seconds:.2f}", loaded(host, models))
+    console.print(table)
+    console.print(report)
+
+
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except OllamaError as error:
+        raise SystemExit(f"{error}") from error
+
+
+def main() -> None:
+    """Compare a Pipeline with and without the planner."""
+    parser = argparse.ArgumentParser(description="A Pipeline of two models, with and without the planner.")
+    parser.add_argument("--models", nargs=2, metavar="NAME", help="models to use (default: the two smallest ones)")
+    parser.add_argument("--host", help="address of the server (default: OLLAMA_HOST, then this machine)")
+    parser.add_argument("--room", type=int, default=2, help="how many models fit into memory (default: 2)")
+    arguments = parser.parse_args()
+    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # what fails is said once, at the end
+    with _clear_errors(), server(arguments.host, arguments.models, arguments.room) as (host, models):
+        compare(host, models, arguments.room)
+
+
+if __name__ == "__main__":
+    main()

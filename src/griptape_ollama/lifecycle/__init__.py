@@ -1,0 +1,1 @@
+"""Which model stays in memory while a structure runs."""

@@ -1,0 +1,241 @@
+"""The planner of one run: hears what a structure does, and has its models loaded and unloaded."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from griptape.artifacts import ErrorArtifact
+from griptape.structures import Structure
+from griptape.tasks import BaseTask
+
+from griptape_ollama.events import OllamaResponseEvent
+from griptape_ollama.lifecycle.graph import MEMORY_STEP
+from griptape_ollama.lifecycle.holding import HeldDrivers
+from griptape_ollama.lifecycle.ledger import Ledger
+from griptape_ollama.lifecycle.plan import Room
+from griptape_ollama.lifecycle.policies import Use
+from griptape_ollama.lifecycle.progress import Progress
+from griptape_ollama.lifecycle.report import LifecycleReport
+from griptape_ollama.lifecycle.residence import Residence, Wanted
+from griptape_ollama.lifecycle.steps import KnownModel, KnownSteps
+from griptape_ollama.lifecycle.warming import Warmer
+from griptape_ollama.lifecycle.watching import Watch
+from griptape_ollama.models.server import OllamaServerMixin
+
+_logger = logging.getLogger("griptape_ollama.lifecycle")
+
+
+class Planner:
+    """Plans for a structure from `begin` to `end`, in the threads that run its tasks.
+
+    Args:
+        structure: The structure.
+        room: What fits into the memory of each server.
+        warm_ahead: Whether the next task's model is loaded while the current one runs.
+        unload_foreign: Whether models that somebody else loaded may be unloaded.
+        runs: How often the structure is going to run; None for any number of times.
+        keep_alive: What drivers send meanwhile.
+        uses: Drivers that cannot be seen from outside, by id of the task.
+
+    Raises:
+        OllamaContentError: `keep_alive` is not a duration.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        room: Room,
+        *,
+        warm_ahead: bool,
+        unload_foreign: bool,
+        runs: int | None,
+        keep_alive: Any,
+        uses: Mapping[str, tuple[OllamaServerMixin, ...]],
+    ) -> None:
+        self._structure = structure
+        self._room = room
+        self._warm_ahead = warm_ahead
+        self._lock = threading.RLock()
+        self._ledger = Ledger()
+        self._progress = Progress(runs)
+        self._warmer = Warmer()
+        self._held = HeldDrivers(keep_alive)
+        self._steps = KnownSteps(structure, room, self._ledger, unload_foreign=unload_foreign, declared=uses)
+        self._watch = Watch(structure, self)
+
+    @property
+    def report(self) -> LifecycleReport:
+        """What happened so far."""
+        return self._ledger.report(self._room)
+
+    def begin(self) -> None:
+        """Look what is there, and follow the structure from now on.
+
+        Raises:
+            OllamaContentError: A model does not fit into the memory.
+        """
+        with self._ledger.working():
+            try:
+                steps = self._steps.read()
+            except Exception:
+                # If the structure is at fault, it will say so itself when it runs.
+                _logger.exception("The structure runs without a plan, since it cannot be read.")
+                return
+            self._steps.check_memory(steps, self._room.memory)
+            self._held.hold(driver for step in steps for driver in step.drivers)
+            self._watch.begin()
+
+    def end(self) -> None:
+        """Unload what is left, and put everything back as it was."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._held.release)
+            stack.callback(self._unload_all)
+            stack.callback(self._warmer.stop, self._steps.cancel)
+            stack.callback(self._watch.end)
+
+    def run_begins(self) -> None:
+        """Note that the structure begins to run."""
+        with self._ledger.working(), self._lock:
+            self._steps.forget_tasks()
+            self._progress.begin_run()
+            self._follow()
+
+    def run_ends(self) -> None:
+        """Note that the structure has run; nothing of this run is still to come."""
+        with self._ledger.working():
+            with self._lock:
+                if MEMORY_STEP in self._progress.running:
+                    self._progress.end(MEMORY_STEP)
+                self._progress.end_run()
+            self._release()
+
+    def task_begins(self, task: BaseTask[Any]) -> None:
+        """Make room for the models that a task asks in any case, and load ahead what comes next."""
+        with self._ledger.working():
+            with self._lock:
+                self._steps.forget_task(task)
+                self._progress.begin(task.id)
+                self._follow()
+                step = self._steps.of(task)
+            self._need(step.own)
+            self._load_ahead()
+
+    def task_ends(self, task: BaseTask[Any]) -> None:
+        """Unload what nobody needs any more."""
+        with self._ledger.working():
+            self._ledger.ran()
+            with self._lock:
+                step = self._steps.of(task)
+                self._progress.end(task.id)
+                if self._structure.fail_fast and isinstance(task.output, ErrorArtifact):
+                    self._progress.end_run()
+                self._follow()
+            for residence in {model.residence for model in step.models}:
+                residence.look_for(model.key for model in step.models if model.residence is residence)
+            self._release()
+            self._load_ahead()
+
+    def prompt_begins(self, task: BaseTask[Any] | None, model: str) -> None:
+        """Make room for a model that is about to be asked."""
+        with self._ledger.working():
+            with self._lock:
+                if task is not None:
+                    models = self._steps.of(task).models
+                else:
+                    models = self._steps.of_memory()
+                    if models and MEMORY_STEP not in self._progress.running:
+                        self._progress.begin(MEMORY_STEP)
+            self._need(each for each in models if each.name == model)
+
+    def tools_begin(self, task: BaseTask[Any] | None, names: list[str]) -> None:
+        """Make room for the models of tools that are about to run."""
+        if task is None:
+            return
+        with self._ledger.working():
+            with self._lock:
+                tools = self._steps.of(task).tools
+            self._need(model for name in dict.fromkeys(names) for model in tools.get(name, ()))
+
+    def answered(self, event: OllamaResponseEvent) -> None:
+        """Note a reply, and that its model was loaded for it, if so."""
+        with self._ledger.working():
+            model = self._steps.find(event.host, event.model)
+            if model is None:
+                return
+            end = time.monotonic()
+            load_seconds = event.load_seconds or 0.0
+            begin = end - (event.total_seconds or 0.0)
+            self._ledger.used(event.host, Use(model=model.key, begin=begin, end=end, load_seconds=load_seconds))
+            model.residence.answered(model.key, model.name, event.load_seconds)
+
+    def _follow(self) -> None:
+        """Take in tasks that were added since."""
+        self._watch.follow()
+        self._held.hold(driver for step in self._steps.read() for driver in step.drivers)
+
+    def _need(self, models: Iterable[KnownModel]) -> None:
+        for model in models:
+            model.residence.need(model.key, lambda model=model: self._wanted(model.residence))
+
+    def _release(self) -> None:
+        for residence in self._steps.residences:
+            residence.release(lambda residence=residence: self._wanted(residence))
+
+    def _wanted(self, residence: Residence) -> Wanted:
+        with self._lock:
+            return Wanted(
+                coming=self._progress.coming(self._steps.plan(residence)),
+                busy=self._steps.models_of(residence, self._progress.running),
+            )
+
+    def _load_ahead(self) -> None:
+        if not self._warm_ahead:
+            return
+        for residence in self._steps.residences:
+            with self._lock:
+                running = self._progress.running
+                busy = self._steps.models_of(residence, running)
+                ahead = self._progress.next_steps(self._steps.plan(residence))
+                first = self._steps.openings(residence, running)
+                openings: dict[str, int] = {}
+                models = self._steps.openings(residence, ahead)
+                for step, model in models.items():
+                    openings[model.key] = min(ahead[step], openings.get(model.key, ahead[step]))
+            chosen = residence.next_to_warm(openings, busy) if running else None
+            if chosen is not None:
+                model = next(model for model in models.values() if model.key == chosen)
+                self._warm(model, first)
+
+    def _warm(self, model: KnownModel, first: Mapping[str, KnownModel]) -> None:
+        """Load a model beside the running tasks, once their own models are there."""
+        residence = model.residence
+
+        def is_time() -> bool:
+            with self._lock:
+                running = self._progress.running
+            waiting = [each.key for step, each in first.items() if step in running]
+            residence.look_for(waiting)
+            return all(residence.is_there(key) for key in waiting)
+
+        def load() -> None:
+            wanted = self._wanted(residence)
+            if model.key in wanted.coming or model.key in wanted.busy:
+                residence.warm(model.key, model.name, self._held.keep_alive, model.options)
+            else:
+                residence.give_up(model.key)
+
+        self._warmer.start(is_time, load)
+
+    def _unload_all(self) -> None:
+        try:
+            with self._ledger.working():
+                for residence in self._steps.residences:
+                    residence.release(lambda: Wanted(coming={}, busy=()))
+        except Exception:
+            # What the structure answered must not be lost for this.
+            _logger.exception("Models may still be loaded, since the planner failed.")

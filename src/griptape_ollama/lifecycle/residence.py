@@ -1,0 +1,368 @@
+"""What is in the memory of one server, as far as is known, and what is done about it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+from griptape_ollama.errors import OllamaError, OllamaTimeoutError
+from griptape_ollama.lifecycle.acting import LoadedModel, ModelServer
+from griptape_ollama.lifecycle.ledger import Ledger, Load
+from griptape_ollama.lifecycle.plan import Resident, Room, make_room, next_to_warm, no_longer_needed
+
+T = TypeVar("T")
+
+# A server that hangs is not asked again for so many seconds.
+_SILENCE_SECONDS = 60.0
+# So long may `/api/ps` list a model that was unloaded (server 0.33); one that is there later was loaded anew.
+_LEAVING_SECONDS = 10.0
+# The server keeps what stays "for good" for 292 years.
+_FOR_GOOD_SECONDS = 100 * 365 * 86_400.0
+
+_logger = logging.getLogger("griptape_ollama.lifecycle")
+
+
+@dataclass
+class _Place:
+    """A model in memory.
+
+    Attributes:
+        name: Its name.
+        size: Bytes that it takes.
+        is_foreign: Whether somebody else loaded it.
+        is_touched: Whether the structure used it.
+        stay: Seconds that it would have stayed when it was seen first; -1 for good, None where unknown.
+        window: Its context length; None where unknown.
+        load: How it was loaded; None where somebody else did.
+    """
+
+    name: str
+    size: int = 0
+    is_foreign: bool = False
+    is_touched: bool = False
+    stay: float | None = None
+    window: int | None = None
+    load: Load | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the structure wants at this moment.
+
+    Attributes:
+        coming: Distances of the next uses of models that are still to be used.
+        busy: Models that steps which run now may use.
+    """
+
+    coming: Mapping[str, int]
+    busy: Collection[str]
+
+
+class Residence:
+    """The memory of one server.
+
+    What is known comes from `/api/ps`, which is asked before and after each load and not otherwise. Requests are made
+    one after the other under `_acting`; what is known is guarded by `_lock`, which nobody holds while asking.
+
+    Args:
+        server: The server.
+        room: What fits.
+        ledger: Where loads and unloads are noted.
+        unload_foreign: Whether models that somebody else loaded may be unloaded, too.
+    """
+
+    def __init__(self, server: ModelServer, room: Room, ledger: Ledger, *, unload_foreign: bool = False) -> None:
+        self.server = server
+        self._room = room
+        self._ledger = ledger
+        self._unload_foreign = unload_foreign
+        self._lock = threading.Lock()
+        self._acting = threading.RLock()
+        self._places: dict[str, _Place] = {}
+        self._ours: set[str] = set()
+        self._arriving: set[str] = set()
+        self._warming: set[str] = set()
+        self._leaving: dict[str, float] = {}
+        self._sizes: dict[str, int] = {}
+        self._silent_until = 0.0
+
+    def begin(self) -> None:
+        """Look what is there before anything else: all of it is somebody else's."""
+        with self._acting:
+            self._look()
+
+    def know(self, model: str, name: str) -> None:
+        """Take in a model of the structure."""
+        self._ledger.know(self.server.host, model, name)
+        with self._lock:
+            place = self._places.get(model)
+        if place is not None and place.is_foreign:
+            self._ledger.was_present(self.server.host, [model])
+
+    def expect_size(self, model: str, size: int) -> None:
+        """Take a size for a model until the server tells the real one."""
+        with self._lock:
+            self._sizes.setdefault(model, size)
+
+    def is_there(self, model: str) -> bool:
+        """Whether a model is in memory, as far as is known."""
+        with self._lock:
+            return model in self._places
+
+    def need(self, model: str, wanted: Callable[[], Wanted]) -> None:
+        """Make room for a model that is about to be asked, unless it is there or room was made already.
+
+        Args:
+            model: The model.
+            wanted: Called when the decision is made.
+        """
+        if self._touch(model) or self._is_arriving(model):
+            return
+        with self._ledger.asking():
+            self._acting.acquire()
+        try:
+            self._look()
+            if self._touch(model):
+                return
+            now = wanted()
+            with self._lock:
+                size = self._sizes.get(model, 0)
+                eviction = make_room(self._residents(now.busy), now.coming, self._room, model, size)
+            for each in eviction.models:
+                self._unload(each, to_make_room=True)
+            if not eviction.is_enough:
+                _logger.debug("No room for %s at %s: what is there is in use or not ours.", model, self.server.host)
+            with self._lock:
+                self._ours.add(model)
+                self._arriving.add(model)
+        finally:
+            self._acting.release()
+
+    def answered(self, model: str, name: str, load_seconds: float | None) -> None:
+        """Note that a model answered: if it was not known to be there, it was loaded for that.
+
+        Args:
+            model: The model.
+            name: Its name.
+            load_seconds: How long loading took, as the server says.
+        """
+        with self._lock:
+            place = self._places.get(model)
+            if place is not None:
+                place.is_touched = True
+                if place.load is not None and place.load.seconds is None:
+                    place.load.seconds = load_seconds
+                return
+        with self._ledger.asking():
+            self._acting.acquire()
+        try:
+            self._arrived(model, name, Load(load_seconds))
+            self._look()
+        finally:
+            self._acting.release()
+
+    def look_for(self, models: Iterable[str]) -> None:
+        """Look whether models came that nobody heard of: what asks for vectors says nothing of it."""
+        with self._lock:
+            missing = self._arriving.intersection(models)
+        if missing:
+            with self._acting:
+                self._look()
+
+    def release(self, wanted: Callable[[], Wanted]) -> None:
+        """Unload what no coming step needs, and let models of others go when they would have gone."""
+        now = wanted()
+        with self._lock:
+            self._arriving.intersection_update({*now.busy, *self._warming})
+            touched = [each for each in self._residents(now.busy) if each.model in self._touched()]
+            gone = no_longer_needed(touched, now.coming)
+            kept = [
+                each.model
+                for each in touched
+                if not each.is_movable and not each.is_busy and each.model not in now.coming
+            ]
+        if not gone and not kept:
+            return
+        with self._acting:
+            for model in gone:
+                self._unload(model, to_make_room=False)
+            for model in kept:
+                self._give_back(model)
+
+    def next_to_warm(self, openings: Mapping[str, int], busy: Collection[str]) -> str | None:
+        """Choose the model to load ahead; it counts as being there from now on.
+
+        Args:
+            openings: Distances of the steps that ask a model first of all.
+            busy: Models that steps which run now may use.
+        """
+        with self._lock:
+            model = next_to_warm(self._residents(busy), openings, self._room, self._sizes)
+            if model is not None:
+                self._ours.add(model)
+                self._arriving.add(model)
+                self._warming.add(model)
+            return model
+
+    def give_up(self, model: str) -> None:
+        """Do not load ahead what was chosen for it."""
+        with self._lock:
+            self._warming.discard(model)
+            self._arriving.discard(model)
+
+    def warm(self, model: str, name: str, keep_alive: Any, options: Mapping[str, Any]) -> None:
+        """Load a model ahead.
+
+        Args:
+            model: What it is known by.
+            name: Its name.
+            keep_alive: How long it stays.
+            options: Options that it is loaded with.
+        """
+        try:
+            seconds = self.server.warm(name, keep_alive=keep_alive, options=options)
+        except OllamaError as error:
+            self.give_up(model)
+            _logger.debug("Not loaded ahead: %s", error)
+            return
+        with self._acting:
+            self._arrived(model, name, Load(seconds, is_ahead=True))
+            self._look()
+
+    def _arrived(self, model: str, name: str, load: Load) -> None:
+        with self._lock:
+            self._ours.add(model)
+            self._leaving.pop(model, None)
+            self._arriving.discard(model)
+            self._warming.discard(model)
+            if model in self._places:
+                return
+            self._places[model] = _Place(name, self._sizes.get(model, 0), is_touched=True, load=load)
+        self._ledger.loaded(self.server.host, model, load)
+
+    def _touch(self, model: str) -> bool:
+        with self._lock:
+            place = self._places.get(model)
+            if place is not None:
+                place.is_touched = True
+            return place is not None
+
+    def _is_arriving(self, model: str) -> bool:
+        with self._lock:
+            return model in self._arriving
+
+    def _touched(self) -> set[str]:
+        return {model for model, place in self._places.items() if place.is_touched}
+
+    def _residents(self, busy: Collection[str]) -> list[Resident]:
+        """Give what is there or on its way, as the plan sees it."""
+        there = [
+            Resident(
+                model=model,
+                size=place.size,
+                is_busy=model in busy,
+                is_movable=self._unload_foreign or not place.is_foreign,
+            )
+            for model, place in self._places.items()
+        ]
+        coming = [
+            Resident(model=model, size=self._sizes.get(model, 0), is_busy=True, is_movable=False)
+            for model in sorted(self._arriving.difference(self._places))
+        ]
+        return there + coming
+
+    def _look(self) -> None:
+        """Ask what is loaded, and take it for true."""
+        found = self._ask(lambda: {self.server.key(model.name): model for model in self.server.loaded()})
+        if found is None:
+            return
+        now = time.monotonic()
+        appeared: list[tuple[str, str]] = []
+        with self._lock:
+            for model in [model for model in self._places if model not in found]:
+                del self._places[model]
+            self._leaving = {
+                model: since
+                for model, since in self._leaving.items()
+                if model in found and now - since < _LEAVING_SECONDS
+            }
+            for key, model in found.items():
+                if key in self._leaving:
+                    continue
+                if key not in self._places and key in self._ours:
+                    appeared.append((key, model.name))
+                    continue
+                self._update(key, model)
+        for key, name in appeared:
+            self._arrived(key, name, Load())
+            with self._lock:
+                self._update(key, found[key])
+        with self._lock:
+            places = dict(self._places)
+        self._ledger.saw(self.server.host, {model: place.size for model, place in places.items()})
+        for place in places.values():
+            self._check_size(place)
+
+    def _update(self, key: str, model: LoadedModel) -> None:
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = _Place(model.name, is_foreign=True, stay=_stay(model.expires_at))
+        place.name, place.size, place.window = model.name, model.size, model.context_length
+        self._sizes[key] = model.size
+
+    def _check_size(self, place: _Place) -> None:
+        memory = self._room.memory
+        if memory is not None and place.size > memory and not place.is_foreign:
+            self._complain(f"Model {place.name!r} takes {place.size:,} bytes, more than memory={memory:,}.")
+
+    def _unload(self, model: str, *, to_make_room: bool) -> None:
+        with self._lock:
+            place = self._places.get(model)
+        if place is None or self._ask(lambda: self.server.unload(place.name) or True) is None:
+            return
+        with self._lock:
+            self._places.pop(model, None)
+            self._ours.discard(model)
+            self._leaving[model] = time.monotonic()
+        self._ledger.unloaded(self.server.host, model, to_make_room=to_make_room)
+
+    def _give_back(self, model: str) -> None:
+        """Let a model that somebody else loaded stay for as long as it had left when it was seen first."""
+        with self._lock:
+            place = self._places.get(model)
+            if place is None:
+                return
+            place.is_touched = False
+        if place.stay is not None:
+            options = {} if place.window is None else {"num_ctx": place.window}
+            stay = place.stay if place.stay < 0 else max(place.stay, 1.0)
+            self._ask(lambda: self.server.warm(place.name, keep_alive=stay, options=options))
+
+    def _ask(self, request: Callable[[], T]) -> T | None:
+        """Make a request; None where it fails, which is no reason for the structure to fail."""
+        if time.monotonic() < self._silent_until:
+            return None
+        try:
+            with self._ledger.asking():
+                return request()
+        except OllamaError as error:
+            if isinstance(error, OllamaTimeoutError):
+                self._silent_until = time.monotonic() + _SILENCE_SECONDS
+            self._complain(f"{error} Going on without it.")
+            return None
+
+    def _complain(self, text: str) -> None:
+        if self._ledger.problem(text):
+            _logger.warning(text)
+
+
+def _stay(expires_at: datetime | None) -> float | None:
+    if expires_at is None:
+        return None
+    seconds = (expires_at - datetime.now(timezone.utc)).total_seconds()
+    return -1 if seconds > _FOR_GOOD_SECONDS else max(seconds, 0.0)

@@ -1,0 +1,653 @@
+import threading
+from typing import Any
+
+import pytest
+from attrs import define
+from griptape.artifacts import TextArtifact
+from griptape.memory.structure import SummaryConversationMemory
+from griptape.structures import Agent, Pipeline, Workflow
+from griptape.tasks import CodeExecutionTask, PromptTask
+from griptape.tools import BaseTool, QueryTool
+from griptape.utils.decorators import activity
+from schema import Literal, Schema
+
+from griptape_ollama import ModelLifecycle, OllamaContentError, OllamaPromptDriver
+from griptape_ollama.models.server import OllamaServerMixin
+from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+from griptape_ollama.transport.call import Call
+
+GB = 10**9
+
+
+@define(kw_only=True, slots=False)
+class Vectors(OllamaServerMixin):
+    """A driver that makes vectors, and publishes nothing."""
+
+    model: str = "vectors"
+    keep_alive: Any = None
+
+    def embed(self):
+        """Ask for a vector."""
+        body = {"model": self.model, "input": "hi", "keep_alive": self.keep_alive}
+        return Call(self.connection, "/api/embed", body).document()["embeddings"][0]
+
+
+class AskTool(BaseTool):
+    """A tool that asks a model of its own."""
+
+    driver: OllamaPromptDriver
+
+    @activity(config={"description": "Asks", "schema": Schema({Literal("text"): str})})
+    def ask(self, params):
+        return TextArtifact(self.driver.run(TextArtifact(params["values"]["text"])).to_text())
+
+
+class EmbedTool(BaseTool):
+    """A tool that asks for a vector."""
+
+    driver: Vectors
+
+    @activity(config={"description": "Embeds", "schema": Schema({Literal("text"): str})})
+    def ask(self, _):
+        return TextArtifact(str(len(self.driver.embed())))
+
+
+def _fail(_):
+    raise RuntimeError("broken")
+
+
+def _loads(lifecycle):
+    return {model.model: model.loads for model in lifecycle.report.models}
+
+
+def _history(simulator):
+    """Chats and unloads, as far as the server has heard of them: `a` for a chat, `-a` for an unload."""
+    told = [
+        request
+        for request in simulator.requests
+        if request.path == "/api/chat" or (request.path == "/api/generate" and request.body.get("keep_alive") == 0)
+    ]
+    return [("" if each.is_chat else "-") + each.model.removesuffix(":latest") for each in told]
+
+
+def _seen(simulator, seen):
+    """Script a reply that notes what is in memory while it is given."""
+
+    def reply(_):
+        seen.append(simulator.loaded_models)
+        return "Yes."
+
+    simulator.reply(reply, times=None)
+    return seen
+
+
+def test_each_model_is_unloaded_right_after_its_last_use(simulator, make_pipeline):
+    pipeline = make_pipeline("aab")
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+        assert simulator.loaded_models == []
+    assert _history(simulator) == ["a", "a", "-a", "b", "-b"]
+    assert (lifecycle.report.loads, lifecycle.report.unloads) == (2, 2)
+
+
+def test_a_model_stays_while_a_coming_task_needs_it(simulator, make_pipeline):
+    pipeline = make_pipeline("aba")
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+    assert _history(simulator) == ["a", "b", "-b", "a", "-a"]
+    assert _loads(lifecycle) == {"a": 1, "b": 1}
+
+
+def test_when_room_is_short_the_model_that_is_needed_last_makes_room(simulator, make_pipeline):
+    pipeline = make_pipeline("abcab")
+    with ModelLifecycle(pipeline, max_models=2) as lifecycle:
+        pipeline.run()
+    # For c, b goes: a is needed sooner.
+    assert _history(simulator) == ["a", "b", "-b", "c", "-c", "a", "-a", "b", "-b"]
+    assert lifecycle.report.loads == 4
+
+
+def test_memory_in_bytes_is_kept_to(simulator, make_pipeline):
+    seen = _seen(simulator, [])
+    pipeline = make_pipeline("abcab")
+    with ModelLifecycle(pipeline, memory=int(2.5 * GB)) as lifecycle:
+        pipeline.run()
+    assert max(map(len, seen)) == 2
+    assert 2 * GB < lifecycle.report.peak_bytes < 2.5 * GB
+
+
+def test_drivers_send_a_long_keep_alive_meanwhile_and_their_own_again_afterwards(simulator, make_task, make_driver):
+    driver = make_driver("a", keep_alive=0)
+    pipeline = Pipeline(tasks=[make_task("a", str(number), driver=driver) for number in range(2)])
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+    assert [chat.body["keep_alive"] for chat in simulator.chats] == ["1h", "1h"]
+    assert _loads(lifecycle) == {"a": 1}
+    assert driver.keep_alive == 0
+
+
+def test_a_task_that_fails_lets_its_model_go(simulator, make_pipeline):
+    pipeline = make_pipeline("ab")
+    pipeline.tasks[0].on_after_run = _fail
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+        assert simulator.loaded_models == []
+    assert _history(simulator) == ["a", "-a"]
+    assert lifecycle.report.problems == ()
+
+
+def test_after_a_task_that_fails_nothing_is_kept_for_tasks_that_will_not_run(simulator, make_pipeline):
+    pipeline = make_pipeline("aba")
+    pipeline.tasks[1].on_after_run = _fail
+    with ModelLifecycle(pipeline):
+        pipeline.run()
+        assert simulator.loaded_models == []
+    assert sorted(_history(simulator)) == ["-a", "-b", "a", "b"]
+
+
+def test_a_structure_that_goes_on_after_a_failure_keeps_what_it_needs(simulator, make_pipeline):
+    pipeline = make_pipeline("aba", fail_fast=False)
+    pipeline.tasks[1].on_after_run = _fail
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+    assert _history(simulator) == ["a", "b", "-b", "a", "-a"]
+    assert _loads(lifecycle)["a"] == 1
+
+
+def test_leaving_by_an_exception_unloads_and_puts_everything_back(simulator, make_pipeline):
+    pipeline = make_pipeline("aba")
+    driver = pipeline.tasks[0].prompt_driver
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    pipeline.tasks[1].on_before_run = stop
+    with pytest.raises(KeyboardInterrupt), ModelLifecycle(pipeline):
+        pipeline.run()
+    assert simulator.loaded_models == []
+    assert driver.keep_alive is None
+    assert "run" not in vars(pipeline)
+
+
+def test_what_was_loaded_before_is_loaded_afterwards(simulator, make_pipeline, make_driver):
+    make_driver("a", keep_alive=-1).run(TextArtifact("hi"))
+    make_driver("c", keep_alive="2m").run(TextArtifact("hi"))
+    pipeline = make_pipeline("ab")
+    with ModelLifecycle(pipeline, max_models=1) as lifecycle:
+        pipeline.run()
+    assert sorted(simulator.loaded_models) == ["a:latest", "c:latest"]
+    assert _loads(lifecycle) == {"a": 0, "b": 1}
+    assert [model.was_loaded_before for model in lifecycle.report.models] == [True, False]
+
+
+def test_what_was_loaded_before_is_unloaded_when_told_to(simulator, make_pipeline, make_driver):
+    make_driver("a").run(TextArtifact("hi"))
+    pipeline = make_pipeline("ab")
+    with ModelLifecycle(pipeline, unload_foreign=True):
+        pipeline.run()
+    assert simulator.loaded_models == []
+
+
+def test_a_task_that_is_added_while_running_is_planned_for(simulator, make_pipeline, make_task):
+    pipeline = make_pipeline("ab")
+
+    def add(_):
+        pipeline.add_task(make_task("a", "late"))
+
+    pipeline.tasks[0].on_after_run = add
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+    assert _history(simulator) == ["a", "b", "-b", "a", "-a"]
+    assert _loads(lifecycle)["a"] == 1
+    assert lifecycle.report.tasks == 3
+    assert "run" not in vars(pipeline.tasks[2])
+
+
+def test_a_driver_that_is_changed_while_running_is_planned_for(simulator, make_pipeline, make_driver):
+    pipeline = make_pipeline("ab")
+
+    def change(_):
+        pipeline.tasks[1].prompt_driver = make_driver("c")
+
+    pipeline.tasks[0].on_after_run = change
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+    assert simulator.last_chat.body["keep_alive"] == "1h"
+    assert _loads(lifecycle) == {"a": 1, "b": 0, "c": 1}
+    assert simulator.loaded_models == []
+
+
+def test_a_driver_that_is_changed_between_runs_is_planned_for(simulator, make_pipeline, make_driver):
+    pipeline = make_pipeline("ab")
+    with ModelLifecycle(pipeline):
+        pipeline.run()
+        pipeline.tasks[1].prompt_driver = make_driver("a")
+        pipeline.run()
+    assert _history(simulator) == ["a", "-a", "b", "-b", "a", "a", "-a"]
+
+
+def test_a_tool_with_a_model_of_its_own_gets_room_when_it_runs(simulator, make_task, make_driver):
+    simulator.reply("Yes.", model="c")
+    simulator.reply(tool_calls=[("AskTool_ask", {"text": "hi"})], model="a")
+    simulator.reply("Yes.", model="b")
+    simulator.reply("Done.", model="a")
+    tool = AskTool()
+    tool.driver = make_driver("b")
+    tasks = [make_task("c", "0"), make_task("a", "1", tools=[tool]), make_task("c", "2")]
+    pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+    with ModelLifecycle(pipeline, max_models=2) as lifecycle:
+        pipeline.run()
+    # The model of the task stays through its turns; c makes room though it is needed again.
+    assert _history(simulator)[:5] == ["c", "a", "-c", "b", "a"]
+    assert _loads(lifecycle) == {"c": 2, "a": 1, "b": 1}
+
+
+def test_a_model_of_a_tool_that_is_not_called_is_not_loaded(simulator, make_task, make_driver):
+    simulator.reply("No tool needed.")
+    task = make_task("a", tools=[QueryTool(prompt_driver=make_driver("b"))])
+    pipeline = Pipeline(tasks=[task])
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+    assert _loads(lifecycle) == {"a": 1, "b": 0}
+
+
+def test_the_model_of_a_summary_memory_stays_until_the_summary_is_written(simulator, make_task, make_driver):
+    memory = SummaryConversationMemory(prompt_driver=make_driver("b"), offset=0)
+    pipeline = Pipeline(tasks=[make_task("b", "0"), make_task("a", "1")], conversation_memory=memory)
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+        assert simulator.loaded_models == []
+    assert _history(simulator) == ["b", "a", "-a", "b", "-b"]
+    assert _loads(lifecycle) == {"b": 1, "a": 1}
+
+
+def test_the_model_of_a_summary_memory_gets_room(simulator, make_task, make_driver):
+    memory = SummaryConversationMemory(prompt_driver=make_driver("b"), offset=0)
+    pipeline = Pipeline(tasks=[make_task("a")], conversation_memory=memory)
+    with ModelLifecycle(pipeline, max_models=1, runs=2):
+        pipeline.run()
+    assert _history(simulator) == ["a", "-a", "b", "-b"]
+
+
+def test_a_tool_that_asks_for_vectors_gets_room_when_it_runs(simulator, make_task):
+    simulator.reply("Yes.", model="b")
+    simulator.reply(tool_calls=[("EmbedTool_ask", {"text": "hi"})], model="a")
+    simulator.reply("Done.", model="a")
+    simulator.reply("Yes.", model="b")
+    tool = EmbedTool()
+    tool.driver = Vectors(host=simulator.host)
+    tasks = [make_task("b", "0"), make_task("a", "1", tools=[tool]), make_task("b", "2")]
+    pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+    with ModelLifecycle(pipeline, max_models=2) as lifecycle:
+        pipeline.run()
+    assert _history(simulator)[:4] == ["b", "a", "-b", "a"]
+    assert _loads(lifecycle) == {"b": 2, "a": 1, "vectors": 1}
+    assert simulator.loaded_models == []
+
+
+def test_branches_at_the_same_time_never_lose_a_model_in_use(simulator, make_task):
+    both = threading.Barrier(2, timeout=10)
+    seen = []
+
+    def meet(_):
+        both.wait()
+        seen.append(sorted(simulator.loaded_models))
+        return "Yes."
+
+    simulator.reply("Top.", model="a")
+    simulator.reply(meet, model="b")
+    simulator.reply(meet, model="c")
+    simulator.reply("Bottom.", model="a")
+    top, left, right, bottom = (make_task(model, name) for model, name in zip("abca", "tlrb", strict=True))
+    top.add_children([left, right])
+    bottom.add_parents([left, right])
+    workflow = Workflow(tasks=[top, left, right, bottom], conversation_memory=None)
+    with ModelLifecycle(workflow, max_models=3) as lifecycle:
+        workflow.run()
+    assert seen == [["a:latest", "b:latest", "c:latest"]] * 2
+    assert _loads(lifecycle) == {"a": 1, "b": 1, "c": 1}
+    assert simulator.loaded_models == []
+
+
+def test_a_branch_that_fails_lets_its_model_go_while_the_other_runs(simulator, make_task):
+    seen = []
+
+    def wait(_):
+        unload = simulator.wait_for_request(path="/api/generate", timeout=10)
+        seen.append((unload.model.removesuffix(":latest"), unload.body["keep_alive"]))
+        return "Yes."
+
+    simulator.reply(wait, model="a")
+    tasks = [make_task("a"), make_task("b")]
+    tasks[1].on_after_run = _fail
+    workflow = Workflow(tasks=list(tasks), conversation_memory=None, fail_fast=False)
+    with ModelLifecycle(workflow):
+        workflow.run()
+    assert seen == [("b", 0)]
+
+
+def test_a_failure_that_ends_the_run_keeps_nothing_for_tasks_that_will_not_run(simulator, make_task):
+    seen = []
+
+    def wait(_):
+        seen.append(simulator.wait_for_request(path="/api/generate", timeout=10).model.removesuffix(":latest"))
+        return "Yes."
+
+    simulator.reply(wait, model="a")
+    left, right, bottom = make_task("a", "left"), make_task("b", "right"), make_task("b", "bottom")
+    right.on_after_run = _fail
+    bottom.add_parents([left, right])
+    workflow = Workflow(tasks=[left, right, bottom], conversation_memory=None)
+    with ModelLifecycle(workflow):
+        workflow.run()
+    assert seen == ["b"]
+
+
+def test_an_agent_that_runs_often_keeps_its_model_as_long_as_it_is_told_to(simulator, make_driver):
+    agent = Agent(prompt_driver=make_driver("a"))
+    with ModelLifecycle(agent, runs=2) as lifecycle:
+        agent.run("one")
+        assert simulator.loaded_models == ["a:latest"]
+        agent.run("two")
+        assert simulator.loaded_models == []
+    assert _loads(lifecycle) == {"a": 1}
+
+
+def test_with_any_number_of_runs_models_stay_until_the_end(simulator, make_driver):
+    agent = Agent(prompt_driver=make_driver("a"))
+    with ModelLifecycle(agent, runs=None):
+        for text in ("one", "two", "three"):
+            agent.run(text)
+            assert simulator.loaded_models == ["a:latest"]
+    assert simulator.loaded_models == []
+
+
+def test_the_model_of_the_next_task_is_loaded_while_the_current_one_runs():
+    models = [SimulatedModel(name=name, size=GB, load_seconds=5) for name in "ab"]
+    with OllamaSimulator(models=models, time_scale=0) as simulator:
+        tasks = [PromptTask("hi", prompt_driver=OllamaPromptDriver(model=name, host=simulator.host)) for name in "ab"]
+        ahead = threading.Event()
+
+        def wait(_):
+            simulator.wait_for_sleeper()
+            assert [each.model for each in simulator.requests if each.path == "/api/generate"] == ["b"]
+            simulator.advance(5)
+            ahead.set()
+            return "Yes."
+
+        simulator.reply(wait, model="a")
+        pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+        with ModelLifecycle(pipeline, max_models=2, warm_ahead=True) as lifecycle:
+            running = threading.Thread(target=pipeline.run)
+            running.start()
+            simulator.wait_for_sleeper()
+            simulator.advance(5)
+            running.join(10)
+        assert ahead.is_set()
+        assert [chat.outcome.load_seconds for chat in simulator.chats] == [5, 0]
+        assert lifecycle.report.loads == 2
+        assert lifecycle.report.ahead_seconds > 0
+
+
+def test_nothing_is_loaded_ahead_where_there_is_no_room_or_nobody_asked(simulator, make_pipeline):
+    for settings in ({"max_models": 1, "warm_ahead": True}, {"max_models": 2}):
+        pipeline = make_pipeline("ab")
+        with ModelLifecycle(pipeline, **settings) as lifecycle:
+            pipeline.run()
+        assert lifecycle.report.ahead_seconds == 0
+    assert not [each for each in simulator.requests if each.path == "/api/generate" and each.body["keep_alive"]]
+
+
+def test_nothing_is_loaded_ahead_for_a_run_that_has_ended(simulator, make_pipeline):
+    simulator.reply(status=400, error="no", model="a")
+    pipeline = make_pipeline("ab")
+    with ModelLifecycle(pipeline, max_models=2, warm_ahead=True):
+        pipeline.run()
+        for thread in threading.enumerate():
+            if thread.name == "ollama-lifecycle-warmer":
+                thread.join(10)
+    assert [each for each in simulator.requests if each.path == "/api/generate"] == []
+
+
+def test_loading_ahead_that_is_under_way_is_stopped_at_the_end():
+    models = [SimulatedModel(name="a", size=GB), SimulatedModel(name="b", size=GB, load_seconds=1000)]
+    with OllamaSimulator(models=models) as simulator:
+        tasks = [PromptTask("hi", prompt_driver=OllamaPromptDriver(model=name, host=simulator.host)) for name in "ab"]
+
+        def fail(_):
+            simulator.wait_for_sleeper()
+            raise KeyboardInterrupt
+
+        tasks[0].on_after_run = fail
+        with (
+            pytest.raises(KeyboardInterrupt),
+            ModelLifecycle(pipeline := Pipeline(tasks=tasks), max_models=2, warm_ahead=True),
+        ):
+            pipeline.run()
+        simulator.wait_for_disconnect(timeout=30)
+        assert simulator.loaded_models == []
+
+
+def test_servers_have_memories_of_their_own(simulator, make_task):
+    with OllamaSimulator(models=[SimulatedModel(name="a"), SimulatedModel(name="b")]) as other:
+        there = [OllamaPromptDriver(model=name, host=other.host) for name in "ab"]
+        tasks = [make_task("a", "0"), make_task("a", "1", driver=there[0]), make_task("a", "2")]
+        tasks += [make_task("a", "3", driver=there[0])]
+        pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+        with ModelLifecycle(pipeline, max_models=1) as lifecycle:
+            pipeline.run()
+        assert {(model.host, model.model): model.loads for model in lifecycle.report.models} == {
+            (simulator.host, "a"): 1,
+            (other.host, "a"): 1,
+        }
+        assert other.loaded_models == simulator.loaded_models == []
+
+
+def test_two_names_of_the_same_weights_are_one_model_in_memory():
+    models = [SimulatedModel(name="mistral", weights="m"), SimulatedModel(name="main", weights="m", system="Be brief.")]
+    with OllamaSimulator(models=models) as simulator:
+        names = ("mistral", "main", "mistral")
+        drivers = [OllamaPromptDriver(model=name, host=simulator.host) for name in names]
+        pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=driver) for driver in drivers])
+        with ModelLifecycle(pipeline, max_models=1) as lifecycle:
+            pipeline.run()
+        assert lifecycle.report.loads == 1
+        assert simulator.loaded_models == []
+
+
+def test_a_model_that_a_function_asks_is_planned_for_when_declared(simulator, make_task, make_driver):
+    driver = make_driver("a")
+    code = CodeExecutionTask(on_run=lambda _: driver.run(TextArtifact("hi")).to_artifact(), id="code")
+    pipeline = Pipeline(tasks=[make_task("a", "0"), make_task("b", "1"), code], conversation_memory=None)
+    with ModelLifecycle(pipeline, uses={"code": [driver]}) as lifecycle:
+        pipeline.run()
+    assert _loads(lifecycle) == {"a": 1, "b": 1}
+    assert simulator.loaded_models == []
+
+
+def test_a_model_that_makes_vectors_is_kept_and_unloaded_like_others(simulator, make_task):
+    driver = Vectors(host=simulator.host)
+
+    def embed(_):
+        return TextArtifact(str(len(driver.embed())))
+
+    tasks = [CodeExecutionTask(on_run=embed, id="0"), make_task("a", "1"), CodeExecutionTask(on_run=embed, id="2")]
+    pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+    with ModelLifecycle(pipeline, max_models=2, uses={"0": [driver], "2": [driver]}) as lifecycle:
+        assert str(pipeline.run().output) == "8"
+        assert simulator.loaded_models == []
+    assert _loads(lifecycle) == {"vectors": 1, "a": 1}
+    assert lifecycle.report.unloads == 2
+    assert [each.body["keep_alive"] for each in simulator.requests if each.path == "/api/embed"] == ["1h", "1h"]
+    assert driver.keep_alive is None
+
+
+def test_a_model_of_which_nobody_hears_is_found_and_unloaded_when_its_task_ends(simulator):
+    driver = Vectors(host=simulator.host)
+    code = CodeExecutionTask(on_run=lambda _: TextArtifact(str(len(driver.embed()))), id="code")
+    pipeline = Pipeline(tasks=[code])
+    with ModelLifecycle(pipeline, uses={"code": [driver]}) as lifecycle:
+        pipeline.run()
+        assert simulator.loaded_models == []
+        assert _loads(lifecycle) == {"vectors": 1}
+
+
+def test_a_cloud_model_is_left_alone():
+    with OllamaSimulator(models=[SimulatedModel(name="big:cloud")]) as simulator:
+        driver = OllamaPromptDriver(model="big:cloud", host=simulator.host)
+        pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=driver)])
+        with ModelLifecycle(pipeline, memory=1) as lifecycle:
+            pipeline.run()
+        assert lifecycle.report.models == ()
+        assert _history(simulator) == ["big:cloud"]
+
+
+def test_the_models_that_a_task_asks_in_any_case_all_get_room_when_it_begins(simulator, make_task, make_driver):
+    vectors = Vectors(host=simulator.host)
+    answer = make_driver("b")
+
+    def search(_):
+        vectors.embed()
+        assert simulator.loaded_models == ["vectors:latest"]
+        return answer.run(TextArtifact("hi")).to_artifact()
+
+    tasks = [make_task("a", "0"), CodeExecutionTask(on_run=search, id="1"), make_task("a", "2")]
+    pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+    with ModelLifecycle(pipeline, max_models=2, uses={"1": [vectors, answer]}) as lifecycle:
+        pipeline.run()
+    assert str(pipeline.tasks[1].output) != ""
+    assert _loads(lifecycle) == {"a": 2, "vectors": 1, "b": 1}
+    assert simulator.loaded_models == []
+
+
+def test_memory_that_is_less_than_a_model_is_an_error_before_anything_runs(simulator, make_pipeline):
+    pipeline = make_pipeline("ab")
+    with pytest.raises(OllamaContentError) as caught, ModelLifecycle(pipeline, memory=GB // 2):
+        pytest.fail("entered")
+    assert "memory=500,000,000 is less than model 'a'" in str(caught.value)
+    assert "1,000,000,000 bytes on disk" in str(caught.value)
+    assert caught.value.model == "a"
+    assert pipeline.tasks[0].prompt_driver.keep_alive is None
+    assert "run" not in vars(pipeline)
+    assert simulator.loaded_models == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"max_models": 0}, "max_models=0 must be a whole number from 1"),
+        ({"max_models": 1.5}, "max_models=1.5"),
+        ({"max_models": True}, "max_models=True"),
+        ({"memory": -1}, "memory=-1"),
+        ({"memory": "8GB"}, "memory='8GB'"),
+        ({"runs": 0}, "runs=0"),
+        ({"keep_alive": "60"}, "has no unit"),
+    ],
+)
+def test_a_wrong_setting_is_refused(make_pipeline, settings, said):
+    with pytest.raises(OllamaContentError, match=said):
+        ModelLifecycle(make_pipeline("a"), **settings)
+
+
+def test_only_a_structure_can_be_planned_for(make_task):
+    with pytest.raises(OllamaContentError, match="an Agent, a Pipeline or a Workflow"):
+        ModelLifecycle(make_task("a"))
+
+
+def test_one_lifecycle_is_not_used_twice_at_a_time(make_pipeline):
+    with ModelLifecycle(make_pipeline("a")) as lifecycle, pytest.raises(OllamaContentError, match="in use already"):
+        lifecycle.__enter__()
+
+
+def test_a_lifecycle_can_be_used_again_and_begins_a_new_report(simulator, make_pipeline):
+    pipeline = make_pipeline("a")
+    lifecycle = ModelLifecycle(pipeline)
+    for _ in range(2):
+        with lifecycle:
+            pipeline.run()
+        assert lifecycle.report.loads == 1
+
+
+def test_a_server_that_is_not_there_fails_the_tasks_and_not_the_planner():
+    driver = OllamaPromptDriver(model="a", host="127.0.0.1:1", max_attempts=1)
+    pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=driver)])
+    with ModelLifecycle(pipeline, max_models=1) as lifecycle:
+        pipeline.run()
+    assert "No Ollama server answers" in str(pipeline.output)
+    assert "Going on without it" in lifecycle.report.problems[0]
+
+
+@pytest.mark.parametrize("path", ["/api/ps", "/api/generate", "/api/tags", "/api/show"])
+def test_a_server_that_refuses_what_the_planner_asks_does_not_fail_the_run(simulator, make_pipeline, path):
+    simulator.fault("status", path=path, times=None, status=500, error="broken")
+    pipeline = make_pipeline("aba")
+    with ModelLifecycle(pipeline, max_models=1, warm_ahead=True):
+        output = pipeline.run().output
+    assert not isinstance(output, Exception)
+    assert len(simulator.chats) == 3
+    assert all(chat.outcome.status == 200 for chat in simulator.chats)
+
+
+def test_a_structure_without_our_drivers_is_run_as_it_is():
+    pipeline = Pipeline(tasks=[CodeExecutionTask(on_run=lambda _: TextArtifact("done"))])
+    with ModelLifecycle(pipeline) as lifecycle:
+        assert str(pipeline.run().output) == "done"
+    assert lifecycle.report.models == ()
+    assert lifecycle.report.tasks == 1
+
+
+def test_a_structure_that_cannot_be_read_is_run_as_it_is(simulator, make_task, caplog):
+    class Odd(CodeExecutionTask):
+        @property
+        def prompt_driver(self):
+            raise RuntimeError("odd")
+
+    task = make_task("a")
+    pipeline = Pipeline(tasks=[task, Odd(on_run=lambda _: TextArtifact("done"))], conversation_memory=None)
+    with ModelLifecycle(pipeline) as lifecycle:
+        assert str(pipeline.run().output) == "done"
+    assert "cannot be read" in caplog.text
+    assert lifecycle.report.tasks == 0
+    assert task.prompt_driver.keep_alive is None
+
+
+def test_a_model_that_is_missing_is_an_error_of_its_task(simulator, make_driver):
+    pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=make_driver("nope"))])
+    with ModelLifecycle(pipeline, memory=GB):
+        pipeline.run()
+    assert "ollama pull nope" in str(pipeline.output)
+    assert simulator.loaded_models == []
+
+
+def test_a_window_of_the_drivers_own_is_loaded_ahead_as_it_will_be_asked(make_task):
+    models = [SimulatedModel(name=name, size=GB) for name in "ab"]
+    with OllamaSimulator(models=models) as simulator:
+        ahead = threading.Event()
+        first = OllamaPromptDriver(model="a", host=simulator.host)
+        second = OllamaPromptDriver(model="b", host=simulator.host, options={"num_ctx": 1000, "seed": 1})
+
+        def wait(_):
+            simulator.wait_for_request(path="/api/generate")
+            ahead.set()
+            return "Yes."
+
+        simulator.reply(wait, model="a")
+        pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=driver) for driver in (first, second)])
+        with ModelLifecycle(pipeline, max_models=2, warm_ahead=True) as lifecycle:
+            pipeline.run()
+        (warm,) = [each for each in simulator.requests if each.path == "/api/generate" and each.body["keep_alive"]]
+        assert warm.body["options"] == {"num_ctx": 1000}
+        assert _loads(lifecycle) == {"a": 1, "b": 1}
+        assert ahead.is_set()
+
+
+def test_the_report_compares_with_plain_keep_alive(simulator, make_pipeline):
+    pipeline = make_pipeline("abcabc")
+    with ModelLifecycle(pipeline, max_models=2) as lifecycle:
+        pipeline.run()
+    assert lifecycle.report.loads == 4
+    costs = {cost.policy: cost.loads for cost in lifecycle.report.policies}
+    assert costs["keep_alive=0"] == 6
+    assert min(costs.values()) >= 4
+    assert lifecycle.report.tasks == 6
+    assert lifecycle.report.planner_seconds > 0
