@@ -165,10 +165,10 @@ class Planner:
             if model is None:
                 return
             end = time.monotonic()
-            load_seconds = event.load_seconds or 0.0
             begin = end - (event.total_seconds or 0.0)
-            self._ledger.used(event.host, Use(model=model.key, begin=begin, end=end, load_seconds=load_seconds))
-            model.residence.answered(model.key, model.name, event.load_seconds)
+            use = Use(model=model.key, begin=begin, end=end, load_seconds=event.load_seconds or 0.0)
+            self._ledger.used(event.host, use)
+            model.residence.answered(use, model.name)
 
     def _follow(self) -> None:
         """Take in tasks that were added since."""

@@ -14,12 +14,15 @@ from griptape_ollama.errors import OllamaError, OllamaTimeoutError
 from griptape_ollama.lifecycle.acting import ModelServer
 from griptape_ollama.lifecycle.ledger import Ledger, Load
 from griptape_ollama.lifecycle.plan import Resident, Room, make_room, next_to_warm, no_longer_needed
+from griptape_ollama.lifecycle.policies import Use
 from griptape_ollama.models.types import LoadedModel
 
 T = TypeVar("T")
 
 # A server that hangs is not asked again for so many seconds.
 _SILENCE_SECONDS = 60.0
+# For a model that is there, servers tell load times of some milliseconds (server 0.33).
+_SHORTEST_LOAD_SECONDS = 0.1
 # So long may `/api/ps` list a model that was unloaded (server 0.33); one that is there later was loaded anew.
 _LEAVING_SECONDS = 10.0
 
@@ -37,6 +40,7 @@ class _Place:
         stay: Seconds that it would have stayed when it was seen first; -1 for good, None where unknown.
         options: Options that the structure asked it with the last time, of those that it is loaded with.
         load: How it was loaded; None where somebody else did.
+        ready_at: When it was there, at the latest, on the clock of `time.monotonic`.
     """
 
     seen: LoadedModel
@@ -45,6 +49,24 @@ class _Place:
     stay: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     load: Load | None = None
+    ready_at: float = field(default_factory=time.monotonic)
+
+    def note(self, use: Use) -> None:
+        """Take in what a use of the model tells."""
+        self.is_touched = True
+        if self.load is not None and self.load.seconds is None:
+            self.load.seconds = use.load_seconds or None
+        self.ready_at = max(self.ready_at, use.begin + use.load_seconds)
+
+    def was_reloaded_for(self, use: Use) -> bool:
+        """Whether a use had the model loaded again, as one with other options does; not so one that waited with others.
+
+        Who waited for the same load began before the model was ready.
+        """
+        known = (self.load.seconds if self.load is not None else None) or 0.0
+        is_load = use.load_seconds >= max(_SHORTEST_LOAD_SECONDS, known / 4)
+        has_load = self.load is None or self.load.seconds is not None
+        return is_load and has_load and use.begin + use.load_seconds / 2 > self.ready_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,25 +167,27 @@ class Residence:
         finally:
             self._acting.release()
 
-    def answered(self, model: str, name: str, load_seconds: float | None) -> None:
+    def answered(self, use: Use, name: str) -> None:
         """Note that a model answered: if it was not known to be there, it was loaded for that.
 
         Args:
-            model: The model.
+            use: The use of the model.
             name: Its name.
-            load_seconds: How long loading took, as the server says.
         """
+        load = Load(use.load_seconds or None)
         with self._lock:
-            place = self._places.get(model)
+            place = self._places.get(use.model)
+            is_reload = place is not None and place.was_reloaded_for(use)
             if place is not None:
-                place.is_touched = True
-                if place.load is not None and place.load.seconds is None:
-                    place.load.seconds = load_seconds
-                return
+                place.note(use)
+        if is_reload:
+            self._ledger.loaded(self.server.host, use.model, load)
+        if place is not None:
+            return
         with self._ledger.asking():
             self._acting.acquire()
         try:
-            self._arrived(model, name, Load(load_seconds))
+            self._arrived(use.model, name, load, use.begin + use.load_seconds)
             self._look()
         finally:
             self._acting.release()
@@ -239,7 +263,7 @@ class Residence:
             self._arrived(model, name, Load(seconds, is_ahead=True))
             self._look()
 
-    def _arrived(self, model: str, name: str, load: Load) -> None:
+    def _arrived(self, model: str, name: str, load: Load, ready_at: float | None = None) -> None:
         with self._lock:
             self._ours.add(model)
             self._leaving.pop(model, None)
@@ -248,7 +272,8 @@ class Residence:
             if model in self._places:
                 return
             seen = LoadedModel(name=name, size=self._sizes.get(model, 0))
-            self._places[model] = _Place(seen, is_touched=True, load=load)
+            place = self._places[model] = _Place(seen, is_touched=True, load=load)
+            place.ready_at = place.ready_at if ready_at is None else ready_at
         self._ledger.loaded(self.server.host, model, load)
 
     def _touch(self, model: str, options: Mapping[str, Any]) -> bool:

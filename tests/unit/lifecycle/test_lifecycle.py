@@ -564,6 +564,19 @@ def test_two_names_of_the_same_weights_are_one_model_in_memory():
         assert simulator.loaded_models == []
 
 
+def test_two_windows_of_the_same_weights_are_loaded_in_turns_and_counted():
+    with OllamaSimulator(models=[SimulatedModel(name="a", load_seconds=0.2)]) as simulator:
+        drivers = [
+            OllamaPromptDriver(model="a", host=simulator.host, options={"num_ctx": size}) for size in (512, 1024)
+        ]
+        tasks = [PromptTask("hi", prompt_driver=driver) for driver in (*drivers, *drivers, drivers[1])]
+        pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+        with ModelLifecycle(pipeline) as lifecycle:
+            pipeline.run()
+        assert (lifecycle.report.loads, lifecycle.report.unloads) == (4, 1)
+        assert 0.8 <= lifecycle.report.load_seconds < 5
+
+
 def test_a_model_that_a_function_asks_is_planned_for_when_declared(simulator, make_task, make_driver):
     driver = make_driver("a")
     code = CodeExecutionTask(on_run=lambda _: driver.run(TextArtifact("hi")).to_artifact(), id="code")

@@ -1,3 +1,4 @@
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from griptape_ollama import OllamaCancelledError, OllamaConnectionError, OllamaTimeoutError
 from griptape_ollama.lifecycle.ledger import Ledger
 from griptape_ollama.lifecycle.plan import Room
+from griptape_ollama.lifecycle.policies import Use
 from griptape_ollama.lifecycle.residence import Residence, Wanted
 from griptape_ollama.models.types import LoadedModel
 
@@ -80,12 +82,19 @@ def make_residence(server):
     return make
 
 
+def _answer(model, load_seconds, *, ago=0.0, took=None):
+    """A reply that began some seconds ago, and took as long as loading unless told otherwise."""
+    took = load_seconds if took is None else took
+    begin = time.monotonic() - ago - took
+    return Use(model=model, begin=begin, end=begin + took, load_seconds=load_seconds)
+
+
 def _use(residence, server, model, wanted=NOTHING, seconds=5.0):
     """Let a model be asked, which loads it where it is not there."""
     residence.need(model, {}, lambda: wanted)
     if model not in server.memory:
         server.load(model)
-    residence.answered(model, model, seconds)
+    residence.answered(_answer(model, seconds), model)
 
 
 def _report(residence):
@@ -98,6 +107,32 @@ def test_a_model_that_is_loaded_for_a_reply_counts_once(make_residence, server):
     for _ in range(3):
         _use(residence, server, "a")
     assert _report(residence)["a"] == (1, 5.0, 0, 0)
+
+
+def test_a_model_that_is_loaded_again_with_other_options_counts_again(make_residence, server):
+    residence = make_residence()
+    _use(residence, server, "a", seconds=5.0)
+    for seconds, later in ((4.0, 10), (0.002, 20), (3.0, 30)):
+        residence.answered(_answer("a", seconds, ago=-later), "a")
+    assert _report(residence)["a"][:2] == (3, 12.0)
+
+
+def test_who_waited_for_the_same_load_does_not_count_as_another(make_residence, server):
+    residence = make_residence()
+    residence.need("a", {}, lambda: NOTHING)
+    server.load("a")
+    residence.answered(_answer("a", 5.0, took=6.0), "a")
+    residence.answered(_answer("a", 4.9, took=6.0), "a")
+    residence.answered(_answer("a", 2.5, took=3.6), "a")
+    assert _report(residence)["a"][:2] == (1, 5.0)
+
+
+def test_who_waited_for_a_load_ahead_does_not_count_as_another(make_residence, server):
+    residence = make_residence()
+    residence.next_to_warm({"a": 1}, ())
+    residence.warm("a", "a", "1h", {})
+    residence.answered(_answer("a", 2.0, took=2.1), "a")
+    assert _report(residence)["a"][:2] == (1, 3.0)
 
 
 def test_a_model_that_is_there_costs_no_request(make_residence, server):
@@ -266,7 +301,7 @@ def test_a_model_that_still_shows_after_it_was_unloaded_is_taken_to_be_gone(make
     residence.need("b", {}, lambda: NOTHING)
     assert not residence.is_there("a")
     server.load("b")
-    residence.answered("b", "b", 1.0)
+    residence.answered(_answer("b", 1.0), "b")
     assert not residence.is_there("a")
     assert server.changes() == [("unload", "a")]
 
@@ -277,7 +312,7 @@ def test_a_model_that_says_nothing_of_its_replies_is_found_by_looking(make_resid
     server.load("a")
     residence.look_for(["a"])
     assert _report(residence)["a"] == (1, 0.0, 0, 0)
-    residence.answered("a", "a", 7.0)
+    residence.answered(_answer("a", 7.0), "a")
     assert _report(residence)["a"] == (1, 7.0, 0, 0)
 
 
