@@ -6,13 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from griptape_ollama.errors import OllamaError, OllamaTimeoutError
 from griptape_ollama.lifecycle.acting import ModelServer
 from griptape_ollama.lifecycle.ledger import Ledger, Load
+from griptape_ollama.lifecycle.place import Place, remaining_seconds
 from griptape_ollama.lifecycle.plan import Resident, Room, make_room, next_to_warm, no_longer_needed
 from griptape_ollama.lifecycle.policies import Use
 from griptape_ollama.models.types import LoadedModel
@@ -21,52 +21,10 @@ T = TypeVar("T")
 
 # A server that hangs is not asked again for so many seconds.
 _SILENCE_SECONDS = 60.0
-# For a model that is there, servers tell load times of some milliseconds (server 0.33).
-_SHORTEST_LOAD_SECONDS = 0.1
 # So long may `/api/ps` list a model that was unloaded (server 0.33); one that is there later was loaded anew.
 _LEAVING_SECONDS = 10.0
 
 _logger = logging.getLogger("griptape_ollama.lifecycle")
-
-
-@dataclass
-class _Place:
-    """A model in memory.
-
-    Attributes:
-        seen: The model as the server lists it; as far as is known, where it has not been seen.
-        is_foreign: Whether somebody else loaded it.
-        is_touched: Whether the structure used it.
-        stay: Seconds that it would have stayed when it was seen first; -1 for good, None where unknown.
-        options: Options that the structure asked it with the last time, of those that it is loaded with.
-        load: How it was loaded; None where somebody else did.
-        ready_at: When it was there, at the latest, on the clock of `time.monotonic`.
-    """
-
-    seen: LoadedModel
-    is_foreign: bool = False
-    is_touched: bool = False
-    stay: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    load: Load | None = None
-    ready_at: float = field(default_factory=time.monotonic)
-
-    def note(self, use: Use) -> None:
-        """Take in what a use of the model tells."""
-        self.is_touched = True
-        if self.load is not None and self.load.seconds is None:
-            self.load.seconds = use.load_seconds or None
-        self.ready_at = max(self.ready_at, use.begin + use.load_seconds)
-
-    def was_reloaded_for(self, use: Use) -> bool:
-        """Whether a use had the model loaded again, as one with other options does; not so one that waited with others.
-
-        Who waited for the same load began before the model was ready.
-        """
-        known = (self.load.seconds if self.load is not None else None) or 0.0
-        is_load = use.load_seconds >= max(_SHORTEST_LOAD_SECONDS, known / 4)
-        has_load = self.load is None or self.load.seconds is not None
-        return is_load and has_load and use.begin + use.load_seconds / 2 > self.ready_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +60,7 @@ class Residence:
         self._unload_foreign = unload_foreign
         self._lock = threading.Lock()
         self._acting = threading.RLock()
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
         self._ours: set[str] = set()
         self._arriving: set[str] = set()
         self._warming: set[str] = set()
@@ -272,7 +230,7 @@ class Residence:
             if model in self._places:
                 return
             seen = LoadedModel(name=name, size=self._sizes.get(model, 0))
-            place = self._places[model] = _Place(seen, is_touched=True, load=load)
+            place = self._places[model] = Place(seen, is_touched=True, load=load)
             place.ready_at = place.ready_at if ready_at is None else ready_at
         self._ledger.loaded(self.server.host, model, load)
 
@@ -343,11 +301,11 @@ class Residence:
     def _update(self, key: str, model: LoadedModel) -> None:
         place = self._places.get(key)
         if place is None:
-            place = self._places[key] = _Place(model, is_foreign=True, stay=_stay(model))
+            place = self._places[key] = Place(model, is_foreign=True, stay=remaining_seconds(model))
         place.seen = model
         self._sizes[key] = model.size
 
-    def _check_size(self, place: _Place) -> None:
+    def _check_size(self, place: Place) -> None:
         memory = self._room.memory
         seen = place.seen
         if memory is not None and seen.size > memory and not place.is_foreign:
@@ -397,9 +355,3 @@ class Residence:
     def _complain(self, text: str) -> None:
         if self._ledger.problem(text):
             _logger.warning(text)
-
-
-def _stay(model: LoadedModel) -> float | None:
-    if model.expires_at is None or model.stays_for_good:
-        return -1 if model.stays_for_good else None
-    return max((model.expires_at - datetime.now(timezone.utc)).total_seconds(), 0.0)
