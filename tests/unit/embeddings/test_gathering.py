@@ -356,3 +356,12 @@ def test_threads_that_are_gone_are_forgotten(gatherer, call, order, clock):
     clock.now += 1
     gatherer.embed(Passage("", "a"), order, Run(OllamaTimeout()), pause=_LONG, replied=lambda _: None)
     assert list(gatherer._present) == [threading.get_ident()]
+
+
+def test_in_a_forked_process_nobody_is_waited_for(gatherer, call, order):
+    call("a").result(30)
+    gatherer._lock.acquire()  # by a thread that is gone
+    gatherer.start_afresh()
+    missing = dataclasses.replace(order, body={"model": "nope"})
+    with pytest.raises(OllamaModelNotFoundError):
+        gatherer.embed(Passage("", "a"), missing, Run(), pause=_LONG, replied=lambda _: None)
