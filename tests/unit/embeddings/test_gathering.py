@@ -315,6 +315,10 @@ class TestLeaving:
         gate.open()
         assert patient.result(30) == vector("patient")
 
+    def test_no_callers_total_limit_is_that_of_a_shared_request(self, order):
+        flight = gathering._Flight([], dataclasses.replace(order, limits=OllamaTimeout(first_token=7, total=0.2)))
+        assert flight._run.limits == flight._order.limits == OllamaTimeout(first_token=7, total=None)
+
     def test_a_reply_is_told_to_somebody_who_is_still_there(self, gate, busy, call, joined):
         told = []
         run = Run()
