@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 from collections.abc import Generator
 from enum import IntEnum
@@ -83,6 +84,11 @@ def exiting(when_stopped: str = "") -> Generator[None, None, None]:
     except OllamaError as error:
         say_error(str(error))
         raise click.exceptions.Exit(exit_code_of(error)) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # click ends the command without a word: its reader has gone
+        say_error(f"The output could not be written: {error.strerror}.")
+        raise click.exceptions.Exit(ExitCode.FAILED) from error
     except KeyboardInterrupt:
         # The terminal shows ^C where the cursor is.
         newline = "\n" if is_terminal(sys.stderr) else ""

@@ -10,12 +10,10 @@ from griptape_ollama.cli.exit_codes import ExitCode
 from griptape_ollama.cli.help import TeachingCommand
 from griptape_ollama.cli.output import hint, print_facts, print_json, print_table
 from griptape_ollama.cli.server_options import json_option, on_server
-from griptape_ollama.cli.words import gpu_share, relative_time
+from griptape_ollama.cli.words import relative_time
 from griptape_ollama.models.disk import human_size
 from griptape_ollama.models.manager import OllamaModels
 from griptape_ollama.models.types import LoadedModel, ModelDetails, ModelInfo
-
-_DIGEST = 12
 
 
 @click.command(
@@ -35,8 +33,8 @@ def list_models(models: OllamaModels, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    headings = ("NAME", "ID", "SIZE", "CONTEXT", "MODIFIED", "CAPABILITIES")
-    print_table(headings, map(_installed_row, found), folding=("NAME", "CAPABILITIES"))
+    headings = ("NAME", "SIZE", "CONTEXT", "MODIFIED", "CAPABILITIES")
+    print_table(headings, map(_installed_row, found), folding="CAPABILITIES")
     if not found:
         hint("There are none. Get one, for example with: griptape-ollama models pull qwen3")
 
@@ -84,14 +82,13 @@ def ps(models: OllamaModels, *, as_json: bool) -> None:
     if as_json:
         print_json(loaded)
     else:
-        headings = ("NAME", "ID", "SIZE", "ON GPU", "CONTEXT", "EXPIRES")
-        print_table(headings, map(_loaded_row, loaded), folding=("NAME",))
+        headings = ("NAME", "SIZE", "ON GPU", "CONTEXT", "EXPIRES")
+        print_table(headings, map(_loaded_row, loaded))
 
 
 def _installed_row(model: ModelInfo) -> tuple[str, ...]:
     return (
         model.name,
-        model.digest[:_DIGEST],
         # A few bytes stand for a model that is in the cloud.
         f"in {model.remote_host}" if model.remote_host else human_size(model.size),
         str(model.context_length or "-"),
@@ -103,9 +100,8 @@ def _installed_row(model: ModelInfo) -> tuple[str, ...]:
 def _loaded_row(model: LoadedModel) -> tuple[str, ...]:
     return (
         model.name,
-        model.digest[:_DIGEST],
         human_size(model.size),
-        gpu_share(model.gpu_share),
+        f"{model.gpu_share:.0%}",
         str(model.context_length or "-"),
         "never" if model.stays_for_good else relative_time(model.expires_at),
     )

@@ -140,18 +140,24 @@ def rm(models: OllamaModels, *, names: Sequence[str], force: bool, as_json: bool
     others are deleted all the same; any other failure ends the command.
     """
     outcome: dict[str, list[str]] = {"deleted": [], "missing": []}
-    for name in names:
-        try:
-            models.delete(name)
-        except OllamaModelNotFoundError as error:
-            outcome["missing"].append(name)
-            if not force:
-                say_error(str(error))
-            continue
-        outcome["deleted"].append(name)
-        if not as_json:
-            say(f"Deleted {name}.")
-    if as_json:
-        print_json(outcome)
+    try:
+        for name in names:
+            outcome["deleted" if _delete(models, name, force=force) else "missing"].append(name)
+            if not as_json and name in outcome["deleted"]:
+                say(f"Deleted {name}.")
+    finally:
+        if as_json:
+            print_json(outcome)
     if outcome["missing"] and not force:
         raise click.exceptions.Exit(ExitCode.NOT_FOUND)
+
+
+def _delete(models: OllamaModels, name: str, *, force: bool) -> bool:
+    """Delete a model, and tell whether it was there."""
+    try:
+        models.delete(name)
+    except OllamaModelNotFoundError as error:
+        if not force:
+            say_error(str(error))
+        return False
+    return True

@@ -12,7 +12,7 @@ from griptape_ollama.cli.help import TeachingCommand
 from griptape_ollama.cli.output import print_json, say
 from griptape_ollama.cli.server_options import json_option, on_server
 from griptape_ollama.cli.values import to_keep_alive, to_parameters
-from griptape_ollama.cli.words import duration, gpu_share, relative_time
+from griptape_ollama.cli.words import duration, relative_time
 from griptape_ollama.models.manager import OllamaModels
 from griptape_ollama.models.types import LoadResult
 
@@ -103,4 +103,4 @@ def _loaded(result: LoadResult) -> str:
     if result.loaded is None:
         return f"{result.model} {how}."
     until = "for good" if result.loaded.stays_for_good else f"expires {relative_time(result.loaded.expires_at)}"
-    return f"{result.model} {how}: {gpu_share(result.loaded.gpu_share)} of it on GPUs, {until}."
+    return f"{result.model} {how}: {result.loaded.gpu_share:.0%} of it on GPUs, {until}."

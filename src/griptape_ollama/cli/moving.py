@@ -31,7 +31,7 @@ _EXIT_CODES = (
     examples=[
         ("griptape-ollama models pull qwen3:0.6b", "Get it, with a bar."),
         ("griptape-ollama models pull hf.co/me/mine-GGUF:Q4_K_M --host gpu-box", "From another registry, for gpu-box."),
-        ("griptape-ollama models pull qwen3 --quiet || exit", "In a script: silent unless it fails."),
+        ("griptape-ollama models pull qwen3 --quiet || exit", "In a script: silent unless something goes wrong."),
     ],
     exit_codes=_EXIT_CODES,
 )

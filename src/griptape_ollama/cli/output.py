@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, TextIO, cast
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -43,20 +44,22 @@ def hint(text: str) -> None:
     click.echo(plain(text), err=True)
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, folding: Sequence[str] = ()) -> None:
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, folding: str = "") -> None:
     """Print a table without lines: columns are apart by two spaces or more, the headings stand above.
 
     Args:
         headings: Names of the columns.
         rows: Cells of each row.
-        folding: Columns that take several lines where the terminal is narrow; the others stay whole as long as
-            there is room for them.
+        folding: Column that takes several lines where the terminal is narrow. The others do so only where there is
+            no room for them at all: what is copied from a table should be whole.
     """
+    cells = [[plain(cell) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, no_wrap=heading not in folding, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
+    for heading, column in zip(headings, zip(headings, *cells, strict=True), strict=True):
+        widest = max(map(cell_len, column))
+        table.add_column(heading, overflow="fold", min_width=len(heading) if heading == folding else widest)
+    for row in cells:
+        table.add_row(*map(Text, row))
     _print(table)
 
 
@@ -103,10 +106,8 @@ def to_json(value: Any) -> Any:
 
 
 def _print(table: Table) -> None:
-    # Nobody reads it where the standard output is closed.
-    stream = sys.stdout or io.StringIO()
-    console = Console(file=stream, width=None if is_terminal(stream) else _ENDLESS)
-    with console.capture() as captured:
-        console.print(table)
-    # click knows what to do when the reader has gone.
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    watched = is_terminal(sys.stdout)
+    text = io.StringIO()
+    Console(file=text, force_terminal=watched, width=None if watched else _ENDLESS).print(table)
+    # click writes it, which knows what to do when the reader has gone.
+    click.echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()))

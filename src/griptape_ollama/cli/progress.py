@@ -14,11 +14,8 @@ from griptape_ollama.models.disk import human_size
 from griptape_ollama.models.progress import OnProgress, Progress
 from griptape_ollama.models.progress_bar import progress_bar
 
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing unless it fails.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no result, only what goes wrong.")
 """`--quiet`, for whatever takes long."""
-
-# A pull of an hour makes some ten lines, not thousands.
-_STEP = 0.1
 
 
 @contextlib.contextmanager
@@ -43,20 +40,20 @@ def shown_progress(action: str, model: str, *, quiet: bool = False) -> Generator
 
 
 class ProgressLines:
-    """Says each new status in a line, and every tenth of the bytes."""
+    """Says each new status in a line, and each tenth of the bytes: a pull of an hour makes some ten lines."""
 
     def __init__(self) -> None:
         self._status = ""
-        self._next = 0.0
+        self._tenths = -1
 
     def tell(self, progress: Progress) -> None:
         """Say how far it is, if that is news."""
-        status = "moving files" if progress.digest else progress.status
-        share = progress.share or 0.0
-        if progress.digest and share >= self._next:
-            self._next = (share // _STEP + 1) * _STEP
-        elif status == self._status:
-            return
-        self._status = status
-        of = f" ({share:.0%} of {human_size(progress.total)})" if progress.digest and progress.total else ""
-        hint(f"{progress.action} {progress.model}: {progress.status}{of}")
+        if progress.digest is None:
+            is_news, of = progress.status != self._status, ""
+        else:
+            share = progress.share or 0.0
+            is_news, of = int(share * 10) > self._tenths, f" ({share:.0%} of {human_size(progress.total)})"
+            self._tenths = max(self._tenths, int(share * 10))
+        self._status = progress.status
+        if is_news:
+            hint(f"{progress.action} {progress.model}: {progress.status}{of}")

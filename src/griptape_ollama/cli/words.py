@@ -1,11 +1,20 @@
-"""Facts in words for people: times, shares, and texts that come from a server."""
+"""Facts in words for people: times, and texts that come from a server."""
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timezone
 
-_UNITS = (("year", 365 * 86400), ("month", 30 * 86400), ("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+# Name, length in seconds, and how many of it are said before the next one is.
+_UNITS = (
+    ("second", 1, 100),
+    ("minute", 60, 100),
+    ("hour", 3600, 48),
+    ("day", 86400, 60),
+    ("month", 30 * 86400, 24),
+    ("year", 365 * 86400, math.inf),
+)
 _WHOLE_SECONDS_FROM = 10
 # A text of a server must not move the cursor or colour the terminal; line ends and tabs are harmless.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -20,23 +29,18 @@ def relative_time(time: datetime | None, now: datetime | None = None) -> str:
     """
     if time is None:
         return "-"
-    seconds = (time - (now or datetime.now(timezone.utc))).total_seconds()
-    if abs(seconds) < 1:
+    seconds = round((time - (now or datetime.now(timezone.utc))).total_seconds())
+    if seconds == 0:
         return "now"
     return f"in {duration(seconds)}" if seconds > 0 else f"{duration(-seconds)} ago"
 
 
 def duration(seconds: float) -> str:
-    """Say how long something takes, in its largest unit, rounded down: "3 days", "1 minute", "0.4 seconds"."""
-    seconds = round(seconds, 1) if seconds < _WHOLE_SECONDS_FROM else int(seconds)
-    name, length = next(((name, length) for name, length in _UNITS if seconds >= length), _UNITS[-1])
-    count = seconds if name == "second" else seconds // length
-    return f"{count:g} {name}{'' if count == 1 else 's'}"
-
-
-def gpu_share(share: float) -> str:
-    """Say how much of a model is on GPUs: "100%", "48%", "none" for one that runs on processors alone."""
-    return f"{share:.0%}" if share > 0 else "none"
+    """Say how long something takes, in one rounded unit: "3 days", "90 minutes", "0.4 seconds"."""
+    if seconds < _WHOLE_SECONDS_FROM:
+        return _counted(round(seconds, 1), "second")
+    counts = ((round(seconds / length), name, most) for name, length, most in _UNITS)
+    return next(_counted(count, name) for count, name, most in counts if count < most)
 
 
 def plain(text: str) -> str:
@@ -47,3 +51,7 @@ def plain(text: str) -> str:
 def one_line(text: str) -> str:
     """Give a text as one line that is safe for the terminal."""
     return plain(" ".join(text.split()))
+
+
+def _counted(count: float, name: str) -> str:
+    return f"{count:g} {name}{'' if count == 1 else 's'}"
