@@ -26,15 +26,15 @@ class TeachingCommand(click.Command):
         **more: Any,
     ) -> None:
         super().__init__(*arguments, **more)
-        self._examples = examples
+        self.examples = examples
         self._exit_codes = exit_codes
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples and the exit codes."""
         super().format_epilog(ctx, formatter)
-        if self._examples:
+        if self.examples:
             with formatter.section("Examples"):
-                for command, explanation in self._examples:
+                for command, explanation in self.examples:
                     formatter.write(f"  {command}\n      {explanation}\n")
         if self._exit_codes:
             write_exit_codes(formatter, [ExitCode.OK, ExitCode.FAILED, ExitCode.USAGE, *self._exit_codes])

@@ -50,8 +50,8 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, foldi
     Args:
         headings: Names of the columns.
         rows: Cells of each row.
-        folding: Column that takes several lines where the terminal is narrow. The others do so only where there is
-            no room for them at all: what is copied from a table should be whole.
+        folding: Column that takes several lines where the terminal is narrow. The others stay whole, since names and
+            sizes are copied from tables.
     """
     cells = [[plain(cell) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -108,6 +108,8 @@ def to_json(value: Any) -> Any:
 def _print(table: Table) -> None:
     watched = is_terminal(sys.stdout)
     text = io.StringIO()
-    Console(file=text, force_terminal=watched, width=None if watched else _ENDLESS).print(table)
+    console = Console(file=text, force_terminal=watched, width=None if watched else _ENDLESS)
+    # A line that does not fit is continued by the terminal: better than one that is cut.
+    console.print(table, crop=False)
     # click writes it, which knows what to do when the reader has gone.
     click.echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
