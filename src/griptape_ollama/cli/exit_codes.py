@@ -87,7 +87,7 @@ def exiting(when_stopped: str = "") -> Generator[None, None, None]:
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # click ends the command without a word: its reader has gone
-        say_error(f"The output could not be written: {error.strerror}.")
+        say_error(f"The system refused to read or write: {error}.")
         raise click.exceptions.Exit(ExitCode.FAILED) from error
     except KeyboardInterrupt:
         # The terminal shows ^C where the cursor is.

@@ -18,6 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from griptape_ollama.cli.main import main
 main(["models", *__import__("sys").argv[1:]], prog_name="griptape-ollama")
 """
+FULL = b"Error: The system refused to read or write: [Errno 28] No space left on device.\n"
 SLOW = SimulatedModel(name="slow", size=10**12, pull_bytes_per_second=10**6)
 QUICK = SimulatedModel(name="quick", size=30_000_000, pull_bytes_per_second=60_000_000)
 NAMES = [SimulatedModel(name=f"model-{number}", system="ähem … ahoy") for number in range(3)]
@@ -93,7 +94,7 @@ def test_an_output_that_cannot_be_written_is_an_error_in_one_line(start):
     with open("/dev/full", "wb") as full:  # noqa: PTH123  a device
         process = start("list", stdout=full)
     _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (1, b"Error: The output could not be written: No space left on device.\n")
+    assert (process.returncode, err) == (1, FULL)
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("latin-1", "ähem \\u2026 ahoy"), ("utf-8", "ähem … ahoy")])
