@@ -1,4 +1,4 @@
-"""Our events as the framework stores and loads events."""
+"""Our events as the framework stores and loads them."""
 
 import json
 from typing import Any
@@ -7,48 +7,66 @@ import pytest
 from attrs import fields
 from griptape.events import BaseEvent, EventBus, EventListener
 
-from griptape_ollama.events import OllamaProgressEvent, OllamaResponseEvent
+from griptape_ollama.events import OllamaEmbeddingEvent, OllamaProgressEvent, OllamaResponseEvent
 
-_SETTINGS: dict[str, Any] = {
-    "model": "qwen3",
-    "host": "http://gpu:11434",
-    "done_reason": "length",
-    "input_tokens": 45,
-    "output_tokens": 30,
-    "total_seconds": 2.5,
-    "load_seconds": 0.5,
-    "prompt_seconds": 0.25,
-    "generation_seconds": 1.5,
-    "tokens_per_second": 20.0,
-    "time_to_first_token": 0.75,
+_SETTINGS: dict[type[BaseEvent], dict[str, Any]] = {
+    OllamaResponseEvent: {
+        "model": "qwen3",
+        "host": "http://gpu:11434",
+        "done_reason": "length",
+        "input_tokens": 45,
+        "output_tokens": 30,
+        "total_seconds": 2.5,
+        "load_seconds": 0.5,
+        "prompt_seconds": 0.25,
+        "generation_seconds": 1.5,
+        "tokens_per_second": 20.0,
+        "time_to_first_token": 0.75,
+    },
+    OllamaEmbeddingEvent: {
+        "model": "all-minilm",
+        "host": "http://gpu:11434",
+        "texts": 64,
+        "input_tokens": 450,
+        "total_seconds": 2.5,
+        "load_seconds": 0.5,
+    },
 }
+_NEEDED: dict[str, Any] = {"model": "m", "host": "h", "texts": 1}
+_each_kind = pytest.mark.parametrize("kind", _SETTINGS)
 
 
-def test_an_event_says_what_was_measured_and_none_where_nothing_was():
-    event = OllamaResponseEvent(model="m", host="h")
-    assert {getattr(event, name) for name in _SETTINGS if name not in ("model", "host")} == {None}
+@_each_kind
+def test_an_event_says_what_was_measured_and_none_where_nothing_was(kind):
+    needed = {name: _NEEDED[name] for name in _SETTINGS[kind] if name in _NEEDED}
+    event = kind(**needed)
+    assert {getattr(event, name) for name in _SETTINGS[kind] if name not in needed} == {None}
 
 
-@pytest.mark.parametrize("load", [OllamaResponseEvent.from_dict, BaseEvent.from_dict])
-def test_an_event_can_be_stored_and_loaded(load):
-    event = OllamaResponseEvent(**_SETTINGS)
-    back = load(json.loads(json.dumps(event.to_dict())))
-    assert type(back) is OllamaResponseEvent
-    assert {name: getattr(back, name) for name in _SETTINGS} == _SETTINGS
+@_each_kind
+@pytest.mark.parametrize("by_base", [False, True])
+def test_an_event_can_be_stored_and_loaded(kind, by_base):
+    event = kind(**_SETTINGS[kind])
+    back = (BaseEvent if by_base else kind).from_dict(json.loads(json.dumps(event.to_dict())))
+    assert type(back) is kind
+    assert {name: getattr(back, name) for name in _SETTINGS[kind]} == _SETTINGS[kind]
     assert (back.id, back.timestamp) == (event.id, event.timestamp)
 
 
-def test_every_field_is_tested_and_stored():
-    own = {field.name for field in fields(OllamaResponseEvent)} - {field.name for field in fields(BaseEvent)}
-    assert own == set(_SETTINGS)
-    assert own <= OllamaResponseEvent(**_SETTINGS).to_dict().keys()
+@_each_kind
+def test_every_field_is_tested_and_stored(kind):
+    own = {field.name for field in fields(kind)} - {field.name for field in fields(BaseEvent)}
+    assert own - {"module_name"} == set(_SETTINGS[kind])
+    assert own <= kind(**_SETTINGS[kind]).to_dict().keys()
 
 
-def test_listeners_can_ask_for_it_alone():
+@_each_kind
+def test_listeners_can_ask_for_it_alone(kind):
     heard = []
-    EventBus.add_event_listener(EventListener(heard.append, event_types=[OllamaResponseEvent]))
-    event = OllamaResponseEvent(**_SETTINGS)
+    EventBus.add_event_listener(EventListener(heard.append, event_types=[kind]))
+    event = kind(**_SETTINGS[kind])
     EventBus.publish_event(event)
+    EventBus.publish_event(next(other(**_SETTINGS[other]) for other in _SETTINGS if other is not kind))
     assert heard == [event]
 
 

@@ -32,9 +32,8 @@ def split_text(text: str, pieces: int) -> list[str]:
     start = 0
     for number in range(1, pieces):
         end = _near_blank(text, len(text) * number // pieces, int(len(text) / pieces * _SEARCH))
-        if end > start:
-            found.append(text[start:end])
-            start = end
+        found.append(text[start:end])
+        start = end
     found.append(text[start:])
     kept = [piece.strip() for piece in found if piece.strip()]
     return kept or [text]

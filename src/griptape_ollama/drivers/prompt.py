@@ -44,6 +44,7 @@ from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.drivers.settings import (
     DEFAULT_TEMPERATURE,
     ON_EMPTY_RETRY,
+    to_extra_params,
     to_keep_alive,
     to_model,
     to_on_empty,
@@ -132,7 +133,9 @@ class OllamaPromptDriver(ModelUseMixin, BasePromptDriver):
     shift: bool | None = field(default=None, metadata={"serializable": True})
     logprobs: bool | None = field(default=None, metadata={"serializable": True})
     top_logprobs: int | None = field(default=None, metadata={"serializable": True})
-    extra_params: dict[str, Any] = field(factory=dict[str, Any], metadata={"serializable": True})
+    extra_params: dict[str, Any] = field(
+        factory=dict[str, Any], converter=to_extra_params, metadata={"serializable": True}
+    )
     _use_native_tools: Any | None = field(
         default=None,
         alias="use_native_tools",
@@ -273,7 +276,7 @@ class OllamaPromptDriver(ModelUseMixin, BasePromptDriver):
         )
 
     def _plan(self, stack: PromptStack, run: Run, facts: Facts) -> Plan:
-        extra = dict(self.extra_params or {})
+        extra = dict(self.extra_params)
         model = extra.pop("model", None) or self._model(run)
         options = merge_options(
             fields={"num_predict": self.max_tokens}, options=self.options, extra=extra.pop("options", None)

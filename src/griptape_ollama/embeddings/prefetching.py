@@ -62,8 +62,7 @@ class Prefetch:
         """Give the next texts to those who wait for them."""
         with self._changed:
             for passage, outcome in zip(passages, outcomes, strict=True):
-                if self._wanted[passage.sent] > 0:
-                    self._ready[passage.sent] = outcome
+                self._ready[passage.sent] = outcome
             self._next += len(passages)
             self._is_over = self._is_over or self._next == len(self._texts)
             self._changed.notify_all()

@@ -91,7 +91,7 @@ def _holds(folder: Path, name: str) -> bool:
 def human_size(size: float) -> str:
     """Write a number of bytes as people do: in powers of 1000, as Ollama does."""
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+        if size < 999.5:  # more is rounded up to 1000, which has a unit of its own
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.4g} TB"

@@ -105,7 +105,6 @@ class Facts:
     def __init__(self, connection: Connection, run: Run | None = None) -> None:
         self._connection = connection
         self._run = run or Run()
-        self._limits = _shorter(_LIMITS, self._run.limits)
 
     def show(self, model: str) -> ModelFacts:
         """Facts about a model; all unknown where the server does not answer, or does not have it."""
@@ -159,7 +158,7 @@ class Facts:
             path,
             body,
             method="GET" if body is None else "POST",
-            limits=self._limits,
+            limits=_shorter(_LIMITS, self._run.limits),
             run=self._run,
             policy=once_more_if_stale(),
         )

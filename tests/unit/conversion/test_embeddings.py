@@ -4,6 +4,8 @@ import json
 import math
 
 import pytest
+from attrs import fields
+from griptape.events import BaseEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from griptape_ollama.conversion.embeddings import (
     to_vectors,
 )
 from griptape_ollama.errors import OllamaContentError, OllamaStreamError
+from griptape_ollama.events import OllamaEmbeddingEvent
 
 _X, _Y = [1.0, 0.0], [0.0, 1.0]
 
@@ -184,7 +187,15 @@ class TestEvent:
         event = to_embedding_event(3, reply, host="http://gpu:11434")
         assert (event.model, event.host, event.texts) == ("m", "http://gpu:11434", 3)
         assert (event.input_tokens, event.total_seconds, event.load_seconds) == (12, 2.0, 0.5)
-        assert json.loads(json.dumps(event.to_dict()))["texts"] == 3
+
+    @pytest.mark.parametrize("kind", [OllamaEmbeddingEvent, BaseEvent])
+    def test_an_event_can_be_stored_and_loaded_with_every_field(self, kind):
+        reply = {"model": "m", "total_duration": 2_000_000_000, "load_duration": 500_000_000, "prompt_eval_count": 12}
+        event = to_embedding_event(3, reply, host="http://gpu:11434")
+        back = kind.from_dict(json.loads(json.dumps(event.to_dict())))
+        assert type(back) is OllamaEmbeddingEvent
+        names = [field.name for field in fields(OllamaEmbeddingEvent)]
+        assert [getattr(back, name) for name in names] == [getattr(event, name) for name in names]
 
     @pytest.mark.parametrize("reply", [{}, {"total_duration": "1s", "load_duration": None, "prompt_eval_count": "x"}])
     def test_what_the_server_does_not_tell_is_none(self, reply):

@@ -134,7 +134,7 @@ class TestChecks:
             {"x": math.nan},
             {"x": object()},
         ],
-        ids=["input", "dimensions", "truncate", "keep_alive", "options", "option", "set", "nan", "object"],
+        ids=["input", "dimensions", "truncate", "keep_alive", "options", "num_ctx", "set", "nan", "object"],
     )
     def test_a_wrong_extra_param_is_refused_when_it_would_be_sent(self, simulator, make_embedder, extra):
         driver = make_embedder(extra_params=extra)

@@ -61,7 +61,7 @@ class TestOneText:
         assert refused.value.model == "simulator-embed"
         assert simulator.requests == []
 
-    @pytest.mark.parametrize("blank", ["", " ", "\n\t", TextArtifact("")], ids=["empty", "space", "blank", "artifact"])
+    @pytest.mark.parametrize("blank", ["", " ", "\n\t", TextArtifact("")], ids=["empty", "blank", "breaks", "artifact"])
     def test_a_blank_text_has_the_vector_of_a_full_stop(self, simulator, embedder, blank):
         assert embedder.embed(blank) == vector(".")
         assert inputs(simulator) == [["."]]

@@ -392,3 +392,9 @@ def test_everything_that_the_built_in_driver_takes_is_taken():
 def test_everything_is_a_keyword():
     with pytest.raises(TypeError):
         OllamaPromptDriver("m")
+
+
+@pytest.mark.parametrize("wrong", ["keep_alive", ["keep_alive"], {1: 0}, 7])
+def test_extra_params_are_a_mapping_of_names(wrong):
+    with pytest.raises(OllamaContentError, match="extra_params must be a mapping"):
+        OllamaPromptDriver(model="m", extra_params=wrong)

@@ -114,6 +114,15 @@ def test_threads_do_not_upset_the_count_of_bytes():
     assert info.hits + info.misses == 8 * 300
 
 
+def test_a_forked_process_has_the_vectors_unless_a_thread_that_is_gone_was_at_them(cache):
+    cache.put(b"a", [1.0, 0.0])
+    cache.start_afresh()
+    assert cache.get(b"a") == [1.0, 0.0]
+    cache._lock.acquire()  # by a thread that is gone
+    cache.start_afresh()
+    assert cache.get(b"a") is None
+
+
 class TestKnownVectors:
     def test_texts_are_known_by_what_is_sent(self, cache):
         known = KnownVectors(cache, b"fingerprint")

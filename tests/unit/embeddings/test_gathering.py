@@ -315,6 +315,10 @@ class TestLeaving:
         gate.open()
         assert patient.result(30) == vector("patient")
 
+    def test_no_callers_total_limit_is_that_of_a_shared_request(self, order):
+        flight = gathering._Flight([], dataclasses.replace(order, limits=OllamaTimeout(first_token=7, total=0.2)))
+        assert flight._run.limits == flight._order.limits == OllamaTimeout(first_token=7, total=None)
+
     def test_a_reply_is_told_to_somebody_who_is_still_there(self, gate, busy, call, joined):
         told = []
         run = Run()
@@ -356,3 +360,12 @@ def test_threads_that_are_gone_are_forgotten(gatherer, call, order, clock):
     clock.now += 1
     gatherer.embed(Passage("", "a"), order, Run(OllamaTimeout()), pause=_LONG, replied=lambda _: None)
     assert list(gatherer._present) == [threading.get_ident()]
+
+
+def test_in_a_forked_process_nobody_is_waited_for(gatherer, call, order):
+    call("a").result(30)
+    gatherer._lock.acquire()  # by a thread that is gone
+    gatherer.start_afresh()
+    missing = dataclasses.replace(order, body={"model": "nope"})
+    with pytest.raises(OllamaModelNotFoundError):
+        gatherer.embed(Passage("", "a"), missing, Run(), pause=_LONG, replied=lambda _: None)

@@ -174,3 +174,12 @@ def test_nothing_to_embed_is_nothing_to_wait_for():
     prefetch = Prefetch("key", [], lead=2)
     assert prefetch.due(2) == []
     assert prefetch.take(Passage("", "a"), Run()) is None
+
+
+def test_in_a_forked_process_everybody_asks_for_himself():
+    prefetch = Prefetch("key", _passages("abc"), lead=100)
+    _deliver(prefetch, 1)
+    prefetch._changed.acquire()  # by a thread that is gone
+    prefetch.start_afresh()
+    assert [prefetch.take(Passage("", text), Run()) for text in "abc"] == [None] * 3
+    assert prefetch.due(1) == []

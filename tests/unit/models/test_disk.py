@@ -147,7 +147,16 @@ def test_a_user_without_a_home_has_no_folder(monkeypatch):
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (28_800_000, "28.8 MB"), (4.7e9, "4.7 GB"), (1.5e15, "1500 TB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1 MB"),
+        (28_800_000, "28.8 MB"),
+        (4.7e9, "4.7 GB"),
+        (1.5e15, "1500 TB"),
+    ],
 )
 def test_sizes_are_written_in_powers_of_1000(size, text):
     assert human_size(size) == text

@@ -404,3 +404,57 @@ def test_a_thread_that_was_cancelled_leaves_the_asking_to_those_who_wait(facts, 
             asking.result(10)
         assert waiting.result(10).can("thinking")
     silence.set()
+
+
+class TestEmbeddingModels:
+    @pytest.fixture
+    def simulator(self):
+        models = [SimulatedModel(name="small:v1", capabilities=["embedding"], embedding_length=384), _MODEL]
+        with OllamaSimulator(models=models) as simulator:
+            yield simulator
+
+    def test_show_tells_how_many_numbers_a_vector_has(self, facts):
+        assert facts.show("small:v1").embedding_length == 384
+        assert facts.show("nope").embedding_length is None
+
+    @pytest.mark.parametrize("info", [None, {}, {"general.architecture": "bert"}, {"bert.embedding_length": 384}])
+    def test_a_size_that_is_not_told_is_none(self, info):
+        assert ModelFacts.from_show({"model_info": info}).embedding_length is None
+
+    def test_a_size_that_is_no_number_is_none(self):
+        info = {"general.architecture": "bert", "bert.embedding_length": "384"}
+        assert ModelFacts.from_show({"model_info": info}).embedding_length is None
+
+    @pytest.mark.parametrize("name", ["small:v1", "SMALL:v1", "clever", "clever:latest"])
+    def test_a_model_has_the_digest_that_the_list_has_for_its_name(self, simulator, facts, name):
+        digests = {entry["name"]: entry["digest"] for entry in facts.tags()}
+        full = name.lower() if ":" in name else f"{name}:latest"
+        assert facts.digest(name) == digests[full]
+        assert _count(simulator, "/api/tags") == 1
+
+    @pytest.mark.parametrize("name", ["small", "small:v2", "nope", ""])
+    def test_a_model_that_is_not_listed_has_none(self, facts, name):
+        assert facts.digest(name) is None
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            {"name": "m:latest"},
+            {"name": "m:latest", "digest": ""},
+            {"name": "m:latest", "digest": 5},
+            {"digest": "abc"},
+            {},
+        ],
+        ids=str,
+    )
+    def test_a_digest_that_is_not_told_is_none(self, simulator, facts, entry):
+        simulator.reply(path="/api/tags", body={"models": [entry]})
+        assert facts.digest("m") is None
+
+    def test_old_servers_name_a_model_by_its_name_only(self, simulator, facts):
+        simulator.reply(path="/api/tags", body={"models": [{"name": "m:latest", "digest": "abc"}]})
+        assert facts.digest("m") == "abc"
+
+    def test_a_server_that_lists_nothing_has_no_digests(self, simulator, facts):
+        simulator.reply(path="/api/tags", status=500, error="no")
+        assert facts.digest("small:v1") is None

@@ -14,7 +14,8 @@ from griptape_ollama import (
 )
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
-SLOW = SimulatedModel(name="slow", size=1000, load_seconds=30)
+LOAD_SECONDS = 0.3
+SLOW = SimulatedModel(name="slow", size=1000, load_seconds=LOAD_SECONDS)
 BROKEN = SimulatedModel(name="broken", size=1001, load_error="unable to load model")
 EMBED = SimulatedModel(name="embed", size=1002, capabilities=("embedding",), family="bert")
 GPU = SimulatedModel(name="gpu", size=10_000_000, size_vram=7_621_440)
@@ -22,7 +23,7 @@ GPU = SimulatedModel(name="gpu", size=10_000_000, size_vram=7_621_440)
 
 @pytest.fixture
 def simulator():
-    with OllamaSimulator(models=[SLOW, BROKEN, EMBED, GPU], time_scale=600) as simulator:
+    with OllamaSimulator(models=[SLOW, BROKEN, EMBED, GPU]) as simulator:
         yield simulator
 
 
@@ -38,7 +39,7 @@ class TestWarm:
         result = models.warm("slow")
         assert simulator.loaded_models == ["slow:latest"]
         assert (result.model, result.was_loaded) == ("slow", False)
-        assert 30 / 600 <= result.load_seconds < 10
+        assert LOAD_SECONDS <= result.load_seconds < 10
         assert result.loaded is not None
         assert result.loaded.name == "slow:latest"
         (request,) = [each for each in simulator.requests if each.path == "/api/generate"]
@@ -48,7 +49,7 @@ class TestWarm:
         models.warm("slow")
         again = models.warm("slow")
         assert again.was_loaded
-        assert again.load_seconds < 30 / 600
+        assert again.load_seconds < LOAD_SECONDS
 
     @pytest.mark.parametrize("keep_alive", [600, "10m", timedelta(minutes=10)])
     def test_it_may_say_how_long_the_model_stays(self, still, keep_alive):
@@ -76,7 +77,7 @@ class TestWarm:
         models.warm("slow", options={"num_ctx": 2048})
         again = models.warm("slow", "20m")
         assert again.loaded.context_length == 2048
-        assert again.load_seconds < 30 / 600
+        assert again.load_seconds < LOAD_SECONDS
 
     def test_an_embedding_model_is_loaded_too(self, simulator, models):
         assert models.warm("embed").loaded.name == "embed:latest"

@@ -148,9 +148,13 @@ class TestAddress:
         assert list(Call(Connection.open(simulator.host), "/api/chat", BODY).lines())
 
     def test_a_path_prefix_stands_before_every_path(self, simulator):
-        simulator.reply(path="/prefix/api/version", body={"version": "1"})
+        simulator.reply(path="/prefix/api/version", body={"version": "1"}, times=2)
+        simulator.reply(path="/prefix/api/ps", body={"models": []})
         connection = Connection.open(f"{simulator.host}/prefix/")
-        assert Call(connection, "/api/version", method="GET").document() == {"version": "1"}
+        answers = [
+            Call(connection, path, method="GET").document() for path in ("/api/version", "/api/ps", "/api/version")
+        ]
+        assert answers == [{"version": "1"}, {"models": []}, {"version": "1"}]
 
 
 class TestForeignClient:

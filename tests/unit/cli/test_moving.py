@@ -1,0 +1,82 @@
+"""`models pull` and `models push`."""
+
+import re
+
+import pytest
+
+from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+
+BIG = SimulatedModel(name="big:8b", size=100_000_000, pull_bytes_per_second=10_000_000)
+
+
+@pytest.fixture
+def simulator():
+    with OllamaSimulator(models=[SimulatedModel(name="me/mine")], library=[BIG], time_scale=2000) as simulator:
+        yield simulator
+
+
+def test_a_pull_without_a_terminal_says_what_happens_in_a_few_lines_beside_the_result(models, simulator):
+    ended = models("pull", "big:8b")
+    assert ended.code == 0
+    assert re.fullmatch(r"Pulled big:8b: 100 MB moved in [\d.]+ seconds?\.\n", ended.out)
+    lines = ended.err.splitlines()
+    assert lines[0] == "pull big:8b: pulling manifest"
+    assert lines[-3:] == [
+        "pull big:8b: verifying sha256 digest",
+        "pull big:8b: writing manifest",
+        "pull big:8b: success",
+    ]
+    moving = lines[1:-3]
+    assert moving
+    assert all(re.fullmatch(r"pull big:8b: pulling [0-9a-f]{12} \(\d+% of 100 MB\)", line) for line in moving)
+    assert len(moving) <= 11
+    assert "big:8b" in simulator.models
+
+
+def test_a_pull_of_what_is_there_is_up_to_date(models):
+    models("pull", "big:8b", "-q")
+    assert models("pull", "big:8b", "-q").out == ""
+    assert models("pull", "big:8b").out == "big:8b is up to date (100 MB).\n"
+
+
+def test_json_is_the_only_thing_on_the_standard_output(models):
+    result = models("pull", "big:8b", "--json").json
+    assert (result["action"], result["model"]["name"], result["digest_before"]) == ("pull", "big:8b", None)
+    assert (result["bytes_moved"] >= 100_000_000, result["attempts"], result["is_unchanged"]) == (True, 1, False)
+    assert models("pull", "big:8b", "--json").json["is_unchanged"] is True
+
+
+def test_insecure_is_passed_on(models, simulator):
+    models("pull", "big:8b", "--insecure", "-q")
+    models("push", "me/mine", "--insecure", "-q")
+    sent = {request.path: request.body for request in simulator.requests}
+    assert sent["/api/pull"]["insecure"] is True
+    assert sent["/api/push"]["insecure"] is True
+
+
+def test_a_push_says_what_was_moved(models):
+    ended = models("push", "me/mine")
+    assert ended.code == 0
+    assert ended.out.startswith("Pushed me/mine:latest: ")
+    assert "push me/mine: " in ended.err
+
+
+def test_a_model_that_the_registry_does_not_have_is_not_found(models):
+    ended = models("pull", "nowhere:to-be-found", "-q")
+    assert (ended.code, ended.out) == (3, "")
+    assert re.fullmatch(r"Error: The pull of model 'nowhere:to-be-found' .* see .*\n", ended.err)
+
+
+def test_a_full_disk_has_a_code_of_its_own(models, simulator):
+    error = "write /models/blobs/x: no space left on device"
+    simulator.fault("error_line", path="/api/pull", after=5, error=error)
+    ended = models("pull", "big:8b", "-q")
+    assert ended.code == 7
+    assert "The server's disk is full" in ended.err
+
+
+def test_a_registry_that_does_not_let_one_in_has_a_code_of_its_own(models, simulator):
+    simulator.fault("error_line", path="/api/push", after=1, error="unauthorized: access denied")
+    ended = models("push", "me/mine", "-q")
+    assert ended.code == 6
+    assert "ollama signin" in ended.err
