@@ -2,8 +2,8 @@
 
     OLLAMA_TEST_CHAT_MODEL=qwen3:0.6b pytest tests/live --live
 
-The real server without -n: the tests load and unload models of one server. Asked for and no server: they fail. A kind
-of model that is not named: the tests of that kind are skipped.
+The real server without -n, and with nobody else at it: the tests load and unload its models. Asked for and no server:
+they fail. A kind of model that is not named: the tests of that kind are skipped.
 """
 
 import os

@@ -51,7 +51,7 @@ class Place:
         Who waited for the same load began before the model was ready.
         """
         known = (self.load.seconds if self.load is not None else None) or 0.0
-        is_load = use.load_seconds >= max(_SHORTEST_LOAD_SECONDS, known / 4)
+        is_load = use.load_seconds >= max(_SHORTEST_LOAD_SECONDS, known / 2)
         has_load = self.load is None or self.load.seconds is not None
         return is_load and has_load and use.begin + use.load_seconds / 2 > self.ready_at
 
