@@ -142,8 +142,9 @@ class _Waiter:
 
     def _leave(self) -> None:
         self.has_left = True
-        if self.flight is not None:
-            self.flight.stop_if_deserted()
+        flight = self.flight  # another thread takes it away when it has landed
+        if flight is not None:
+            flight.stop_if_deserted()
 
 
 class _Flight:
