@@ -396,8 +396,15 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
             window=functools.partial(self._window, body),
             density=self._density,
             is_audited=self.audit_requests,
+            manner=self._manner(),
             count_tokens=self.tokenizer.count_tokens if self.tokenizer else None,
         )
+
+    def _manner(self) -> str:
+        limits = self.limits  # but for the total one, to which each caller keeps by himself
+        retries = self.max_attempts, self.min_retry_delay, self.max_retry_delay, self.wait_for_server
+        hooks = self.ignored_exception_types, id(self.after_hook), self.audit_requests, id(self.tokenizer)
+        return repr((limits.connect, limits.first_token, retries, hooks, self.batch_size, self.batch_characters))
 
     def _check_dimensions(self, body: Mapping[str, Any], run: Run) -> None:
         """Refuse a size that the server would ignore (0.33)."""

@@ -12,6 +12,7 @@ from griptape.artifacts import ImageArtifact, TextArtifact
 from griptape.drivers.vector.local import LocalVectorStoreDriver
 from griptape.drivers.vector.qdrant import QdrantVectorStoreDriver
 from griptape.events import EventListener
+from griptape.tokenizers import SimpleTokenizer
 from griptape.utils import with_contextvars
 
 from griptape_ollama import (
@@ -20,6 +21,7 @@ from griptape_ollama import (
     OllamaEmbeddingEvent,
     OllamaModelNotFoundError,
     OllamaResponseError,
+    OllamaTimeout,
 )
 from griptape_ollama.embeddings.prefetching import Prefetch
 from unit.embeddings.serving import Gate, answer_with, inputs, refuse, vector
@@ -100,6 +102,33 @@ class TestGathering:
 
         in_threads(work, range(16))
         assert sum(map(len, inputs(simulator))) == 16
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"timeout": OllamaTimeout(first_token=0.2)},
+            {"max_attempts": 1},
+            {"batch_size": 2},
+            {"audit_requests": True},
+            {"tokenizer": SimpleTokenizer(characters_per_token=4, max_input_tokens=9, max_output_tokens=9)},
+        ],
+        ids=lambda settings: next(iter(settings)),
+    )
+    def test_calls_that_are_made_in_another_manner_do_not_share(self, simulator, gate, make_embedder, settings):
+        driver = make_embedder(cache_bytes=0, gather_seconds=5, batch_size=3)
+        twin = driver.with_settings(**settings)
+        with ThreadPoolExecutor(6) as pool:
+            lone = pool.submit(driver.embed, "lone")
+            assert gate.next() == ["lone"]
+            futures = [pool.submit(each.embed, text) for each, text in ((driver, "a"), (twin, "b"), (driver, "c"))]
+            # A request of three would be full now. Those of the driver wait for a third that comes of its own kind.
+            futures.append(pool.submit(driver.embed, "d"))
+            first = gate.next()
+            twin.cancel()
+            gate.open()
+            found = [future.result(30) for future in (lone, futures[0], *futures[2:])]
+        assert sorted(first) == ["a", "c", "d"]
+        assert found == [vector(text) for text in ("lone", "a", "c", "d")]
 
     def test_one_missing_text_fails_alone(self, simulator, make_embedder, in_threads):
         refuse(simulator, lambda text: text == "text 13", status=400, error="no")
