@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from griptape_ollama.conversion.passages import likely_tokens
+from griptape_ollama.transport.forking import renew_when_forked
 
 _ENOUGH_TOKENS = 200
 _MEMORY_CHARACTERS = 1_000_000
@@ -18,6 +19,11 @@ class TokenDensity:
     def __init__(self) -> None:
         self._characters = 0.0
         self._tokens = 0.0
+        self._lock = threading.Lock()
+        renew_when_forked(self)
+
+    def start_afresh(self) -> None:
+        """Let go of a lock that a thread may have held which is gone."""
         self._lock = threading.Lock()
 
     def learn(self, characters: int, tokens: int) -> None:

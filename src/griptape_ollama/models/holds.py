@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Generator
@@ -22,7 +23,8 @@ HOLD_SECONDS = 300
 _LIMITS = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=5)
 
 _logger = logging.getLogger(__name__)
-_lock = threading.Lock()
+# Reentrant, since the garbage collector may end what holds a model in the very thread that is noting a hold.
+_lock = threading.RLock()
 _needed: dict[tuple[str, str], dict[int, float]] = {}
 """Who needs a model, by server and model; with the time at which each is given up."""
 
@@ -77,3 +79,13 @@ def _unload(connection: Connection, model: str) -> None:
         Call(connection, "/api/generate", body, limits=_LIMITS).document()
     except OllamaError as error:
         _logger.debug("Model %r was not unloaded: %s", model, error)
+
+
+def _forget_lock() -> None:
+    """Begin anew in a forked process, where threads that held the lock are gone."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)

@@ -89,6 +89,21 @@ def test_a_short_text_beside_a_batch_does_not_take_the_model_away(simulator, dri
     assert _sent(simulator) == [300, 300, "unload"]
 
 
+def test_an_iteration_may_be_dropped_while_its_own_thread_is_noting_a_hold(simulator, driver):
+    vectors = driver.iter_embed_batch(f"llama {number}" for number in range(10))
+    next(vectors)
+
+    def drop():
+        with holds._lock:  # the garbage collector closes an iterator whenever and wherever it likes
+            vectors.close()
+
+    thread = threading.Thread(target=drop, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert _sent(simulator) == [300, "unload"]
+
+
 def test_a_program_that_ends_right_away_still_lets_the_model_go(simulator):
     script = f"""
 from griptape.artifacts import TextArtifact

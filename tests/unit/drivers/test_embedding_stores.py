@@ -24,6 +24,7 @@ from griptape_ollama import (
     OllamaTimeout,
 )
 from griptape_ollama.embeddings.prefetching import Prefetch
+from griptape_ollama.models import holds
 from unit.embeddings.serving import Gate, answer_with, inputs, refuse, vector
 
 _WORDS = ["cat", "dog", "owl", "fox", "bee", "ant", "elk", "emu", "yak", "hen"]
@@ -444,6 +445,34 @@ class TestFork:
             in_child(work)
             hold.set()
             assert [future.result(30) for future in futures] == [vector(f"text {number}") for number in range(8)]
+
+    @pytest.mark.parametrize("lock", ["holds", "density", "cache", "gatherer"])
+    def test_a_child_does_not_wait_for_locks_that_threads_of_the_parent_hold(self, make_embedder, in_child, lock):
+        driver = make_embedder(keep_alive=0)
+        owner = {
+            "holds": holds,
+            "density": driver._density,
+            "cache": driver._cache,
+            "gatherer": driver._gatherer,
+        }[lock]
+        held, over = threading.Event(), threading.Event()
+
+        def hold():
+            with owner._lock:
+                held.set()
+                over.wait(60)
+
+        def work():
+            assert driver.embed_batch(["a", "b"]) == [vector("a"), vector("b")]
+            assert driver.embed("c") == vector("c")
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(hold)
+            assert held.wait(30)
+            try:
+                in_child(work)
+            finally:
+                over.set()
 
     def test_a_prefetch_of_the_parent_is_neither_waited_for_nor_disturbed(self, simulator, make_embedder, in_child):
         driver = make_embedder()
