@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
@@ -41,10 +42,10 @@ def is_held(connection: Connection, model: str) -> bool:
         return any(until > now for until in _needed.get((connection.base_url, model), {}).values())
 
 
-def hold(connection: Connection, model: str, who: object) -> None:
-    """Note that somebody needs the model from now on."""
+def hold(connection: Connection, model: str, who: object, *, seconds: float = HOLD_SECONDS) -> None:
+    """Note that somebody needs the model from now on, for so many seconds at most."""
     with _lock:
-        _needed.setdefault((connection.base_url, model), {})[id(who)] = time.monotonic() + HOLD_SECONDS
+        _needed.setdefault((connection.base_url, model), {})[id(who)] = time.monotonic() + seconds
 
 
 def let_go(connection: Connection, model: str, who: object) -> None:
@@ -62,7 +63,7 @@ def let_go(connection: Connection, model: str, who: object) -> None:
 def holding(connection: Connection, model: str) -> Generator[None, None, None]:
     """Keep a model while something takes several requests."""
     who = object()
-    hold(connection, model, who)
+    hold(connection, model, who, seconds=math.inf)
     try:
         yield
     finally:
@@ -81,11 +82,12 @@ def _unload(connection: Connection, model: str) -> None:
         _logger.debug("Model %r was not unloaded: %s", model, error)
 
 
-def _forget_lock() -> None:
-    """Begin anew in a forked process, where threads that held the lock are gone."""
+def _start_afresh() -> None:
+    """Begin anew in a forked process, where threads that held the lock, or a model, are gone."""
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
+    _needed.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_lock)
+    os.register_at_fork(after_in_child=_start_afresh)

@@ -1,8 +1,11 @@
 """With keep_alive=0, an embedding model stays while there is more to embed, and is let go once."""
 
+import os
 import subprocess
 import sys
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from griptape.artifacts import TextArtifact
@@ -87,6 +90,28 @@ def test_a_short_text_beside_a_batch_does_not_take_the_model_away(simulator, dri
     driver.embed("alpaca")
     vectors.close()
     assert _sent(simulator) == [300, 300, "unload"]
+
+
+def test_a_batch_holds_the_model_however_long_it_takes(simulator, driver, monkeypatch):
+    vectors = driver.iter_embed_batch(f"llama {number}" for number in range(10))
+    next(vectors)
+    later = time.monotonic() + 10 * holds.HOLD_SECONDS
+    monkeypatch.setattr(holds, "time", SimpleNamespace(monotonic=lambda: later))
+    driver.embed("alpaca")
+    vectors.close()
+    assert _sent(simulator) == [300, 300, "unload"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork\\(\\) may lead to deadlocks:DeprecationWarning")
+def test_a_forked_process_holds_nothing(driver):
+    vectors = driver.iter_embed_batch(["llama", "alpaca"])
+    next(vectors)
+    if (child := os.fork()) == 0:
+        os._exit(holds.is_held(driver.connection, driver.model))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert holds.is_held(driver.connection, driver.model)
+    vectors.close()
 
 
 def test_an_iteration_may_be_dropped_while_its_own_thread_is_noting_a_hold(simulator, driver):
