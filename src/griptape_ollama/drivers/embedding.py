@@ -26,6 +26,7 @@ from griptape_ollama.drivers.settings import (
     to_dimensions,
     to_extra_params,
     to_keep_alive,
+    to_model,
     to_on_long_text,
     to_options,
     to_prefix,
@@ -87,7 +88,7 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
             own window counts, and the server.
     """
 
-    model: str = field(metadata={"serializable": True})
+    model: str = field(converter=to_model, metadata={"serializable": True})
     dimensions: int | None = field(default=None, converter=to_dimensions, metadata={"serializable": True})
     truncate: bool | None = field(default=None, converter=to_truncate, metadata={"serializable": True})
     keep_alive: Any | None = field(default=None, converter=to_keep_alive, metadata={"serializable": True})
@@ -374,7 +375,9 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
     def _order(self, run: Run) -> Order:
         extra = dict(self.extra_params)
         options = merge_options(fields={}, options=self.options, extra=extra.pop("options", None))
-        model = extra.pop("model", self.model)
+        model = to_model(extra.pop("model", self.model))
+        if not model:
+            raise OllamaContentError("No model is named: give model= an embedding model, such as nomic-embed-text.")
         truncate = extra.pop("truncate", self.truncate)
         on_long_text = _on_long_text(self.on_long_text, truncate)
         fields = {
