@@ -433,7 +433,7 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
         return KnownVectors(self._cache, None if digest is None else order.fingerprint(digest))
 
     def _passages(self, values: Any, operation: VectorOperation | None) -> Iterator[Passage]:
-        if isinstance(values, (str, bytes, BaseArtifact)):
+        if isinstance(values, (str, bytes, BaseArtifact, Mapping)):
             raise OllamaContentError(
                 f"Many texts are wanted here, got one {type(values).__name__}. Give [text], or use embed().",
                 model=self.model,
