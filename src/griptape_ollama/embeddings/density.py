@@ -10,6 +10,7 @@ from griptape_ollama.transport.forking import renew_when_forked
 _ENOUGH_TOKENS = 200
 _MEMORY_CHARACTERS = 1_000_000
 _MARGIN = 1.25  # how far the estimate without any reply is off, for prose
+_MOST_TOKENS = 4  # of a character: no tokenizer makes more of it than one for each of its bytes
 _LEARNED_MARGIN = 1.1  # how much denser one text is than the others of a collection
 
 
@@ -38,7 +39,7 @@ class TokenDensity:
                 self._characters /= 2
                 self._tokens /= 2
             self._characters += characters
-            self._tokens += tokens
+            self._tokens += min(tokens, _MOST_TOKENS * characters)
 
     def tokens(self, text: str) -> int:
         """Estimate the tokens of a text, rather too many than too few."""
