@@ -290,7 +290,8 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
         ```
 
         Args:
-            artifacts: What will be asked for, in about that order: as `upsert_collection` takes it.
+            artifacts: What will be asked for, in about that order: as `upsert_collection` takes it. An iterator is read
+                to its end before the block begins.
             vector_operation: How it will be asked for.
 
         Raises:
