@@ -435,9 +435,9 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
 
     def _passages(self, values: Any, operation: VectorOperation | None) -> Iterator[Passage]:
         if isinstance(values, (str, bytes, BaseArtifact, Mapping)):
+            kind = type(cast("object", values)).__name__
             raise OllamaContentError(
-                f"Many texts are wanted here, got one {type(values).__name__}. Give [text], or use embed().",
-                model=self.model,
+                f"Many texts are wanted here, got one {kind}. Give [text], or use embed().", model=self.model
             )
         for index, value in enumerate(values):
             yield self._passage(value, operation, index)
