@@ -69,10 +69,10 @@ def test_a_store_that_is_filled_by_threads_loads_the_model_once(simulator, drive
     store.upsert_collection([TextArtifact(f"llama {number}") for number in range(40)])
     _end_threads()
     sent = _sent(simulator)
-    # The very first call may have been alone.
-    assert sent[-1] == "unload"
-    assert sent.count("unload") == 1
-    assert sent.count(0) <= 1
+    # The first calls may have been alone, as long as one thread of the store was quick enough to make them all.
+    alone = sent.count(0)
+    assert alone < 40
+    assert sent[alone:] == [300] * (len(sent) - alone - 1) + ["unload"]
     assert holds._needed == {}
 
 
