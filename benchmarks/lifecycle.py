@@ -3,6 +3,7 @@
 import itertools
 import logging
 import statistics
+import timeit
 from concurrent import futures
 from functools import cache
 
@@ -10,7 +11,7 @@ from griptape.structures import Pipeline, Workflow
 from griptape.tasks import PromptTask
 
 from benchmarks.tables import markdown
-from griptape_ollama import ModelLifecycle, OllamaPromptDriver
+from griptape_ollama import ModelLifecycle, OllamaEmbeddingDriver, OllamaPromptDriver
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 SCALE = 25
@@ -24,6 +25,7 @@ ROOMS = (1, 2, 3)
 TOLERANCE = 1.05
 POLICIES = {"default": None, "0": 0, "-1": -1}
 ROUNDS = 7
+SETTINGS = 1000
 
 
 def _task(model, host, keep_alive):
@@ -124,6 +126,21 @@ def _own_cost(models, room):
     ]
 
 
+def _cost_of_settings():
+    """Microseconds that a driver with other settings takes to make."""
+    drivers = {
+        "OllamaPromptDriver": OllamaPromptDriver(model="a", host="127.0.0.1:1", options={"num_ctx": 8192, "seed": 1}),
+        "OllamaEmbeddingDriver": OllamaEmbeddingDriver(model="a", host="127.0.0.1:1", options={"num_ctx": 8192}),
+    }
+    rows = []
+    for name, driver in drivers.items():
+        assert driver.with_settings(keep_alive=0).connection is driver.connection
+        timer = timeit.Timer(lambda driver=driver: driver.with_settings(keep_alive=0))
+        micros = min(timer.repeat(ROUNDS, SETTINGS)) / SETTINGS * 1_000_000
+        rows.append((f"`{name}.with_settings(keep_alive=0)`", f"{micros:.0f}", "1,000"))
+    return rows
+
+
 def table():
     logging.getLogger("griptape").setLevel(logging.CRITICAL)
     policies = [f"keep_alive {policy}" for policy in POLICIES]
@@ -150,4 +167,9 @@ def table():
         ("pipeline", "planning (processor)", "requests that it makes (waiting)", "wanted of planning, at most"),
         costs,
     )
-    return f"{times}\n\n{cost}"
+    settings = markdown(
+        f"What a driver for one task costs (µs, best of {ROUNDS} times {SETTINGS:,})",
+        ("driver", "µs", "wanted, at most"),
+        _cost_of_settings(),
+    )
+    return f"{times}\n\n{cost}\n\n{settings}"

@@ -144,6 +144,9 @@ def _set_up(name, recording):
         settings = {"models": installed(), "library": None if name in OFFLINE else registry()}
         if name == "chat_pulled":
             settings["models"] += registry()
+        if name in PS:
+            # What was about to expire on the recorded server must not expire while it is set up.
+            settings["time_scale"] = 0
     with OllamaSimulator(**settings) as simulator:
         if name in SCRIPTED:
             simulator.reply(what_the_model_says(recording), path=recording["request"]["path"])

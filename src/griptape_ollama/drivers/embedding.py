@@ -43,6 +43,7 @@ from griptape_ollama.embeddings.order import BatchLimits, OnLongText, Order, Rep
 from griptape_ollama.embeddings.prefetching import Prefetch
 from griptape_ollama.errors import OllamaCancelledError, OllamaContentError, OllamaEmbeddingError, OllamaError
 from griptape_ollama.models.facts import Facts
+from griptape_ollama.models.planned import planned_keep_alive
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.transport.run import Run
 
@@ -303,7 +304,7 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
             order = self._order(run)
             known = self._known(order, run)
             prefetch = Prefetch(
-                order.key,
+                order.vector_key,
                 [passage for passage in passages if passage not in known],
                 lead=_PREFETCH_BATCHES * self.batch_size,
             )
@@ -343,7 +344,7 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
 
     def _prefetched(self, passage: Passage, order: Order, run: Run) -> Outcome | None:
         for prefetch in tuple(self._prefetches):
-            if prefetch.key == order.key and (outcome := prefetch.take(passage, run)) is not None:
+            if prefetch.key == order.vector_key and (outcome := prefetch.take(passage, run)) is not None:
                 return outcome
         return None
 
@@ -388,6 +389,9 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
             "keep_alive": self.keep_alive,
         }
         body = to_embed_request(model=model, options=options, fields=fields, extra=extra)
+        planned = planned_keep_alive(self.connection, model)
+        if planned is not None:
+            body["keep_alive"] = planned
         self._see_to(model, run)
         self._check_dimensions(body, run)
         return Order(

@@ -53,6 +53,7 @@ from griptape_ollama.drivers.settings import (
 )
 from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts, ModelFacts
 from griptape_ollama.models.holds import HOLD_SECONDS, is_held, is_unloading
+from griptape_ollama.models.planned import planned_keep_alive
 from griptape_ollama.models.server import LIVE
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.download import MAX_BYTES, Download
@@ -310,6 +311,9 @@ class OllamaPromptDriver(ModelUseMixin, BasePromptDriver):
             extra=extra,
         )
         drop_thinking(request, known, self.connection)
+        planned = planned_keep_alive(self.connection, model)
+        if planned is not None:
+            request["keep_alive"] = planned
         holds_model = self._holds_model(request, stack)
         if holds_model:
             request["keep_alive"] = HOLD_SECONDS

@@ -95,14 +95,23 @@ class Order:
         """Tell orders apart: for those of the same key, a text has the same vector from the same server."""
         return f"{id(self.connection)} {self.on_long_text} {_canonical(self.body)}"
 
+    @cached_property
+    def vector_key(self) -> str:
+        """Tell apart orders that give other vectors: how long the model stays is not among what decides about them."""
+        return f"{id(self.connection)} {self.on_long_text} {_canonical(self._deciding)}"
+
     def fingerprint(self, digest: str) -> bytes:
         """Tell apart what decides about a vector, besides its text.
 
         Args:
             digest: Digest of the model.
         """
-        deciding = {name: value for name, value in self.body.items() if name not in ("model", "keep_alive")}
+        deciding = {name: value for name, value in self._deciding.items() if name != "model"}
         return f"{self.connection.base_url} {digest} {self.on_long_text} {_canonical(deciding)}".encode()
+
+    @property
+    def _deciding(self) -> dict[str, Any]:
+        return {name: value for name, value in self.body.items() if name != "keep_alive"}
 
 
 @contextlib.contextmanager

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import Any, Protocol, cast
+import contextlib
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Protocol
 
+from griptape_ollama.drivers.abilities import is_cloud_model
+from griptape_ollama.models.catalogue import Catalogue, find_named
+from griptape_ollama.models.choice import only_chat_model
 from griptape_ollama.models.facts import Facts
+from griptape_ollama.models.loading import Loading
+from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.server import OllamaServerMixin
-from griptape_ollama.transport.call import Call
+from griptape_ollama.models.types import LoadedModel, ModelInfo, weights_of
+from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import once_more_if_stale
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.running import RunningRuns
 
 RUNNER_OPTIONS = frozenset(
     {"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"}
@@ -23,29 +27,10 @@ RUNNER_OPTIONS = frozenset(
 
 # The server answers these from memory; one that does not is better left alone than waited for.
 _QUICK = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=10)
-_FROM = re.compile(r"^FROM (\S.*)$", re.MULTILINE)
-_DATE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6})\d*)?(Z|[+-]\d\d:\d\d)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A model in memory, as `/api/ps` lists it.
-
-    Attributes:
-        name: Its name.
-        size: Bytes that it takes.
-        expires_at: When it leaves if nobody uses it; None where the server does not tell.
-        context_length: Its window, in tokens; None where the server does not tell (before 0.11).
-    """
-
-    name: str
-    size: int = 0
-    expires_at: datetime | None = None
-    context_length: int | None = None
 
 
 class ModelServer(Protocol):
-    """One server, as the planner sees it. Each method but `key` and `cancel` may raise an OllamaError."""
+    """One server, as the planner sees it. `loaded`, `only_chat_model`, `warm` and `unload` may raise an OllamaError."""
 
     @property
     def host(self) -> str:
@@ -64,6 +49,10 @@ class ModelServer(Protocol):
         """Give the bytes that the model takes on disk, which it takes in memory at least; 0 where unknown."""
         ...
 
+    def only_chat_model(self) -> str:
+        """Name the model that drivers without one ask."""
+        ...
+
     def loaded(self) -> Sequence[LoadedModel]:
         """List what is loaded now."""
         ...
@@ -72,7 +61,7 @@ class ModelServer(Protocol):
         """Load a model, or give it another time to stay; give the seconds that took."""
         ...
 
-    def unload(self, model: str) -> None:
+    def unload(self, model: LoadedModel) -> None:
         """Let a model go as soon as nobody uses it."""
         ...
 
@@ -84,6 +73,8 @@ class ModelServer(Protocol):
 class DriverServer:
     """The server that a driver talks to, on the driver's own way to it.
 
+    Nothing is tried again: what the planner does not get, it does without.
+
     Args:
         driver: The driver.
     """
@@ -91,7 +82,7 @@ class DriverServer:
     def __init__(self, driver: OllamaServerMixin) -> None:
         self._connection = driver.connection
         self._patient = driver.limits
-        self._runs: set[Run] = set()
+        self._running = RunningRuns()
 
     @property
     def host(self) -> str:
@@ -100,19 +91,25 @@ class DriverServer:
 
     def key(self, model: str) -> str:
         """Give the file with the model's weights, which the server itself goes by; where that is unknown, its name."""
-        modelfile = self._facts.show(model).raw.get("modelfile")
-        found = _FROM.search(modelfile) if isinstance(modelfile, str) else None
-        return found.group(1).strip() if found else _full_name(model)
+        return weights_of(self._facts.show(model).raw) or model_key(model)
 
     def is_local(self, model: str) -> bool:
         """Whether the model takes memory of this server."""
-        return self._facts.show(model).remote_host is None and not model.endswith((":cloud", "-cloud"))
+        return not is_cloud_model(model, self._facts.show(model))
 
     def disk_size(self, model: str) -> int:
         """Give the bytes that the model takes on disk; 0 where unknown."""
-        name = _full_name(model)
-        sizes = (_number(tag.get("size")) for tag in self._facts.tags() if _full_name(str(tag.get("name"))) == name)
-        return next(sizes, 0)
+        found = find_named(model, map(ModelInfo.from_tags, self._facts.tags()))
+        return found.size if found else 0
+
+    def only_chat_model(self) -> str:
+        """Name the model that drivers without one ask.
+
+        Raises:
+            OllamaError: There is none, or more than one, or the server does not answer.
+        """
+        with self._requests(_QUICK) as requests:
+            return only_chat_model(requests)
 
     def loaded(self) -> list[LoadedModel]:
         """List what is loaded now.
@@ -120,17 +117,8 @@ class DriverServer:
         Raises:
             OllamaError: The server does not answer.
         """
-        models = self._ask("/api/ps", None, _QUICK).get("models")
-        found = cast("list[dict[str, Any]]", models) if isinstance(models, list) else []
-        return [
-            LoadedModel(
-                name=str(model.get("name")),
-                size=_number(model.get("size")),
-                expires_at=_date(model.get("expires_at")),
-                context_length=_number(model.get("context_length")) or None,
-            )
-            for model in found
-        ]
+        with self._requests(_QUICK) as requests:
+            return Catalogue(requests).loaded()
 
     def warm(self, model: str, *, keep_alive: Any, options: Mapping[str, Any]) -> float:
         """Load a model, or give it another time to stay.
@@ -146,39 +134,31 @@ class DriverServer:
         Raises:
             OllamaError: It cannot be loaded.
         """
-        body: dict[str, Any] = {"model": model, "keep_alive": keep_alive, "options": dict(options), "stream": False}
-        began = time.monotonic()
-        if self._facts.show(model).can("completion"):
-            self._ask("/api/generate", body, self._patient)
-        else:
-            self._ask("/api/embed", {**body, "input": " "}, self._patient)
-        return time.monotonic() - began
+        with self._requests(self._patient) as requests:
+            return Loading(requests).load(model, keep_alive, options)
 
-    def unload(self, model: str) -> None:
-        """Let a model go as soon as nobody uses it. Generate does that for embedding models, too.
+    def unload(self, model: LoadedModel) -> None:
+        """Let a model go as soon as nobody uses it.
 
         Raises:
+            OllamaModelNotFoundError: It was deleted or replaced since it was loaded, so that no name leads to it.
             OllamaError: The server does not answer.
         """
-        self._ask("/api/generate", {"model": model, "keep_alive": 0, "stream": False}, _QUICK)
+        with self._requests(_QUICK) as requests:
+            Loading(requests).let_go(model)
 
     def cancel(self) -> None:
         """Stop what is under way."""
-        for run in list(self._runs):
-            run.cancel()
+        self._running.cancel()
 
     @property
     def _facts(self) -> Facts:
         return Facts(self._connection)
 
-    def _ask(self, path: str, body: dict[str, Any] | None, limits: OllamaTimeout) -> dict[str, Any]:
-        run = Run(limits)
-        self._runs.add(run)
-        try:
-            method = "GET" if body is None else "POST"
-            return Call(self._connection, path, body, method=method, run=run, policy=once_more_if_stale()).document()
-        finally:
-            self._runs.discard(run)
+    @contextlib.contextmanager
+    def _requests(self, limits: OllamaTimeout) -> Generator[Requests, None, None]:
+        with self._running.tracking(Run(limits)) as run:
+            yield Requests(self._connection, run, once_more_if_stale)
 
 
 def runner_options(driver: OllamaServerMixin) -> dict[str, Any]:
@@ -186,25 +166,3 @@ def runner_options(driver: OllamaServerMixin) -> dict[str, Any]:
     extra: Any = getattr(driver, "extra_params", None) or {}
     options: dict[str, Any] = {**(getattr(driver, "options", None) or {}), **(extra.get("options") or {})}
     return {name: value for name, value in options.items() if name in RUNNER_OPTIONS and value is not None}
-
-
-def _full_name(model: str) -> str:
-    name = model.lower() if ":" in model.rsplit("/", 1)[-1] else f"{model.lower()}:latest"
-    for prefix in ("registry.ollama.ai/library/", "registry.ollama.ai/", "library/"):
-        if name.startswith(prefix):
-            return name[len(prefix) :]
-    return name
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _date(text: Any) -> datetime | None:
-    """Read a date as Go writes it, with up to nine digits of a second; None where it is none."""
-    found = _DATE.fullmatch(text) if isinstance(text, str) else None
-    if found is None:
-        return None
-    seconds, fraction, zone = found.groups()
-    date = datetime.fromisoformat(seconds + ("+00:00" if zone == "Z" else zone))
-    return date.replace(microsecond=int((fraction or "").ljust(6, "0"))).astimezone(timezone.utc)

@@ -80,17 +80,17 @@ def find_memory_drivers(structure: Structure) -> tuple[OllamaServerMixin, ...]:
     return tuple(find_drivers(structure.conversation_memory))
 
 
-def read_task(task: BaseTask[Any], declared: Iterable[OllamaServerMixin] = ()) -> TaskStep:
+def read_task(task: BaseTask[Any], declared: Iterable[Any] = ()) -> TaskStep:
     """Read one task.
 
     Args:
         task: The task.
-        declared: Drivers that it uses, but which cannot be seen from outside.
+        declared: What it uses, but which cannot be seen from outside: drivers, or what has them.
     """
     own = [getattr(task, "prompt_driver", None)]
     tools: list[BaseTool] = list(cast("list[BaseTool]", getattr(task, "tools", None) or []))
     by_tool = {tool.name: tuple(find_drivers(tool, _off_prompt_memory(tool))) for tool in tools}
-    drivers = [*find_drivers(own, task), *declared, *find_drivers(_memory_of(task))]
+    drivers = [*find_drivers(own, task), *find_drivers(*declared), *find_drivers(_memory_of(task))]
     return TaskStep(
         task.id,
         tuple({id(driver): driver for driver in drivers}.values()),

@@ -10,7 +10,6 @@ from griptape.structures import Structure
 from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.models.server import OllamaServerMixin
 
 if TYPE_CHECKING:
     from griptape_ollama.lifecycle.planner import Planner
@@ -30,8 +29,8 @@ class ModelLifecycle:
     print(lifecycle.report)
     ```
 
-    Meanwhile the structure's drivers send `keep_alive` in place of their own, which would work against the plan; it is
-    put back at the end.
+    What the structure asks meanwhile has `keep_alive` in place of that of its drivers, which would work against the
+    plan. The drivers themselves stay as they are, also for who else uses them at the same time.
 
     Args:
         structure: An Agent, a Pipeline, a Workflow or another Griptape Structure.
@@ -43,10 +42,10 @@ class ModelLifecycle:
         unload_foreign: Whether models that somebody else loaded are treated like the structure's own.
         runs: How often the structure is going to run in the context; None for any number of times, so that nothing is
             unloaded before the end but to make room.
-        keep_alive: What the drivers send meanwhile. Not "for good", so that models leave some time if the process is
-            killed.
-        uses: Drivers that cannot be seen from outside, by id of the task that uses them: those in functions, and in
-            structures that functions make.
+        keep_alive: What requests of the structure have meanwhile. Not "for good", so that models leave some time if
+            the process is killed.
+        uses: Drivers that cannot be seen from outside, or what has them, such as a vector store, by id of the task that
+            uses them: those in functions, and in structures that functions make.
 
     Attributes:
         report: What happened since the context was entered: data that also prints as a table.
@@ -66,7 +65,7 @@ class ModelLifecycle:
         unload_foreign: bool = False,
         runs: int | None = 1,
         keep_alive: Any = "1h",
-        uses: Mapping[str, Iterable[OllamaServerMixin]] | None = None,
+        uses: Mapping[str, Iterable[Any]] | None = None,
     ) -> None:
         # Only who plans pays for importing it.
         from griptape_ollama.lifecycle.plan import Room  # noqa: PLC0415

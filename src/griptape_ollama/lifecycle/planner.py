@@ -13,9 +13,7 @@ from griptape.artifacts import ErrorArtifact
 from griptape.structures import Structure
 from griptape.tasks import BaseTask
 
-from griptape_ollama.events import OllamaResponseEvent
 from griptape_ollama.lifecycle.graph import MEMORY_STEP
-from griptape_ollama.lifecycle.holding import HeldDrivers
 from griptape_ollama.lifecycle.ledger import Ledger
 from griptape_ollama.lifecycle.plan import Room
 from griptape_ollama.lifecycle.policies import Use
@@ -24,8 +22,9 @@ from griptape_ollama.lifecycle.report import LifecycleReport
 from griptape_ollama.lifecycle.residence import Residence, Wanted
 from griptape_ollama.lifecycle.steps import KnownModel, KnownSteps
 from griptape_ollama.lifecycle.warming import Warmer
-from griptape_ollama.lifecycle.watching import Watch
-from griptape_ollama.models.server import OllamaServerMixin
+from griptape_ollama.lifecycle.watching import Answer, Watch
+from griptape_ollama.models.server_settings import checked
+from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 
 _logger = logging.getLogger("griptape_ollama.lifecycle")
 
@@ -39,8 +38,8 @@ class Planner:
         warm_ahead: Whether the next task's model is loaded while the current one runs.
         unload_foreign: Whether models that somebody else loaded may be unloaded.
         runs: How often the structure is going to run; None for any number of times.
-        keep_alive: What drivers send meanwhile.
-        uses: Drivers that cannot be seen from outside, by id of the task.
+        keep_alive: What requests have meanwhile.
+        uses: Drivers that cannot be seen from outside, or what has them, by id of the task.
 
     Raises:
         OllamaContentError: `keep_alive` is not a duration.
@@ -55,7 +54,7 @@ class Planner:
         unload_foreign: bool,
         runs: int | None,
         keep_alive: Any,
-        uses: Mapping[str, tuple[OllamaServerMixin, ...]],
+        uses: Mapping[str, tuple[Any, ...]],
     ) -> None:
         self._structure = structure
         self._room = room
@@ -64,9 +63,9 @@ class Planner:
         self._ledger = Ledger()
         self._progress = Progress(runs)
         self._warmer = Warmer()
-        self._held = HeldDrivers(keep_alive)
+        self._keep_alive = checked(lambda: normalize_keep_alive(keep_alive))
         self._steps = KnownSteps(structure, room, self._ledger, unload_foreign=unload_foreign, declared=uses)
-        self._watch = Watch(structure, self)
+        self._watch = Watch(structure, self, self._keep_alive_of)
 
     @property
     def report(self) -> LifecycleReport:
@@ -87,13 +86,11 @@ class Planner:
                 _logger.exception("The structure runs without a plan, since it cannot be read.")
                 return
             self._steps.check_memory(steps, self._room.memory)
-            self._held.hold(driver for step in steps for driver in step.drivers)
             self._watch.begin()
 
     def end(self) -> None:
         """Unload what is left, and put everything back as it was."""
         with contextlib.ExitStack() as stack:
-            stack.callback(self._held.release)
             stack.callback(self._unload_all)
             stack.callback(self._warmer.stop, self._steps.cancel)
             stack.callback(self._watch.end)
@@ -161,26 +158,30 @@ class Planner:
                 tools = self._steps.of(task).tools
             self._need(model for name in dict.fromkeys(names) for model in tools.get(name, ()))
 
-    def answered(self, event: OllamaResponseEvent) -> None:
+    def answered(self, event: Answer) -> None:
         """Note a reply, and that its model was loaded for it, if so."""
         with self._ledger.working():
             model = self._steps.find(event.host, event.model)
             if model is None:
                 return
             end = time.monotonic()
-            load_seconds = event.load_seconds or 0.0
             begin = end - (event.total_seconds or 0.0)
-            self._ledger.used(event.host, Use(model=model.key, begin=begin, end=end, load_seconds=load_seconds))
-            model.residence.answered(model.key, model.name, event.load_seconds)
+            use = Use(model=model.key, begin=begin, end=end, load_seconds=event.load_seconds or 0.0)
+            self._ledger.used(event.host, use)
+            model.residence.answered(use, model.name)
 
     def _follow(self) -> None:
         """Take in tasks that were added since."""
         self._watch.follow()
-        self._held.hold(driver for step in self._steps.read() for driver in step.drivers)
+        self._steps.read()
+
+    def _keep_alive_of(self, host: str, model: str) -> Any:
+        """Give what is sent in place of a driver's own keep_alive, which would work against the plan."""
+        return self._keep_alive if self._steps.find(host, model) is not None else None
 
     def _need(self, models: Iterable[KnownModel]) -> None:
         for model in models:
-            model.residence.need(model.key, lambda model=model: self._wanted(model.residence))
+            model.residence.need(model.key, model.options, lambda model=model: self._wanted(model.residence))
 
     def _release(self) -> None:
         for residence in self._steps.residences:
@@ -225,7 +226,7 @@ class Planner:
         def load() -> None:
             wanted = self._wanted(residence)
             if model.key in wanted.coming or model.key in wanted.busy:
-                residence.warm(model.key, model.name, self._held.keep_alive, model.options)
+                residence.warm(model.key, model.name, self._keep_alive, model.options)
             else:
                 residence.give_up(model.key)
 

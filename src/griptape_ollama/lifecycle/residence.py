@@ -7,13 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from griptape_ollama.errors import OllamaError, OllamaTimeoutError
-from griptape_ollama.lifecycle.acting import LoadedModel, ModelServer
+from griptape_ollama.lifecycle.acting import ModelServer
 from griptape_ollama.lifecycle.ledger import Ledger, Load
+from griptape_ollama.lifecycle.place import Place, remaining_seconds
 from griptape_ollama.lifecycle.plan import Resident, Room, make_room, next_to_warm, no_longer_needed
+from griptape_ollama.lifecycle.policies import Use
+from griptape_ollama.models.types import LoadedModel
 
 T = TypeVar("T")
 
@@ -21,33 +23,8 @@ T = TypeVar("T")
 _SILENCE_SECONDS = 60.0
 # So long may `/api/ps` list a model that was unloaded (server 0.33); one that is there later was loaded anew.
 _LEAVING_SECONDS = 10.0
-# The server keeps what stays "for good" for 292 years.
-_FOR_GOOD_SECONDS = 100 * 365 * 86_400.0
 
 _logger = logging.getLogger("griptape_ollama.lifecycle")
-
-
-@dataclass
-class _Place:
-    """A model in memory.
-
-    Attributes:
-        name: Its name.
-        size: Bytes that it takes.
-        is_foreign: Whether somebody else loaded it.
-        is_touched: Whether the structure used it.
-        stay: Seconds that it would have stayed when it was seen first; -1 for good, None where unknown.
-        window: Its context length; None where unknown.
-        load: How it was loaded; None where somebody else did.
-    """
-
-    name: str
-    size: int = 0
-    is_foreign: bool = False
-    is_touched: bool = False
-    stay: float | None = None
-    window: int | None = None
-    load: Load | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +60,7 @@ class Residence:
         self._unload_foreign = unload_foreign
         self._lock = threading.Lock()
         self._acting = threading.RLock()
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
         self._ours: set[str] = set()
         self._arriving: set[str] = set()
         self._warming: set[str] = set()
@@ -109,25 +86,30 @@ class Residence:
         with self._lock:
             self._sizes.setdefault(model, size)
 
+    def only_chat_model(self) -> str | None:
+        """Name the model that drivers without one ask; None where they will find none either."""
+        return self._ask(self.server.only_chat_model)
+
     def is_there(self, model: str) -> bool:
         """Whether a model is in memory, as far as is known."""
         with self._lock:
             return model in self._places
 
-    def need(self, model: str, wanted: Callable[[], Wanted]) -> None:
+    def need(self, model: str, options: Mapping[str, Any], wanted: Callable[[], Wanted]) -> None:
         """Make room for a model that is about to be asked, unless it is there or room was made already.
 
         Args:
             model: The model.
+            options: Options that it is going to be asked with, of those that it is loaded with.
             wanted: Called when the decision is made.
         """
-        if self._touch(model) or self._is_arriving(model):
+        if self._touch(model, options) or self._is_arriving(model):
             return
         with self._ledger.asking():
             self._acting.acquire()
         try:
             self._look()
-            if self._touch(model):
+            if self._touch(model, options):
                 return
             now = wanted()
             with self._lock:
@@ -143,25 +125,27 @@ class Residence:
         finally:
             self._acting.release()
 
-    def answered(self, model: str, name: str, load_seconds: float | None) -> None:
+    def answered(self, use: Use, name: str) -> None:
         """Note that a model answered: if it was not known to be there, it was loaded for that.
 
         Args:
-            model: The model.
+            use: The use of the model.
             name: Its name.
-            load_seconds: How long loading took, as the server says.
         """
+        load = Load(use.load_seconds or None)
         with self._lock:
-            place = self._places.get(model)
+            place = self._places.get(use.model)
+            is_reload = place is not None and place.was_reloaded_for(use)
             if place is not None:
-                place.is_touched = True
-                if place.load is not None and place.load.seconds is None:
-                    place.load.seconds = load_seconds
-                return
+                place.note(use)
+        if is_reload:
+            self._ledger.loaded(self.server.host, use.model, load)
+        if place is not None:
+            return
         with self._ledger.asking():
             self._acting.acquire()
         try:
-            self._arrived(model, name, Load(load_seconds))
+            self._arrived(use.model, name, load, use.begin + use.load_seconds)
             self._look()
         finally:
             self._acting.release()
@@ -229,12 +213,15 @@ class Residence:
         except OllamaError as error:
             self.give_up(model)
             _logger.debug("Not loaded ahead: %s", error)
+            # It may have been too late to stop it.
+            with self._acting:
+                self._look()
             return
         with self._acting:
             self._arrived(model, name, Load(seconds, is_ahead=True))
             self._look()
 
-    def _arrived(self, model: str, name: str, load: Load) -> None:
+    def _arrived(self, model: str, name: str, load: Load, ready_at: float | None = None) -> None:
         with self._lock:
             self._ours.add(model)
             self._leaving.pop(model, None)
@@ -242,14 +229,17 @@ class Residence:
             self._warming.discard(model)
             if model in self._places:
                 return
-            self._places[model] = _Place(name, self._sizes.get(model, 0), is_touched=True, load=load)
+            seen = LoadedModel(name=name, size=self._sizes.get(model, 0))
+            place = self._places[model] = Place(seen, is_touched=True, load=load)
+            place.ready_at = place.ready_at if ready_at is None else ready_at
         self._ledger.loaded(self.server.host, model, load)
 
-    def _touch(self, model: str) -> bool:
+    def _touch(self, model: str, options: Mapping[str, Any]) -> bool:
         with self._lock:
             place = self._places.get(model)
             if place is not None:
                 place.is_touched = True
+                place.options = options
             return place is not None
 
     def _is_arriving(self, model: str) -> bool:
@@ -264,7 +254,7 @@ class Residence:
         there = [
             Resident(
                 model=model,
-                size=place.size,
+                size=place.seen.size,
                 is_busy=model in busy,
                 is_movable=self._unload_foreign or not place.is_foreign,
             )
@@ -304,26 +294,27 @@ class Residence:
                 self._update(key, found[key])
         with self._lock:
             places = dict(self._places)
-        self._ledger.saw(self.server.host, {model: place.size for model, place in places.items()})
+        self._ledger.saw(self.server.host, {model: place.seen.size for model, place in places.items()})
         for place in places.values():
             self._check_size(place)
 
     def _update(self, key: str, model: LoadedModel) -> None:
         place = self._places.get(key)
         if place is None:
-            place = self._places[key] = _Place(model.name, is_foreign=True, stay=_stay(model.expires_at))
-        place.name, place.size, place.window = model.name, model.size, model.context_length
+            place = self._places[key] = Place(model, is_foreign=True, stay=remaining_seconds(model))
+        place.seen = model
         self._sizes[key] = model.size
 
-    def _check_size(self, place: _Place) -> None:
+    def _check_size(self, place: Place) -> None:
         memory = self._room.memory
-        if memory is not None and place.size > memory and not place.is_foreign:
-            self._complain(f"Model {place.name!r} takes {place.size:,} bytes, more than memory={memory:,}.")
+        seen = place.seen
+        if memory is not None and seen.size > memory and not place.is_foreign:
+            self._complain(f"Model {seen.name!r} takes {seen.size:,} bytes, more than memory={memory:,}.")
 
     def _unload(self, model: str, *, to_make_room: bool) -> None:
         with self._lock:
             place = self._places.get(model)
-        if place is None or self._ask(lambda: self.server.unload(place.name) or True) is None:
+        if place is None or self._ask(lambda: self.server.unload(place.seen) or True) is None:
             return
         with self._lock:
             self._places.pop(model, None)
@@ -332,16 +323,21 @@ class Residence:
         self._ledger.unloaded(self.server.host, model, to_make_room=to_make_room)
 
     def _give_back(self, model: str) -> None:
-        """Let a model that somebody else loaded stay for as long as it had left when it was seen first."""
+        """Let a model that somebody else loaded stay for as long as it had left when it was seen first.
+
+        With the options that it was asked with last, and the window that it has: with others it would be loaded again.
+        """
+        self._look()
         with self._lock:
             place = self._places.get(model)
             if place is None:
                 return
             place.is_touched = False
         if place.stay is not None:
-            options = {} if place.window is None else {"num_ctx": place.window}
+            name, window = place.seen.name, place.seen.context_length
+            options = {**place.options, **({} if window is None else {"num_ctx": window})}
             stay = place.stay if place.stay < 0 else max(place.stay, 1.0)
-            self._ask(lambda: self.server.warm(place.name, keep_alive=stay, options=options))
+            self._ask(lambda: self.server.warm(name, keep_alive=stay, options=options))
 
     def _ask(self, request: Callable[[], T]) -> T | None:
         """Make a request; None where it fails, which is no reason for the structure to fail."""
@@ -359,10 +355,3 @@ class Residence:
     def _complain(self, text: str) -> None:
         if self._ledger.problem(text):
             _logger.warning(text)
-
-
-def _stay(expires_at: datetime | None) -> float | None:
-    if expires_at is None:
-        return None
-    seconds = (expires_at - datetime.now(timezone.utc)).total_seconds()
-    return -1 if seconds > _FOR_GOOD_SECONDS else max(seconds, 0.0)

@@ -16,6 +16,7 @@ from griptape_ollama.lifecycle.ledger import Ledger
 from griptape_ollama.lifecycle.plan import Room, Step
 from griptape_ollama.lifecycle.residence import Residence
 from griptape_ollama.models.server import OllamaServerMixin
+from griptape_ollama.protocol.model_name import model_key
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +41,11 @@ class KnownStep:
     """A step and its models.
 
     Attributes:
-        drivers: Drivers that it uses.
-        models: Their models, but for those that take no memory here.
+        models: Models of its drivers, but for those that take no memory here.
         own: Those of them that are asked in any case.
         tools: Those of its tools, by name of the tool.
     """
 
-    drivers: tuple[OllamaServerMixin, ...] = ()
     models: tuple[KnownModel, ...] = ()
     own: tuple[KnownModel, ...] = ()
     tools: Mapping[str, tuple[KnownModel, ...]] = field(default_factory=dict[str, "tuple[KnownModel, ...]"])
@@ -65,7 +64,7 @@ class KnownSteps:
         room: What fits into the memory of each server.
         ledger: Where models are noted.
         unload_foreign: Whether models that somebody else loaded may be unloaded.
-        declared: Drivers that cannot be seen from outside, by id of the task.
+        declared: Drivers that cannot be seen from outside, or what has them, by id of the task.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class KnownSteps:
         ledger: Ledger,
         *,
         unload_foreign: bool,
-        declared: Mapping[str, tuple[OllamaServerMixin, ...]],
+        declared: Mapping[str, tuple[Any, ...]],
     ) -> None:
         self._structure = structure
         self._room = room
@@ -115,7 +114,7 @@ class KnownSteps:
 
     def find(self, host: str, name: str) -> KnownModel | None:
         """Find a model of the structure by the address of its server and its name."""
-        known = self._models.get((host, name))
+        known = self._models.get((host, model_key(name)))
         return KnownModel(name, known[0], self._residences[host]) if known is not None and known[1] else None
 
     def plan(self, residence: Residence) -> list[Step]:
@@ -182,13 +181,10 @@ class KnownSteps:
             return tuple(model for model in found if model is not None)
 
         tools = {name: local(drivers) for name, drivers in step.tools.items()}
-        return KnownStep(step.drivers, local(step.drivers), local(step.own), tools)
+        return KnownStep(local(step.drivers), local(step.own), tools)
 
     def _model(self, driver: OllamaServerMixin) -> KnownModel | None:
-        """Find out about the model of a driver; None where it takes no memory of the server."""
-        name = model_of(driver)
-        if name is None:
-            return None
+        """Find out about the model of a driver; None where it has none, or takes no memory of the server."""
         host = driver.connection.base_url
         if host not in self._residences:
             server = DriverServer(driver)
@@ -196,10 +192,14 @@ class KnownSteps:
             self._residences[host] = residence
             residence.begin()
         residence = self._residences[host]
-        if (host, name) not in self._models:
+        name = model_of(driver) or residence.only_chat_model()
+        if name is None:
+            return None
+        known = (host, model_key(name))
+        if known not in self._models:
             with self._ledger.asking():
-                self._models[host, name] = residence.server.key(name), residence.server.is_local(name)
-        key, is_local = self._models[host, name]
+                self._models[known] = residence.server.key(name), residence.server.is_local(name)
+        key, is_local = self._models[known]
         if not is_local:
             return None
         residence.know(key, name)

@@ -19,9 +19,13 @@ from griptape.events import BaseEvent, EventBus, EventListener, StartActionsSubt
 from griptape.structures import Structure
 from griptape.tasks import BaseTask
 
-from griptape_ollama.events import OllamaResponseEvent
+from griptape_ollama.events import OllamaEmbeddingEvent, OllamaResponseEvent
+from griptape_ollama.models.planned import KeepAlives, planning
 
 _logger = logging.getLogger("griptape_ollama.lifecycle")
+
+Answer = OllamaResponseEvent | OllamaEmbeddingEvent
+"""What tells of a reply: both kinds name the model, its host, and the seconds."""
 
 _current: ContextVar[BaseTask[Any] | None] = ContextVar("lifecycle_task", default=None)
 
@@ -53,8 +57,8 @@ class Observer(Protocol):
         """Tools of a task are about to run."""
         ...
 
-    def answered(self, event: OllamaResponseEvent) -> None:
-        """A model has answered."""
+    def answered(self, event: Answer) -> None:
+        """A model has answered, in words or with vectors."""
         ...
 
 
@@ -64,15 +68,18 @@ class Watch:
     Args:
         structure: The structure.
         observer: Who wants to know. What goes wrong with it is logged, and does not reach the structure.
+        keep_alives: The keep_alive that is sent in what the structure does, in place of the drivers' own.
     """
 
-    def __init__(self, structure: Structure, observer: Observer) -> None:
+    def __init__(self, structure: Structure, observer: Observer, keep_alives: KeepAlives) -> None:
         self._structure = structure
         self._observer = observer
+        self._keep_alives = keep_alives
         self._lock = threading.Lock()
         self._wrapped: dict[int, tuple[Any, Any]] = {}
         self._listener: EventListener[BaseEvent] = EventListener(
-            self._hear, event_types=[StartPromptEvent, StartActionsSubtaskEvent, OllamaResponseEvent]
+            self._hear,
+            event_types=[StartPromptEvent, StartActionsSubtaskEvent, OllamaResponseEvent, OllamaEmbeddingEvent],
         )
 
     def begin(self) -> None:
@@ -106,7 +113,7 @@ class Watch:
     def _run_structure(self, run: Callable[..., Any], *args: Any, **options: Any) -> Any:
         self._tell(self._observer.run_begins)
         try:
-            with self._listening():
+            with planning(self._keep_alives), self._listening():
                 return run(*args, **options)
         finally:
             self._tell(self._observer.run_ends)
@@ -115,7 +122,7 @@ class Watch:
         token = _current.set(task)
         self._tell(self._observer.task_begins, task)
         try:
-            with self._listening():
+            with planning(self._keep_alives), self._listening():
                 return run(*args, **options)
         finally:
             _current.reset(token)
@@ -133,7 +140,7 @@ class Watch:
     def _hear(self, event: BaseEvent) -> None:
         if isinstance(event, StartPromptEvent):
             self._tell(self._observer.prompt_begins, _current.get(), event.model)
-        elif isinstance(event, OllamaResponseEvent):
+        elif isinstance(event, Answer):
             self._tell(self._observer.answered, event)
         elif isinstance(event, StartActionsSubtaskEvent):
             actions = cast("list[dict[str, Any]]", event.subtask_actions or [])  # pyright: ignore[reportUnknownMemberType]

@@ -33,6 +33,7 @@ from griptape_ollama.transport.run import Run
 DEFAULT_WINDOW = 4096
 """Context window, in tokens, of a server on a small machine (server 0.33)."""
 
+_PS = "/api/ps"
 _SHOW_SECONDS = 60.0
 _PS_SECONDS = 5.0
 _FAILURE_SECONDS = 2.0
@@ -131,7 +132,7 @@ class Facts:
 
     def ps(self) -> list[dict[str, Any]]:
         """The loaded models, as `/api/ps` lists them; empty where the server does not answer."""
-        return _models(self._ask("/api/ps", None, _PS_SECONDS))
+        return _models(self._ask(_PS, None, _PS_SECONDS))
 
     def version(self) -> str | None:
         """Version of the server; None where it does not answer."""
@@ -141,6 +142,10 @@ class Facts:
     def forget(self) -> None:
         """Forget what is known of this server: it was changed, or is another one now."""
         _cache.forget(self._connection.base_url)
+
+    def forget_loaded(self) -> None:
+        """Forget which models are loaded: some were loaded or unloaded."""
+        _cache.forget_answers(self._connection.base_url, _PS)
 
     def _ask(self, path: str, body: dict[str, Any] | None, seconds: float) -> dict[str, Any] | None:
         key = (self._connection.identity, path, (body or {}).get("model"))
@@ -249,6 +254,12 @@ class _Cache:
                 del self._answers[key]
             for model in [model for model in self._missing if model[0] == base_url]:
                 del self._missing[model]
+
+    def forget_answers(self, base_url: str, path: str) -> None:
+        """Drop the answers of one server to one question."""
+        with self._lock:
+            for key in [key for key in self._answers if (key[0][0], key[1]) == (base_url, path)]:
+                del self._answers[key]
 
     def clear(self) -> None:
         """Drop all answers."""

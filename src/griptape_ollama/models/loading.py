@@ -36,12 +36,25 @@ class Loading:
             options: Model options: with another `num_ctx` than the requests that follow, they would load it again.
         """
         before = self._catalogue.find_loaded(model)
-        body: dict[str, Any] = {"model": model}
-        if keep_alive is not None:
-            body["keep_alive"] = keep_alive
         if options is None and before is not None and before.context_length:
             # Without it, a model that was loaded with another window than the default is loaded again (server 0.33).
             options = {"num_ctx": before.context_length}
+        seconds = self.load(model, keep_alive, options)
+        return LoadResult(model, seconds, before is not None, self._catalogue.find_loaded(model))
+
+    def load(self, model: str, keep_alive: float | str | None, options: Mapping[str, Any] | None) -> float:
+        """Load a model without looking what is there, and give the seconds that the request took.
+
+        One that is loaded with the same options is not loaded again, but gets the time to stay.
+
+        Args:
+            model: As for `warm`.
+            keep_alive: As for `warm`.
+            options: All options that it is to be loaded with.
+        """
+        body: dict[str, Any] = {"model": model}
+        if keep_alive is not None:
+            body["keep_alive"] = keep_alive
         if options:
             body["options"] = dict(options)
         started = time.monotonic()
@@ -51,8 +64,8 @@ class Loading:
         else:
             self._requests.document("/api/generate", {**body, "stream": False})
         seconds = time.monotonic() - started
-        self._requests.facts.forget()
-        return LoadResult(model, seconds, before is not None, self._catalogue.find_loaded(model))
+        self._requests.facts.forget_loaded()
+        return seconds
 
     def unload(self, model: str) -> bool:
         """Let a model go, and tell whether it was there.
@@ -64,9 +77,17 @@ class Loading:
         if loaded is None:
             self._catalogue.need(model)
             return False
-        if not self._let_go(loaded):
-            raise self._out_of_reach([model])
+        self.let_go(loaded)
         return True
+
+    def let_go(self, loaded: LoadedModel) -> None:
+        """Let go what was seen in memory.
+
+        Raises:
+            OllamaModelNotFoundError: It was deleted or replaced since it was loaded, so that no name leads to it.
+        """
+        if not self._let_go(loaded):
+            raise self._out_of_reach([loaded.name])
 
     def unload_all(self) -> list[str]:
         """Let all models go, and give their names.
@@ -105,7 +126,7 @@ class Loading:
             run.guard.sleep(run.shorter(left) or 0.0)
             run.guard.check()
             wait = min(wait * 2, _SLOWEST_POLL)
-        self._requests.facts.forget()
+        self._requests.facts.forget_loaded()
         return time.monotonic() - started
 
     def _makes_vectors_only(self, model: str) -> bool:
@@ -123,7 +144,7 @@ class Loading:
             return False
         # Without a prompt nothing is loaded for it, should the model have gone meanwhile.
         self._requests.document("/api/generate", {"model": names[0], "keep_alive": 0, "stream": False})
-        self._requests.facts.forget()
+        self._requests.facts.forget_loaded()
         # One that was found has another time to expire at, if it is listed at all.
         return bool(same) or loaded not in self._catalogue.loaded()
 

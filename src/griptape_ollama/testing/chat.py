@@ -27,7 +27,7 @@ class SpokenRequest:
     Attributes:
         body: Body of the request.
         model: Model that is asked.
-        keep_alive: Seconds that it stays loaded after the reply.
+        keep_alive: Seconds that it stays loaded after the reply; None leaves that as it is.
         window: Tokens of its window.
         prompt: What it gets to see; no messages where it is only loaded or unloaded.
         is_generate: Whether this is a generate request.
@@ -36,7 +36,7 @@ class SpokenRequest:
 
     body: Mapping[str, Any]
     model: SimulatedModel
-    keep_alive: float
+    keep_alive: float | None
     window: int
     prompt: Prompt = field(default_factory=lambda: Prompt([], 0))
     is_generate: bool = False
@@ -96,11 +96,14 @@ def accept_chat(body: dict[str, Any], catalogue: Catalogue, default_window: int)
     if model is None:
         raise Refusal(404, f"model '{name}' not found")
     messages = [as_object(message) for message in as_list(body.get("messages"))]
+    if not messages and keep_alive == 0:
+        # Unloads models of any kind, also those that cannot chat.
+        return SpokenRequest(body=body, model=model, keep_alive=keep_alive, window=default_window)
     _check_capabilities(body, model, name)
     validation.check_options(as_object(body.get("options")))
     window = window_of(model, as_object(body.get("options")), default_window)
     request = SpokenRequest(body=body, model=model, keep_alive=keep_alive, window=window)
-    if model.load_error is not None and (messages or keep_alive):
+    if model.load_error is not None:
         raise Refusal(500, model.load_error)
     if not messages:
         return request

@@ -33,7 +33,7 @@ class EmbedRequest:
 
     body: Mapping[str, Any]
     model: SimulatedModel
-    keep_alive: float
+    keep_alive: float | None
     texts: Sequence[str]
     tokens: int
 

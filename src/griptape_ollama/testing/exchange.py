@@ -90,7 +90,7 @@ class Exchange:
         finally:
             self._let_go()
 
-    async def hold(self, model: SimulatedModel, window: int, keep_alive: float) -> Holding:
+    async def hold(self, model: SimulatedModel, window: int, keep_alive: float | None) -> Holding:
         """Wait until a model is loaded and free, and keep it in memory while the reply is written."""
         self._held = await self.state.memory.enter(model, window, keep_alive)
         outcome = self.recorded.outcome
@@ -178,7 +178,9 @@ class Exchange:
         self.recorded.outcome.fault = fault.kind
         outgoing = Outgoing() if fault.comes_first else await self._answered(routes)
         try:
-            return apply(fault, outgoing)
+            if fault.kind == "dead_runner" and (model := self.state.catalogue.find(self.recorded.model)) is not None:
+                self.state.memory.lose(model)
+            return apply(fault, outgoing, self.recorded.path)
         except Exception as error:  # noqa: BLE001  nothing but the simulator's own answers may get out
             return self._failed(error)
 

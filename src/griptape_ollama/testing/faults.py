@@ -11,7 +11,7 @@ from griptape_ollama.testing.script import Reply
 from griptape_ollama.testing.wire import NDJSON, Outgoing, TimedLine, phrase_of, plain
 
 FaultKind = Literal[
-    "refuse", "reset", "cut", "no_done", "error_line", "status", "slow_headers", "slow_tokens", "bytes",
+    "refuse", "reset", "cut", "no_done", "error_line", "dead_runner", "status", "slow_headers", "slow_tokens", "bytes",
     "garbage", "huge_line", "content_type", "redirect",
 ]  # fmt: skip
 _DETAILS: Mapping[str, frozenset[str]] = {
@@ -20,6 +20,7 @@ _DETAILS: Mapping[str, frozenset[str]] = {
     "cut": frozenset({"after", "mid_line"}),
     "no_done": frozenset({"after"}),
     "error_line": frozenset({"after", "error"}),
+    "dead_runner": frozenset({"after"}),
     "status": frozenset({"status", "error", "headers"}),
     "slow_headers": frozenset({"seconds"}),
     "slow_tokens": frozenset({"seconds"}),
@@ -31,9 +32,13 @@ _DETAILS: Mapping[str, frozenset[str]] = {
 }
 _NEEDED = {"slow_headers": "seconds", "slow_tokens": "seconds", "content_type": "content_type", "redirect": "location"}
 # What the request was to bring about does not come about.
-_UNFINISHED = ("reset", "cut", "no_done", "error_line")
+_UNFINISHED = ("reset", "cut", "no_done", "error_line", "dead_runner")
 _DEFAULT_STATUS = {"status": 500, "redirect": 307}
 _BODILESS = (204, 304)
+# What comes of a request for vectors whose runner dies: the most frequent text of several, with the status of each path
+# (0.33.0-rc2).
+_DEAD_EMBED = 'do embedding request: Post "http://127.0.0.1:36267/v1/embeddings": EOF'
+_DEAD_EMBED_STATUS = {"/api/embed": 400, "/api/embeddings": 500}
 
 
 def _is_int(value: Any) -> bool:
@@ -129,10 +134,12 @@ class Fault:
         return self.kind in ("status", "redirect") or (self.kind == "reset" and self.after is None)
 
 
-def apply(fault: Fault, outgoing: Outgoing) -> Outgoing:
-    """Let a response go wrong."""
+def apply(fault: Fault, outgoing: Outgoing, path: str) -> Outgoing:
+    """Let the response to a request for a path go wrong."""
     if fault.kind in _UNFINISHED:
         outgoing = replace(outgoing, before_last=None)
+    if fault.kind == "dead_runner" and path in _DEAD_EMBED_STATUS:
+        return plain(encode({"error": _DEAD_EMBED}), status=_DEAD_EMBED_STATUS[path])
     return _APPLY[fault.kind](fault, outgoing)
 
 
@@ -211,6 +218,7 @@ _APPLY: Mapping[str, Callable[[Fault, Outgoing], Outgoing]] = {
     "cut": _cut,
     "no_done": _no_done,
     "error_line": _error_line,
+    "dead_runner": _error_line,
     "status": _status,
     "redirect": _redirect,
     "slow_headers": _slow_headers,

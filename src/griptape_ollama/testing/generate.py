@@ -24,21 +24,21 @@ def accept_generate(body: dict[str, Any], catalogue: Catalogue, default_window: 
     model = catalogue.get(name)
     if model is None:
         raise Refusal(404, f"model '{name}' not found")
-    window = window_of(model, as_object(body.get("options")), default_window)
-    request = SpokenRequest(body=body, model=model, keep_alive=keep_alive, window=window, is_generate=True)
     prompt = as_text(body.get("prompt"))
+    request = SpokenRequest(body=body, model=model, keep_alive=keep_alive, window=default_window, is_generate=True)
     if not prompt and keep_alive == 0:
         return request
     if body.get("raw") is True and any(body.get(name) for name in ("template", "system", "context")):
         raise Refusal(400, "raw mode does not support template, system, or context")
     _check_capabilities(body, model, name)
     validation.check_options(as_object(body.get("options")))
+    request = replace(request, window=window_of(model, as_object(body.get("options")), default_window))
     if model.load_error is not None:
         raise Refusal(500, model.load_error)
     if not prompt:
         return request
     is_raw = body.get("raw") is True
-    read = read_prompt(body, _messages(body, prompt), model, window, raw=is_raw)
+    read = read_prompt(body, _messages(body, prompt), model, request.window, raw=is_raw)
     context: list[int] = [token for token in as_list(body.get("context")) if isinstance(token, int)]
     read = replace(read, tokens=read.tokens + len(context))
     return replace(request, prompt=read, context=None if is_raw else context)

@@ -18,6 +18,7 @@ from griptape_ollama.testing.show import details
 _SECOND = 1_000_000_000
 # "For good" is the longest duration that Go can hold, about 292 years.
 _FOREVER_NS = 2**63 - 1
+_DEFAULT_KEEP_ALIVE = 300.0
 # A recorded model took this much more memory per token of its window.
 _BYTES_PER_TOKEN = 1280
 _GIB = 2**30
@@ -53,7 +54,7 @@ class Loaded:
     model: SimulatedModel
     context_length: int
     cache: PromptCache
-    keep_alive: float = 0
+    keep_alive: float = _DEFAULT_KEEP_ALIVE
     expires_ns: int = 0
     users: int = 0
     speaking: int = 0
@@ -81,13 +82,14 @@ class Memory:
         self._loaded: dict[str, Loaded] = {}
         self._pending: deque[object] = deque()
 
-    async def enter(self, model: SimulatedModel, context_length: int, keep_alive: float) -> "Holding":
+    async def enter(self, model: SimulatedModel, context_length: int, keep_alive: float | None) -> "Holding":
         """Begin to use a model: wait until it is in memory and it is this request's turn.
 
         Args:
             model: The model.
             context_length: Window in tokens; another window than now loads the model anew.
-            keep_alive: Seconds that it stays after the reply.
+            keep_alive: Seconds that it stays after the reply; None leaves that as it is, which is five minutes for a
+                model that is loaded now.
 
         Raises:
             Refusal: It does not fit, or too many wait already.
@@ -122,13 +124,21 @@ class Memory:
         self._bell.ring()
 
     def unload(self, model: SimulatedModel) -> None:
-        """Let a model go as soon as nobody uses it."""
+        """Let a model go as soon as nobody uses it. One that is still being loaded stays (seen in 0.33.0-rc2)."""
         with self._lock:
             loaded = self._loaded.get(model.weights_digest)
-            if loaded is not None:
+            if loaded is not None and loaded.is_ready:
                 loaded.keep_alive = 0
                 loaded.expires_ns = 0
             self._expire()
+        self._bell.ring()
+
+    def lose(self, model: SimulatedModel) -> None:
+        """Take a model out of memory at once, as when the process that runs it dies."""
+        with self._lock:
+            loaded = self._loaded.get(model.weights_digest)
+            if loaded is not None:
+                self._remove(loaded)
         self._bell.ring()
 
     def clear(self) -> None:
@@ -151,7 +161,7 @@ class Memory:
             self._expire()
             return [loaded.model.full_name for loaded in self._loaded.values() if loaded.is_ready]
 
-    def _join(self, model: SimulatedModel, context_length: int, keep_alive: float) -> Loaded | None:
+    def _join(self, model: SimulatedModel, context_length: int, keep_alive: float | None) -> Loaded | None:
         """Use a model that is there already, with the right window."""
         with self._lock:
             self._expire()
@@ -160,7 +170,7 @@ class Memory:
                 return None
             return self._used(loaded, keep_alive)
 
-    async def _load(self, model: SimulatedModel, context_length: int, keep_alive: float) -> Loaded:
+    async def _load(self, model: SimulatedModel, context_length: int, keep_alive: float | None) -> Loaded:
         """Wait for room, then load the model, or join whoever was first to load it."""
         ticket = object()
         found: list[Loaded] = []
@@ -236,15 +246,17 @@ class Memory:
             idle = [loaded for loaded in self._loaded.values() if not loaded.users]
             if not idle:
                 return None
-            self._remove(min(idle, key=lambda loaded: loaded.keep_alive))
+            # Not the one that was used longest ago: the shortest keep_alive, then the path of the weights (0.33).
+            self._remove(min(idle, key=lambda loaded: (loaded.keep_alive, loaded.model.weights_digest)))
         loaded = Loaded(model=model, context_length=context_length, cache=PromptCache(self._limits.num_parallel))
         self._loaded[model.weights_digest] = loaded
         return loaded
 
-    def _used(self, loaded: Loaded, keep_alive: float) -> Loaded:
+    def _used(self, loaded: Loaded, keep_alive: float | None) -> Loaded:
         loaded.users += 1
-        loaded.keep_alive = keep_alive
-        loaded.expires_ns = self._expiry(keep_alive)
+        if keep_alive is not None:
+            loaded.keep_alive = keep_alive
+        loaded.expires_ns = self._expiry(loaded.keep_alive)
         return loaded
 
     def _expire(self) -> None:

@@ -256,10 +256,10 @@ class OllamaSimulator:
         Args:
             kind: `"refuse"` (connections, for `seconds` or until `clear_faults`), `"reset"` (`at="before_headers"` or
                 `"after_headers"`, or `after` n lines), `"cut"` (close without an end, `after` n lines), both also
-                `mid_line`; `"no_done"`, `"error_line"` (`after`, `error`), `"status"` (`status`, `error`, `headers`),
-                `"slow_headers"` and `"slow_tokens"` (`seconds`), `"bytes"` (one at a time), `"garbage"` (`after`,
-                `data`), `"huge_line"` (`after`, `size`), `"content_type"` (`content_type`), `"redirect"` (`location`,
-                `status`).
+                `mid_line`; `"no_done"`, `"error_line"` (`after`, `error`), `"dead_runner"` (`after`; the model is to be
+                loaded again), `"status"` (`status`, `error`, `headers`), `"slow_headers"` and
+                `"slow_tokens"` (`seconds`), `"bytes"` (one at a time), `"garbage"` (`after`, `data`), `"huge_line"`
+                (`after`, `size`), `"content_type"` (`content_type`), `"redirect"` (`location`, `status`).
             n: The first request that is struck, counted from now.
             times: How many are struck, None for all from there on.
             path: Path that it is for, None for any.

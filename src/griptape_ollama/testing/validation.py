@@ -11,7 +11,6 @@ from griptape_ollama.protocol.options import OPTION_TYPES
 from griptape_ollama.testing.json_text import as_list, as_object, go_type
 from griptape_ollama.testing.refusals import Refusal
 
-_DEFAULT_KEEP_ALIVE = 300.0
 _MAX_TOP_LOGPROBS = 20
 _CHAT_FIELDS = {
     "model": ("string", "string"),
@@ -187,14 +186,14 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise Refusal(500, f'option "{name}" must be of type {_GO_OPTION_TYPES.get(wanted, wanted)}')
 
 
-def keep_alive(value: Any) -> float:
-    """Return the seconds that a model stays loaded after the reply.
+def keep_alive(value: Any) -> float | None:
+    """Return the seconds that a model stays loaded after the reply, None where the request leaves that as it is.
 
     Raises:
         Refusal: The value is neither a number nor a Go duration.
     """
     if value is None:
-        return _DEFAULT_KEEP_ALIVE
+        return None
     kind = {"bool": "bool", "array": "[]interface {}", "object": "map[string]interface {}"}.get(go_type(value))
     if kind is not None:
         raise Refusal(400, f"Unsupported type: '{kind}'")

@@ -4,7 +4,7 @@ import pytest
 from griptape.structures import Pipeline
 from griptape.tasks import PromptTask
 
-from griptape_ollama import OllamaPromptDriver
+from griptape_ollama import OllamaEmbeddingDriver, OllamaPromptDriver
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 GB = 10**9
@@ -33,6 +33,17 @@ def make_driver(simulator):
 
     def make(model, **settings):
         return OllamaPromptDriver(**{"model": model, "host": simulator.host, "max_attempts": 1, **settings})
+
+    return make
+
+
+@pytest.fixture
+def make_embedder(simulator):
+    """Makes a driver for the model of the simulator that makes vectors; it asks for each text anew."""
+
+    def make(**settings):
+        defaults = {"model": "vectors", "host": simulator.host, "max_attempts": 1, "cache_bytes": 0}
+        return OllamaEmbeddingDriver(**{**defaults, **settings})
 
     return make
 

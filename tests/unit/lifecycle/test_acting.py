@@ -28,13 +28,33 @@ def test_models_for_text_and_for_vectors_are_loaded_and_unloaded(server, simulat
     seconds = server.warm(model, keep_alive="10m", options={})
     assert 0 <= seconds < 60
     assert simulator.loaded_models == [f"{model}:latest"]
-    server.unload(model)
+    (loaded,) = server.loaded()
+    server.unload(loaded)
     assert simulator.loaded_models == []
 
 
-def test_unloading_what_is_not_loaded_does_nothing(server, simulator):
-    server.unload("a")
+def test_unloading_what_has_gone_does_nothing(server, simulator):
+    server.warm("a", keep_alive="10m", options={})
+    (loaded,) = server.loaded()
+    for _ in range(2):
+        server.unload(loaded)
     assert simulator.loaded_models == []
+
+
+def test_what_was_deleted_while_it_was_loaded_cannot_be_unloaded(server, simulator, make_driver):
+    server.warm("a", keep_alive="10m", options={})
+    (loaded,) = server.loaded()
+    make_driver("a").client.delete("a")
+    with pytest.raises(OllamaModelNotFoundError, match="was deleted or replaced meanwhile"):
+        server.unload(loaded)
+
+
+def test_loading_and_unloading_leave_what_is_known_of_models_alone(server, simulator):
+    server.key("a")
+    server.warm("a", keep_alive="10m", options={})
+    server.unload(server.loaded()[0])
+    server.key("a")
+    assert len([each for each in simulator.requests if each.path == "/api/show"]) == 1
 
 
 def test_a_model_that_does_not_exist_cannot_be_loaded(server):
@@ -57,8 +77,8 @@ def test_names_of_the_same_weights_are_known_as_one():
 def test_without_an_answer_a_model_is_known_by_its_full_name():
     server = DriverServer(OllamaPromptDriver(model="a", host="127.0.0.1:1"))
     names = ["qwen3", "Qwen3:latest", "library/qwen3", "registry.ollama.ai/library/qwen3:latest"]
-    assert {server.key(name) for name in names} == {"qwen3:latest"}
-    assert server.key("user/qwen3:8b") == "user/qwen3:8b"
+    assert {server.key(name) for name in names} == {"registry.ollama.ai/library/qwen3:latest"}
+    assert server.key("user/qwen3:8b") == "registry.ollama.ai/user/qwen3:8b"
 
 
 def test_the_size_on_disk_is_known_before_a_model_is_loaded(server):
@@ -71,22 +91,6 @@ def test_a_cloud_model_takes_no_memory_here(server, simulator):
     assert not server.is_local("gpt-oss:120b-cloud")
     simulator.reply(path="/api/show", body={"remote_host": "https://ollama.com:443"})
     assert not server.is_local("b")
-
-
-@pytest.mark.parametrize(
-    "text", ["2026-08-21T18:48:22.123456789+02:00", "2026-08-21T16:48:22.123456Z", "2026-08-21T16:48:22.123456+00:00"]
-)
-def test_dates_are_read_as_go_writes_them(server, simulator, text):
-    simulator.reply(path="/api/ps", body={"models": [{"name": "a", "expires_at": text}]})
-    (model,) = server.loaded()
-    assert model.expires_at == datetime(2026, 8, 21, 16, 48, 22, 123456, timezone.utc)
-    assert (model.size, model.context_length) == (0, None)
-
-
-@pytest.mark.parametrize("text", [None, "", "soon", 5])
-def test_a_date_that_is_none_is_unknown(server, simulator, text):
-    simulator.reply(path="/api/ps", body={"models": [{"name": "a", "expires_at": text}]})
-    assert server.loaded()[0].expires_at is None
 
 
 def test_an_odd_list_is_empty(server, simulator):

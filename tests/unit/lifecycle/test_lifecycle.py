@@ -1,9 +1,9 @@
 import threading
-from typing import Any
 
 import pytest
 from attrs import define
-from griptape.artifacts import TextArtifact
+from griptape.artifacts import ErrorArtifact, TextArtifact
+from griptape.drivers.vector.local import LocalVectorStoreDriver
 from griptape.memory.structure import SummaryConversationMemory
 from griptape.structures import Agent, Pipeline, Workflow
 from griptape.tasks import CodeExecutionTask, PromptTask
@@ -11,7 +11,7 @@ from griptape.tools import BaseTool, QueryTool
 from griptape.utils.decorators import activity
 from schema import Literal, Schema
 
-from griptape_ollama import ModelLifecycle, OllamaContentError, OllamaPromptDriver
+from griptape_ollama import ModelLifecycle, OllamaContentError, OllamaEmbeddingDriver, OllamaPromptDriver
 from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.call import Call
@@ -20,16 +20,14 @@ GB = 10**9
 
 
 @define(kw_only=True, slots=False)
-class Vectors(OllamaServerMixin):
-    """A driver that makes vectors, and publishes nothing."""
+class Silent(OllamaServerMixin):
+    """A driver of somebody's own, which publishes nothing."""
 
     model: str = "vectors"
-    keep_alive: Any = None
 
     def embed(self):
         """Ask for a vector."""
-        body = {"model": self.model, "input": "hi", "keep_alive": self.keep_alive}
-        return Call(self.connection, "/api/embed", body).document()["embeddings"][0]
+        return Call(self.connection, "/api/embed", {"model": self.model, "input": "hi"}).document()["embeddings"][0]
 
 
 class AskTool(BaseTool):
@@ -45,11 +43,11 @@ class AskTool(BaseTool):
 class EmbedTool(BaseTool):
     """A tool that asks for a vector."""
 
-    driver: Vectors
+    driver: OllamaEmbeddingDriver
 
     @activity(config={"description": "Embeds", "schema": Schema({Literal("text"): str})})
     def ask(self, _):
-        return TextArtifact(str(len(self.driver.embed())))
+        return TextArtifact(str(len(self.driver.embed("hi"))))
 
 
 def _fail(_):
@@ -116,14 +114,127 @@ def test_memory_in_bytes_is_kept_to(simulator, make_pipeline):
     assert 2 * GB < lifecycle.report.peak_bytes < 2.5 * GB
 
 
-def test_drivers_send_a_long_keep_alive_meanwhile_and_their_own_again_afterwards(simulator, make_task, make_driver):
-    driver = make_driver("a", keep_alive=0)
+@pytest.mark.parametrize("own", [{"keep_alive": 0}, {"extra_params": {"keep_alive": 0}}, {"keep_alive": -1}, {}])
+def test_what_the_structure_asks_has_a_long_keep_alive_whatever_its_drivers_say(simulator, make_task, make_driver, own):
+    driver = make_driver("a", **own)
     pipeline = Pipeline(tasks=[make_task("a", str(number), driver=driver) for number in range(2)])
     with ModelLifecycle(pipeline) as lifecycle:
         pipeline.run()
-    assert [chat.body["keep_alive"] for chat in simulator.chats] == ["1h", "1h"]
+    driver.run(TextArtifact("afterwards"))
+    own_keep_alive = own.get("keep_alive", own.get("extra_params", {}).get("keep_alive"))
+    assert [chat.body.get("keep_alive") for chat in simulator.chats] == ["1h", "1h", own_keep_alive]
     assert _loads(lifecycle) == {"a": 1}
-    assert driver.keep_alive == 0
+
+
+def test_drivers_are_never_touched(simulator, make_task, make_driver):
+    class Guarded(OllamaPromptDriver):
+        def __setattr__(self, name, value):
+            if not name.startswith("_"):
+                changed.append(name)
+            super().__setattr__(name, value)
+
+    changed = []
+    driver = Guarded(model="a", host=simulator.host, keep_alive=0, extra_params={"keep_alive": 0})
+    pipeline = Pipeline(tasks=[make_task("a", driver=driver)])
+    changed.clear()
+    with ModelLifecycle(pipeline):
+        pipeline.run()
+    assert changed == []
+    assert (driver.keep_alive, driver.extra_params) == (0, {"keep_alive": 0})
+
+
+def test_a_driver_keeps_its_own_keep_alive_for_who_else_uses_it_meanwhile(simulator, make_task, make_driver):
+    driver = make_driver("a", keep_alive="7m")
+    outside = Agent(prompt_driver=driver)
+    answered = []
+
+    def reply(_):
+        # While the task in the context waits for its answer, nobody else is in a context.
+        thread = threading.Thread(target=lambda: answered.append(outside.run("outside").output))
+        thread.start()
+        simulator.wait_for_request(2, path="/api/chat")
+        threads.append(thread)
+        return "inside"
+
+    threads = []
+    simulator.reply(reply)
+    simulator.reply("outside")
+    pipeline = Pipeline(tasks=[make_task("a", driver=driver)], conversation_memory=None)
+    with ModelLifecycle(pipeline):
+        pipeline.run()
+        threads[0].join(10)
+        outside.run("in the context, but not in the structure")
+    assert [chat.body["keep_alive"] for chat in simulator.chats] == ["1h", "7m", "7m"]
+    assert str(answered[0]) == "outside"
+
+
+def test_a_keep_alive_of_0_does_not_unload_between_or_after_the_turns_of_a_planned_task(
+    simulator, make_task, make_driver
+):
+    simulator.reply(tool_calls=[("AskTool_ask", {"text": "hi"})], model="a")
+    simulator.reply("Yes.", model="b")
+    simulator.reply("Done.", model="a")
+    tool = AskTool()
+    tool.driver = make_driver("b", keep_alive=0)
+    driver = make_driver("a", keep_alive=0)
+    tasks = [make_task("a", "0", driver=driver, tools=[tool]), make_task("a", "1", driver=driver)]
+    pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+    assert {chat.body["keep_alive"] for chat in simulator.chats} == {"1h"}
+    assert _history(simulator) == ["a", "b", "a", "-b", "a", "-a"]
+    assert _loads(lifecycle) == {"a": 1, "b": 1}
+
+
+def test_a_model_that_the_plan_does_not_know_is_asked_as_its_driver_says(simulator, make_task, make_driver):
+    hidden = make_driver("c", keep_alive=0)
+    code = CodeExecutionTask(on_run=lambda _: hidden.run(TextArtifact("hi")).to_artifact())
+    pipeline = Pipeline(tasks=[make_task("a"), code], conversation_memory=None)
+    with ModelLifecycle(pipeline):
+        pipeline.run()
+        assert simulator.loaded_models == []
+    assert [chat.body["keep_alive"] for chat in simulator.chats] == ["1h", 0]
+
+
+def test_a_driver_without_a_model_is_planned_for_where_the_server_has_one_chat_model_only():
+    models = [SimulatedModel(name="a"), SimulatedModel(name="vectors", capabilities=("embedding",))]
+    with OllamaSimulator(models=models) as simulator:
+        task = PromptTask("hi", prompt_driver=OllamaPromptDriver(host=simulator.host))
+        pipeline = Pipeline(tasks=[task], conversation_memory=None)
+        with ModelLifecycle(pipeline) as lifecycle:
+            pipeline.run()
+            assert simulator.loaded_models == []
+        assert simulator.last_chat.body["keep_alive"] == "1h"
+        assert _loads(lifecycle) == {"a:latest": 1}
+
+
+def test_a_driver_without_a_model_where_there_are_several_is_an_error_of_its_task(simulator):
+    task = PromptTask("hi", prompt_driver=OllamaPromptDriver(host=simulator.host))
+    pipeline = Pipeline(tasks=[task], conversation_memory=None)
+    with ModelLifecycle(pipeline) as lifecycle:
+        assert "several chat models" in str(pipeline.run().output)
+    assert lifecycle.report.models == ()
+
+
+def test_a_store_that_threads_fill_within_a_task_keeps_the_model_as_planned(simulator, make_task, make_embedder):
+    texts = [TextArtifact(f"llama {number}") for number in range(20)]
+    driver = make_embedder(keep_alive=0)
+    store = LocalVectorStoreDriver(embedding_driver=driver)
+
+    def fill(_):
+        store.upsert_collection(texts)
+        with driver.prefetch(texts):
+            store.upsert_collection(texts)
+        return TextArtifact(str(len(driver.embed_batch(texts))))
+
+    code = CodeExecutionTask(on_run=fill, id="code")
+    pipeline = Pipeline(tasks=[code, make_task("a")], conversation_memory=None)
+    with ModelLifecycle(pipeline, uses={"code": [store]}) as lifecycle:
+        assert not isinstance(pipeline.run().output, ErrorArtifact)
+    embeds = [each.body["keep_alive"] for each in simulator.requests if each.path == "/api/embed"]
+    assert set(embeds) == {"1h"}
+    assert _history(simulator) == ["-vectors", "a", "-a"]
+    assert _loads(lifecycle) == {"vectors": 1, "a": 1}
 
 
 def test_a_task_that_fails_lets_its_model_go(simulator, make_pipeline):
@@ -156,7 +267,6 @@ def test_a_structure_that_goes_on_after_a_failure_keeps_what_it_needs(simulator,
 
 def test_leaving_by_an_exception_unloads_and_puts_everything_back(simulator, make_pipeline):
     pipeline = make_pipeline("aba")
-    driver = pipeline.tasks[0].prompt_driver
 
     def stop(_):
         raise KeyboardInterrupt
@@ -165,7 +275,6 @@ def test_leaving_by_an_exception_unloads_and_puts_everything_back(simulator, mak
     with pytest.raises(KeyboardInterrupt), ModelLifecycle(pipeline):
         pipeline.run()
     assert simulator.loaded_models == []
-    assert driver.keep_alive is None
     assert "run" not in vars(pipeline)
 
 
@@ -269,13 +378,13 @@ def test_the_model_of_a_summary_memory_gets_room(simulator, make_task, make_driv
     assert _history(simulator) == ["a", "-a", "b", "-b"]
 
 
-def test_a_tool_that_asks_for_vectors_gets_room_when_it_runs(simulator, make_task):
+def test_a_tool_that_asks_for_vectors_gets_room_when_it_runs(simulator, make_task, make_embedder):
     simulator.reply("Yes.", model="b")
     simulator.reply(tool_calls=[("EmbedTool_ask", {"text": "hi"})], model="a")
     simulator.reply("Done.", model="a")
     simulator.reply("Yes.", model="b")
     tool = EmbedTool()
-    tool.driver = Vectors(host=simulator.host)
+    tool.driver = make_embedder()
     tasks = [make_task("b", "0"), make_task("a", "1", tools=[tool]), make_task("b", "2")]
     pipeline = Pipeline(tasks=tasks, conversation_memory=None)
     with ModelLifecycle(pipeline, max_models=2) as lifecycle:
@@ -455,6 +564,19 @@ def test_two_names_of_the_same_weights_are_one_model_in_memory():
         assert simulator.loaded_models == []
 
 
+def test_two_windows_of_the_same_weights_are_loaded_in_turns_and_counted():
+    with OllamaSimulator(models=[SimulatedModel(name="a", load_seconds=0.2)]) as simulator:
+        drivers = [
+            OllamaPromptDriver(model="a", host=simulator.host, options={"num_ctx": size}) for size in (512, 1024)
+        ]
+        tasks = [PromptTask("hi", prompt_driver=driver) for driver in (*drivers, *drivers, drivers[1])]
+        pipeline = Pipeline(tasks=tasks, conversation_memory=None)
+        with ModelLifecycle(pipeline) as lifecycle:
+            pipeline.run()
+        assert (lifecycle.report.loads, lifecycle.report.unloads) == (4, 1)
+        assert 0.8 <= lifecycle.report.load_seconds < 5
+
+
 def test_a_model_that_a_function_asks_is_planned_for_when_declared(simulator, make_task, make_driver):
     driver = make_driver("a")
     code = CodeExecutionTask(on_run=lambda _: driver.run(TextArtifact("hi")).to_artifact(), id="code")
@@ -465,11 +587,12 @@ def test_a_model_that_a_function_asks_is_planned_for_when_declared(simulator, ma
     assert simulator.loaded_models == []
 
 
-def test_a_model_that_makes_vectors_is_kept_and_unloaded_like_others(simulator, make_task):
-    driver = Vectors(host=simulator.host)
+@pytest.mark.parametrize("own", [{}, {"keep_alive": 0}, {"extra_params": {"keep_alive": 0}}])
+def test_a_model_that_makes_vectors_is_kept_and_unloaded_like_others(simulator, make_task, make_embedder, own):
+    driver = make_embedder(**own)
 
     def embed(_):
-        return TextArtifact(str(len(driver.embed())))
+        return TextArtifact(str(len(driver.embed("hi"))))
 
     tasks = [CodeExecutionTask(on_run=embed, id="0"), make_task("a", "1"), CodeExecutionTask(on_run=embed, id="2")]
     pipeline = Pipeline(tasks=tasks, conversation_memory=None)
@@ -479,11 +602,26 @@ def test_a_model_that_makes_vectors_is_kept_and_unloaded_like_others(simulator, 
     assert _loads(lifecycle) == {"vectors": 1, "a": 1}
     assert lifecycle.report.unloads == 2
     assert [each.body["keep_alive"] for each in simulator.requests if each.path == "/api/embed"] == ["1h", "1h"]
-    assert driver.keep_alive is None
+
+
+def test_what_the_replies_of_a_model_that_makes_vectors_tell_is_in_the_report():
+    model = SimulatedModel(name="vectors", size=GB, capabilities=("embedding",), embedding_length=8, load_seconds=30)
+    with OllamaSimulator(models=[model], time_scale=1000) as simulator:
+        driver = OllamaEmbeddingDriver(model="vectors", host=simulator.host, batch_size=2)
+        texts = [str(number) for number in range(6)]
+        code = CodeExecutionTask(on_run=lambda _: TextArtifact(str(len(driver.embed_batch(texts)))), id="code")
+        pipeline = Pipeline(tasks=[code], conversation_memory=None)
+        with ModelLifecycle(pipeline, uses={"code": [driver]}) as lifecycle:
+            pipeline.run()
+    (report,) = lifecycle.report.models
+    assert (report.uses, report.loads) == (3, 1)
+    assert 30 <= report.load_seconds < 300
+    costs = {cost.policy: cost.loads for cost in lifecycle.report.policies}
+    assert costs["keep_alive=0"] == 3
 
 
 def test_a_model_of_which_nobody_hears_is_found_and_unloaded_when_its_task_ends(simulator):
-    driver = Vectors(host=simulator.host)
+    driver = Silent(host=simulator.host)
     code = CodeExecutionTask(on_run=lambda _: TextArtifact(str(len(driver.embed()))), id="code")
     pipeline = Pipeline(tasks=[code])
     with ModelLifecycle(pipeline, uses={"code": [driver]}) as lifecycle:
@@ -502,12 +640,14 @@ def test_a_cloud_model_is_left_alone():
         assert _history(simulator) == ["big:cloud"]
 
 
-def test_the_models_that_a_task_asks_in_any_case_all_get_room_when_it_begins(simulator, make_task, make_driver):
-    vectors = Vectors(host=simulator.host)
+def test_the_models_that_a_task_asks_in_any_case_all_get_room_when_it_begins(
+    simulator, make_task, make_driver, make_embedder
+):
+    vectors = make_embedder()
     answer = make_driver("b")
 
     def search(_):
-        vectors.embed()
+        vectors.embed("hi")
         assert simulator.loaded_models == ["vectors:latest"]
         return answer.run(TextArtifact("hi")).to_artifact()
 
@@ -527,7 +667,6 @@ def test_memory_that_is_less_than_a_model_is_an_error_before_anything_runs(simul
     assert "memory=500,000,000 is less than model 'a'" in str(caught.value)
     assert "1,000,000,000 bytes on disk" in str(caught.value)
     assert caught.value.model == "a"
-    assert pipeline.tasks[0].prompt_driver.keep_alive is None
     assert "run" not in vars(pipeline)
     assert simulator.loaded_models == []
 
@@ -608,7 +747,6 @@ def test_a_structure_that_cannot_be_read_is_run_as_it_is(simulator, make_task, c
         assert str(pipeline.run().output) == "done"
     assert "cannot be read" in caplog.text
     assert lifecycle.report.tasks == 0
-    assert task.prompt_driver.keep_alive is None
 
 
 def test_a_model_that_is_missing_is_an_error_of_its_task(simulator, make_driver):

@@ -1,12 +1,14 @@
+import time
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from griptape_ollama import OllamaConnectionError, OllamaTimeoutError
-from griptape_ollama.lifecycle.acting import LoadedModel
+from griptape_ollama import OllamaCancelledError, OllamaConnectionError, OllamaTimeoutError
 from griptape_ollama.lifecycle.ledger import Ledger
 from griptape_ollama.lifecycle.plan import Room
+from griptape_ollama.lifecycle.policies import Use
 from griptape_ollama.lifecycle.residence import Residence, Wanted
+from griptape_ollama.models.types import LoadedModel
 
 NOTHING = Wanted(coming={}, busy=())
 
@@ -45,8 +47,8 @@ class Server:
         return 3.0
 
     def unload(self, model):
-        self._note("unload", model)
-        self.memory.pop(model, None)
+        self._note("unload", model.name)
+        self.memory.pop(model.name, None)
 
     def cancel(self):
         self._note("cancel")
@@ -80,12 +82,19 @@ def make_residence(server):
     return make
 
 
+def _answer(model, load_seconds, *, ago=0.0, took=None):
+    """A reply that began some seconds ago, and took as long as loading unless told otherwise."""
+    took = load_seconds if took is None else took
+    begin = time.monotonic() - ago - took
+    return Use(model=model, begin=begin, end=begin + took, load_seconds=load_seconds)
+
+
 def _use(residence, server, model, wanted=NOTHING, seconds=5.0):
     """Let a model be asked, which loads it where it is not there."""
-    residence.need(model, lambda: wanted)
+    residence.need(model, {}, lambda: wanted)
     if model not in server.memory:
         server.load(model)
-    residence.answered(model, model, seconds)
+    residence.answered(_answer(model, seconds), model)
 
 
 def _report(residence):
@@ -98,6 +107,32 @@ def test_a_model_that_is_loaded_for_a_reply_counts_once(make_residence, server):
     for _ in range(3):
         _use(residence, server, "a")
     assert _report(residence)["a"] == (1, 5.0, 0, 0)
+
+
+def test_a_model_that_is_loaded_again_with_other_options_counts_again(make_residence, server):
+    residence = make_residence()
+    _use(residence, server, "a", seconds=5.0)
+    for seconds, later in ((4.0, 10), (0.002, 20), (3.0, 30)):
+        residence.answered(_answer("a", seconds, ago=-later), "a")
+    assert _report(residence)["a"][:2] == (3, 12.0)
+
+
+def test_who_waited_for_the_same_load_does_not_count_as_another(make_residence, server):
+    residence = make_residence()
+    residence.need("a", {}, lambda: NOTHING)
+    server.load("a")
+    residence.answered(_answer("a", 5.0, took=6.0), "a")
+    residence.answered(_answer("a", 4.9, took=6.0), "a")
+    residence.answered(_answer("a", 2.5, took=3.6), "a")
+    assert _report(residence)["a"][:2] == (1, 5.0)
+
+
+def test_who_waited_for_a_load_ahead_does_not_count_as_another(make_residence, server):
+    residence = make_residence()
+    residence.next_to_warm({"a": 1}, ())
+    residence.warm("a", "a", "1h", {})
+    residence.answered(_answer("a", 2.0, took=2.1), "a")
+    assert _report(residence)["a"][:2] == (1, 3.0)
 
 
 def test_a_model_that_is_there_costs_no_request(make_residence, server):
@@ -114,7 +149,7 @@ def test_room_is_made_before_a_model_is_asked(make_residence, server):
     coming = Wanted(coming={"a": 5, "b": 1}, busy=("c",))
     for model in "ab":
         _use(residence, server, model)
-    residence.need("c", lambda: coming)
+    residence.need("c", {}, lambda: coming)
     assert server.changes() == [("unload", "a")]
     assert _report(residence)["a"] == (1, 5.0, 1, 1)
 
@@ -124,15 +159,15 @@ def test_room_is_made_once_for_tasks_that_want_the_same_model(make_residence, se
     _use(residence, server, "a")
     server.asked.clear()
     for _ in range(2):
-        residence.need("b", lambda: NOTHING)
+        residence.need("b", {}, lambda: NOTHING)
     assert server.asked == [("ps",), ("unload", "a")]
 
 
 def test_a_model_on_its_way_takes_room(make_residence, server):
     residence = make_residence()
     _use(residence, server, "a")
-    residence.need("b", lambda: Wanted(coming={}, busy=("b",)))
-    residence.need("c", lambda: Wanted(coming={"a": 9}, busy=("b", "c")))
+    residence.need("b", {}, lambda: Wanted(coming={}, busy=("b",)))
+    residence.need("c", {}, lambda: Wanted(coming={"a": 9}, busy=("b", "c")))
     assert server.changes() == [("unload", "a")]
 
 
@@ -181,6 +216,37 @@ def test_a_model_of_others_that_was_used_gets_back_the_time_that_it_had(make_res
     assert 90 < seconds <= 100
 
 
+def test_a_model_of_others_is_given_back_as_the_structure_has_it_loaded(make_residence, server):
+    server.load("a", expires_in=100, window=2048)
+    residence = make_residence()
+    residence.need("a", {"num_ctx": 8192, "num_gpu": 1}, lambda: NOTHING)
+    server.load("a", window=8192)  # with that window, the server loads it anew
+    residence.release(lambda: NOTHING)
+    assert server.changes()[-1][3] == {"num_ctx": 8192, "num_gpu": 1}
+
+
+def test_a_model_of_others_that_has_gone_is_not_loaded_to_be_given_back(make_residence, server):
+    server.load("a", expires_in=100)
+    residence = make_residence()
+    residence.need("a", {}, lambda: NOTHING)
+    del server.memory["a"]
+    residence.release(lambda: NOTHING)
+    assert server.changes() == []
+
+
+def test_a_load_that_could_not_be_stopped_in_time_is_unloaded_at_the_end(make_residence, server):
+    def warm(model, *, keep_alive, options):
+        server.load(model)
+        raise OllamaCancelledError("stopped")
+
+    residence = make_residence()
+    server.warm = warm
+    residence.next_to_warm({"a": 1}, ())
+    residence.warm("a", "a", "1h", {})
+    residence.release(lambda: NOTHING)
+    assert server.changes() == [("unload", "a")]
+
+
 def test_a_model_of_others_that_was_to_stay_for_good_stays_for_good(make_residence, server):
     server.load("a", expires_in=292 * 365 * 86_400)
     residence = make_residence()
@@ -201,7 +267,7 @@ def test_models_of_others_are_unloaded_when_told_to(make_residence, server):
     server.load("other")
     residence = make_residence(unload_foreign=True)
     _use(residence, server, "a")
-    residence.need("b", lambda: Wanted(coming={"a": 1}, busy=()))
+    residence.need("b", {}, lambda: Wanted(coming={"a": 1}, busy=()))
     residence.release(lambda: NOTHING)
     assert server.changes() == [("unload", "other"), ("unload", "a")]
 
@@ -232,27 +298,27 @@ def test_a_model_that_still_shows_after_it_was_unloaded_is_taken_to_be_gone(make
     residence = make_residence(room=Room(max_models=1))
     _use(residence, server, "a")
     server.lingering["a"] = server.memory["a"]
-    residence.need("b", lambda: NOTHING)
+    residence.need("b", {}, lambda: NOTHING)
     assert not residence.is_there("a")
     server.load("b")
-    residence.answered("b", "b", 1.0)
+    residence.answered(_answer("b", 1.0), "b")
     assert not residence.is_there("a")
     assert server.changes() == [("unload", "a")]
 
 
 def test_a_model_that_says_nothing_of_its_replies_is_found_by_looking(make_residence, server):
     residence = make_residence()
-    residence.need("a", lambda: NOTHING)
+    residence.need("a", {}, lambda: NOTHING)
     server.load("a")
     residence.look_for(["a"])
     assert _report(residence)["a"] == (1, 0.0, 0, 0)
-    residence.answered("a", "a", 7.0)
+    residence.answered(_answer("a", 7.0), "a")
     assert _report(residence)["a"] == (1, 7.0, 0, 0)
 
 
 def test_a_model_that_was_needed_and_never_asked_takes_no_room_any_more(make_residence, server):
     residence = make_residence(room=Room(max_models=1))
-    residence.need("a", lambda: NOTHING)
+    residence.need("a", {}, lambda: NOTHING)
     residence.release(lambda: NOTHING)
     assert residence.next_to_warm({"b": 1}, ()) == "b"
 
@@ -287,7 +353,7 @@ def test_sizes_are_those_on_disk_until_the_server_tells_the_real_ones(make_resid
         residence.expect_size(model, 10)
     for model in "ab":
         _use(residence, server, model)
-    residence.need("c", lambda: Wanted(coming={"a": 1, "b": 2}, busy=()))
+    residence.need("c", {}, lambda: Wanted(coming={"a": 1, "b": 2}, busy=()))
     assert server.changes() == [("unload", "b")]
 
 
@@ -319,7 +385,7 @@ def test_a_server_that_hangs_is_not_asked_again_for_a_while(make_residence, serv
     residence = make_residence()
     server.error = OllamaTimeoutError("too slow")
     for model in "abcd":
-        residence.need(model, lambda: NOTHING)
+        residence.need(model, {}, lambda: NOTHING)
     assert server.asked == [("ps",)]
 
 

@@ -44,7 +44,7 @@ def watched():
 
     def run(structure, runner=None):
         notes = Notes()
-        watch = Watch(structure, notes)
+        watch = Watch(structure, notes, _leaves_open)
         watch.begin()
         try:
             (runner or structure.run)()
@@ -53,6 +53,10 @@ def watched():
         return notes.all
 
     return run
+
+
+def _leaves_open(_host, _model):
+    return None
 
 
 def _code(task_id, function=None):
@@ -85,7 +89,7 @@ def test_a_run_that_is_interrupted_is_told_to_be_over(watched):
     heard = []
     pipeline = Pipeline(tasks=[_code("x", interrupt)])
     notes = Notes()
-    watch = Watch(pipeline, notes)
+    watch = Watch(pipeline, notes, _leaves_open)
     watch.begin()
     with pytest.raises(KeyboardInterrupt):
         pipeline.run()
@@ -125,7 +129,7 @@ def test_parallel_tasks_are_told_apart(watched, make_task):
 def test_a_task_that_is_added_is_followed_from_then_on():
     pipeline = Pipeline(tasks=[_code("x")])
     notes = Notes()
-    watch = Watch(pipeline, notes)
+    watch = Watch(pipeline, notes, _leaves_open)
     watch.begin()
     pipeline.add_task(_code("y"))
     watch.follow()
@@ -145,7 +149,7 @@ def test_what_was_watched_is_left_as_it_was(watched, make_pipeline):
 def test_two_can_watch_the_same_structure():
     pipeline = Pipeline(tasks=[_code("x")])
     notes = [Notes(), Notes()]
-    watches = [Watch(pipeline, each) for each in notes]
+    watches = [Watch(pipeline, each, _leaves_open) for each in notes]
     for watch in watches:
         watch.begin()
     pipeline.run()
@@ -159,7 +163,7 @@ def test_an_observer_that_fails_does_not_fail_the_run(caplog):
     pipeline = Pipeline(tasks=[_code("x")])
     notes = Notes()
     notes.task_begins = notes.task_ends = notes.run_begins = notes.run_ends = _fail
-    watch = Watch(pipeline, notes)
+    watch = Watch(pipeline, notes, _leaves_open)
     watch.begin()
     with caplog.at_level(logging.ERROR, "griptape_ollama.lifecycle"):
         assert str(pipeline.run().output) == "done"
@@ -169,7 +173,7 @@ def test_an_observer_that_fails_does_not_fail_the_run(caplog):
 
 def test_the_result_of_a_task_is_what_it_would_be_without_a_watch():
     pipeline = Pipeline(tasks=[_code("x", _fail)])
-    watch = Watch(pipeline, Notes())
+    watch = Watch(pipeline, Notes(), _leaves_open)
     watch.begin()
     output = pipeline.run().output
     watch.end()

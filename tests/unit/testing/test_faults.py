@@ -163,6 +163,29 @@ class TestKinds:
             assert not any(line["done"] for line in found)
         assert chat(simulator, stream=False).content == b""
 
+    def test_a_runner_that_dies_in_the_middle_of_a_reply(self, simulator, chat):
+        simulator.reply("one two three")
+        simulator.fault("dead_runner", after=2)
+        said = [json.loads(line) for line in chat(simulator).text.splitlines()]
+        assert [next(iter(line)) for line in said] == ["model", "model", "error"]
+        assert said[-1]["error"] == "an error was encountered while running the model: unexpected EOF"
+        assert simulator.loaded_models == []
+        assert chat(simulator).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("path", "text", "status"), [("/api/embed", "input", 400), ("/api/embeddings", "prompt", 500)]
+    )
+    def test_a_runner_that_dies_over_vectors(self, simulator, post, path, text, status):
+        body = {"model": "simulator-embed", text: "hi"}
+        post(simulator, path, **body)
+        simulator.fault("dead_runner", path=path)
+        response = post(simulator, path, **body)
+        assert response.status_code == status
+        assert response.json()["error"].startswith("do embedding request: Post ")
+        assert response.json()["error"].endswith('/v1/embeddings": EOF')
+        assert simulator.loaded_models == []
+        assert post(simulator, path, **body).status_code == 200
+
     def test_an_error_line(self, simulator, lines, chat):
         simulator.reply(TEXT, times=3)
         simulator.fault("error_line", after=2, error="boom")

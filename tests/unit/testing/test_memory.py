@@ -12,6 +12,10 @@ GB = 10**9
 MODELS = [SimulatedModel(name=name, size=4 * GB) for name in ("a", "b", "c", "d")]
 
 
+# Of models that stay equally long, the one whose weights come first by name of their file makes room first.
+BY_WEIGHTS = [model.name for model in sorted(MODELS, key=lambda model: model.weights_digest)]
+
+
 def names(simulator):
     return [name.removesuffix(":latest") for name in simulator.loaded_models]
 
@@ -25,7 +29,17 @@ def test_an_idle_model_makes_room_for_another(chat):
     with OllamaSimulator(MODELS, memory=9 * GB) as simulator:
         for name in ("a", "b", "c"):
             load(chat, simulator, name)
-        assert names(simulator) == ["b", "c"]
+        (evicted,) = {"a", "b", "c"}.difference(names(simulator))
+        assert evicted in ("a", "b")
+
+
+def test_between_models_that_stay_equally_long_the_path_of_the_weights_decides(chat):
+    first, second, third, _ = BY_WEIGHTS
+    for order in ((first, second), (second, first)):
+        with OllamaSimulator(MODELS, max_loaded_models=2) as simulator:
+            for name in (*order, third):
+                load(chat, simulator, name)
+            assert names(simulator) == [second, third]
 
 
 def test_the_model_with_the_shortest_keep_alive_goes_first(chat):
@@ -40,7 +54,8 @@ def test_by_default_three_models_are_in_memory_at_a_time(chat):
     with OllamaSimulator(MODELS) as simulator:
         for name in ("a", "b", "c", "d"):
             load(chat, simulator, name)
-        assert names(simulator) == ["b", "c", "d"]
+        assert len(names(simulator)) == 3
+        assert names(simulator)[-1] == "d"
 
 
 def test_a_model_that_is_larger_than_the_memory_is_refused(chat):
@@ -204,6 +219,64 @@ def test_keep_alive_0_lets_a_running_reply_end(chat, in_background):
         assert names(simulator) == ["simulator"]
         goes_on.set()
         assert busy.result(5).status_code == 200
+
+
+@pytest.mark.parametrize("loaded_for", [{"keep_alive": 600}, {"keep_alive": "10m"}, {"keep_alive": -1}])
+def test_a_request_without_keep_alive_leaves_that_of_the_model_alone(chat, loaded_for):
+    with OllamaSimulator(time_scale=0) as simulator:
+        chat(simulator, **loaded_for)
+        chat(simulator)
+        simulator.advance(599)
+        assert names(simulator) == ["simulator"]
+        chat(simulator)  # begins the time anew
+        simulator.advance(599)
+        assert names(simulator) == ["simulator"]
+        simulator.advance(1)
+        assert names(simulator) == (["simulator"] if loaded_for["keep_alive"] == -1 else [])
+
+
+def test_the_last_request_with_a_keep_alive_wins(chat):
+    with OllamaSimulator(time_scale=0) as simulator:
+        for keep_alive in (-1, 10, 20):
+            chat(simulator, keep_alive=keep_alive)
+        simulator.advance(19)
+        assert names(simulator) == ["simulator"]
+        simulator.advance(1)
+        assert names(simulator) == []
+
+
+def test_a_model_that_is_loaded_again_stays_for_five_minutes_again(chat):
+    with OllamaSimulator(time_scale=0) as simulator:
+        chat(simulator, keep_alive=0)
+        chat(simulator)
+        simulator.advance(299)
+        assert names(simulator) == ["simulator"]
+        simulator.advance(1)
+        assert names(simulator) == []
+
+
+def test_a_model_that_is_being_loaded_cannot_be_unloaded(chat, in_background):
+    with OllamaSimulator([SimulatedModel(name="simulator", load_seconds=60)], time_scale=0) as simulator:
+        busy = in_background(chat, simulator)
+        simulator.wait_for_sleeper()
+        assert chat(simulator, messages=[], keep_alive=0).json()["done_reason"] == "unload"
+        simulator.advance(60)
+        assert busy.result(5).status_code == 200
+        assert names(simulator) == ["simulator"]
+
+
+@pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
+def test_models_of_any_kind_are_unloaded_by_both_ways_of_asking(post, path):
+    kinds = [SimulatedModel(name="chat"), SimulatedModel(name="embed", capabilities=("embedding",))]
+    kinds += [SimulatedModel(name="broken", load_error="no")]
+    with OllamaSimulator(kinds) as simulator:
+        post(simulator, "/api/embed", model="embed", input="hi")
+        post(simulator, "/api/chat", model="chat")
+        assert len(names(simulator)) == 2
+        for model in kinds:
+            answer = post(simulator, path, model=model.name, keep_alive=0, options={"num_ctx": "wrong"}).json()
+            assert answer["done_reason"] == "unload"
+        assert names(simulator) == []
 
 
 def test_what_was_read_before_is_not_evaluated_again(simulator, lines):
