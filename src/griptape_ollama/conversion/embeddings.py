@@ -102,11 +102,13 @@ def to_vectors(
         size: How many numbers the vectors of other replies had; None where this is the first.
 
     Raises:
-        OllamaStreamError: There are more or fewer vectors than texts.
+        OllamaStreamError: There are more or fewer vectors than texts, or an error in place of them.
         OllamaContentError: All vectors have another size than was asked for.
     """
     found = reply.get("embeddings")
     vectors = cast("list[Any]", found) if isinstance(found, list) else []
+    if isinstance(error := reply.get("error"), str) and not vectors:
+        raise OllamaStreamError(f"the reply says {error!r}")
     if len(vectors) != count:
         raise OllamaStreamError(f"the reply has {len(vectors)} vectors for {count} texts")
     sizes = Counter(len(cast("list[Any]", vector)) for vector in vectors if isinstance(vector, list))
@@ -143,19 +145,29 @@ def to_embedding_event(texts: int, reply: Mapping[str, Any], *, host: str) -> Ol
         reply: The reply of `/api/embed`.
         host: Address of the server, without user and password.
     """
-    tokens = reply.get("prompt_eval_count")
     return OllamaEmbeddingEvent(
         model=str(reply.get("model", "")),
         host=host,
         texts=texts,
-        input_tokens=tokens if isinstance(tokens, int) else None,
+        input_tokens=tokens_of(reply),
         total_seconds=_seconds(reply.get("total_duration")),
         load_seconds=_seconds(reply.get("load_duration")),
     )
 
 
+def tokens_of(reply: Mapping[str, Any]) -> int | None:
+    """Give the tokens of all texts of a request; None where the server does not tell."""
+    tokens = reply.get("prompt_eval_count")
+    return tokens if isinstance(tokens, int) and _is_64_bit(tokens) else None
+
+
 def _seconds(nanoseconds: Any) -> float | None:
-    return nanoseconds / 1e9 if isinstance(nanoseconds, (int, float)) else None
+    return nanoseconds / 1e9 if isinstance(nanoseconds, (int, float)) and _is_64_bit(nanoseconds) else None
+
+
+def _is_64_bit(number: float) -> bool:
+    """Whether a number may come from the server's counters."""
+    return not isinstance(number, bool) and 0 <= number < 2**63
 
 
 def _length(vector: Any, size: int) -> float | str:

@@ -77,7 +77,7 @@ class OllamaDriversConfig(DriversConfig):
         """The prompt driver."""
         if self._prompt_driver is None and self.prompt_model is None:
             return super().prompt_driver
-        return self._prompt_driver or self._once("prompt_driver", self._new_prompt_driver)
+        return self._given_or_made("prompt_driver", self._new_prompt_driver)
 
     @prompt_driver.setter
     def prompt_driver(self, driver: BasePromptDriver | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -88,7 +88,7 @@ class OllamaDriversConfig(DriversConfig):
         """The embedding driver."""
         if self._embedding_driver is None and self.embedding_model is None:
             return super().embedding_driver
-        return self._embedding_driver or self._once("embedding_driver", self._new_embedding_driver)
+        return self._given_or_made("embedding_driver", self._new_embedding_driver)
 
     @embedding_driver.setter
     def embedding_driver(self, driver: BaseEmbeddingDriver | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -97,7 +97,7 @@ class OllamaDriversConfig(DriversConfig):
     @property
     def vector_store_driver(self) -> BaseVectorStoreDriver:
         """A vector store in memory, with as many threads as texts fit into one request."""
-        return self._vector_store_driver or self._once("vector_store_driver", self._new_vector_store_driver)
+        return self._given_or_made("vector_store_driver", self._new_vector_store_driver)
 
     @vector_store_driver.setter
     def vector_store_driver(self, driver: BaseVectorStoreDriver | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -121,7 +121,10 @@ class OllamaDriversConfig(DriversConfig):
         names = ("host", "api_key", "headers", "client", "timeout")
         return {name: getattr(self, name) for name in names}
 
-    def _once(self, name: str, make: Callable[[], T]) -> T:
+    def _given_or_made(self, name: str, make: Callable[[], T]) -> T:
+        given = getattr(self, f"_{name}")
+        if given is not None:  # a store may be false while it is empty
+            return given
         with self._making:
             if name not in self._made:
                 self._made[name] = make()

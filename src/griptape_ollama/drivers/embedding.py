@@ -26,6 +26,7 @@ from griptape_ollama.drivers.settings import (
     to_dimensions,
     to_extra_params,
     to_keep_alive,
+    to_model,
     to_on_long_text,
     to_options,
     to_prefix,
@@ -88,7 +89,7 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
             own window counts, and the server.
     """
 
-    model: str = field(metadata={"serializable": True})
+    model: str = field(converter=to_model, metadata={"serializable": True})
     dimensions: int | None = field(default=None, converter=to_dimensions, metadata={"serializable": True})
     truncate: bool | None = field(default=None, converter=to_truncate, metadata={"serializable": True})
     keep_alive: Any | None = field(default=None, converter=to_keep_alive, metadata={"serializable": True})
@@ -290,7 +291,8 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
         ```
 
         Args:
-            artifacts: What will be asked for, in about that order: as `upsert_collection` takes it.
+            artifacts: What will be asked for, in about that order: as `upsert_collection` takes it. An iterator is read
+                to its end before the block begins.
             vector_operation: How it will be asked for.
 
         Raises:
@@ -375,7 +377,9 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
     def _order(self, run: Run) -> Order:
         extra = dict(self.extra_params)
         options = merge_options(fields={}, options=self.options, extra=extra.pop("options", None))
-        model = extra.pop("model", self.model)
+        model = to_model(extra.pop("model", self.model))
+        if not model:
+            raise OllamaContentError("No model is named: give model= an embedding model, such as nomic-embed-text.")
         truncate = extra.pop("truncate", self.truncate)
         on_long_text = _on_long_text(self.on_long_text, truncate)
         fields = {
@@ -400,8 +404,15 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
             window=functools.partial(self._window, body),
             density=self._density,
             is_audited=self.audit_requests,
+            manner=self._manner(),
             count_tokens=self.tokenizer.count_tokens if self.tokenizer else None,
         )
+
+    def _manner(self) -> str:
+        limits = self.limits  # but for the total one, to which each caller keeps by himself
+        retries = self.max_attempts, self.min_retry_delay, self.max_retry_delay, self.wait_for_server
+        hooks = self.ignored_exception_types, id(self.after_hook), self.audit_requests, id(self.tokenizer)
+        return repr((limits.connect, limits.first_token, retries, hooks, self.batch_size, self.batch_characters))
 
     def _check_dimensions(self, body: Mapping[str, Any], run: Run) -> None:
         """Refuse a size that the server would ignore (0.33)."""
@@ -427,10 +438,10 @@ class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
         return KnownVectors(self._cache, None if digest is None else order.fingerprint(digest))
 
     def _passages(self, values: Any, operation: VectorOperation | None) -> Iterator[Passage]:
-        if isinstance(values, (str, bytes, BaseArtifact)):
+        if isinstance(values, (str, bytes, BaseArtifact, Mapping)):
+            kind = type(cast("object", values)).__name__
             raise OllamaContentError(
-                f"Many texts are wanted here, got one {type(values).__name__}. Give [text], or use embed().",
-                model=self.model,
+                f"Many texts are wanted here, got one {kind}. Give [text], or use embed().", model=self.model
             )
         for index, value in enumerate(values):
             yield self._passage(value, operation, index)

@@ -9,7 +9,7 @@ from typing import Any
 
 import tenacity
 
-from griptape_ollama.conversion.embeddings import Passage, to_vectors
+from griptape_ollama.conversion.embeddings import Passage, to_vectors, tokens_of
 from griptape_ollama.embeddings.order import Order, Reply
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.models.request_audit import audited
@@ -87,9 +87,9 @@ class Asker:
         return reply
 
     def _learn(self, passages: Sequence[Passage], reply: Mapping[str, Any]) -> None:
-        tokens = reply.get("prompt_eval_count")
+        tokens = tokens_of(reply)
         # A text that was cut counts as the window; tokens of a cut one say nothing of its characters.
-        if isinstance(tokens, int) and self._order.on_long_text != "truncate":
+        if tokens is not None and self._order.on_long_text != "truncate":
             self._order.density.learn(sum(len(passage.sent) for passage in passages), tokens)
 
 

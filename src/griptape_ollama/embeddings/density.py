@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 
 from griptape_ollama.conversion.passages import likely_tokens
+from griptape_ollama.transport.forking import renew_when_forked
 
 _ENOUGH_TOKENS = 200
 _MEMORY_CHARACTERS = 1_000_000
 _MARGIN = 1.25  # how far the estimate without any reply is off, for prose
+_MOST_TOKENS = 4  # of a character: no tokenizer makes more of it than one for each of its bytes
 _LEARNED_MARGIN = 1.1  # how much denser one text is than the others of a collection
 
 
@@ -18,6 +20,11 @@ class TokenDensity:
     def __init__(self) -> None:
         self._characters = 0.0
         self._tokens = 0.0
+        self._lock = threading.Lock()
+        renew_when_forked(self)
+
+    def start_afresh(self) -> None:
+        """Let go of a lock that a thread may have held which is gone."""
         self._lock = threading.Lock()
 
     def learn(self, characters: int, tokens: int) -> None:
@@ -32,7 +39,7 @@ class TokenDensity:
                 self._characters /= 2
                 self._tokens /= 2
             self._characters += characters
-            self._tokens += tokens
+            self._tokens += min(tokens, _MOST_TOKENS * characters)
 
     def tokens(self, text: str) -> int:
         """Estimate the tokens of a text, rather too many than too few."""

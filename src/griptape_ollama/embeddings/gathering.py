@@ -41,7 +41,7 @@ class Gatherer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._present: dict[int, float] = {}
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[tuple[str, str], _Group] = {}
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
@@ -87,13 +87,14 @@ class Gatherer:
         return len(self._present)
 
     def _joined(self, passage: Passage, order: Order, pause: float) -> _Waiter:
-        group = self._groups.get(order.key)
+        key = (order.key, order.manner)
+        group = self._groups.get(key)
         if group is not None:
             return group.join(passage, order, pause)
         group = _Group(self, self._lock, order, pause)
         waiter = group.join(passage, order, pause)
         group.start()
-        self._groups[order.key] = group
+        self._groups[key] = group
         return waiter
 
     def left(self, group: _Group) -> None:
@@ -142,8 +143,9 @@ class _Waiter:
 
     def _leave(self) -> None:
         self.has_left = True
-        if self.flight is not None:
-            self.flight.stop_if_deserted()
+        flight = self.flight  # another thread takes it away when it has landed
+        if flight is not None:
+            flight.stop_if_deserted()
 
 
 class _Flight:

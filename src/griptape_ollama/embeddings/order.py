@@ -63,6 +63,8 @@ class Order:
         window: Tells a run the tokens of that window, at most; None where nobody knows. Asked for long texts only.
         density: Estimates the tokens of a text, and learns from the replies.
         is_audited: Whether each request is recorded.
+        manner: Tells apart how it is asked for: limits, retries and the like. Calls of another manner ask for
+            themselves; whose limits a shared request kept to would be chance.
         count_tokens: Counts the tokens of a text; by default nobody can.
     """
 
@@ -75,6 +77,7 @@ class Order:
     window: Callable[[Run], int | None]
     density: TokenDensity = field(default_factory=TokenDensity)
     is_audited: bool = False
+    manner: str = ""
     count_tokens: Callable[[str], int] | None = None
 
     @property
@@ -89,7 +92,7 @@ class Order:
 
     @cached_property
     def key(self) -> str:
-        """Tell orders apart: texts of the same key may travel in one request."""
+        """Tell orders apart: for those of the same key, a text has the same vector from the same server."""
         return f"{id(self.connection)} {self.on_long_text} {_canonical(self.body)}"
 
     @cached_property

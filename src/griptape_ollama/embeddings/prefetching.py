@@ -68,10 +68,10 @@ class Prefetch:
             self._changed.notify_all()
 
     def end(self, error: OllamaError | None = None) -> None:
-        """Let nobody wait any more; those who come later ask for themselves.
+        """Let nobody wait any more.
 
         Args:
-            error: What went wrong; whoever waits gets it.
+            error: What went wrong: whoever wants a text that is not there gets it. By default they ask for themselves.
         """
         with self._changed:
             self._is_over = True

@@ -305,10 +305,10 @@ def _shorter(one: OllamaTimeout, other: OllamaTimeout) -> OllamaTimeout:
 
 
 def _number(info: Any, name: str) -> int | None:
-    """Read a number that stands under the model's architecture."""
+    """Read a number from 1 that stands under the model's architecture."""
     known = cast("dict[str, Any]", info) if isinstance(info, dict) else {}
     number = known.get(f"{known.get('general.architecture')}.{name}")
-    return number if isinstance(number, int) else None
+    return number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else None
 
 
 def _models(reply: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import os
 import threading
 import time
 from collections.abc import Generator
@@ -22,7 +24,8 @@ HOLD_SECONDS = 300
 _LIMITS = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=5)
 
 _logger = logging.getLogger(__name__)
-_lock = threading.Lock()
+# Reentrant, since the garbage collector may end what holds a model in the very thread that is noting a hold.
+_lock = threading.RLock()
 _needed: dict[tuple[str, str], dict[int, float]] = {}
 """Who needs a model, by server and model; with the time at which each is given up."""
 
@@ -39,10 +42,10 @@ def is_held(connection: Connection, model: str) -> bool:
         return any(until > now for until in _needed.get((connection.base_url, model), {}).values())
 
 
-def hold(connection: Connection, model: str, who: object) -> None:
-    """Note that somebody needs the model from now on."""
+def hold(connection: Connection, model: str, who: object, *, seconds: float = HOLD_SECONDS) -> None:
+    """Note that somebody needs the model from now on, for so many seconds at most."""
     with _lock:
-        _needed.setdefault((connection.base_url, model), {})[id(who)] = time.monotonic() + HOLD_SECONDS
+        _needed.setdefault((connection.base_url, model), {})[id(who)] = time.monotonic() + seconds
 
 
 def let_go(connection: Connection, model: str, who: object) -> None:
@@ -60,7 +63,7 @@ def let_go(connection: Connection, model: str, who: object) -> None:
 def holding(connection: Connection, model: str) -> Generator[None, None, None]:
     """Keep a model while something takes several requests."""
     who = object()
-    hold(connection, model, who)
+    hold(connection, model, who, seconds=math.inf)
     try:
         yield
     finally:
@@ -77,3 +80,14 @@ def _unload(connection: Connection, model: str) -> None:
         Call(connection, "/api/generate", body, limits=_LIMITS).document()
     except OllamaError as error:
         _logger.debug("Model %r was not unloaded: %s", model, error)
+
+
+def _start_afresh() -> None:
+    """Begin anew in a forked process, where threads that held the lock, or a model, are gone."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+    _needed.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

@@ -124,6 +124,10 @@ class TestVectors:
         with pytest.raises(OllamaStreamError, match=r"has \d vectors for 2 texts"):
             to_vectors(reply, 2)
 
+    def test_what_the_server_says_in_place_of_vectors_is_told(self):
+        with pytest.raises(OllamaStreamError, match="out of memory"):
+            to_vectors({"error": "out of memory"}, 2)
+
     @pytest.mark.parametrize(
         ("bad", "what"),
         [
@@ -197,7 +201,16 @@ class TestEvent:
         names = [field.name for field in fields(OllamaEmbeddingEvent)]
         assert [getattr(back, name) for name in names] == [getattr(event, name) for name in names]
 
-    @pytest.mark.parametrize("reply", [{}, {"total_duration": "1s", "load_duration": None, "prompt_eval_count": "x"}])
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            {},
+            {"total_duration": "1s", "load_duration": None, "prompt_eval_count": "x"},
+            {"total_duration": True, "load_duration": -1, "prompt_eval_count": True},
+            {"total_duration": 10**400, "load_duration": math.inf, "prompt_eval_count": -1},
+            {"total_duration": math.nan, "load_duration": [], "prompt_eval_count": 1.5},
+        ],
+    )
     def test_what_the_server_does_not_tell_is_none(self, reply):
         event = to_embedding_event(1, reply, host="h")
         assert (event.model, event.input_tokens, event.total_seconds, event.load_seconds) == ("", None, None, None)

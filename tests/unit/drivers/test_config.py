@@ -109,6 +109,15 @@ def test_a_driver_that_is_given_takes_the_place_of_the_one_that_would_be_made(co
     assert config.vector_store_driver is store
 
 
+def test_a_given_driver_counts_also_where_it_is_empty():
+    class Store(LocalVectorStoreDriver):
+        def __len__(self):
+            return len(self.entries)
+
+    store = Store(embedding_driver=OllamaEmbeddingDriver(model="e"))
+    assert OllamaDriversConfig(embedding_model="e", vector_store_driver=store).vector_store_driver is store
+
+
 def test_what_has_no_model_has_a_dummy_that_says_so():
     config = OllamaDriversConfig()
     assert isinstance(config.prompt_driver, DummyPromptDriver)

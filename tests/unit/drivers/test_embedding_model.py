@@ -49,6 +49,19 @@ def test_an_embedding_driver_needs_a_model():
         OllamaEmbeddingDriver()
 
 
+@pytest.mark.parametrize("model", [None, "", "  "])
+@pytest.mark.parametrize("operation", [None, "query"])
+def test_without_a_name_it_says_what_to_give(simulator, model, operation):
+    driver = OllamaEmbeddingDriver(model=model, host=simulator.url)
+    with pytest.raises(OllamaContentError, match="nomic-embed-text"):
+        driver.embed("a", vector_operation=operation)
+    assert simulator.requests == []
+
+
+def test_blanks_around_the_name_do_not_matter(simulator):
+    assert len(OllamaEmbeddingDriver(model=" simulator-embed\n", host=simulator.url).embed("a")) == 64
+
+
 def test_a_policy_is_one_of_three():
     with pytest.raises(OllamaContentError, match="pull_policy"):
         OllamaEmbeddingDriver(model="m", pull_policy="sometimes")

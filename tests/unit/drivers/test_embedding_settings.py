@@ -96,6 +96,7 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("name", "values"),
         {
+            "model": [5, b"simulator-embed", ["simulator-embed"]],
             "dimensions": [0, -1, 1.5, "64", True, math.nan, []],
             "truncate": [0, 1, "yes", []],
             "keep_alive": ["60", "abc", True, {}],
@@ -125,6 +126,8 @@ class TestChecks:
         "extra",
         [
             {"input": ["b"]},
+            {"model": 5},
+            {"model": " "},
             {"dimensions": 0},
             {"truncate": "yes"},
             {"keep_alive": "abc"},
@@ -134,7 +137,19 @@ class TestChecks:
             {"x": math.nan},
             {"x": object()},
         ],
-        ids=["input", "dimensions", "truncate", "keep_alive", "options", "num_ctx", "set", "nan", "object"],
+        ids=[
+            "input",
+            "model",
+            "blank",
+            "dimensions",
+            "truncate",
+            "keep_alive",
+            "options",
+            "num_ctx",
+            "set",
+            "nan",
+            "object",
+        ],
     )
     def test_a_wrong_extra_param_is_refused_when_it_would_be_sent(self, simulator, make_embedder, extra):
         driver = make_embedder(extra_params=extra)

@@ -12,6 +12,7 @@ from griptape.artifacts import ImageArtifact, TextArtifact
 from griptape.drivers.vector.local import LocalVectorStoreDriver
 from griptape.drivers.vector.qdrant import QdrantVectorStoreDriver
 from griptape.events import EventListener
+from griptape.tokenizers import SimpleTokenizer
 from griptape.utils import with_contextvars
 
 from griptape_ollama import (
@@ -20,8 +21,10 @@ from griptape_ollama import (
     OllamaEmbeddingEvent,
     OllamaModelNotFoundError,
     OllamaResponseError,
+    OllamaTimeout,
 )
 from griptape_ollama.embeddings.prefetching import Prefetch
+from griptape_ollama.models import holds
 from unit.embeddings.serving import Gate, answer_with, inputs, refuse, vector
 
 _WORDS = ["cat", "dog", "owl", "fox", "bee", "ant", "elk", "emu", "yak", "hen"]
@@ -100,6 +103,33 @@ class TestGathering:
 
         in_threads(work, range(16))
         assert sum(map(len, inputs(simulator))) == 16
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"timeout": OllamaTimeout(first_token=0.2)},
+            {"max_attempts": 1},
+            {"batch_size": 2},
+            {"audit_requests": True},
+            {"tokenizer": SimpleTokenizer(characters_per_token=4, max_input_tokens=9, max_output_tokens=9)},
+        ],
+        ids=lambda settings: next(iter(settings)),
+    )
+    def test_calls_that_are_made_in_another_manner_do_not_share(self, simulator, gate, make_embedder, settings):
+        driver = make_embedder(cache_bytes=0, gather_seconds=5, batch_size=3)
+        twin = driver.with_settings(**settings)
+        with ThreadPoolExecutor(6) as pool:
+            lone = pool.submit(driver.embed, "lone")
+            assert gate.next() == ["lone"]
+            futures = [pool.submit(each.embed, text) for each, text in ((driver, "a"), (twin, "b"), (driver, "c"))]
+            # A request of three would be full now. Those of the driver wait for a third that comes of its own kind.
+            futures.append(pool.submit(driver.embed, "d"))
+            first = gate.next()
+            twin.cancel()
+            gate.open()
+            found = [future.result(30) for future in (lone, futures[0], *futures[2:])]
+        assert sorted(first) == ["a", "c", "d"]
+        assert found == [vector(text) for text in ("lone", "a", "c", "d")]
 
     def test_one_missing_text_fails_alone(self, simulator, make_embedder, in_threads):
         refuse(simulator, lambda text: text == "text 13", status=400, error="no")
@@ -415,6 +445,34 @@ class TestFork:
             in_child(work)
             hold.set()
             assert [future.result(30) for future in futures] == [vector(f"text {number}") for number in range(8)]
+
+    @pytest.mark.parametrize("lock", ["holds", "density", "cache", "gatherer"])
+    def test_a_child_does_not_wait_for_locks_that_threads_of_the_parent_hold(self, make_embedder, in_child, lock):
+        driver = make_embedder(keep_alive=0)
+        owner = {
+            "holds": holds,
+            "density": driver._density,
+            "cache": driver._cache,
+            "gatherer": driver._gatherer,
+        }[lock]
+        held, over = threading.Event(), threading.Event()
+
+        def hold():
+            with owner._lock:
+                held.set()
+                over.wait(60)
+
+        def work():
+            assert driver.embed_batch(["a", "b"]) == [vector("a"), vector("b")]
+            assert driver.embed("c") == vector("c")
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(hold)
+            assert held.wait(30)
+            try:
+                in_child(work)
+            finally:
+                over.set()
 
     def test_a_prefetch_of_the_parent_is_neither_waited_for_nor_disturbed(self, simulator, make_embedder, in_child):
         driver = make_embedder()

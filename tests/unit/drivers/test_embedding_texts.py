@@ -141,6 +141,19 @@ class TestManyTexts:
             embedder.embed_batch([*["a"] * 100, value])
         assert simulator.requests == []
 
+    @pytest.mark.parametrize(
+        "way",
+        [
+            lambda driver, value: driver.embed_batch(value),
+            lambda driver, value: list(driver.iter_embed_batch(value)),
+        ],
+        ids=["embed_batch", "iter_embed_batch"],
+    )
+    def test_lists_by_namespace_are_not_taken_for_the_names(self, simulator, embedder, way):
+        with pytest.raises(OllamaContentError, match="got one dict"):
+            way(embedder, {"namespace": ["hello"]})
+        assert inputs(simulator) == []
+
     @pytest.mark.parametrize("value", ["hello", TextArtifact("hello"), b"hello"], ids=["str", "artifact", "bytes"])
     @pytest.mark.parametrize(
         "way",

@@ -1,5 +1,7 @@
 """Tokens are estimated, and better so once replies have told of some."""
 
+import pytest
+
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.conversion.passages import likely_tokens
 from griptape_ollama.embeddings.density import TokenDensity
@@ -52,3 +54,19 @@ def test_dense_texts_are_cut_without_a_refusal_once_their_density_is_known(embed
     # The long text is asked for by itself, so that nothing else has to be asked for twice.
     assert [len(texts) for texts in sent] == [1, 1, 2]
     assert sent[0] == ["cat"]
+
+
+@pytest.mark.parametrize("tokens", [True, -5, 10**400, 1.5, "9", None])
+def test_a_count_that_no_text_has_teaches_nothing(embed, order, simulator, tokens):
+    density = TokenDensity()
+    density.learn(4000, 1000)
+    before = density.tokens(_PROSE)
+    simulator.reply(path="/api/embed", body={"embeddings": [[1.0, 0.0]], "prompt_eval_count": tokens})
+    assert embed([Passage("", "a")], density=density) == [[1.0, 0.0]]
+    assert density.tokens(_PROSE) == before
+
+
+def test_a_count_beyond_belief_teaches_no_more_than_a_token_for_each_byte():
+    density = TokenDensity()
+    density.learn(1000, 10**18)
+    assert density.tokens("x" * 1000) == 4400

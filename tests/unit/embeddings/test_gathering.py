@@ -319,6 +319,26 @@ class TestLeaving:
         flight = gathering._Flight([], dataclasses.replace(order, limits=OllamaTimeout(first_token=7, total=0.2)))
         assert flight._run.limits == flight._order.limits == OllamaTimeout(first_token=7, total=None)
 
+    def test_leaving_in_the_moment_in_which_the_request_ends_is_leaving_all_the_same(self, order):
+        class Landing(gathering._Waiter):
+            """A call whose request is over as soon as it was looked at."""
+
+            @property
+            def flight(self):
+                flight, self._flight = self._flight, None
+                return flight
+
+            @flight.setter
+            def flight(self, flight):
+                self._flight = flight
+
+        waiter = Landing(Passage("", "a"))
+        gathering._Flight([waiter], order)
+        run = Run()
+        run.cancel()
+        with pytest.raises(OllamaCancelledError):
+            waiter.answer(run, order)
+
     def test_a_reply_is_told_to_somebody_who_is_still_there(self, gate, busy, call, joined):
         told = []
         run = Run()

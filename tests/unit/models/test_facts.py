@@ -421,9 +421,11 @@ class TestEmbeddingModels:
     def test_a_size_that_is_not_told_is_none(self, info):
         assert ModelFacts.from_show({"model_info": info}).embedding_length is None
 
-    def test_a_size_that_is_no_number_is_none(self):
-        info = {"general.architecture": "bert", "bert.embedding_length": "384"}
-        assert ModelFacts.from_show({"model_info": info}).embedding_length is None
+    @pytest.mark.parametrize("size", ["384", 0, -1, True, 1.5, [384]])
+    def test_a_size_that_is_no_number_is_none(self, size):
+        info = {"general.architecture": "bert", "bert.embedding_length": size, "bert.context_length": size}
+        told = ModelFacts.from_show({"model_info": info})
+        assert (told.embedding_length, told.context_length) == (None, None)
 
     @pytest.mark.parametrize("name", ["small:v1", "SMALL:v1", "clever", "clever:latest"])
     def test_a_model_has_the_digest_that_the_list_has_for_its_name(self, simulator, facts, name):
