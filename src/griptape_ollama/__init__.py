@@ -21,11 +21,15 @@ from griptape_ollama.errors import (
 )
 from griptape_ollama.events import OllamaEmbeddingEvent, OllamaProgressEvent, OllamaResponseEvent, ReasoningChunkEvent
 from griptape_ollama.lifecycle.lifecycle import ModelLifecycle
+from griptape_ollama.metrics.metrics import OllamaMetrics
+from griptape_ollama.metrics.statistics import OllamaStatistics
+from griptape_ollama.metrics.thresholds import OllamaAlert, OllamaThreshold
 from griptape_ollama.models.manager import OllamaModels
 from griptape_ollama.transport.limits import OllamaTimeout
 
 __all__ = [
     "ModelLifecycle",
+    "OllamaAlert",
     "OllamaAuthError",
     "OllamaBusyError",
     "OllamaCancelledError",
@@ -38,6 +42,7 @@ __all__ = [
     "OllamaEmbeddingError",
     "OllamaEmbeddingEvent",
     "OllamaError",
+    "OllamaMetrics",
     "OllamaModelNotFoundError",
     "OllamaModels",
     "OllamaProgressEvent",
@@ -45,7 +50,9 @@ __all__ = [
     "OllamaQuotaError",
     "OllamaResponseError",
     "OllamaResponseEvent",
+    "OllamaStatistics",
     "OllamaStreamError",
+    "OllamaThreshold",
     "OllamaTimeout",
     "OllamaTimeoutError",
     "ReasoningChunkEvent",

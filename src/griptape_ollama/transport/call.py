@@ -27,6 +27,7 @@ from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, Ndjso
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.refusals import Refusal, to_response_error
+from griptape_ollama.transport.reports import CallReport, reported
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
 
@@ -93,6 +94,9 @@ class Call:
         self._started = 0.0
         self._lines_received = 0
         self._began = False
+        self._retries = 0
+        self._seconds_in_queue = 0.0
+        self._last: Mapping[str, Any] | None = None
 
     @property
     def host(self) -> str:
@@ -120,10 +124,11 @@ class Call:
             OllamaStreamError: The reply broke after it had begun.
             OllamaCancelledError: The call was stopped.
         """
-        first, rest = self._with_retries(self._begin)
-        with contextlib.closing(rest):
-            yield from first
-            yield from rest
+        with self._reported():
+            first, rest = self._with_retries(self._begin)
+            with contextlib.closing(rest):
+                yield from first
+                yield from rest
 
     def document(self, *, max_bytes: int = MAX_LINE_BYTES) -> dict[str, Any]:
         """Send the request and return the one JSON object of the reply.
@@ -134,7 +139,8 @@ class Call:
         Raises:
             OllamaError: As `lines` does.
         """
-        return self._with_retries(lambda: self._fetch(max_bytes))
+        with self._reported():
+            return self._with_retries(lambda: self._fetch(max_bytes))
 
     def confirm(self) -> None:
         """Send the request, where status 200 is the whole answer.
@@ -142,10 +148,29 @@ class Call:
         Raises:
             OllamaError: As `lines` does.
         """
-        self._with_retries(self._acknowledged)
+        with self._reported():
+            self._with_retries(self._acknowledged)
+
+    def _reported(self) -> contextlib.AbstractContextManager[None]:
+        self._started = time.monotonic()
+        return reported(self._report, lambda: self._last is not None)
+
+    def _report(self, error: BaseException | None) -> CallReport:
+        last = self._last or {}
+        return CallReport(
+            host=self.host,
+            model=self.model,
+            path=self.path,
+            seconds=time.monotonic() - self._started,
+            time_to_first_token=self.time_to_first_token,
+            seconds_in_queue=self._seconds_in_queue,
+            retries=self._retries,
+            input_tokens=_count(last.get("prompt_eval_count")),
+            output_tokens=_count(last.get("eval_count")),
+            error=error,
+        )
 
     def _with_retries(self, work: Callable[[], T]) -> T:
-        self._started = time.monotonic()
         return self._policy.copy(sleep=self._sleep)(work)
 
     def _begin(self) -> tuple[list[dict[str, Any]], Generator[dict[str, Any], None, None]]:
@@ -172,7 +197,8 @@ class Call:
 
     def _fetch(self, max_bytes: int) -> dict[str, Any]:
         with self._response() as response:
-            return decode_object(_read_at_most(response, max_bytes))
+            self._last = document = decode_object(_read_at_most(response, max_bytes))
+            return document
 
     def _acknowledged(self) -> None:
         with self._response() as response:
@@ -216,8 +242,11 @@ class Call:
                 if guard.stopped or line.get("error"):
                     raise self._cancelled() if guard.stopped else self._error_line(line)
                 self._lines_received += 1
+                is_last = line.get(last_field) == last_value
+                if is_last:
+                    self._last = line
                 yield line
-                if line.get(last_field) == last_value:
+                if is_last:
                     self._drain(chunks)
                     return
             if self._lines_received > received:
@@ -371,6 +400,7 @@ class Call:
         self._check_stopped()
         if self._total_is_over:
             raise self._timed_out()
+        self._retries += 1
 
     @property
     def _total_is_over(self) -> bool:
@@ -396,6 +426,10 @@ def _encode(body: Mapping[str, Any] | None) -> bytes | None:
         return json.dumps(body, allow_nan=False, default=_refuse).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise OllamaContentError(f"The request cannot be written as JSON: {error}.") from error
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _refuse(value: object) -> None:
