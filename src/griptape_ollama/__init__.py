@@ -16,6 +16,7 @@ from griptape_ollama.errors import (
     OllamaModelNotFoundError,
     OllamaQuotaError,
     OllamaResponseError,
+    OllamaSlotError,
     OllamaStreamError,
     OllamaTimeoutError,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "OllamaQuotaError",
     "OllamaResponseError",
     "OllamaResponseEvent",
+    "OllamaSlotError",
     "OllamaStatistics",
     "OllamaStreamError",
     "OllamaThreshold",

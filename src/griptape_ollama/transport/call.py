@@ -19,6 +19,7 @@ from griptape_ollama.errors import (
     OllamaConnectionError,
     OllamaContentError,
     OllamaError,
+    OllamaSlotError,
     OllamaStreamError,
     OllamaTimeoutError,
 )
@@ -30,6 +31,7 @@ from griptape_ollama.transport.refusals import Refusal, to_response_error
 from griptape_ollama.transport.reports import CallReport, reported
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.slots import Admission, NoSlotError
 
 T = TypeVar("T")
 
@@ -39,6 +41,8 @@ _DRAIN_SECONDS = 0.1
 # Lines that carry nothing are kept until one does, but not for ever.
 _MAX_SILENT_LINES = 1000
 _OK = 200
+# What models work for. Questions, loads and unloads do not wait behind it.
+_TAKING_SLOTS = frozenset({"/api/chat", "/api/embed"})
 
 
 class Call:
@@ -208,7 +212,7 @@ class Call:
     def _response(self) -> Generator[httpx.Response, None, None]:
         """Send the request, give the response if its status is 200, and let only our own errors out."""
         try:
-            with self._send() as response:
+            with self._slot(), self._send() as response:
                 if response.status_code != _OK:
                     raise self._refusal(response)
                 yield response
@@ -216,6 +220,37 @@ class Call:
             raise self._translate(error) from error
         finally:
             self._guard.release()
+
+    @contextlib.contextmanager
+    def _slot(self) -> Generator[None, None, None]:
+        """Hold one of the slots of the server, where they are limited."""
+        admission = self._connection.admission
+        if admission is None or self.path not in _TAKING_SLOTS:
+            yield
+            return
+        with contextlib.ExitStack() as held:
+            try:
+                slot = admission.slot(self._guard, self._shorter(admission.max_wait))
+                self._seconds_in_queue += held.enter_context(slot)
+            except NoSlotError as error:
+                self._seconds_in_queue += error.seconds
+                raise self._without_slot(admission, error) from None
+            yield
+
+    def _without_slot(self, admission: Admission, error: NoSlotError) -> OllamaError:
+        if self._guard.stopped:
+            return self._cancelled()
+        if self._total_is_over:
+            return self._timed_out()
+        seconds = error.seconds if admission.max_wait is None else admission.max_wait
+        return OllamaSlotError(
+            f"{self._subject} was not asked: no slot became free within {seconds:g} s, with max_concurrency="
+            f"{admission.limit} and {error.ahead} others ahead in the queue (limit: slot). Send fewer requests at "
+            "once, or raise max_concurrency or max_wait.",
+            **self._context,
+            limit="slot",
+            seconds=seconds,
+        )
 
     def _send(self) -> contextlib.AbstractContextManager[httpx.Response]:
         self._check_stopped()
@@ -360,7 +395,8 @@ class Call:
         name, what = self._limit_reached(kind)
         seconds: float | None = getattr(self._limits, "first_token" if name == "slot" else name)
         how_long = "its own limit" if seconds is None else f"{seconds:g} s"
-        return OllamaTimeoutError(
+        error = OllamaSlotError if name == "slot" else OllamaTimeoutError
+        return error(
             f"{self._subject} {what.format(how_long)} (limit: {name}).", **self._context, limit=name, seconds=seconds
         )
 
