@@ -36,11 +36,14 @@ from griptape_ollama.transport.slots import Admission, NoSlotError
 T = TypeVar("T")
 
 _MAX_ERROR_BYTES = 64 * 1024
+_EXCERPT_BYTES = 120
 # After the last line only the end of the chunked body is missing, which travels with it or right behind it.
 _DRAIN_SECONDS = 0.1
 # Lines that carry nothing are kept until one does, but not for ever.
 _MAX_SILENT_LINES = 1000
 _OK = 200
+# Types that a proxy may put in place of Ollama's own; anything with "json" in it is one of Ollama's.
+_TYPES_OF_ANYTHING = frozenset({"text/plain", "application/octet-stream"})
 # What models work for. Questions, loads and unloads do not wait behind it.
 _TAKING_SLOTS = frozenset({"/api/chat", "/api/embed"})
 
@@ -215,6 +218,7 @@ class Call:
             with self._slot(), self._send() as response:
                 if response.status_code != _OK:
                     raise self._refusal(response)
+                self._check_type(response)
                 yield response
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, NdjsonError) as error:
             raise self._translate(error) from error
@@ -251,6 +255,17 @@ class Call:
             limit="slot",
             seconds=seconds,
         )
+
+    def _check_type(self, response: httpx.Response) -> None:
+        """Refuse what cannot be Ollama's, such as the page of a proxy that wants a login."""
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind and "json" not in kind and kind not in _TYPES_OF_ANYTHING:
+            beginning = _read_at_most(response, _EXCERPT_BYTES).decode(errors="replace")
+            raise OllamaStreamError(
+                f"{self._subject} gave a reply of type {kind!r}, as Ollama never does: {beginning!r}. Is it an Ollama "
+                "server? It may be a page of a proxy in between.",
+                **self._context,
+            )
 
     def _send(self) -> contextlib.AbstractContextManager[httpx.Response]:
         self._check_stopped()
