@@ -2,7 +2,18 @@
 
 import sys
 
-from benchmarks import cancelling, conversion, embeddings, importing, indexing, lifecycle, schemas, simulator, streaming
+from benchmarks import (
+    cancelling,
+    conversion,
+    embeddings,
+    importing,
+    indexing,
+    lifecycle,
+    metrics,
+    schemas,
+    simulator,
+    streaming,
+)
 
 TABLES = {
     "streaming": streaming.table,
@@ -14,6 +25,7 @@ TABLES = {
     "embeddings": embeddings.table,
     "simulator": simulator.table,
     "lifecycle": lifecycle.table,
+    "metrics": metrics.table,
 }
 
 

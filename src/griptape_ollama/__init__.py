@@ -16,16 +16,21 @@ from griptape_ollama.errors import (
     OllamaModelNotFoundError,
     OllamaQuotaError,
     OllamaResponseError,
+    OllamaSlotError,
     OllamaStreamError,
     OllamaTimeoutError,
 )
 from griptape_ollama.events import OllamaEmbeddingEvent, OllamaProgressEvent, OllamaResponseEvent, ReasoningChunkEvent
 from griptape_ollama.lifecycle.lifecycle import ModelLifecycle
+from griptape_ollama.metrics.metrics import OllamaMetrics
+from griptape_ollama.metrics.statistics import OllamaStatistics
+from griptape_ollama.metrics.thresholds import OllamaAlert, OllamaThreshold
 from griptape_ollama.models.manager import OllamaModels
 from griptape_ollama.transport.limits import OllamaTimeout
 
 __all__ = [
     "ModelLifecycle",
+    "OllamaAlert",
     "OllamaAuthError",
     "OllamaBusyError",
     "OllamaCancelledError",
@@ -38,6 +43,7 @@ __all__ = [
     "OllamaEmbeddingError",
     "OllamaEmbeddingEvent",
     "OllamaError",
+    "OllamaMetrics",
     "OllamaModelNotFoundError",
     "OllamaModels",
     "OllamaProgressEvent",
@@ -45,7 +51,10 @@ __all__ = [
     "OllamaQuotaError",
     "OllamaResponseError",
     "OllamaResponseEvent",
+    "OllamaSlotError",
+    "OllamaStatistics",
     "OllamaStreamError",
+    "OllamaThreshold",
     "OllamaTimeout",
     "OllamaTimeoutError",
     "ReasoningChunkEvent",

@@ -3,6 +3,7 @@
 OllamaError
 ├─ OllamaConnectionError
 ├─ OllamaTimeoutError (also a TimeoutError)
+│  └─ OllamaSlotError
 ├─ OllamaResponseError
 │  ├─ OllamaModelNotFoundError
 │  ├─ OllamaAuthError
@@ -87,6 +88,10 @@ class OllamaTimeoutError(OllamaError, TimeoutError):
         super().__init__(message, host=host, model=model, partial_text=partial_text)
         self.limit = limit
         self.seconds = seconds
+
+
+class OllamaSlotError(OllamaTimeoutError):
+    """No slot of `max_concurrency`, or of a client's own connection pool, became free in time. Nothing was sent."""
 
 
 class OllamaResponseError(OllamaError):

@@ -20,6 +20,7 @@ from griptape_ollama.errors import (
     OllamaModelNotFoundError,
     OllamaQuotaError,
     OllamaResponseError,
+    OllamaSlotError,
     OllamaStreamError,
     OllamaTimeoutError,
 )
@@ -28,6 +29,7 @@ _PARENTS = {
     OllamaError: (Exception,),
     OllamaConnectionError: (OllamaError,),
     OllamaTimeoutError: (OllamaError, TimeoutError),
+    OllamaSlotError: (OllamaTimeoutError,),
     OllamaResponseError: (OllamaError,),
     OllamaModelNotFoundError: (OllamaResponseError,),
     OllamaAuthError: (OllamaResponseError,),
@@ -52,6 +54,7 @@ _RESPONSE = {
 _ATTRIBUTES = {
     OllamaConnectionError: {"refused": True, "stale": True},
     OllamaTimeoutError: {"limit": "first_token", "seconds": 300.0},
+    OllamaSlotError: {"limit": "slot", "seconds": 300.0},
     OllamaResponseError: _RESPONSE,
     OllamaModelNotFoundError: _RESPONSE,
     OllamaAuthError: _RESPONSE,

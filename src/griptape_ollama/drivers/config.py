@@ -17,8 +17,9 @@ from griptape.drivers.vector.local import LocalVectorStoreDriver
 
 from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
 from griptape_ollama.drivers.prompt import OllamaPromptDriver
-from griptape_ollama.models.server_settings import to_host, to_limits
+from griptape_ollama.models.server_settings import to_host, to_limits, to_max_concurrency, to_max_wait
 from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT
 
 T = TypeVar("T")
 
@@ -55,6 +56,8 @@ class OllamaDriversConfig(DriversConfig):
         headers: Headers to add to each request.
         client: An `ollama.Client` to use in place of one made from `host`. The caller closes it.
         timeout: Limits in seconds, as the drivers take them.
+        max_concurrency: How many requests both drivers together may have under way at the same time; None for no limit.
+        max_wait: Longest wait for a turn, in seconds.
     """
 
     prompt_model: str | None = field(default=None, metadata={"serializable": True})
@@ -64,6 +67,8 @@ class OllamaDriversConfig(DriversConfig):
     headers: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = field(default=None, repr=False)
     client: Any = field(default=None, repr=False)
     timeout: OllamaTimeout | None = field(default=None, converter=to_limits, metadata={"serializable": True})
+    max_concurrency: int | None = field(default=None, converter=to_max_concurrency, metadata={"serializable": True})
+    max_wait: float | None = field(default=DEFAULT_MAX_WAIT, converter=to_max_wait, metadata={"serializable": True})
     # Stored, since loading would otherwise look for the class among Griptape's own.
     module_name: str = field(
         default=Factory(lambda self: type(self).__module__, takes_self=True), metadata={"serializable": True}
@@ -118,7 +123,7 @@ class OllamaDriversConfig(DriversConfig):
         )
 
     def _server(self) -> dict[str, Any]:
-        names = ("host", "api_key", "headers", "client", "timeout")
+        names = ("host", "api_key", "headers", "client", "timeout", "max_concurrency", "max_wait")
         return {name: getattr(self, name) for name in names}
 
     def _given_or_made(self, name: str, make: Callable[[], T]) -> T:

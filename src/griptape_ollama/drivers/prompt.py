@@ -40,6 +40,7 @@ from griptape_ollama.drivers.chunks import ChunkPublisher
 from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
 from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.model_use import ModelUseMixin, model_of_environment
+from griptape_ollama.drivers.observing import observable_stream
 from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.drivers.settings import (
     DEFAULT_TEMPERATURE,
@@ -223,7 +224,7 @@ class OllamaPromptDriver(ModelUseMixin, BasePromptDriver):
                 pass
             return exchange.message()
 
-    @observable
+    @observable_stream
     def try_stream(self, prompt_stack: PromptStack) -> Iterator[DeltaMessage]:
         """Answer a prompt piece by piece; the last delta carries the usage. Leaving early stops the generation.
 
@@ -244,6 +245,7 @@ class OllamaPromptDriver(ModelUseMixin, BasePromptDriver):
         _handed_over.set(None)
         return self._tracked_run() if run is None else contextlib.nullcontext(run)
 
+    @observable
     def _run_streamed(self, stack: PromptStack, run: Run) -> Message:
         exchange = self._exchange(stack, run)
         publish = ChunkPublisher().publish

@@ -17,12 +17,21 @@ from attrs import Factory, define, field
 from typing_extensions import Self
 
 from griptape_ollama.models.facts import Facts
-from griptape_ollama.models.server_settings import HostWithCredentials, to_cert, to_host, to_limits, to_verify
+from griptape_ollama.models.server_settings import (
+    HostWithCredentials,
+    to_cert,
+    to_host,
+    to_limits,
+    to_max_concurrency,
+    to_max_wait,
+    to_verify,
+)
 from griptape_ollama.transport.connection import Connection, address_of
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.running import RunningRuns
+from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT
 
 _opening = threading.Lock()
 LIVE: Mapping[str, Any] = {"live": True}
@@ -50,6 +59,10 @@ class OllamaServerMixin:
         max_attempts: Tries in all, for failures that pass.
         min_retry_delay: Upper end of the first wait before another try, in seconds; it doubles each time.
         max_retry_delay: Longest wait before another try, in seconds. A Retry-After of up to 60 s takes its place.
+        max_concurrency: How many prompts and embedding requests may be under way to the server at the same time, those
+            of other drivers in this process with such a limit and the same address included. Others wait for their
+            turn. None for no limit.
+        max_wait: Longest wait for a turn, in seconds; None for no limit. After it comes OllamaSlotError.
         wait_for_server: Seconds for which a server that is not there is asked again; 0 fails at once.
         after_hook: Called with tenacity's state after each try that failed.
     """
@@ -65,6 +78,8 @@ class OllamaServerMixin:
     max_attempts: int = field(default=2, metadata={"serializable": True})
     min_retry_delay: float = field(default=2.0, metadata={"serializable": True})
     max_retry_delay: float = field(default=10.0, metadata={"serializable": True})
+    max_concurrency: int | None = field(default=None, converter=to_max_concurrency, metadata={"serializable": True})
+    max_wait: float | None = field(default=DEFAULT_MAX_WAIT, converter=to_max_wait, metadata={"serializable": True})
     wait_for_server: float = field(default=0.0, metadata={"serializable": True})
     after_hook: Any = None
     # Stored, since loading would otherwise look for the class among Griptape's own, and find one of the same name.
@@ -207,15 +222,18 @@ class OllamaServerMixin:
         # A forked process must not share sockets with the one it comes from.
         process = os.getpid() if self._client is None else None
         tls = (self.verify, self.cert, self.ssl_context)
-        return self._client, host, environment, process, self.api_key or None, headers, tls
+        load = (self.max_concurrency, self.max_wait)
+        return self._client, host, environment, process, self.api_key or None, headers, tls, load
 
     def _open(self) -> Connection:
-        client, host, _, _, api_key, headers, (verify, cert, ssl_context) = self._connection_key
-        if client is None:
-            return Connection.open(
-                host, api_key=api_key, headers=headers, verify=verify if ssl_context is None else ssl_context, cert=cert
-            )
-        return Connection(client, headers=self._extra_headers if api_key or headers else None)
+        client, host, _, _, api_key, headers, (verify, cert, ssl_context), (max_concurrency, max_wait) = (
+            self._connection_key
+        )
+        load: dict[str, Any] = {"max_concurrency": max_concurrency, "max_wait": max_wait}
+        if client is not None:
+            return Connection(client, headers=self._extra_headers if api_key or headers else None, **load)
+        verify = verify if ssl_context is None else ssl_context
+        return Connection.open(host, api_key=api_key, headers=headers, verify=verify, cert=cert, **load)
 
     def _extra_headers(self) -> Mapping[str, str]:
         headers = dict((self.headers() if callable(self.headers) else self.headers) or {})

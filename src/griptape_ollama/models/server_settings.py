@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -45,6 +46,23 @@ class HostWithCredentials(str):
 def to_limits(value: Any) -> OllamaTimeout | None:
     """Give the limits of a timeout setting; None is "not set"."""
     return None if value is None else checked(lambda: OllamaTimeout.of(value))
+
+
+def to_max_concurrency(value: Any) -> int | None:
+    """Give how many requests may be under way; None is "as many as there are"."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise OllamaContentError(f"max_concurrency={value!r} must be a whole number from 1, or None for no limit")
+
+
+def to_max_wait(value: Any) -> float | None:
+    """Give for how many seconds a slot is waited for; None is "for as long as it takes"."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise OllamaContentError(f"max_wait={value!r} must be a number of seconds from 0, or None for no limit")
+    # What is longer than any wait can be is no limit; infinity is.
+    return None if value > threading.TIMEOUT_MAX else value
 
 
 def to_host(value: Any) -> str | None:

@@ -19,6 +19,7 @@ from griptape_ollama.errors import (
     OllamaConnectionError,
     OllamaContentError,
     OllamaError,
+    OllamaSlotError,
     OllamaStreamError,
     OllamaTimeoutError,
 )
@@ -27,17 +28,24 @@ from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, Ndjso
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.refusals import Refusal, to_response_error
+from griptape_ollama.transport.reports import CallReport, reported
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.slots import Admission, NoSlotError
 
 T = TypeVar("T")
 
 _MAX_ERROR_BYTES = 64 * 1024
+_EXCERPT_BYTES = 120
 # After the last line only the end of the chunked body is missing, which travels with it or right behind it.
 _DRAIN_SECONDS = 0.1
 # Lines that carry nothing are kept until one does, but not for ever.
 _MAX_SILENT_LINES = 1000
 _OK = 200
+# Types that a proxy may put in place of Ollama's own; anything with "json" in it is one of Ollama's.
+_TYPES_OF_ANYTHING = frozenset({"text/plain", "application/octet-stream"})
+# What models work for. Questions, loads and unloads do not wait behind it.
+_TAKING_SLOTS = frozenset({"/api/chat", "/api/embed"})
 
 
 class Call:
@@ -93,6 +101,9 @@ class Call:
         self._started = 0.0
         self._lines_received = 0
         self._began = False
+        self._retries = 0
+        self._seconds_in_queue = 0.0
+        self._last: Mapping[str, Any] | None = None
 
     @property
     def host(self) -> str:
@@ -120,10 +131,11 @@ class Call:
             OllamaStreamError: The reply broke after it had begun.
             OllamaCancelledError: The call was stopped.
         """
-        first, rest = self._with_retries(self._begin)
-        with contextlib.closing(rest):
-            yield from first
-            yield from rest
+        with self._reported():
+            first, rest = self._with_retries(self._begin)
+            with contextlib.closing(rest):
+                yield from first
+                yield from rest
 
     def document(self, *, max_bytes: int = MAX_LINE_BYTES) -> dict[str, Any]:
         """Send the request and return the one JSON object of the reply.
@@ -134,7 +146,8 @@ class Call:
         Raises:
             OllamaError: As `lines` does.
         """
-        return self._with_retries(lambda: self._fetch(max_bytes))
+        with self._reported():
+            return self._with_retries(lambda: self._fetch(max_bytes))
 
     def confirm(self) -> None:
         """Send the request, where status 200 is the whole answer.
@@ -142,10 +155,29 @@ class Call:
         Raises:
             OllamaError: As `lines` does.
         """
-        self._with_retries(self._acknowledged)
+        with self._reported():
+            self._with_retries(self._acknowledged)
+
+    def _reported(self) -> contextlib.AbstractContextManager[None]:
+        self._started = time.monotonic()
+        return reported(self._report, lambda: self._last is not None)
+
+    def _report(self, error: BaseException | None) -> CallReport:
+        last = self._last or {}
+        return CallReport(
+            host=self.host,
+            model=self.model,
+            path=self.path,
+            seconds=time.monotonic() - self._started,
+            time_to_first_token=self.time_to_first_token,
+            seconds_in_queue=self._seconds_in_queue,
+            retries=self._retries,
+            input_tokens=_count(last.get("prompt_eval_count")),
+            output_tokens=_count(last.get("eval_count")),
+            error=error,
+        )
 
     def _with_retries(self, work: Callable[[], T]) -> T:
-        self._started = time.monotonic()
         return self._policy.copy(sleep=self._sleep)(work)
 
     def _begin(self) -> tuple[list[dict[str, Any]], Generator[dict[str, Any], None, None]]:
@@ -172,7 +204,8 @@ class Call:
 
     def _fetch(self, max_bytes: int) -> dict[str, Any]:
         with self._response() as response:
-            return decode_object(_read_at_most(response, max_bytes))
+            self._last = document = decode_object(_read_at_most(response, max_bytes))
+            return document
 
     def _acknowledged(self) -> None:
         with self._response() as response:
@@ -182,14 +215,57 @@ class Call:
     def _response(self) -> Generator[httpx.Response, None, None]:
         """Send the request, give the response if its status is 200, and let only our own errors out."""
         try:
-            with self._send() as response:
+            with self._slot(), self._send() as response:
                 if response.status_code != _OK:
                     raise self._refusal(response)
+                self._check_type(response)
                 yield response
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, NdjsonError) as error:
             raise self._translate(error) from error
         finally:
             self._guard.release()
+
+    @contextlib.contextmanager
+    def _slot(self) -> Generator[None, None, None]:
+        """Hold one of the slots of the server, where they are limited."""
+        admission = self._connection.admission
+        if admission is None or self.path not in _TAKING_SLOTS:
+            yield
+            return
+        with contextlib.ExitStack() as held:
+            try:
+                slot = admission.slot(self._guard, self._shorter(admission.max_wait))
+                self._seconds_in_queue += held.enter_context(slot)
+            except NoSlotError as error:
+                self._seconds_in_queue += error.seconds
+                raise self._without_slot(admission, error) from None
+            yield
+
+    def _without_slot(self, admission: Admission, error: NoSlotError) -> OllamaError:
+        if self._guard.stopped:
+            return self._cancelled()
+        if self._total_is_over:
+            return self._timed_out()
+        seconds = error.seconds if admission.max_wait is None else admission.max_wait
+        return OllamaSlotError(
+            f"{self._subject} was not asked: no slot became free within {seconds:g} s, with max_concurrency="
+            f"{admission.limit} and {error.ahead} others ahead in the queue (limit: slot). Send fewer requests at "
+            "once, or raise max_concurrency or max_wait.",
+            **self._context,
+            limit="slot",
+            seconds=seconds,
+        )
+
+    def _check_type(self, response: httpx.Response) -> None:
+        """Refuse what cannot be Ollama's, such as the page of a proxy that wants a login."""
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind and "json" not in kind and kind not in _TYPES_OF_ANYTHING:
+            beginning = _read_at_most(response, _EXCERPT_BYTES).decode(errors="replace")
+            raise OllamaStreamError(
+                f"{self._subject} gave a reply of type {kind!r}, as Ollama never does: {beginning!r}. Is it an Ollama "
+                "server? It may be a page of a proxy in between.",
+                **self._context,
+            )
 
     def _send(self) -> contextlib.AbstractContextManager[httpx.Response]:
         self._check_stopped()
@@ -216,8 +292,11 @@ class Call:
                 if guard.stopped or line.get("error"):
                     raise self._cancelled() if guard.stopped else self._error_line(line)
                 self._lines_received += 1
+                is_last = line.get(last_field) == last_value
+                if is_last:
+                    self._last = line
                 yield line
-                if line.get(last_field) == last_value:
+                if is_last:
                     self._drain(chunks)
                     return
             if self._lines_received > received:
@@ -331,7 +410,8 @@ class Call:
         name, what = self._limit_reached(kind)
         seconds: float | None = getattr(self._limits, "first_token" if name == "slot" else name)
         how_long = "its own limit" if seconds is None else f"{seconds:g} s"
-        return OllamaTimeoutError(
+        error = OllamaSlotError if name == "slot" else OllamaTimeoutError
+        return error(
             f"{self._subject} {what.format(how_long)} (limit: {name}).", **self._context, limit=name, seconds=seconds
         )
 
@@ -371,6 +451,7 @@ class Call:
         self._check_stopped()
         if self._total_is_over:
             raise self._timed_out()
+        self._retries += 1
 
     @property
     def _total_is_over(self) -> bool:
@@ -396,6 +477,10 @@ def _encode(body: Mapping[str, Any] | None) -> bytes | None:
         return json.dumps(body, allow_nan=False, default=_refuse).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise OllamaContentError(f"The request cannot be written as JSON: {error}.") from error
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _refuse(value: object) -> None:

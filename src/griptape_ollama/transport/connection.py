@@ -17,9 +17,12 @@ import ollama
 
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.host import Host, origin_of, parse_host
+from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT, Admission, slots_of
 from griptape_ollama.transport.sockets import Guard, GuardedBackend
 
 _MAX_KEPT_CONNECTIONS = 20
+# Shorter than what proxies and load balancers usually wait before they close an idle connection (60 s).
+_IDLE_SECONDS = 30.0
 _OF_THE_CLIENT = frozenset({"accept", "accept-encoding", "connection", "content-type", "user-agent"})
 _FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection"})
 
@@ -32,19 +35,33 @@ class Connection:
     Args:
         client: The client to use.
         headers: Called before each request for headers to add to it, for tokens that live a short time.
+        max_concurrency: How many requests that models work for may be under way to the server at the same time, those
+            of other connections with such a limit included; None for no limit.
+        max_wait: Longest wait for one of these slots, in seconds; None for no limit.
 
     Attributes:
         client: The client.
         base_url: Address of the server, without user and password.
         identity: The address and a digest of the credentials: what one of them may know, another may not.
+        admission: The rule by which requests get slots; None where there is no limit.
     """
 
-    def __init__(self, client: ollama.Client, *, headers: Callable[[], Mapping[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        client: ollama.Client,
+        *,
+        headers: Callable[[], Mapping[str, str]] | None = None,
+        max_concurrency: int | None = None,
+        max_wait: float | None = DEFAULT_MAX_WAIT,
+    ) -> None:
         self.client = client
         self._headers = headers
         self._session = session_of(client)
         self.base_url = address_of(client)
         self.identity = _identity(self.base_url, self._session, headers)
+        self.admission = (
+            None if max_concurrency is None else Admission(slots_of(self.base_url), max_concurrency, max_wait)
+        )
         self._urls: dict[str, httpx.URL] = {}
         guard_sockets(self._session)
 
@@ -57,6 +74,8 @@ class Connection:
         headers: Headers | None = None,
         verify: bool | str | ssl.SSLContext = True,
         cert: tuple[str, ...] | None = None,
+        max_concurrency: int | None = None,
+        max_wait: float | None = DEFAULT_MAX_WAIT,
     ) -> Connection:
         """Make a client for the address, and close it when nobody uses it any more.
 
@@ -74,15 +93,25 @@ class Connection:
             raise OllamaContentError("give either api_key or user:password@ in the host: both use one header")
         fixed = {} if callable(headers) or headers is None else _checked_headers(headers)
         _check_header("api_key", api_key or "none")
+        settings = _session_settings(address, verify=verify, cert=cert)
+        # Who sends many requests at once wants their connections back for the next ones.
+        kept = max(_MAX_KEPT_CONNECTIONS, max_concurrency or 0)
+        # No queue of the pool's: a thread that waits for a place in it cannot be stopped.
+        settings["limits"] = httpx.Limits(
+            max_connections=None, max_keepalive_connections=kept, keepalive_expiry=_IDLE_SECONDS
+        )
         try:
-            client = ollama.Client(
-                host=address.base_url, headers=fixed, **_session_settings(address, verify=verify, cert=cert)
-            )
+            client = ollama.Client(host=address.base_url, headers=fixed, **settings)
         except httpx.InvalidURL as error:
             raise OllamaContentError(f"host {address.base_url!r} is not an address: {error}") from error
         session = session_of(client)
         _authorize(session, address, api_key, fixed)
-        connection = cls(client, headers=headers if callable(headers) else None)
+        connection = cls(
+            client,
+            headers=headers if callable(headers) else None,
+            max_concurrency=max_concurrency,
+            max_wait=max_wait,
+        )
         # As long as anybody has the client, be it without the connection, it stays open.
         weakref.finalize(client, session.close)
         return connection
@@ -194,8 +223,6 @@ def _session_settings(
 ) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "verify": _tls_context(address, verify, cert),
-        # No queue of our own making: a thread that waits for a place in the pool cannot be stopped.
-        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=_MAX_KEPT_CONNECTIONS),
         "timeout": None,
         # Ollama never redirects; following would carry the prompt, and headers that are secrets, to another host.
         "follow_redirects": False,

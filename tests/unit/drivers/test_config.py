@@ -55,6 +55,8 @@ def test_the_drivers_have_the_models_and_the_settings_of_the_config():
         api_key="secret",
         headers={"X-Team": "a"},
         timeout=7,
+        max_concurrency=3,
+        max_wait=20,
     )
     assert isinstance(config.prompt_driver, OllamaPromptDriver)
     assert isinstance(config.embedding_driver, OllamaEmbeddingDriver)
@@ -64,6 +66,7 @@ def test_the_drivers_have_the_models_and_the_settings_of_the_config():
         assert driver.api_key == "secret"
         assert driver.headers == {"X-Team": "a"}
         assert driver.timeout == OllamaTimeout(total=7)
+        assert (driver.max_concurrency, driver.max_wait) == (3, 20)
 
 
 def test_a_driver_is_made_once_also_when_threads_ask_at_the_same_time(config):

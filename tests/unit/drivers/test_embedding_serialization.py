@@ -40,6 +40,8 @@ _CHANGED: dict[str, Any] = {
     "min_retry_delay": 0.25,
     "max_retry_delay": 3.5,
     "wait_for_server": 1.5,
+    "max_concurrency": 4,
+    "max_wait": 12.5,
 }
 _NOT_STORED = {"api_key", "headers", "client", "ssl_context", "after_hook", "tokenizer", "ignored_exception_types"}
 _LOADERS = {

@@ -2,17 +2,26 @@
 
 import copy
 import json
+import math
 import pickle
 from pathlib import Path
 
 import pytest
 
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.models.server_settings import HostWithCredentials, to_cert, to_host, to_limits, to_verify
+from griptape_ollama.models.server_settings import (
+    HostWithCredentials,
+    to_cert,
+    to_host,
+    to_limits,
+    to_max_concurrency,
+    to_max_wait,
+    to_verify,
+)
 from griptape_ollama.transport.limits import OllamaTimeout
 
 
-@pytest.mark.parametrize("convert", [to_limits, to_host, to_cert])
+@pytest.mark.parametrize("convert", [to_limits, to_host, to_cert, to_max_concurrency, to_max_wait])
 def test_none_is_not_set(convert):
     assert convert(None) is None
 
@@ -86,3 +95,20 @@ def test_limits_are_understood():
 def test_no_value_makes_a_setting_fail_with_anything_but_our_error(convert, wrong):
     with pytest.raises(OllamaContentError):
         convert(wrong)
+
+
+@pytest.mark.parametrize("given", [0, -1, 1.5, True, "4"])
+def test_a_concurrency_that_is_no_count_is_refused(given):
+    with pytest.raises(OllamaContentError, match="max_concurrency"):
+        to_max_concurrency(given)
+
+
+@pytest.mark.parametrize("given", [-1, True, "4", float("nan")])
+def test_a_wait_that_is_no_number_of_seconds_is_refused(given):
+    with pytest.raises(OllamaContentError, match="max_wait"):
+        to_max_wait(given)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0, 0), (1.5, 1.5), (math.inf, None), (1e300, None)])
+def test_a_wait_that_is_longer_than_any_is_no_limit(given, kept):
+    assert to_max_wait(given) == kept

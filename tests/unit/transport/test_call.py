@@ -236,6 +236,21 @@ class TestBrokenReplies:
         assert "<html>" in str(error)
         assert len(simulator.chats) == 1
 
+    @pytest.mark.parametrize("kind", ["text/html", "text/event-stream", "image/png", "TEXT/HTML; charset=utf-8"])
+    def test_a_type_that_ollama_never_sends_is_refused(self, simulator, connection, kind):
+        simulator.reply("Hello", content_type=kind)
+        _, error = _collect(_call(connection, attempts=3))
+        assert isinstance(error, OllamaStreamError)
+        assert repr(kind.partition(";")[0].lower()) in str(error)
+        simulator.reply(path="/api/version", body={"version": "1"}, content_type=kind)
+        with pytest.raises(OllamaStreamError):
+            Call(connection, "/api/version", method="GET").document()
+
+    @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "text/plain", "application/octet-stream"])
+    def test_a_type_that_a_proxy_may_put_in_its_place_is_taken(self, simulator, connection, kind):
+        simulator.reply("Hello", content_type=kind)
+        assert _text(_call(connection).lines()) == "Hello"
+
     def test_an_endless_line_is_refused_in_bounded_memory(self, simulator, connection, monkeypatch):
         monkeypatch.setattr("griptape_ollama.protocol.ndjson.NdjsonDecoder.__init__.__defaults__", (1000,))
         simulator.reply(lines=[_line("x" * 2000), LAST])
@@ -347,6 +362,23 @@ class TestFloods:
             _, error = _collect(_call(Connection.open(server.host), total=0.3))
         assert isinstance(error, OllamaTimeoutError)
         assert error.limit == "total"
+
+    def test_a_document_that_stops_in_the_middle_ends_with_a_limit(self):
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+        done = threading.Event()
+
+        def answer(_):
+            yield head + b'{"version":'
+            done.wait(30)
+
+        with _FakeServer(answer) as server:
+            call = Call(
+                Connection.open(server.host), "/api/version", method="GET", limits=OllamaTimeout(first_token=0.1)
+            )
+            with pytest.raises(OllamaTimeoutError) as caught:
+                call.document()
+            done.set()
+        assert caught.value.limit == "first_token"
 
     def test_lines_without_output_are_not_kept_for_ever(self, simulator, connection):
         silent = [_line("")] * 3000

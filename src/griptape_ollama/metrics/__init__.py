@@ -1,0 +1,1 @@
+"""How calls fare: counts and times, in memory."""

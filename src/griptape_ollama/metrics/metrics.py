@@ -1,0 +1,144 @@
+"""Counts and times of all calls of this process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from typing_extensions import Self
+
+from griptape_ollama.metrics.statistics import OllamaStatistics, Tally
+from griptape_ollama.metrics.thresholds import OllamaAlert, OllamaThreshold, Watch
+from griptape_ollama.transport.forking import renew_when_forked
+from griptape_ollama.transport.reports import CallReport, listen, stop_listening
+
+GENERATING = ("/api/chat", "/api/embed")
+"""The requests for which models work. Others take milliseconds, or hours where a model is pulled."""
+
+MAX_KEYS = 1000
+"""How many pairs of host and model are told apart; what comes beyond counts as model `(others)` of host `(others)`."""
+
+_OTHERS = "(others)"
+
+_logger = logging.getLogger(__name__)
+
+OnAlert = Callable[[OllamaAlert], object]
+
+
+class MetricsKey(NamedTuple):
+    """What is told apart.
+
+    Attributes:
+        host: Address of the server, without user and password.
+        model: Name of the model, as it was asked for; None where a request names none.
+    """
+
+    host: str
+    model: str | None
+
+
+class OllamaMetrics:
+    """Counts calls and measures times, in memory, for all drivers of this process.
+
+    ```python
+    with OllamaMetrics() as metrics:
+        agent.run("Hello!")
+    print(metrics.summary().time_to_first_token.p95)
+    ```
+
+    A server that never stops calls `start()` once. It serves many threads; several can listen at the same time. Memory
+    is bounded: about 50 KB for each host and model, 150 KB at most.
+
+    Args:
+        paths: Paths of the requests that count; None for all of them.
+    """
+
+    def __init__(self, *, paths: Iterable[str] | None = GENERATING) -> None:
+        self._paths = None if paths is None else frozenset(paths)
+        self._tallies: dict[MetricsKey, Tally] = {}
+        self._watches: dict[tuple[int, MetricsKey], Watch] = {}
+        self._thresholds: list[tuple[OllamaThreshold, OnAlert]] = []
+        # Reentrant: a reply that is collected as garbage ends its call in whatever thread, also in one that counts.
+        self._lock = threading.RLock()
+        renew_when_forked(self)
+
+    def start_afresh(self) -> None:
+        """Go on in a forked process, where a thread that is gone may have held the lock."""
+        self._lock = threading.RLock()
+
+    def start(self) -> Self:
+        """Count the calls that start from now on. Harmless when repeated."""
+        stop_listening(self._count)
+        listen(self._count)
+        return self
+
+    def stop(self) -> None:
+        """Count no more; what was counted stays. Harmless when repeated."""
+        stop_listening(self._count)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def alert(self, threshold: OllamaThreshold, on_alert: OnAlert) -> None:
+        """Call a function when a threshold is exceeded, and when all is well again, for each host and model.
+
+        Args:
+            threshold: The threshold.
+            on_alert: The function, called in the thread whose call crossed it. What it raises is logged.
+        """
+        with self._lock:
+            self._thresholds.append((threshold, on_alert))
+
+    def summary(self, *, host: str | None = None, model: str | None = None) -> OllamaStatistics:
+        """Give what was counted so far.
+
+        Args:
+            host: Address of a server, as errors have it; all of them by default.
+            model: Name of a model; all of them by default.
+        """
+        with self._lock:
+            return Tally.sum_of(
+                tally for key, tally in self._tallies.items() if host in (None, key.host) and model in (None, key.model)
+            )
+
+    def by_model(self) -> dict[MetricsKey, OllamaStatistics]:
+        """Give what was counted so far, by host and model."""
+        with self._lock:
+            return {key: Tally.sum_of([tally]) for key, tally in self._tallies.items()}
+
+    def reset(self) -> None:
+        """Forget what was counted. Thresholds stay, and look at calls that come."""
+        with self._lock:
+            self._tallies.clear()
+            self._watches.clear()
+
+    def _count(self, report: CallReport) -> None:
+        if self._paths is not None and report.path not in self._paths:
+            return
+        key = MetricsKey(report.host, report.model)
+        alerts: list[tuple[OnAlert, OllamaAlert]] = []
+        with self._lock:
+            if key not in self._tallies and len(self._tallies) >= MAX_KEYS:
+                key = MetricsKey(_OTHERS, _OTHERS)
+            if (tally := self._tallies.get(key)) is None:
+                tally = self._tallies[key] = Tally()
+            tally.add(report)
+            for number, (threshold, on_alert) in enumerate(self._thresholds):
+                if (watch := self._watches.get((number, key))) is None:
+                    watch = self._watches[number, key] = Watch(threshold)
+                if (alert := watch.look(report)) is not None:
+                    alerts.append((on_alert, alert))
+        for on_alert, alert in alerts:
+            _tell(on_alert, alert)
+
+
+def _tell(on_alert: OnAlert, alert: OllamaAlert) -> None:
+    try:
+        on_alert(alert)
+    except Exception:
+        _logger.exception("What was to be told of a threshold failed.")

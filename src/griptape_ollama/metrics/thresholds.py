@@ -1,0 +1,130 @@
+"""Who wants to be told when calls fare badly, and when they do."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from griptape_ollama.errors import OllamaContentError, OllamaTimeoutError
+from griptape_ollama.metrics.statistics import is_cancelled
+from griptape_ollama.transport.reports import CallReport
+
+_RATES = ("timeout_rate", "error_rate")
+_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_TIMES = ("total", "time_to_first_token")
+METRICS = (*_RATES, *(f"{time}_{percentile}" for time in _TIMES for percentile in _SHARES))
+"""What a threshold can be about."""
+
+
+@dataclass(frozen=True)
+class OllamaThreshold:
+    """A value that should not be exceeded by the latest calls of a host and model.
+
+    Attributes:
+        metric: `timeout_rate` or `error_rate`, a share from 0 to 1; or `total_p99`, `total_p95`, `total_p50`,
+            `time_to_first_token_p99` and so on, in seconds.
+        above: The largest value that is good.
+        calls: How many of the latest calls count. Those that were stopped never do; for seconds, only those that
+            succeeded, or got as far as the first token.
+        at_least: How many there must be before anything is said.
+
+    Raises:
+        OllamaContentError: There is no such metric, or a number is wrong.
+    """
+
+    metric: str
+    above: float
+    calls: int = 100
+    at_least: int = 20
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise OllamaContentError(f"metric={self.metric!r} must be one of {', '.join(map(repr, METRICS))}")
+        if not self.above >= 0:
+            raise OllamaContentError(f"above={self.above!r} must be a number from 0")
+        if not 1 <= self.at_least <= self.calls:
+            raise OllamaContentError(
+                f"at_least={self.at_least!r} must be from 1 to calls={self.calls!r}, or nothing is ever said"
+            )
+
+
+@dataclass(frozen=True)
+class OllamaAlert:
+    """A threshold that was crossed.
+
+    Attributes:
+        threshold: The threshold.
+        host: Address of the server.
+        model: Name of the model.
+        value: The value now.
+        is_exceeded: Whether it is above the threshold now; else it was, and is good again.
+    """
+
+    threshold: OllamaThreshold
+    host: str
+    model: str | None
+    value: float
+    is_exceeded: bool
+
+
+class Watch:
+    """Holds the latest calls of one host and model against one threshold.
+
+    Args:
+        threshold: The threshold.
+    """
+
+    def __init__(self, threshold: OllamaThreshold) -> None:
+        self._threshold = threshold
+        self._latest: deque[float] = deque()
+        self._ordered: list[float] = []
+        self._sum = 0.0
+        self._is_exceeded = False
+        self._what, _, percentile = threshold.metric.rpartition("_")
+        self._share = _SHARES.get(percentile)
+
+    def look(self, report: CallReport) -> OllamaAlert | None:
+        """Take one more call into account, and give an alert if the threshold was crossed by it."""
+        value = self._value(report)
+        if value is None:
+            return None
+        self._add(value)
+        if len(self._latest) < self._threshold.at_least:
+            return None
+        now = self._current()
+        if (now > self._threshold.above) == self._is_exceeded:
+            return None
+        self._is_exceeded = not self._is_exceeded
+        return OllamaAlert(self._threshold, report.host, report.model, now, self._is_exceeded)
+
+    def _value(self, report: CallReport) -> float | None:
+        """Give what the threshold is about; None where the call says nothing of it."""
+        error = report.error
+        if self._share is None:
+            wrong = OllamaTimeoutError if self._what == "timeout" else Exception
+            return None if is_cancelled(error) else float(isinstance(error, wrong))
+        if self._what == "total":
+            return report.seconds if error is None else None
+        return report.time_to_first_token
+
+    def _add(self, value: float) -> None:
+        if len(self._latest) == self._threshold.calls:
+            self._forget(self._latest.popleft())
+        self._latest.append(value)
+        if self._share is None:
+            self._sum += value
+        else:
+            bisect.insort(self._ordered, value)
+
+    def _forget(self, value: float) -> None:
+        if self._share is None:
+            self._sum -= value
+        else:
+            del self._ordered[bisect.bisect_left(self._ordered, value)]
+
+    def _current(self) -> float:
+        if self._share is None:
+            return self._sum / len(self._latest)
+        return self._ordered[max(math.ceil(self._share * len(self._ordered)), 1) - 1]

@@ -1,0 +1,197 @@
+"""How many requests a server gets from this process at the same time. Who comes first is served first."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+from griptape_ollama.transport.forking import renew_when_forked
+from griptape_ollama.transport.sockets import Guard
+
+DEFAULT_MAX_WAIT = 300.0
+"""Longest wait for a slot, in seconds: as long as that for the first token, which waits in the server's own queue."""
+
+
+class NoSlotError(Exception):
+    """No slot became free in time.
+
+    Attributes:
+        ahead: How many others still waited ahead.
+        seconds: How long the wait was.
+    """
+
+    def __init__(self, ahead: int, seconds: float) -> None:
+        super().__init__(ahead, seconds)
+        self.ahead = ahead
+        self.seconds = seconds
+
+
+class Ticket:
+    """A place in the queue, and then a slot.
+
+    Args:
+        limit: How many may be under way at the same time, this one included.
+        notify: Called when it is admitted, from whatever thread lets it in; at once where there is room.
+        thread: The thread that will wait; None where no thread does.
+
+    Attributes:
+        is_admitted: Whether it has a slot.
+    """
+
+    __slots__ = ("has_left", "is_admitted", "limit", "notify", "thread")
+
+    def __init__(self, limit: int, notify: Callable[[], object], *, thread: int | None = None) -> None:
+        self.limit = limit
+        self.notify = notify
+        self.thread = thread
+        self.is_admitted = False
+        self.has_left = False
+
+
+class Slots:
+    """The slots of one server, and the queue for them.
+
+    Nobody waits for a lock here. A reply that is collected as garbage gives its slot back in whatever thread, be it in
+    the midst of this code: what happens meanwhile is put down, and dealt with by the one who is at work.
+    """
+
+    def __init__(self) -> None:
+        self._changed: deque[Ticket] = deque()
+        self._working = threading.Lock()
+        self._waiting: OrderedDict[Ticket, None] = OrderedDict()
+        self._under_way: dict[Ticket, None] = {}
+        renew_when_forked(self)
+
+    def start_afresh(self) -> None:
+        """Forget the calls of threads that are gone."""
+        self.__init__()
+
+    @property
+    def under_way(self) -> int:
+        """How many slots are taken."""
+        return len(self._under_way)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for one."""
+        return len(self._waiting)
+
+    def enter(self, ticket: Ticket) -> None:
+        """Take a slot, or a place in the queue. Whoever enters must leave, also where entering is interrupted.
+
+        A thread that has a slot gets another at once: it would wait for itself.
+        """
+        self._settle(ticket)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give back a slot, or a place in the queue. Harmless when repeated."""
+        ticket.has_left = True
+        self._settle(ticket)
+
+    def ahead_of(self, ticket: Ticket) -> int:
+        """How many wait ahead; about right while others come and go."""
+        return next((number for number, each in enumerate(tuple(self._waiting)) if each is ticket), 0)
+
+    def _settle(self, changed: Ticket) -> None:
+        self._changed.append(changed)
+        # Whoever is at work looks again after letting go of the lock.
+        while self._changed and self._working.acquire(blocking=False):
+            try:
+                self._work()
+            finally:
+                self._working.release()
+
+    def _work(self) -> None:
+        while self._changed:
+            # It stays in sight until all is done, since Ctrl-C can strike anywhere; doing it twice is harmless.
+            ticket = self._changed[0]
+            if ticket.has_left:
+                self._waiting.pop(ticket, None)
+                self._under_way.pop(ticket, None)
+            elif self._has_slot(ticket.thread):
+                self._admit(ticket)
+            elif not ticket.is_admitted:
+                self._waiting[ticket] = None
+            while self._waiting and len(self._under_way) < (first := next(iter(self._waiting))).limit:
+                self._admit(first)
+            self._changed.popleft()
+
+    def _has_slot(self, thread: int | None) -> bool:
+        return thread is not None and any(each.thread == thread for each in self._under_way)
+
+    def _admit(self, ticket: Ticket) -> None:
+        self._under_way[ticket] = None
+        self._waiting.pop(ticket, None)
+        ticket.is_admitted = True
+        try:
+            ticket.notify()
+        except Exception:  # noqa: BLE001 # whoever waited is gone, as an event loop that was closed
+            del self._under_way[ticket]
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The rule by which the calls of one driver get their slots.
+
+    Attributes:
+        slots: The slots of the server, which others may use, too.
+        limit: How many may be under way at the same time.
+        max_wait: Longest wait for a slot, in seconds; None for no limit.
+    """
+
+    slots: Slots
+    limit: int
+    max_wait: float | None = DEFAULT_MAX_WAIT
+
+    @contextlib.contextmanager
+    def slot(self, guard: Guard, seconds: float | None) -> Generator[float, None, None]:
+        """Hold a slot, and give the seconds that it took to get it.
+
+        Args:
+            guard: Ends the wait when it is stopped.
+            seconds: Longest wait; None for no limit.
+
+        Raises:
+            NoSlotError: None became free in time, or the guard was stopped.
+        """
+        admitted = threading.Event()
+        ticket = Ticket(self.limit, admitted.set, thread=threading.get_ident())
+        try:
+            self.slots.enter(ticket)
+            yield 0.0 if ticket.is_admitted else self._waited(ticket, admitted, guard, seconds)
+        finally:
+            self.slots.leave(ticket)
+
+    def _waited(self, ticket: Ticket, admitted: threading.Event, guard: Guard, seconds: float | None) -> float:
+        started = time.monotonic()
+        guard.bind(admitted.set)
+        try:
+            admitted.wait(seconds)
+        finally:
+            guard.release()
+        waited = time.monotonic() - started
+        if not ticket.is_admitted:
+            raise NoSlotError(self.slots.ahead_of(ticket), waited)
+        return waited
+
+
+_slots_of: weakref.WeakValueDictionary[str, Slots] = weakref.WeakValueDictionary()
+_finding = threading.Lock()
+
+
+def slots_of(host: str) -> Slots:
+    """Give the slots of a server, the same for everybody in this process who uses it.
+
+    Args:
+        host: Address of the server, without user and password.
+    """
+    with _finding:
+        slots = _slots_of.get(host)
+        if slots is None:
+            slots = _slots_of[host] = Slots()
+        return slots
