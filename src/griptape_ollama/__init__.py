@@ -23,8 +23,10 @@ from griptape_ollama.events import OllamaEmbeddingEvent, OllamaProgressEvent, Ol
 from griptape_ollama.lifecycle.lifecycle import ModelLifecycle
 from griptape_ollama.models.manager import OllamaModels
 from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.scope import CancelScope, cancel_after, cancel_scope
 
 __all__ = [
+    "CancelScope",
     "ModelLifecycle",
     "OllamaAuthError",
     "OllamaBusyError",
@@ -49,4 +51,6 @@ __all__ = [
     "OllamaTimeout",
     "OllamaTimeoutError",
     "ReasoningChunkEvent",
+    "cancel_after",
+    "cancel_scope",
 ]

@@ -15,6 +15,7 @@ from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import once_more_if_stale
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.scope import outside_scopes
 
 RUNNER_OPTIONS = frozenset(
     {"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"}
@@ -120,7 +121,7 @@ class DriverServer:
         Raises:
             OllamaError: The server does not answer.
         """
-        models = self._ask("/api/ps", None, _QUICK).get("models")
+        models = self._ask("/api/ps", None, _quick_run()).get("models")
         found = cast("list[dict[str, Any]]", models) if isinstance(models, list) else []
         return [
             LoadedModel(
@@ -149,9 +150,9 @@ class DriverServer:
         body: dict[str, Any] = {"model": model, "keep_alive": keep_alive, "options": dict(options), "stream": False}
         began = time.monotonic()
         if self._facts.show(model).can("completion"):
-            self._ask("/api/generate", body, self._patient)
+            self._ask("/api/generate", body, Run(self._patient))
         else:
-            self._ask("/api/embed", {**body, "input": " "}, self._patient)
+            self._ask("/api/embed", {**body, "input": " "}, Run(self._patient))
         return time.monotonic() - began
 
     def unload(self, model: str) -> None:
@@ -160,7 +161,7 @@ class DriverServer:
         Raises:
             OllamaError: The server does not answer.
         """
-        self._ask("/api/generate", {"model": model, "keep_alive": 0, "stream": False}, _QUICK)
+        self._ask("/api/generate", {"model": model, "keep_alive": 0, "stream": False}, _quick_run())
 
     def cancel(self) -> None:
         """Stop what is under way."""
@@ -169,16 +170,21 @@ class DriverServer:
 
     @property
     def _facts(self) -> Facts:
-        return Facts(self._connection)
+        return Facts(self._connection, _quick_run())
 
-    def _ask(self, path: str, body: dict[str, Any] | None, limits: OllamaTimeout) -> dict[str, Any]:
-        run = Run(limits)
+    def _ask(self, path: str, body: dict[str, Any] | None, run: Run) -> dict[str, Any]:
         self._runs.add(run)
         try:
             method = "GET" if body is None else "POST"
             return Call(self._connection, path, body, method=method, run=run, policy=once_more_if_stale()).document()
         finally:
             self._runs.discard(run)
+
+
+def _quick_run() -> Run:
+    """Make the run of a request that is over at once, and that a cancelled structure needs as well."""
+    with outside_scopes():
+        return Run(_QUICK)
 
 
 def runner_options(driver: OllamaServerMixin) -> dict[str, Any]:

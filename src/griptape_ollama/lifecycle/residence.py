@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
-from griptape_ollama.errors import OllamaError, OllamaTimeoutError
+from griptape_ollama.errors import OllamaCancelledError, OllamaError, OllamaTimeoutError
 from griptape_ollama.lifecycle.acting import LoadedModel, ModelServer
 from griptape_ollama.lifecycle.ledger import Ledger, Load
 from griptape_ollama.lifecycle.plan import Resident, Room, make_room, next_to_warm, no_longer_needed
@@ -350,6 +350,8 @@ class Residence:
         try:
             with self._ledger.asking():
                 return request()
+        except OllamaCancelledError:
+            return None  # with the structure, which says so itself
         except OllamaError as error:
             if isinstance(error, OllamaTimeoutError):
                 self._silent_until = time.monotonic() + _SILENCE_SECONDS
