@@ -27,8 +27,10 @@ from griptape_ollama.metrics.statistics import OllamaStatistics
 from griptape_ollama.metrics.thresholds import OllamaAlert, OllamaThreshold
 from griptape_ollama.models.manager import OllamaModels
 from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.scope import CancelScope, cancel_after, cancel_scope
 
 __all__ = [
+    "CancelScope",
     "ModelLifecycle",
     "OllamaAlert",
     "OllamaAuthError",
@@ -58,4 +60,6 @@ __all__ = [
     "OllamaTimeout",
     "OllamaTimeoutError",
     "ReasoningChunkEvent",
+    "cancel_after",
+    "cancel_scope",
 ]

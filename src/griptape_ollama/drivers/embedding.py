@@ -20,6 +20,7 @@ from typing_extensions import Self
 from griptape_ollama.conversion.embeddings import Passage, to_embed_request, to_embedding_event
 from griptape_ollama.conversion.prefixes import prefixes_of
 from griptape_ollama.conversion.requests import merge_options
+from griptape_ollama.drivers.async_calls import AsyncEmbeddingMixin
 from griptape_ollama.drivers.model_use import ModelUseMixin
 from griptape_ollama.drivers.settings import (
     to_count,
@@ -59,7 +60,7 @@ _PREFETCH_BATCHES = 16
 
 
 @define(kw_only=True, slots=False)
-class OllamaEmbeddingDriver(ModelUseMixin, BaseEmbeddingDriver):
+class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDriver):
     """Turns texts into vectors with a model served by Ollama.
 
     Calls of several threads, as vector stores make them, share requests by themselves. A text that is empty or blank

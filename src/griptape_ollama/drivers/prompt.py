@@ -36,6 +36,7 @@ from griptape_ollama.conversion.requests import (
 from griptape_ollama.conversion.schemas import tell_schema, to_format
 from griptape_ollama.conversion.tools import OfferedTools, to_chat_tools
 from griptape_ollama.drivers.abilities import check_images, drop_thinking, is_cloud_model, note_denial, say_once
+from griptape_ollama.drivers.async_calls import AsyncPromptMixin
 from griptape_ollama.drivers.chunks import ChunkPublisher
 from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
 from griptape_ollama.drivers.holding import TaskHold
@@ -83,7 +84,7 @@ def _without_replaced(_: type, fields: list[Attribute[Any]]) -> list[Attribute[A
 
 
 @define(kw_only=True, slots=False, field_transformer=_without_replaced)
-class OllamaPromptDriver(ModelUseMixin, BasePromptDriver):
+class OllamaPromptDriver(AsyncPromptMixin, ModelUseMixin, BasePromptDriver):
     """Answers prompts with a model served by Ollama.
 
     A request carries what is set and nothing else; `extra_params` win over fields, and `extra_params["options"]` over

@@ -22,6 +22,7 @@ from griptape_ollama.models.holds import is_unloading
 from griptape_ollama.transport.forking import renew_when_forked
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.scope import outside_scopes
 
 RECENT_SECONDS = 0.25
 """For how long a thread that has its answer counts as one that calls again."""
@@ -218,7 +219,8 @@ class _Group:
         return waiter
 
     def _serve(self) -> None:
-        with held(self._order) as order:
+        # A new thread may inherit context variables (Python 3.14), and with them scopes of one of many callers.
+        with outside_scopes(), held(self._order) as order:
             while (flight := self._next(order.body)) is not None:
                 flight.fly()
 

@@ -19,6 +19,7 @@ from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import once_more_if_stale
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.running import RunningRuns
+from griptape_ollama.transport.scope import outside_scopes
 
 RUNNER_OPTIONS = frozenset(
     {"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"}
@@ -108,7 +109,7 @@ class DriverServer:
         Raises:
             OllamaError: There is none, or more than one, or the server does not answer.
         """
-        with self._requests(_QUICK) as requests:
+        with self._requests(_quick_run()) as requests:
             return only_chat_model(requests)
 
     def loaded(self) -> list[LoadedModel]:
@@ -117,7 +118,7 @@ class DriverServer:
         Raises:
             OllamaError: The server does not answer.
         """
-        with self._requests(_QUICK) as requests:
+        with self._requests(_quick_run()) as requests:
             return Catalogue(requests).loaded()
 
     def warm(self, model: str, *, keep_alive: Any, options: Mapping[str, Any]) -> float:
@@ -134,7 +135,7 @@ class DriverServer:
         Raises:
             OllamaError: It cannot be loaded.
         """
-        with self._requests(self._patient) as requests:
+        with self._requests(Run(self._patient)) as requests:
             return Loading(requests).load(model, keep_alive, options)
 
     def unload(self, model: LoadedModel) -> None:
@@ -144,7 +145,7 @@ class DriverServer:
             OllamaModelNotFoundError: It was deleted or replaced since it was loaded, so that no name leads to it.
             OllamaError: The server does not answer.
         """
-        with self._requests(_QUICK) as requests:
+        with self._requests(_quick_run()) as requests:
             Loading(requests).let_go(model)
 
     def cancel(self) -> None:
@@ -153,12 +154,18 @@ class DriverServer:
 
     @property
     def _facts(self) -> Facts:
-        return Facts(self._connection)
+        return Facts(self._connection, _quick_run())
 
     @contextlib.contextmanager
-    def _requests(self, limits: OllamaTimeout) -> Generator[Requests, None, None]:
-        with self._running.tracking(Run(limits)) as run:
+    def _requests(self, run: Run) -> Generator[Requests, None, None]:
+        with self._running.tracking(run):
             yield Requests(self._connection, run, once_more_if_stale)
+
+
+def _quick_run() -> Run:
+    """Make the run of a request that is over at once, and that a cancelled structure needs as well."""
+    with outside_scopes():
+        return Run(_QUICK)
 
 
 def runner_options(driver: OllamaServerMixin) -> dict[str, Any]:

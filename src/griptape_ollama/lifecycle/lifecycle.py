@@ -10,6 +10,7 @@ from griptape.structures import Structure
 from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.transport.scope import outside_scopes
 
 if TYPE_CHECKING:
     from griptape_ollama.lifecycle.planner import Planner
@@ -105,7 +106,9 @@ class ModelLifecycle:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_entered = False
-        self._planner.end()
+        # Models are let go after a run that was cancelled, too.
+        with outside_scopes():
+            self._planner.end()
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from griptape_ollama.errors import OllamaError, OllamaTimeoutError
+from griptape_ollama.errors import OllamaCancelledError, OllamaError, OllamaTimeoutError
 from griptape_ollama.lifecycle.acting import ModelServer
 from griptape_ollama.lifecycle.ledger import Ledger, Load
 from griptape_ollama.lifecycle.place import Place, remaining_seconds
@@ -346,6 +346,8 @@ class Residence:
         try:
             with self._ledger.asking():
                 return request()
+        except OllamaCancelledError:
+            return None  # with the structure, which says so itself
         except OllamaError as error:
             if isinstance(error, OllamaTimeoutError):
                 self._silent_until = time.monotonic() + _SILENCE_SECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 
@@ -34,7 +35,9 @@ class Warmer:
 
         with self._lock:
             self._threads = [thread for thread in self._threads if thread.is_alive()]
-            thread = threading.Thread(target=run, name="ollama-lifecycle-warmer", daemon=True)
+            # A load is stopped with the structure that it is for.
+            context = contextvars.copy_context()
+            thread = threading.Thread(target=context.run, args=(run,), name="ollama-lifecycle-warmer", daemon=True)
             self._threads.append(thread)
             thread.start()
 

@@ -19,6 +19,7 @@ from griptape_ollama.models.progress import OnProgress, Progress
 from griptape_ollama.models.types import TransferResult
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.scope import outside_scopes
 
 Work = Callable[[Run, OnProgress], TransferResult]
 
@@ -124,7 +125,9 @@ class _Flight:
 
     def __init__(self, work: Work, limits: OllamaTimeout) -> None:
         self._work = work
-        self._run = Run(limits)
+        # Whoever began it may leave, and others stay.
+        with outside_scopes():
+            self._run = Run(limits)
         self._lock = threading.RLock()
         self._watchers: list[_Watcher] = []
         self._latest: Progress | None = None
@@ -159,7 +162,8 @@ class _Flight:
     def _fly(self, landed: Callable[[_Flight], None]) -> None:
         outcome: TransferResult | BaseException
         try:
-            outcome = self._work(self._run, self._tell)
+            with outside_scopes():
+                outcome = self._work(self._run, self._tell)
         except BaseException as error:  # noqa: BLE001 # raised again in the threads that wait
             outcome = error
         landed(self)

@@ -16,6 +16,7 @@ from griptape_ollama.protocol.keep_alive import keep_alive_seconds
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.scope import outside_scopes
 
 HOLD_SECONDS = 300
 """The keep_alive that is sent meanwhile: for so long the server keeps the model, should whoever needs it vanish."""
@@ -77,7 +78,9 @@ def _unload(connection: Connection, model: str) -> None:
     """
     try:
         body = {"model": model, "keep_alive": 0, "stream": False}
-        Call(connection, "/api/generate", body, limits=_LIMITS).document()
+        # Whoever was stopped still lets it go.
+        with outside_scopes():
+            Call(connection, "/api/generate", body, limits=_LIMITS).document()
     except OllamaError as error:
         _logger.debug("Model %r was not unloaded: %s", model, error)
 

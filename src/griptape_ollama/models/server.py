@@ -28,6 +28,7 @@ from griptape_ollama.models.server_settings import (
 )
 from griptape_ollama.transport.connection import Connection, address_of
 from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.loops import note_blocking
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.running import RunningRuns
@@ -165,6 +166,7 @@ class OllamaServerMixin:
 
     def _tracked_run(self) -> contextlib.AbstractContextManager[Run]:
         """Start a run that `cancel` can stop from now on."""
+        note_blocking()
         return self._running.tracking(Run(self.limits))
 
     def retrying(self, *, progress: Callable[[], float] | None = None) -> tenacity.Retrying:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 
 from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.scope import join_open_scopes
 from griptape_ollama.transport.sockets import Guard
 
 
 class Run:
     """One run of a driver, from its first line to its last: facts, requests, and the waits between them.
+
+    It is stopped with each scope that is open where it is made.
 
     Args:
         limits: Limits; `total` counts from here.
@@ -23,6 +26,7 @@ class Run:
         self.guard = Guard()
         self.limits = limits or OllamaTimeout()
         self._started = time.monotonic()
+        join_open_scopes(self)
 
     def cancel(self) -> None:
         """Stop the run, in any phase, from any thread. Harmless when repeated, and after its end."""

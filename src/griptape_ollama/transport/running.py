@@ -25,10 +25,15 @@ class RunningRuns:
 
     @contextlib.contextmanager
     def tracking(self, run: Run) -> Generator[Run, None, None]:
-        """Count a run as under way."""
+        """Count a run as under way.
+
+        Raises:
+            OllamaCancelledError: It was stopped before its start.
+        """
         with self._lock:
             self._runs.add(run)
         try:
+            run.guard.check()
             yield run
         finally:
             with self._lock:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from griptape_ollama import OllamaCancelledError, OllamaResponseError, OllamaTimeoutError
+from griptape_ollama import OllamaCancelledError, OllamaResponseError, OllamaTimeoutError, cancel_scope
 from griptape_ollama.models.flights import flights
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
@@ -102,6 +102,26 @@ def test_who_cancels_leaves_and_the_others_go_on(simulator, manage, watch, audit
     (result,) = _finish(simulator, staying)
     assert result.model.name == "big:8b"
     assert [record["outcome"] for record in audit()] == ["done"]
+
+
+def test_a_cancelled_scope_of_who_began_leaves_the_others_alone(simulator, manage, in_background, watch):
+    heard, scope = threading.Event(), cancel_scope()
+
+    def pull_in_scope():
+        with scope:
+            manage(simulator).pull("big:8b", on_progress=lambda progress: progress.total and heard.set())
+
+    leaving = in_background(pull_in_scope)
+    _arrive(simulator)
+    assert heard.wait(5)
+    staying, heard_too, _ = watch(manage(simulator))
+    assert heard_too.wait(5)
+    scope.cancel()
+    with pytest.raises(OllamaCancelledError):
+        leaving.result(5)
+    (result,) = _finish(simulator, staying)
+    assert result.model.name == "big:8b"
+    assert result.attempts == 1
 
 
 def test_when_all_have_left_the_pull_stops(simulator, manage, watch, audit):

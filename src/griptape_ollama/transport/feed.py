@@ -1,0 +1,255 @@
+"""What a thread makes and somebody else takes, in a `for` loop or in an `async for` loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import sys
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from typing_extensions import Self
+
+from griptape_ollama.transport.loops import is_in_loop
+from griptape_ollama.transport.scope import CancelScope
+
+T = TypeVar("T")
+Work = Callable[[Callable[[T], None]], object]
+"""Makes items, and hands each to the function that it is given."""
+
+STOP_SECONDS = 1.0
+"""How long whoever leaves waits for the thread to have ended. It takes milliseconds, unless a tool is running."""
+
+
+# A wait without an end may not hear a Ctrl-C: on Windows, or if the signal came right before the wait.
+_LOOK_SECONDS = 0.25
+
+
+class Feed(Iterator[T], AsyncIterator[T]):
+    """Items that a thread makes, for one consumer: sync or async.
+
+    The thread begins with the first item that is asked for, carries the context variables from where the feed was made,
+    and is there for this feed only: there is no pool that could be full, and none that outlives its work. Items wait
+    for a slow consumer in memory, where a reply is small.
+
+    Leaving early, by `close` or `aclose`, by the end of a `with` block, by cancelling the task that waits, or by
+    dropping the feed, stops what the thread asks of Ollama. Leaving in an event loop never blocks it; elsewhere, and
+    with `aclose`, it waits for the end of the thread, for a second at most.
+
+    Args:
+        work: Makes the items, in the thread.
+        name: Name of the thread.
+    """
+
+    def __init__(self, work: Work[T], *, name: str) -> None:
+        self._belt: _Belt[T] = _Belt()
+        self._scope = CancelScope()
+        target, arguments = contextvars.copy_context().run, (_make, work, self._belt, self._scope)
+        self._thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+        self._is_started = False
+        self._bell: _Bell | None = None
+
+    def cancel(self) -> None:
+        """Stop what the thread asks of Ollama, from any thread; the consumer gets OllamaCancelledError.
+
+        Harmless before the start, when repeated, and after the end.
+        """
+        self._scope.cancel()
+
+    def close(self) -> None:
+        """Leave: stop the thread, and wait for its end, but not in an event loop. Harmless after the end."""
+        self._leave()
+        if self._is_started and self._thread is not threading.current_thread() and not is_in_loop():
+            self._thread.join(STOP_SECONDS)
+
+    async def aclose(self) -> None:
+        """Leave: stop the thread, and wait for its end. Harmless after the end."""
+        self._leave()
+        if self._is_started:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._ended(), STOP_SECONDS)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        self._start()
+        try:
+            self._belt.wait()
+        except BaseException:  # Ctrl-C
+            self.close()
+            raise
+        return self._belt.take()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        self._start()
+        bell = self._bell_here()
+        try:
+            await bell.wait_for(lambda: self._belt.has_news)
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        except BaseException:
+            self._leave()
+            raise
+        try:
+            return self._belt.take()
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # The thread knows the belt, but not the feed: leaving a loop by `break` ends up here.
+        if getattr(self, "_is_started", False) and not self._belt.is_over and not sys.is_finalizing():
+            self.close()
+
+    def _start(self) -> None:
+        if not self._is_started and not self._belt.is_left:
+            self._is_started = True
+            self._thread.start()
+
+    def _leave(self) -> None:
+        self._belt.leave()
+        self._scope.cancel()
+
+    async def _ended(self) -> None:
+        await self._bell_here().wait_for(lambda: self._belt.is_over)
+
+    def _bell_here(self) -> _Bell:
+        loop = asyncio.get_running_loop()
+        if self._bell is None or self._bell.loop is not loop:
+            self._bell = _Bell(loop)
+        self._belt.rings(self._bell.ring)
+        return self._bell
+
+
+async def in_thread(work: Callable[[], T], *, name: str) -> T:
+    """Do something that blocks in a thread, so that the event loop goes on meanwhile.
+
+    Cancelling the task stops what the thread asks of Ollama, and ends once the thread has, in a second at most.
+
+    Args:
+        work: What is done; it sees the context variables of the caller.
+        name: Name of the thread.
+    """
+    return await Feed[T](lambda put: put(work()), name=name).__anext__()
+
+
+class _Belt(Generic[T]):
+    """What lies between the thread and the consumer. What is done to it is one step each, so that it needs no lock."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self.is_left = False
+        self._items: deque[T] = deque()
+        self._error: BaseException | None = None
+        self._news = threading.Event()
+        self._ring: Callable[[], object] = self._news.set
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is an item, or none will come."""
+        return bool(self._items) or self.is_over or self.is_left
+
+    def put(self, item: T) -> None:
+        """Add an item, unless nobody wants it any more."""
+        if not self.is_left:
+            self._items.append(item)
+            self._ring()
+
+    def end(self, error: BaseException | None) -> None:
+        """Note that no more items come."""
+        self._error = error
+        self.is_over = True
+        self._ring()
+
+    def leave(self) -> None:
+        """Note that nobody wants any more items."""
+        self.is_left = True
+        self._items.clear()
+        self._ring()
+
+    def rings(self, ring: Callable[[], object]) -> None:
+        """Say how the consumer is told of news. Look for news afterwards: what came before was not told."""
+        self._ring = ring
+
+    def wait(self) -> None:
+        """Wait for news, where no event loop does."""
+        self.rings(self._news.set)
+        while not self.has_news:
+            self._news.clear()
+            if not self.has_news:
+                self._news.wait(_LOOK_SECONDS)
+
+    def take(self) -> T:
+        """Give the next item that is there.
+
+        Raises:
+            StopIteration: There are no more.
+        """
+        if self.is_left:
+            raise StopIteration
+        if self._items:
+            return self._items.popleft()
+        error, self._error = self._error, None
+        self.is_left = True
+        if error is not None:
+            raise error
+        raise StopIteration
+
+
+class _Bell:
+    """Wakes a task of an event loop from a thread; many rings between two looks cost as much as one."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._rung = asyncio.Event()
+        self._is_ringing = False
+
+    def ring(self) -> None:
+        """Wake it."""
+        if not self._is_ringing:
+            self._is_ringing = True
+            with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits
+                self.loop.call_soon_threadsafe(self._rung.set)
+
+    async def wait_for(self, is_so: Callable[[], bool]) -> None:
+        """Wait until something is so; it is looked at after each ring."""
+        while not is_so():
+            self._rung.clear()
+            self._is_ringing = False
+            # What came after the look did not ring, if an earlier ring had not been heard yet.
+            if not is_so():
+                await self._rung.wait()
+
+
+def _make(work: Work[T], belt: _Belt[T], scope: CancelScope) -> None:
+    error: BaseException | None = None
+    try:
+        with scope:
+            work(belt.put)
+    except BaseException as caught:  # noqa: BLE001 # raised again where the items are taken
+        error = caught
+    belt.end(error)
