@@ -55,25 +55,26 @@ class Gate:
 
     def __init__(self, simulator):
         self._arrived = queue.SimpleQueue()
-        self._go = threading.Semaphore(0)
+        self._turns = queue.SimpleQueue()
         self._is_open = False
         answer_with(simulator, self._reply)
 
     def _reply(self, request):
+        go = threading.Event()
+        self._turns.put(go)
         self._arrived.put(request.body["input"])
-        if not self._is_open:
-            assert self._go.acquire(timeout=60)
+        assert self._is_open or go.wait(60)
 
     def next(self):
         """Wait for the next request; give its texts."""
         return self._arrived.get(timeout=30)
 
     def let_go(self):
-        """Answer one request."""
-        self._go.release()
+        """Answer the request that came first of those that wait."""
+        self._turns.get(timeout=30).set()
 
     def open(self):
         """Answer all requests from now on."""
         self._is_open = True
-        for _ in range(100):
-            self._go.release()
+        while not self._turns.empty():
+            self._turns.get().set()
