@@ -22,6 +22,8 @@ from griptape_ollama.errors import (
 from griptape_ollama.events import OllamaEmbeddingEvent, OllamaProgressEvent, OllamaResponseEvent, ReasoningChunkEvent
 from griptape_ollama.lifecycle.lifecycle import ModelLifecycle
 from griptape_ollama.models.manager import OllamaModels
+from griptape_ollama.structures.hearing import OllamaChunk
+from griptape_ollama.structures.stream import OllamaStream
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.scope import CancelScope, cancel_after, cancel_scope
 
@@ -31,6 +33,7 @@ __all__ = [
     "OllamaAuthError",
     "OllamaBusyError",
     "OllamaCancelledError",
+    "OllamaChunk",
     "OllamaConnectionError",
     "OllamaContentError",
     "OllamaContextError",
@@ -47,6 +50,7 @@ __all__ = [
     "OllamaQuotaError",
     "OllamaResponseError",
     "OllamaResponseEvent",
+    "OllamaStream",
     "OllamaStreamError",
     "OllamaTimeout",
     "OllamaTimeoutError",
