@@ -1,11 +1,16 @@
-"""From `Call.cancel()` to the caller's exception, phase by phase."""
+"""From cancelling to the caller's exception, and to the server having seen the disconnect, phase by phase."""
 
+import asyncio
+import contextlib
 import logging
 import threading
 import time
 
+from griptape.artifacts import TextArtifact
+from griptape.events import EventListener, TextChunkEvent
+
 from benchmarks.tables import markdown
-from griptape_ollama.errors import OllamaCancelledError
+from griptape_ollama import OllamaCancelledError, OllamaPromptDriver, cancel_scope
 from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
@@ -13,37 +18,18 @@ from griptape_ollama.transport.retry import retrying
 
 TRIES = 200
 BODY = {"model": "simulator", "messages": [{"role": "user", "content": "Go."}]}
-
-
-def _cancel_once(call, is_there):
-    """Seconds from cancelling the call, once `is_there` says that it waits where it should, to its exception."""
-    ended = []
-
-    def caller():
-        try:
-            for line in call.lines():
-                is_there.on_line(line)
-        except OllamaCancelledError:
-            ended.append(time.perf_counter())
-
-    thread = threading.Thread(target=caller)
-    thread.start()
-    is_there.wait()
-    start = time.perf_counter()
-    call.cancel()
-    thread.join()
-    return ended[0] - start
+PROMPT = TextArtifact("Go.")
 
 
 class _Phase:
     """Says when a call waits in the phase that is measured."""
 
+    name = ""
+    has_connection = True
+
     def __init__(self, simulator):
         self.simulator = simulator
         self.reached = threading.Event()
-
-    def on_line(self, line):
-        pass
 
     def wait(self):
         assert self.reached.wait(10)
@@ -51,62 +37,169 @@ class _Phase:
 
 
 class _Headers(_Phase):
+    name = "waiting for headers"
+
     def __init__(self, simulator):
         super().__init__(simulator)
-        self.seen = len(simulator.requests)
+        self.seen = len(simulator.chats)
         simulator.reply("never", wait=threading.Event())
 
     def wait(self):
-        self.simulator.wait_for_request(self.seen + 1, timeout=10)
+        self.simulator.wait_for_request(self.seen + 1, timeout=10, path="/api/chat")
         time.sleep(0.002)
 
 
 class _Streaming(_Phase):
+    name = "streaming"
+
     def __init__(self, simulator):
         super().__init__(simulator)
         simulator.reply("one two three", pause=(2, threading.Event()))
 
-    def on_line(self, line):
-        self.reached.set()
-
 
 class _Retrying(_Phase):
+    name = "waiting to retry"
+    has_connection = False
+
     def __init__(self, simulator):
         super().__init__(simulator)
         simulator.reply(status=503, error="server busy")
 
-    def policy(self):
-        return retrying(max_attempts=2, min_delay=30, max_delay=30, after=lambda _: self.reached.set())
+
+class _InThread:
+    """Something that is called in a thread, and cancelled from this one.
+
+    Each way of calling has `prepare(host)`, `warm()` on the connection that the measured call is to use, `call(phase)`
+    and `cancel()`.
+    """
+
+    ended = 0.0
+
+    def begin(self, phase):
+        self.thread = threading.Thread(target=self._run, args=(phase,))
+        self.thread.start()
+
+    def _run(self, phase):
+        with contextlib.suppress(OllamaCancelledError):
+            self.call(phase)
+        self.ended = time.monotonic()
+
+    def end(self):
+        self.thread.join()
 
 
-def _times(simulator, phase_class, *, is_reused):
-    times = []
-    connection = Connection.open(simulator.host)
+class _ByCall(_InThread):
+    name = "Call.cancel()"
+
+    def prepare(self, host):
+        self.connection = Connection.open(host, verify=False)  # no certificates to read: http
+
+    def warm(self):
+        list(Call(self.connection, "/api/chat", BODY).lines())
+
+    def begin(self, phase):
+        policy = retrying(max_attempts=2, min_delay=30, max_delay=30, after=lambda _: phase.reached.set())
+        self.running = Call(self.connection, "/api/chat", BODY, policy=policy)
+        super().begin(phase)
+
+    def call(self, phase):
+        for _ in self.running.lines():
+            phase.reached.set()
+
+    def cancel(self):
+        self.running.cancel()
+
+
+class _ByScope(_InThread):
+    name = "scope.cancel(), `driver.run`"
+
+    def prepare(self, host):
+        delays = {"min_retry_delay": 30, "max_retry_delay": 30}
+        self.driver = OllamaPromptDriver(model="simulator", host=host, stream=True, verify=False, **delays)
+
+    def warm(self):
+        self.driver.run(PROMPT)
+
+    def begin(self, phase):
+        self.driver.after_hook = lambda _: phase.reached.set()
+        self.scope = cancel_scope()
+        super().begin(phase)
+
+    def call(self, phase):
+        with self.scope, EventListener(lambda _: phase.reached.set(), event_types=[TextChunkEvent]):
+            self.driver.run(PROMPT)
+
+    def cancel(self):
+        self.scope.cancel()
+
+
+class _ByTask(_ByScope):
+    name = "task.cancel(), `await driver.arun`"
+
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+
+    def begin(self, phase):
+        self.driver.after_hook = lambda _: phase.reached.set()
+        self.future = asyncio.run_coroutine_threadsafe(self._main(phase), self.loop)
+
+    async def _main(self, phase):
+        self.task = asyncio.current_task()
+        with EventListener(lambda _: phase.reached.set(), event_types=[TextChunkEvent]):
+            try:
+                await self.driver.arun(PROMPT)
+            except asyncio.CancelledError:
+                self.ended = time.monotonic()
+
+    def cancel(self):
+        self.loop.call_soon_threadsafe(self.task.cancel)
+
+    def end(self):
+        self.future.result(10)
+
+
+def _tries(simulator, way, phase_class, *, is_reused):
+    """Seconds to the exception, and to the disconnect, of each try."""
+    callers, servers = [], []
+    way.prepare(simulator.host)
+    way.warm()  # facts about the model are asked once
     for _ in range(TRIES):
         if is_reused:
-            simulator.reply("Hello.")
-            list(Call(connection, "/api/chat", BODY).lines())
+            way.warm()
         else:
-            connection = Connection.open(simulator.host, verify=False)  # no certificates to read: http
+            way.prepare(simulator.host)
+        gone = len(simulator.disconnects)
         phase = phase_class(simulator)
-        policy = phase.policy() if phase_class is _Retrying else None
-        times.append(_cancel_once(Call(connection, "/api/chat", BODY, policy=policy), phase))
-    return sorted(times)
+        way.begin(phase)
+        phase.wait()
+        start = time.monotonic()
+        way.cancel()
+        way.end()
+        callers.append(way.ended - start)
+        if phase.has_connection:
+            servers.append(simulator.wait_for_disconnect(n=gone + 1) - start)
+    return callers, servers
+
+
+def _summary(times):
+    if not times:
+        return ("no connection", "", "")
+    times = sorted(times)
+    return tuple(f"{each * 1e3:.2f}" for each in (times[len(times) // 2], times[int(len(times) * 0.99) - 1], times[-1]))
 
 
 def table():
-    logging.getLogger("griptape_ollama").setLevel(logging.ERROR)  # a warning per try is not what is measured
+    for name in ("griptape_ollama", "griptape"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # a warning per try is not what is measured
     rows = []
     with OllamaSimulator() as simulator:
-        for name, phase in (
-            ("waiting for headers", _Headers),
-            ("streaming", _Streaming),
-            ("waiting to retry", _Retrying),
-        ):
-            for is_reused in (False, True):
-                times = _times(simulator, phase, is_reused=is_reused)
-                p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99) - 1]
-                kind = "reused" if is_reused else "new"
-                rows.append((name, kind, f"{p50 * 1e3:.2f}", f"{p99 * 1e3:.2f}", f"{times[-1] * 1e3:.2f}"))
-    title = f"From Call.cancel() to the caller's exception ({TRIES} tries each, in ms)"
-    return markdown(title, ("phase", "connection", "p50", "p99", "longest"), rows)
+        for way in (_ByCall(), _ByScope(), _ByTask()):
+            for phase in (_Headers, _Streaming, _Retrying):
+                for is_reused in (False, True):
+                    callers, servers = _tries(simulator, way, phase, is_reused=is_reused)
+                    kind = "reused" if is_reused else "new"
+                    rows.append((way.name, phase.name, kind, *_summary(callers), *_summary(servers)))
+    head = ("how", "phase", "connection", "caller p50", "p99", "longest", "server p50", "p99", "longest")
+    title = f"From cancelling to the caller's exception, and to the server's seeing it ({TRIES} tries each, in ms)"
+    return markdown(title, head, rows)

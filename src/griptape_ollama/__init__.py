@@ -26,6 +26,8 @@ from griptape_ollama.metrics.metrics import OllamaMetrics
 from griptape_ollama.metrics.statistics import OllamaStatistics
 from griptape_ollama.metrics.thresholds import OllamaAlert, OllamaThreshold
 from griptape_ollama.models.manager import OllamaModels
+from griptape_ollama.structures.hearing import OllamaChunk
+from griptape_ollama.structures.stream import OllamaStream
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.scope import CancelScope, cancel_after, cancel_scope
 
@@ -36,6 +38,7 @@ __all__ = [
     "OllamaAuthError",
     "OllamaBusyError",
     "OllamaCancelledError",
+    "OllamaChunk",
     "OllamaConnectionError",
     "OllamaContentError",
     "OllamaContextError",
@@ -55,6 +58,7 @@ __all__ = [
     "OllamaResponseEvent",
     "OllamaSlotError",
     "OllamaStatistics",
+    "OllamaStream",
     "OllamaStreamError",
     "OllamaThreshold",
     "OllamaTimeout",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Generator
+from contextvars import ContextVar
 from itertools import count
 
 from griptape.common import ActionCallDeltaMessageContent, BaseDeltaMessageContent, TextDeltaMessageContent
@@ -10,6 +13,23 @@ from griptape.events import ActionChunkEvent, EventBus, TextChunkEvent
 
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent
 from griptape_ollama.events import ReasoningChunkEvent
+
+_wanted: ContextVar[bool] = ContextVar("ollama_chunks_wanted", default=False)
+
+
+@contextlib.contextmanager
+def want_chunks() -> Generator[None, None, None]:
+    """Let all drivers publish chunks, whatever their `stream` says."""
+    before = _wanted.set(True)
+    try:
+        yield
+    finally:
+        _wanted.reset(before)
+
+
+def are_chunks_wanted() -> bool:
+    """Whether somebody wants chunks of drivers that do not stream by themselves."""
+    return _wanted.get()
 
 
 class ChunkPublisher:

@@ -37,7 +37,7 @@ from griptape_ollama.conversion.schemas import tell_schema, to_format
 from griptape_ollama.conversion.tools import OfferedTools, to_chat_tools
 from griptape_ollama.drivers.abilities import check_images, drop_thinking, is_cloud_model, note_denial, say_once
 from griptape_ollama.drivers.async_calls import AsyncPromptMixin
-from griptape_ollama.drivers.chunks import ChunkPublisher
+from griptape_ollama.drivers.chunks import ChunkPublisher, are_chunks_wanted
 from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
 from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.model_use import ModelUseMixin, model_of_environment
@@ -198,7 +198,7 @@ class OllamaPromptDriver(AsyncPromptMixin, ModelUseMixin, BasePromptDriver):
             self._model(run)
             with _handing_over(run):
                 self.before_run(stack)
-            if self.stream:
+            if self.stream or are_chunks_wanted():
                 message = self._run_streamed(stack, run)
             else:
                 with _handing_over(run):

@@ -122,7 +122,7 @@ class Feed(Iterator[T], AsyncIterator[T]):
 
     def __del__(self) -> None:
         # The thread knows the belt, but not the feed: leaving a loop by `break` ends up here.
-        if getattr(self, "_is_started", False) and not self._belt.is_over and not sys.is_finalizing():
+        if getattr(self, "_is_started", False) and not self._belt.is_left and not sys.is_finalizing():
             self.close()
 
     def _start(self) -> None:
@@ -131,8 +131,12 @@ class Feed(Iterator[T], AsyncIterator[T]):
             self._thread.start()
 
     def _leave(self) -> None:
-        self._belt.leave()
-        self._scope.cancel()
+        if self._belt.leave():
+            self._scope.cancel()
+            self._left()
+
+    def _left(self) -> None:
+        """Do more about having been left, once; for subclasses."""
 
     async def _ended(self) -> None:
         await self._bell_here().wait_for(lambda: self._belt.is_over)
@@ -185,11 +189,14 @@ class _Belt(Generic[T]):
         self.is_over = True
         self._ring()
 
-    def leave(self) -> None:
-        """Note that nobody wants any more items."""
+    def leave(self) -> bool:
+        """Note that nobody wants any more items, and tell whether that is news."""
+        if self.is_left:
+            return False
         self.is_left = True
         self._items.clear()
         self._ring()
+        return True
 
     def rings(self, ring: Callable[[], object]) -> None:
         """Say how the consumer is told of news. Look for news afterwards: what came before was not told."""

@@ -1,0 +1,173 @@
+"""A structure's answer while it is made, for who may leave before its end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+from griptape.artifacts import BaseArtifact, ErrorArtifact
+from griptape.structures import Structure
+from griptape.tasks import BaseTask
+
+from griptape_ollama.drivers.chunks import want_chunks
+from griptape_ollama.errors import OllamaCancelledError, OllamaContentError, OllamaError
+from griptape_ollama.structures.forgetting import Memories
+from griptape_ollama.structures.hearing import Hearing, OllamaChunk
+from griptape_ollama.structures.turns import turns
+from griptape_ollama.transport.feed import Feed
+from griptape_ollama.transport.loops import is_in_loop
+
+_THREAD_NAME = "griptape-ollama-stream"
+
+
+class OllamaStream:
+    """Runs an Agent, a Pipeline or a Workflow, and gives what it says as it says it.
+
+    ```python
+    for chunk in OllamaStream(agent).run("Tell me a story."):
+        print(chunk, end="")
+    ```
+
+    `async for` works as well. Whatever the driver's `stream` says, the prompts of the structure's tasks are streamed.
+    Leaving early stops the generation on the server; what was left or failed is not kept in conversation memory.
+
+    Args:
+        structure: The structure. Runs of one structure wait for each other.
+        reasoning: Whether chunks of reasoning are given, too; they have `is_reasoning` set.
+
+    Raises:
+        OllamaContentError: That is no structure.
+    """
+
+    def __init__(self, structure: Structure, *, reasoning: bool = False) -> None:
+        if not isinstance(structure, Structure):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise OllamaContentError(f"structure must be an Agent, a Pipeline or a Workflow, got {structure!r}")
+        self.structure = structure
+        self.reasoning = reasoning
+        self._latest: _Job | None = None
+
+    @property
+    def output(self) -> BaseArtifact | None:
+        """What the latest run ended in: an ErrorArtifact where it failed or was left; None before its end."""
+        return self._latest.output if self._latest is not None else None
+
+    def run(self, *args: Any) -> StreamedRun:
+        """Make a run, which begins when its first chunk is asked for.
+
+        Args:
+            *args: What the structure's own `run` takes.
+
+        Returns:
+            The run, to go through with `for` or `async for`. After the last chunk of a run that failed, its error is
+            raised; an OllamaCancelledError if it was cancelled elsewhere.
+        """
+        self._latest = _Job(self.structure, args, reasoning=self.reasoning)
+        return StreamedRun(self._latest)
+
+
+class StreamedRun(Feed[OllamaChunk]):
+    """One run of a structure: its chunks, for one consumer.
+
+    It can be left by `break`, by `close` or `aclose`, at the end of a `with` or `async with` block, by cancelling the
+    task that waits for a chunk, by Ctrl-C, or by dropping it. `cancel`, from any thread, ends it with an
+    OllamaCancelledError.
+    """
+
+    def __init__(self, job: _Job) -> None:
+        super().__init__(job.work, name=_THREAD_NAME)
+        self._job = job
+        self._forgetting: threading.Thread | None = None
+
+    @property
+    def output(self) -> BaseArtifact | None:
+        """What the run ended in: an ErrorArtifact where it failed or was left; None before its end."""
+        return self._job.output
+
+    async def aclose(self) -> None:
+        """Leave: stop the run, and wait for its end. Harmless after the end."""
+        await super().aclose()
+        if self._forgetting is not None:
+            await asyncio.to_thread(self._forgetting.join)
+
+    def _left(self) -> None:
+        forget = self._job.leave()
+        if forget is None:
+            return
+        if is_in_loop():  # a memory may be stored far away
+            self._forgetting = threading.Thread(target=forget, name=_THREAD_NAME, daemon=True)
+            self._forgetting.start()
+        else:
+            forget()
+
+
+class _Job:
+    """What the thread of a run does.
+
+    Args:
+        structure: The structure.
+        args: What it is run with.
+        reasoning: Whether reasoning is wanted.
+    """
+
+    def __init__(self, structure: Structure, args: tuple[Any, ...], *, reasoning: bool) -> None:
+        self.output: BaseArtifact | None = None
+        self._structure = structure
+        self._args = args
+        self._reasoning = reasoning
+        self._lock = threading.Lock()
+        self._is_left = False
+        self._forget: Callable[[], None] | None = None
+
+    def work(self, put: Callable[[OllamaChunk], None]) -> None:
+        """Run the structure.
+
+        Raises:
+            Exception: What it failed with.
+        """
+        with turns.turn(self._structure):
+            memories = Memories(self._structure)
+            # Listeners belong to the context of this thread: nobody hears of this run after it, or in another one.
+            try:
+                with Hearing(self._structure, put, reasoning=self._reasoning).listener, want_chunks():
+                    self._structure.run(*self._args)  # pyright: ignore[reportUnknownMemberType]
+            finally:
+                failure = self._settle(memories)
+        if failure is not None:
+            raise failure.exception or OllamaError(failure.to_text())
+
+    def leave(self) -> Callable[[], None] | None:
+        """Note that nobody wants the end; give what is still to be done about it, if that was too late."""
+        with self._lock:
+            self._is_left = True
+            return self._forget
+
+    def _settle(self, memories: Memories) -> ErrorArtifact | None:
+        """Note what came of the run, and forget it if it was nothing."""
+        tasks = cast("list[BaseTask[BaseArtifact]]", self._structure.tasks)  # pyright: ignore[reportUnknownMemberType]
+        outputs = [task.output for task in tasks if task.output is not None]
+        errors = [output for output in outputs if isinstance(output, ErrorArtifact)]
+        last_task = cast("BaseTask[BaseArtifact] | None", self._structure.output_task)  # pyright: ignore[reportUnknownMemberType]
+        last = last_task.output if last_task else None
+        failure = _failure(last, errors)
+        self.output = failure or last
+        with self._lock:
+            self._forget = functools.partial(memories.forget, outputs)
+            is_left = self._is_left
+        if is_left:
+            memories.forget(outputs)
+        elif failure is not None:
+            memories.forget(errors)
+        return failure
+
+
+def _failure(last: BaseArtifact | None, errors: list[ErrorArtifact]) -> ErrorArtifact | None:
+    """Give the error that a run ended in; None where it has an answer. A task that was cancelled cancels all."""
+    for error in errors:
+        if isinstance(error.exception, OllamaCancelledError):
+            return error
+    if isinstance(last, ErrorArtifact):
+        return last
+    return errors[0] if errors and last is None else None

@@ -1,0 +1,69 @@
+"""One run of a structure after the other: its tasks keep what they do in themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Generator
+from contextvars import ContextVar
+
+from griptape.structures import Structure
+
+from griptape_ollama.transport.forking import renew_when_forked
+from griptape_ollama.transport.run import Run
+
+_running: ContextVar[frozenset[int]] = ContextVar("ollama_running_structures", default=frozenset())
+
+
+class Turns:
+    """Lets a run wait until an earlier one of the same structure has ended, be it that somebody left it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._busy: set[int] = set()
+
+    def start_afresh(self) -> None:
+        """Begin anew in a forked process, where the threads are gone."""
+        self.__init__()
+
+    @contextlib.contextmanager
+    def turn(self, structure: Structure) -> Generator[None, None, None]:
+        """Take the structure's turn.
+
+        Raises:
+            OllamaCancelledError: A scope was cancelled while it waited.
+        """
+        key = id(structure)
+        if key in _running.get():  # a structure that runs itself in a tool would wait for its own end
+            yield
+            return
+        self._wait(key)
+        before = _running.set(_running.get() | {key})
+        try:
+            yield
+        finally:
+            _running.reset(before)
+            with self._changed:
+                self._busy.discard(key)
+                self._changed.notify_all()
+
+    def _wait(self, key: int) -> None:
+        run = Run()
+        run.guard.bind(self._wake)
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: key not in self._busy or run.guard.stopped)
+                run.guard.check()
+                self._busy.add(key)
+        finally:
+            run.guard.release()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+turns = Turns()
+"""The structures that run in this process."""
+
+renew_when_forked(turns)
