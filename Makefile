@@ -10,7 +10,7 @@ PYTEST = $(BIN)/pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo format check test test/unit test/contract test/live test/lowest bench lock clean
+.PHONY: help install demo format check test test/unit test/contract test/live test/lowest bench soak fuzz lock clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,12 @@ test/lowest: ## All tests with the lowest versions that pyproject.toml allows (n
 
 bench: $(INSTALLED) ## Print the benchmark tables.
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(INSTALLED) ## Make 10,000 calls on 50 threads, 5% of which go wrong, and look for leaks.
+	PYTHONPATH=tests $(BIN)/python -m soak $(ARGS)
+
+fuzz: $(INSTALLED) ## Read 100,000 recordings that were changed at random.
+	PYTHONPATH=tests $(BIN)/python -m contract.fuzzing $(or $(ARGS),100000)
 
 lock: ## Refresh requirements.lock (needs uv).
 	uv pip compile --quiet --universal --python-version 3.10 --extra testing --group dev --no-header \

@@ -179,7 +179,7 @@ class OllamaPromptDriver(AsyncPromptMixin, ModelUseMixin, BasePromptDriver):
         """Whether tools are offered as functions: what was set, else what the model can."""
         if self._use_native_tools is not None:
             return bool(self._use_native_tools)
-        run = Run(self.limits)
+        run = self._new_run()
         return Facts(self.connection, run).show(self._model(run)).can("tools")
 
     @use_native_tools.setter

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from attrs import evolve
+
 from griptape_ollama.errors import (
     OllamaAuthError,
     OllamaCancelledError,
@@ -27,7 +29,7 @@ from griptape_ollama.protocol.parameters import parse_parameters
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
-from griptape_ollama.transport.retry import once_more_if_stale
+from griptape_ollama.transport.retry import once_more_if_stale, retrying
 from griptape_ollama.transport.run import Run
 
 DEFAULT_WINDOW = 4096
@@ -153,20 +155,23 @@ class Facts:
 
     def _answer(self, path: str, body: dict[str, Any] | None, seconds: float) -> _Answer:
         """Ask the server, and say for how many seconds the answer holds."""
+        wait = self._run.wait_for_server
         call = Call(
             self._connection,
             path,
             body,
             method="GET" if body is None else "POST",
-            limits=_shorter(_LIMITS, self._run.limits),
+            limits=_shorter(_limits(wait), self._run.limits),
             run=self._run,
-            policy=once_more_if_stale(),
+            policy=retrying(min_delay=0, wait_for_server=wait) if wait else once_more_if_stale(),
         )
         try:
             return call.document(), seconds
         except OllamaCancelledError:
             raise
         except (OllamaConnectionError, OllamaAuthError) as error:
+            if isinstance(error, OllamaConnectionError) and error.refused and wait:
+                self._run.has_waited = True
             # Nobody is there: what was known may be about another server. Or somebody with a wrong key asked.
             _logger.debug("No facts from %s: %s", path, error)
             if isinstance(error, OllamaConnectionError):
@@ -230,7 +235,7 @@ class _Cache:
         """
         run.guard.bind(lambda: mine.put(None))
         try:
-            mine.get(timeout=run.shorter(_LIMITS.total))
+            mine.get(timeout=run.shorter(_limits(run.wait_for_server).total))
         except queue.Empty:
             return False
         finally:
@@ -291,6 +296,11 @@ if hasattr(os, "register_at_fork"):
 def forget_all_facts() -> None:
     """Forget everything about all servers, as between tests."""
     _cache.clear()
+
+
+def _limits(wait_for_server: float) -> OllamaTimeout:
+    """Give the limits of a question. Waiting for a server that is not there yet comes on top of them."""
+    return _LIMITS if not wait_for_server else evolve(_LIMITS, total=(_LIMITS.total or 0.0) + wait_for_server)
 
 
 def _shorter(one: OllamaTimeout, other: OllamaTimeout) -> OllamaTimeout:

@@ -118,7 +118,7 @@ class OllamaServerMixin:
     @property
     def facts(self) -> Facts:
         """What the server tells of itself and its models, remembered for a short time."""
-        return Facts(self.connection, Run(self.limits))
+        return Facts(self.connection, self._new_run())
 
     @property
     def limits(self) -> OllamaTimeout:
@@ -167,7 +167,10 @@ class OllamaServerMixin:
     def _tracked_run(self) -> contextlib.AbstractContextManager[Run]:
         """Start a run that `cancel` can stop from now on."""
         note_blocking()
-        return self._running.tracking(Run(self.limits))
+        return self._running.tracking(self._new_run())
+
+    def _new_run(self) -> Run:
+        return Run(self.limits, wait_for_server=self.wait_for_server)
 
     def retrying(self, *, progress: Callable[[], float] | None = None) -> tenacity.Retrying:
         """Give the policy: what passes is tried again, what the server would say again is not.

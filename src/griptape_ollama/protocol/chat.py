@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-LOAD_REASONS = frozenset({"load", "unload"})
+LOAD_REASONS = ("load", "unload")
 """`done_reason` of a reply that only says that the model was loaded or unloaded (server 0.33)."""
 
 

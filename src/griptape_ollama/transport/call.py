@@ -178,7 +178,8 @@ class Call:
         )
 
     def _with_retries(self, work: Callable[[], T]) -> T:
-        return self._policy.copy(sleep=self._sleep)(work)
+        policy = self._policy.copy(sleep=self._sleep)
+        return (policy.copy(stop=tenacity.stop_after_attempt(1)) if self._run.has_waited else policy)(work)
 
     def _begin(self) -> tuple[list[dict[str, Any]], Generator[dict[str, Any], None, None]]:
         """Make one try, as far as the first line that carries output."""

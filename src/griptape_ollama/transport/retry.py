@@ -133,7 +133,10 @@ class _Tries:
 def once_more_if_stale() -> tenacity.Retrying:
     """Make the policy of requests that are not worth a wait: only a kept connection that broke is replaced, once."""
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_is_stale), stop=tenacity.stop_after_attempt(2), reraise=True
+        retry=tenacity.retry_if_exception(_is_stale),
+        stop=tenacity.stop_after_attempt(2),
+        before_sleep=_log,
+        reraise=True,
     )
 
 

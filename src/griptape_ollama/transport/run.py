@@ -16,15 +16,20 @@ class Run:
 
     Args:
         limits: Limits; `total` counts from here.
+        wait_for_server: Seconds for which a server that is not there is asked again.
 
     Attributes:
         guard: What the run waits for right now.
         limits: Limits of each request.
+        wait_for_server: Seconds for which a server that is not there is asked again.
+        has_waited: Whether it was waited for in vain, so that no other request of the run waits again.
     """
 
-    def __init__(self, limits: OllamaTimeout | None = None) -> None:
+    def __init__(self, limits: OllamaTimeout | None = None, *, wait_for_server: float = 0.0) -> None:
         self.guard = Guard()
         self.limits = limits or OllamaTimeout()
+        self.wait_for_server = wait_for_server
+        self.has_waited = False
         self._started = time.monotonic()
         join_open_scopes(self)
 

@@ -74,6 +74,10 @@ def embed(scene):
     return len(scene.embedding_driver().embed("text")) > 0
 
 
+def embed_artifact(scene):
+    return len(scene.embedding_driver().embed(TextArtifact("text"))) > 0
+
+
 def embed_batch(scene):
     return len(scene.embedding_driver().embed_batch(["a", "b", "c"])) == 3
 
@@ -103,6 +107,7 @@ COLUMNS = {
     "run": Column(run, "chat", SAID),
     "stream": Column(stream, "chat", SAID, shows_tokens=True),
     "embed": Column(embed, "embed", True),
+    "embed of an artifact": Column(embed_artifact, "embed", True),
     "embed_batch": Column(embed_batch, "batch", True),
 }
 

@@ -1,5 +1,6 @@
 """One prompt, and what comes of it: the message, the events, and what happens when it fails."""
 
+import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,7 @@ from griptape_ollama import (
     OllamaTimeoutError,
     ReasoningChunkEvent,
 )
-from griptape_ollama.testing import OllamaSimulator, Reply
+from griptape_ollama.testing import OllamaSimulator, Reply, SimulatedModel
 
 
 def _line(content="", *, done=False, **fields):
@@ -573,3 +574,86 @@ def test_a_server_that_does_not_come_up_is_not_waited_for_longer(stack):
     with pytest.raises(OllamaConnectionError, match="ollama serve"):
         OllamaPromptDriver(model="simulator", host=host, wait_for_server=0.6).run(stack)
     assert 0.6 <= time.monotonic() - start < 5
+
+
+def test_a_server_that_comes_up_late_is_asked_about_its_models_first(stack):
+    model = SimulatedModel(name="simulator", capabilities=("completion",), parameters={"temperature": 0.9})
+    with OllamaSimulator() as gone:
+        host = gone.host
+    driver = OllamaPromptDriver(model="simulator", host=host, wait_for_server=20)
+    with ThreadPoolExecutor(2) as pool:
+        running, asked = pool.submit(driver.run, stack), pool.submit(lambda: driver.use_native_tools)
+        with OllamaSimulator(models=[model], port=int(host.rsplit(":", 1)[1])) as late:
+            assert running.result(30).to_text()
+            assert asked.result(30) is False
+            assert "temperature" not in late.last_chat.options
+
+
+def test_a_server_that_does_not_come_up_is_waited_for_once(stack, caplog):
+    with OllamaSimulator() as gone:
+        host = gone.host
+    driver = OllamaPromptDriver(model="simulator", host=host, wait_for_server=0.6)
+    with caplog.at_level(logging.WARNING, "griptape_ollama"), pytest.raises(OllamaConnectionError):
+        driver.run(stack)
+    # It is asked every half a second.
+    assert 1 <= len([record for record in caplog.records if "Attempt" in record.message]) <= 2
+
+
+def test_waiting_for_a_server_keeps_to_the_total(stack):
+    with OllamaSimulator() as gone:
+        host = gone.host
+    driver = OllamaPromptDriver(model="simulator", host=host, wait_for_server=60, timeout=0.2)
+    with pytest.raises(OllamaTimeoutError) as caught:
+        driver.run(stack)
+    assert (caught.value.limit, caught.value.seconds) == ("total", 0.2)
+
+
+def test_waiting_for_a_server_can_be_cancelled(stack):
+    with OllamaSimulator() as gone:
+        host = gone.host
+    driver = OllamaPromptDriver(model="simulator", host=host, wait_for_server=60)
+    tick = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(driver.run, stack)
+        while not running.done():
+            driver.cancel()
+            tick.wait(0.001)
+        with pytest.raises(OllamaCancelledError):
+            running.result(30)
+
+
+@_both_ways
+def test_each_retry_is_one_line_that_says_what_failed_which_try_it_was_and_how_long_the_wait_is(
+    simulator, make_driver, stack, caplog, *, stream
+):
+    simulator.reply(status=503, error="server busy", headers={"Retry-After": "0"}, times=2)
+    simulator.reply("Hello")
+    with caplog.at_level(logging.WARNING, "griptape_ollama"):
+        make_driver(stream=stream, max_attempts=3).run(stack)
+    first, second = (record.message for record in caplog.records)
+    assert first.startswith("Attempt 1 failed: ")
+    assert "status 503: server busy" in first
+    assert first.endswith("Trying again in 0.0 s.")
+    assert second.startswith("Attempt 2 failed: ")
+
+
+_LATE = {
+    "first_token": ({"headers_delay": 60}, OllamaTimeout(first_token=0.1), ""),
+    "between_tokens": ({"pause": (2, threading.Event())}, OllamaTimeout(between_tokens=0.1), "one two"),
+    "total": ({"pause": (2, threading.Event())}, OllamaTimeout(total=2), "one two"),
+}
+
+
+@pytest.mark.parametrize("limit", _LATE)
+@_both_ways
+def test_a_limit_that_is_reached_is_named_and_what_was_said_is_kept(
+    simulator, make_driver, stack, events, *, limit, stream
+):
+    reply, timeout, said = _LATE[limit]
+    simulator.reply("one two three", **reply)
+    with pytest.raises(OllamaTimeoutError, match=f"limit: {limit}") as caught:
+        make_driver(stream=stream, timeout=timeout, max_attempts=3).run(stack)
+    error = caught.value
+    assert (error.limit, error.seconds, error.partial_text) == (limit, getattr(timeout, limit), said)
+    assert "".join(event.token for event in _of(events, TextChunkEvent)) == (said if stream else "")
+    assert len(simulator.chats) == 1

@@ -43,6 +43,7 @@ def test_a_line_carries_output_if_a_listener_would_be_told(line, carries):
         ({**_line(), "done": False, "done_reason": "load"}, False),
         ({**_line(content="Hi"), "done": True, "done_reason": "load"}, False),
         ({**_line(), "done": "yes", "done_reason": "load"}, False),
+        ({**_line(), "done": True, "done_reason": ["load"]}, False),
         ({}, False),
     ],
 )
