@@ -32,8 +32,8 @@ class NdjsonDecoder:
 
     def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._max_line_bytes = max_line_bytes
-        self._pieces: list[bytes] = []
-        self._length = 0
+        # One buffer, not a list: pieces of two bytes would take twenty times their size.
+        self._begun = bytearray()
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
         """Yield the objects whose lines end within the data. At the end of a reply, feed the end of line it may lack.
@@ -41,12 +41,12 @@ class NdjsonDecoder:
         Raises:
             NdjsonError: A line is too long or not a JSON object. The objects before it were yielded.
         """
-        if not self._pieces and data.find(b"\n") == len(data) - 1:
+        if not self._begun and data.find(b"\n") == len(data) - 1:
             lines, rest = (data[:-1],), b""  # one whole line, as servers send them
         else:
             *lines, rest = data.split(b"\n")
         for line in lines:
-            whole = self._joined(line) if self._pieces else line
+            whole = self._joined(line) if self._begun else line
             if len(whole) > self._max_line_bytes:
                 raise self._too_long(whole)
             if whole and not whole.isspace():
@@ -55,11 +55,10 @@ class NdjsonDecoder:
             self._keep(rest)
 
     def _keep(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._length += len(piece)
-        if self._length > self._max_line_bytes:
-            beginning = b"".join(self._pieces)
-            self._pieces.clear()
+        self._begun += piece
+        if len(self._begun) > self._max_line_bytes:
+            beginning = bytes(self._begun[:_EXCERPT])
+            self._begun.clear()
             raise self._too_long(beginning)
 
     def _too_long(self, line: bytes) -> NdjsonError:
@@ -68,9 +67,8 @@ class NdjsonDecoder:
 
     def _joined(self, end: bytes) -> bytes:
         self._keep(end)
-        whole = b"".join(self._pieces)
-        self._pieces.clear()
-        self._length = 0
+        whole = bytes(self._begun)
+        self._begun.clear()
         return whole
 
 

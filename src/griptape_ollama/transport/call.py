@@ -25,6 +25,7 @@ from griptape_ollama.errors import (
 )
 from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
+from griptape_ollama.transport.bodies import pieces, read_at_most
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.refusals import Refusal, to_response_error
@@ -41,7 +42,10 @@ _EXCERPT_BYTES = 120
 _DRAIN_SECONDS = 0.1
 # Lines that carry nothing are kept until one does, but not for ever.
 _MAX_SILENT_LINES = 1000
+_MAX_SILENT_BYTES = 1024 * 1024
 _OK = 200
+# A hostile server can make the HTTP library quote 100 KB of what it sent.
+_EXCERPT = 500
 # Types that a proxy may put in place of Ollama's own; anything with "json" in it is one of Ollama's.
 _TYPES_OF_ANYTHING = frozenset({"text/plain", "application/octet-stream"})
 # What models work for. Questions, loads and unloads do not wait behind it.
@@ -100,6 +104,7 @@ class Call:
         self._guard = self._run.guard
         self._started = 0.0
         self._lines_received = 0
+        self._bytes_received = 0
         self._began = False
         self._retries = 0
         self._seconds_in_queue = 0.0
@@ -184,7 +189,7 @@ class Call:
     def _begin(self) -> tuple[list[dict[str, Any]], Generator[dict[str, Any], None, None]]:
         """Make one try, as far as the first line that carries output."""
         first: list[dict[str, Any]] = []
-        self._lines_received = 0
+        self._lines_received = self._bytes_received = 0
         lines = self._attempt()
         for line in lines:
             first.append(line)
@@ -193,7 +198,9 @@ class Call:
                 raise OllamaStreamError(
                     f"{self._subject} answered only that the model was loaded.", **self._context, retryable=True
                 )
-            if self._kind.carries_output(line) or self._kind.is_last(line) or len(first) >= _MAX_SILENT_LINES:
+            if self._kind.carries_output(line) or self._kind.is_last(line):
+                break
+            if len(first) >= _MAX_SILENT_LINES or self._bytes_received > _MAX_SILENT_BYTES:
                 break
         self.time_to_first_token = time.monotonic() - self._started
         self._began = True
@@ -205,12 +212,12 @@ class Call:
 
     def _fetch(self, max_bytes: int) -> dict[str, Any]:
         with self._response() as response:
-            self._last = document = decode_object(_read_at_most(response, max_bytes))
+            self._last = document = decode_object(read_at_most(response, max_bytes))
             return document
 
     def _acknowledged(self) -> None:
         with self._response() as response:
-            _read_at_most(response, _MAX_ERROR_BYTES)
+            read_at_most(response, _MAX_ERROR_BYTES)
 
     @contextlib.contextmanager
     def _response(self) -> Generator[httpx.Response, None, None]:
@@ -222,7 +229,9 @@ class Call:
                 self._check_type(response)
                 yield response
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, NdjsonError) as error:
-            raise self._translate(error) from error
+            # What the HTTP library refuses to send is quoted in its error, and may be a secret.
+            cause = None if isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL)) else error
+            raise self._translate(error) from cause
         finally:
             self._guard.release()
 
@@ -261,7 +270,7 @@ class Call:
         """Refuse what cannot be Ollama's, such as the page of a proxy that wants a login."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind and "json" not in kind and kind not in _TYPES_OF_ANYTHING:
-            beginning = _read_at_most(response, _EXCERPT_BYTES).decode(errors="replace")
+            beginning = read_at_most(response, _EXCERPT_BYTES).decode(errors="replace")
             raise OllamaStreamError(
                 f"{self._subject} gave a reply of type {kind!r}, as Ollama never does: {beginning!r}. Is it an Ollama "
                 "server? It may be a page of a proxy in between.",
@@ -285,10 +294,10 @@ class Call:
         # Where the socket is not ours (a client with its own transport), this is what sets the limit.
         response.request.extensions["timeout"]["read"] = self._shorter(between)
         decoder = NdjsonDecoder()
-        is_plain = "content-encoding" not in response.headers and not response.is_stream_consumed
-        chunks = response.iter_raw() if is_plain else response.iter_bytes()
+        chunks = pieces(response)
         for chunk in itertools.chain(chunks, (b"\n",)):  # the last line may come without its end
             received = self._lines_received
+            self._bytes_received += len(chunk)
             for line in decoder.feed(chunk):
                 if guard.stopped or line.get("error"):
                     raise self._cancelled() if guard.stopped else self._error_line(line)
@@ -346,7 +355,7 @@ class Call:
         )
 
     def _disconnected(self, error: Exception) -> OllamaError:
-        reason = f"the connection broke ({error or type(error).__name__})"
+        reason = f"the connection broke ({str(error)[:_EXCERPT] or type(error).__name__})"
         if self._began:
             return self._broken(reason)
         return OllamaConnectionError(
@@ -370,12 +379,12 @@ class Call:
         )
         if not self._began:
             return error
-        return self._broken(error.server_message, server_message=error.server_message)
+        return self._broken(error.server_message[:_EXCERPT], server_message=error.server_message)
 
     def _refusal(self, response: httpx.Response) -> OllamaError:
         """Make the error for a status other than 200."""
-        text = _read_at_most(response, _MAX_ERROR_BYTES).decode(errors="replace")
-        if response.has_redirect_location or (response.history and response.request.method != self._method):
+        text = read_at_most(response, _MAX_ERROR_BYTES).decode(errors="replace")
+        if response.has_redirect_location:
             return OllamaConnectionError(
                 f"{self._subject} redirects elsewhere: use the address that it redirects to as host.",
                 **self._context,
@@ -487,16 +496,6 @@ def _count(value: Any) -> int | None:
 def _refuse(value: object) -> None:
     # Griptape replaces the encoder's own refusal by one that does not name the value.
     raise TypeError(f"{value!r} is a {type(value).__name__}")
-
-
-def _read_at_most(response: httpx.Response, size: int) -> bytes:
-    """Read a body, but no more of it than is of use."""
-    body = bytearray()
-    for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) > size:
-            break
-    return bytes(body[:size])
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import ssl
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -17,6 +18,7 @@ import ollama
 
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.host import Host, origin_of, parse_host
+from griptape_ollama.transport.bodies import ACCEPTED
 from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT, Admission, slots_of
 from griptape_ollama.transport.sockets import Guard, GuardedBackend
 
@@ -25,6 +27,8 @@ _MAX_KEPT_CONNECTIONS = 20
 _IDLE_SECONDS = 30.0
 _OF_THE_CLIENT = frozenset({"accept", "accept-encoding", "connection", "content-type", "user-agent"})
 _FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection"})
+# A token (RFC 9110, 5.6.2).
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
@@ -100,10 +104,7 @@ class Connection:
         settings["limits"] = httpx.Limits(
             max_connections=None, max_keepalive_connections=kept, keepalive_expiry=_IDLE_SECONDS
         )
-        try:
-            client = ollama.Client(host=address.base_url, headers=fixed, **settings)
-        except httpx.InvalidURL as error:
-            raise OllamaContentError(f"host {address.base_url!r} is not an address: {error}") from error
+        client = _new_client(address, fixed, settings)
         session = session_of(client)
         _authorize(session, address, api_key, fixed)
         connection = cls(
@@ -137,14 +138,15 @@ class Connection:
         Raises:
             httpx.TransportError: As the HTTP library says it; the caller translates.
         """
-        headers = _checked_headers(self._headers()) if self._headers else {}
+        headers = {"Accept-Encoding": ACCEPTED, **(_checked_headers(self._headers()) if self._headers else {})}
         request = self._session.build_request(
             method, self._urls.get(path, path), content=content, headers=headers, extensions={"timeout": dict(limits)}
         )
         # Joining a path to the base URL is a tenth of what a request costs (httpx 0.28).
         self._urls[path] = request.url
         with guard.active():
-            response = self._session.send(request, stream=True)
+            # A client of the user's would take along the prompt, and headers that are secrets, wherever it is sent.
+            response = self._session.send(request, stream=True, follow_redirects=False)
         try:
             yield response
         finally:
@@ -153,6 +155,23 @@ class Connection:
     def close(self) -> None:
         """Close the client and its idle connections."""
         self._session.close()
+
+
+def _new_client(address: Host, headers: Mapping[str, str], settings: Mapping[str, Any]) -> ollama.Client:
+    try:
+        httpx.URL(address.base_url)
+    except httpx.InvalidURL as error:
+        raise OllamaContentError(f"host {address.base_url!r} is not an address: {error}") from error
+    try:
+        return ollama.Client(host=address.base_url, headers=headers, **settings)
+    except (httpx.InvalidURL, ValueError, ImportError) as error:
+        advice = (
+            "install httpx[socks] for a SOCKS proxy" if isinstance(error, ImportError) else "write http://proxy:8080"
+        )
+    # Without the error: it may quote the password of the proxy.
+    raise OllamaContentError(
+        f"The proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {advice}, or unset the variable."
+    )
 
 
 def session_of(client: ollama.Client) -> httpx.Client:
@@ -200,6 +219,17 @@ def guard_sockets(session: httpx.Client, backend: httpcore.NetworkBackend | None
     return all(guarded)
 
 
+def guarded_transport(backend: httpcore.NetworkBackend) -> httpx.HTTPTransport:
+    """Make a transport over a backend, whose requests can be stopped while they wait. It asks no proxy.
+
+    Args:
+        backend: What opens connections.
+    """
+    transport = httpx.HTTPTransport(trust_env=False)
+    _guard_pool(getattr(transport, "_pool", None), backend)
+    return transport
+
+
 def _transports(session: httpx.Client) -> Iterable[Any]:
     mounts = cast("Mapping[Any, Any]", getattr(session, "_mounts", {}))
     return [getattr(session, "_transport", None), *(transport for transport in mounts.values() if transport)]
@@ -228,8 +258,10 @@ def _session_settings(
         "follow_redirects": False,
     }
     if address.is_loopback:
-        # A proxy from the environment does not know this machine's loopback.
-        settings["mounts"] = dict.fromkeys(("all://", "http://", "https://"))
+        # A proxy from the environment does not know this machine's loopback; it may not even be an address.
+        settings["trust_env"] = False
+        if settings["verify"] is True:
+            settings["verify"] = httpx.create_ssl_context()  # with SSL_CERT_FILE and SSL_CERT_DIR
     if address.user is not None:
         settings["auth"] = httpx.BasicAuth(address.user, address.password or "")
     return settings
@@ -268,7 +300,7 @@ def _checked_headers(headers: Any) -> dict[str, str]:
     if not isinstance(headers, Mapping):
         raise OllamaContentError(f"headers must be a mapping of names to texts, got a {type(headers).__name__}")
     for name, value in cast("Mapping[Any, Any]", headers).items():
-        if not isinstance(name, str) or not name or name.lower() in _FRAMING_HEADERS:
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name) or name.lower() in _FRAMING_HEADERS:
             raise OllamaContentError(f"{name!r} is not a header that can be added")
         _check_header(name, value)
     return dict(cast("Mapping[str, str]", headers))
@@ -285,6 +317,9 @@ def _check_header(name: str, value: Any) -> None:
 def _authorize(session: httpx.Client, address: Host, api_key: str | None, headers: Mapping[str, str]) -> None:
     if api_key is not None:
         session.headers["Authorization"] = f"Bearer {api_key}"
-    elif not address.is_cloud and not any(name.lower() == "authorization" for name in headers):
+    elif not any(name.lower() == "authorization" for name in headers):
         # The client takes OLLAMA_API_KEY from the environment for any address; it belongs to ollama.com only.
         session.headers.pop("Authorization", None)
+        if address.is_cloud and (key := os.environ.get("OLLAMA_API_KEY", "").strip()):
+            _check_header("OLLAMA_API_KEY", key)
+            session.headers["Authorization"] = f"Bearer {key}"

@@ -13,7 +13,8 @@ import httpx
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaContentError, OllamaTimeoutError
 from griptape_ollama.protocol.images import shown_url
-from griptape_ollama.transport.connection import guard_sockets
+from griptape_ollama.transport.bodies import ACCEPTED, read_at_most
+from griptape_ollama.transport.connection import guarded_transport
 from griptape_ollama.transport.run import Run
 
 MAX_BYTES = 20 * 1024 * 1024
@@ -74,38 +75,55 @@ class Download:
             OllamaCancelledError: It was stopped.
         """
         try:
-            with self._session() as session:
-                return self._read(session)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return self._read()
+        except httpx.HTTPError as error:
             raise self._translate(error) from error
+        except httpx.InvalidURL:
+            text = f"The image at {self._shown!r} cannot be fetched: this, or where it redirects to, is no URL."
+        # Without the error: it may quote a password.
+        raise OllamaConnectionError(text, refused=True)
 
-    def _session(self) -> httpx.Client:
-        # No proxy: it would look up the name itself, and reach what must not be reached.
-        session = httpx.Client(follow_redirects=True, max_redirects=_MAX_REDIRECTS, trust_env=False)
-        guard_sockets(session, httpcore.SyncBackend() if self._allow_private else _PublicBackend())
-        return session
-
-    def _read(self, session: httpx.Client) -> bytes:
+    def _read(self) -> bytes:
         self._guard.check()
         self._guard.set_limit(self._seconds)
-        request = session.build_request("GET", self._url, timeout=self._seconds)
-        body = bytearray()
-        with self._guard.active():
-            response = session.send(request, stream=True)
-            try:
-                if response.status_code != _OK:
-                    raise OllamaContentError(f"No image at {self._shown!r}: status {response.status_code}.")
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > self._max_bytes:
-                        limit = f"{self._max_bytes:,} bytes"
-                        raise OllamaContentError(f"The image at {self._shown!r} is larger than {limit}.")
-            finally:
-                self._guard.release()
-                response.close()
+        backend = httpcore.SyncBackend() if self._allow_private else _PublicBackend()
+        # No client around it: that would log the address, with its credentials and query. No proxy either: it would
+        # look up the name itself, and reach what must not be reached.
+        with guarded_transport(backend) as transport, self._guard.active():
+            url = httpx.URL(self._url)
+            for _ in range(_MAX_REDIRECTS + 1):
+                body = self._body_or_next(transport, url)
+                if isinstance(body, bytes):
+                    return body
+                url = body
+        raise httpx.TooManyRedirects(f"more than {_MAX_REDIRECTS} redirects")
+
+    def _body_or_next(self, transport: httpx.HTTPTransport, url: httpx.URL) -> bytes | httpx.URL:
+        """Ask for one address, and give what is there, or the address that it redirects to."""
+        response = transport.handle_request(self._request(url))
+        try:
+            if response.has_redirect_location:
+                return url.join(response.headers["location"])
+            if response.status_code != _OK:
+                raise OllamaContentError(f"No image at {self._shown!r}: status {response.status_code}.")
+            body = read_at_most(response, self._max_bytes + 1)
+        finally:
+            self._guard.release()
+            response.close()
+        if len(body) > self._max_bytes:
+            raise OllamaContentError(f"The image at {self._shown!r} is larger than {self._max_bytes:,} bytes.")
         if self._guard.stopped:
             raise self._cancelled()
-        return bytes(body)
+        return body
+
+    def _request(self, url: httpx.URL) -> httpx.Request:
+        limits = dict.fromkeys(("connect", "read", "write", "pool"), self._seconds)
+        headers = {"Accept": "*/*", "Accept-Encoding": ACCEPTED, "User-Agent": "griptape-ollama"}
+        request = httpx.Request("GET", url, headers=headers, extensions={"timeout": limits})
+        if url.userinfo:
+            # It belongs to this host: a redirect to another one does not have it.
+            next(httpx.BasicAuth(url.username, url.password).auth_flow(request))
+        return request
 
     def _translate(self, error: Exception) -> Exception:
         if self._guard.stopped:

@@ -1,0 +1,60 @@
+"""The bytes of a reply, in pieces of bounded size, whatever the other side sends."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+import httpx
+
+ACCEPTED = "gzip"
+"""What requests accept besides plain bodies. Ollama compresses nothing (0.33); a proxy in between may."""
+
+_PIECE_BYTES = 64 * 1024
+_PLAIN = frozenset({"", "identity"})
+_ZIPPED = frozenset({"gzip", "x-gzip", "deflate"})
+_ANY_HEADER = zlib.MAX_WBITS | 32
+
+
+def pieces(response: httpx.Response) -> Iterator[bytes]:
+    """Yield the body as it arrives, unpacked.
+
+    The HTTP library unpacks all that a read gave at once, layer by layer: 64 KB can become gigabytes. Here no piece is
+    larger than 64 KB, and one layer is all that is taken.
+
+    Raises:
+        httpx.DecodingError: It is packed in another way, or cannot be unpacked.
+        httpx.TransportError: The connection broke.
+    """
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if response.is_stream_consumed:
+        return response.iter_bytes(_PIECE_BYTES)
+    if encoding in _PLAIN:
+        return response.iter_raw()
+    if encoding in _ZIPPED:
+        return _unzipped(response.iter_raw())
+    raise httpx.DecodingError(f"the body is packed as {encoding[:40]!r}, where only {ACCEPTED} was accepted")
+
+
+def read_at_most(response: httpx.Response, size: int) -> bytes:
+    """Read a body, but no more of it than is of use."""
+    body = bytearray()
+    for piece in pieces(response):
+        body += piece
+        if len(body) > size:
+            break
+    return bytes(body[:size])
+
+
+def _unzipped(packed: Iterator[bytes]) -> Iterator[bytes]:
+    unpacker = zlib.decompressobj(_ANY_HEADER)
+    try:
+        for each in packed:
+            rest, piece = each, b""
+            while not unpacker.eof and (rest or len(piece) == _PIECE_BYTES):
+                piece = unpacker.decompress(rest, _PIECE_BYTES)
+                rest = unpacker.unconsumed_tail
+                if piece:
+                    yield piece
+    except zlib.error as error:
+        raise httpx.DecodingError(str(error)) from error
