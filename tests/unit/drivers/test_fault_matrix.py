@@ -1,5 +1,6 @@
 """Everything that can go wrong on the way, times every way to call. The table says what comes of it."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -82,6 +83,29 @@ def embed_batch(scene):
     return len(scene.embedding_driver().embed_batch(["a", "b", "c"])) == 3
 
 
+def arun(scene):
+    return asyncio.run(scene.prompt_driver().arun(TextArtifact("Hi"))).to_text()
+
+
+def astream(scene):
+    async def said():
+        async with scene.prompt_driver().astream(TextArtifact("Hi")) as deltas:
+            async for delta in deltas:
+                if delta.content is not None:
+                    scene.seen.append(delta.content.text)
+        return "".join(scene.seen)
+
+    return asyncio.run(said())
+
+
+def aembed(scene):
+    return len(asyncio.run(scene.embedding_driver().aembed("text"))) > 0
+
+
+def aembed_batch(scene):
+    return len(asyncio.run(scene.embedding_driver().aembed_batch(["a", "b", "c"]))) == 3
+
+
 @dataclass(frozen=True)
 class Column:
     """A way to call.
@@ -109,6 +133,10 @@ COLUMNS = {
     "embed": Column(embed, "embed", True),
     "embed of an artifact": Column(embed_artifact, "embed", True),
     "embed_batch": Column(embed_batch, "batch", True),
+    "arun": Column(arun, "chat", SAID),
+    "astream": Column(astream, "chat", SAID, shows_tokens=True),
+    "aembed": Column(aembed, "embed", True),
+    "aembed_batch": Column(aembed_batch, "batch", True),
 }
 
 
