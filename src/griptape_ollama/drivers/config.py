@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
+import attrs
 from attrs import Attribute, Factory, define, field
 from griptape.configs.drivers import DriversConfig
 from griptape.drivers.embedding import BaseEmbeddingDriver
@@ -22,6 +23,8 @@ from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT
 
 T = TypeVar("T")
+
+_OWN = ("_made", "_making")
 
 
 def _stored_as_given(_: type, fields: list[Attribute[Any]]) -> list[Attribute[Any]]:
@@ -76,6 +79,17 @@ class OllamaDriversConfig(DriversConfig):
     # Beside the fields for drivers that were given: what was made here is made again, not stored.
     _made: dict[str, Any] = field(factory=dict[str, Any], init=False, repr=False, eq=False)
     _making: Any = field(factory=threading.RLock, init=False, repr=False, eq=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give the settings and the drivers that were given: what was made here is made again by a copy."""
+        return {each.name: getattr(self, each.name) for each in attrs.fields(type(self)) if each.name not in _OWN}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the settings of another config."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._made = {}
+        self._making = threading.RLock()
 
     @property
     def prompt_driver(self) -> BasePromptDriver:

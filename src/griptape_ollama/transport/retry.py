@@ -24,6 +24,8 @@ SERVER_POLL_SECONDS = 0.5
 
 _MAX_DOUBLINGS = 30
 
+_POLLS = "griptape_ollama_polls"
+
 _logger = logging.getLogger(__name__)
 
 
@@ -55,7 +57,7 @@ def retrying(
     A kept connection that broke without a word is replaced without a wait.
 
     Args:
-        max_attempts: Tries in all.
+        max_attempts: Tries in all, not counting those that found no server while it is waited for.
         min_delay: Upper end of the first wait, in seconds; it doubles with each try.
         max_delay: Longest wait of the backoff, in seconds.
         wait_for_server: Seconds from the first try for which a server that is not there is asked again.
@@ -84,6 +86,7 @@ def retrying(
 
     def stop(state: tenacity.RetryCallState) -> bool:
         if _is_refused(_error_of(state)):
+            tries.note_poll(state)
             return tries.seconds(state) >= wait_for_server
         return tries.count(state) >= max_attempts
 
@@ -114,9 +117,15 @@ class _Tries:
         self._since: float | None = None
 
     def count(self, state: tenacity.RetryCallState) -> int:
-        """Tries that failed since, the one that got on included."""
+        """Tries that failed since, the one that got on included; without those that found no server."""
         self._look(state)
-        return state.attempt_number - self._before
+        return state.attempt_number - self._before - vars(state).get(_POLLS, 0)
+
+    @staticmethod
+    def note_poll(state: tenacity.RetryCallState) -> None:
+        """Note that a try found no server: it was a question whether there is one."""
+        # On the state, which belongs to one call, while policies serve many.
+        vars(state)[_POLLS] = vars(state).get(_POLLS, 0) + 1
 
     def seconds(self, state: tenacity.RetryCallState) -> float:
         """Seconds that passed since."""
@@ -127,6 +136,7 @@ class _Tries:
         if self._progress is not None and (reached := self._progress()) > self._reached:
             self._reached = reached
             self._before = state.attempt_number - 1
+            vars(state)[_POLLS] = 0
             self._since = time.monotonic()
 
 

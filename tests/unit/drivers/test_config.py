@@ -1,6 +1,8 @@
 """What Griptape's components get by themselves once OllamaDriversConfig is the default."""
 
+import copy
 import json
+import pickle
 import socket
 import threading
 
@@ -208,3 +210,16 @@ def test_summaries_and_memory_use_the_prompt_model(simulator):
     agent = Agent(conversation_memory=SummaryConversationMemory(offset=0))
     agent.run("Hello")
     assert {request.body["model"] for request in simulator.requests if request.path == "/api/chat"} == {"simulator"}
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda config: pickle.loads(pickle.dumps(config))])  # noqa: S301
+@pytest.mark.parametrize("used", [False, True])
+def test_a_copy_makes_drivers_of_its_own(again, used):
+    config = OllamaDriversConfig(prompt_model="qwen3", embedding_model="e", host="gpu", api_key="k")
+    if used:
+        assert config.vector_store_driver.embedding_driver is config.embedding_driver
+    twin = again(config)
+    assert twin == config
+    assert twin.prompt_driver is not config.prompt_driver
+    assert (twin.prompt_driver.model, twin.prompt_driver.host, twin.api_key) == ("qwen3", "gpu", "k")
+    assert twin.vector_store_driver.embedding_driver is twin.embedding_driver

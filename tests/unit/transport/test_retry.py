@@ -197,3 +197,18 @@ class TestProgress:
         with pytest.raises(OllamaConnectionError):
             policy(attempt)
         assert tries[-1] - tries[1] == 1.5
+
+
+def test_waiting_for_a_server_uses_up_no_try():
+    failures = [OllamaConnectionError("nobody", refused=True)] * 5 + [OllamaConnectionError("reset")]
+
+    def work():
+        if failures:
+            raise failures.pop(0)
+        return "done"
+
+    policy = retrying(max_attempts=2, min_delay=0, wait_for_server=60).copy(sleep=lambda _: None)
+    assert policy(work) == "done"
+    failures.extend([OllamaConnectionError("reset")] * 2)
+    with pytest.raises(OllamaConnectionError, match="reset"):
+        policy(work)
