@@ -51,6 +51,7 @@ class CancelScope:
         self._is_cancelled = False
         self._blocks: list[None] = []
         self._timer: threading.Timer | None = None
+        self._threads: list[threading.Thread] = []
         # Adding to a set, copying it and discarding from it are each one step: no lock that a signal handler, or the
         # garbage collector, could find taken by its own thread.
         self._members: set[weakref.ref[Cancellable]] = set()
@@ -60,6 +61,7 @@ class CancelScope:
         """Forget what threads do that are gone; their sockets are those of another process."""
         self._members.clear()
         self._timer = None
+        self._threads.clear()
 
     @property
     def is_cancelled(self) -> bool:
@@ -90,13 +92,14 @@ class CancelScope:
         """
         _check_seconds(seconds)
         self._stop_timer()
-        if self._is_cancelled:
-            return
         timer = threading.Timer(seconds, self.cancel)
         timer.name = "griptape-ollama-cancel-after"
         timer.daemon = True
         self._timer = timer
         timer.start()
+        self._threads = [*(each for each in self._threads if each.is_alive()), timer]
+        if self._is_cancelled:
+            self._stop_timer()
 
     def join(self, member: Cancellable) -> None:
         """Let something be stopped with the scope, for as long as it exists."""
@@ -121,14 +124,17 @@ class CancelScope:
             del scopes[len(scopes) - 1 - scopes[::-1].index(self)]
             _open.set(tuple(scopes))
         self._blocks.pop()
-        if not self._blocks and (timer := self._stop_timer()) is not None and timer is not threading.current_thread():
-            timer.join()
+        if not self._blocks:
+            self._stop_timer()
+            for thread in self._threads:
+                thread.join()
+            self._threads = []
 
-    def _stop_timer(self) -> threading.Timer | None:
+    def _stop_timer(self) -> None:
+        # Taken away first: a signal handler that cancels must not stop the same timer, whose lock its thread may hold.
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-        return timer
 
 
 def cancel_scope() -> CancelScope:

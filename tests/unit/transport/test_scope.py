@@ -170,7 +170,7 @@ def test_cancelling_ends_the_time_limit():
         scope.cancel()
         timer.join(10)
         scope.cancel_after(3600)
-        assert _timers() == []
+    assert _timers() == []
 
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, "5", True, None])
