@@ -1,35 +1,44 @@
 """Run Griptape agents on models served by Ollama, without losing anything on the way."""
 
-from griptape_ollama.drivers.config import OllamaDriversConfig
-from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
-from griptape_ollama.drivers.prompt import OllamaPromptDriver
-from griptape_ollama.errors import (
-    OllamaAuthError,
-    OllamaBusyError,
-    OllamaCancelledError,
-    OllamaConnectionError,
-    OllamaContentError,
-    OllamaContextError,
-    OllamaDiskError,
-    OllamaEmbeddingError,
-    OllamaError,
-    OllamaModelNotFoundError,
-    OllamaQuotaError,
-    OllamaResponseError,
-    OllamaSlotError,
-    OllamaStreamError,
-    OllamaTimeoutError,
-)
-from griptape_ollama.events import OllamaEmbeddingEvent, OllamaProgressEvent, OllamaResponseEvent, ReasoningChunkEvent
-from griptape_ollama.lifecycle.lifecycle import ModelLifecycle
-from griptape_ollama.metrics.metrics import OllamaMetrics
-from griptape_ollama.metrics.statistics import OllamaStatistics
-from griptape_ollama.metrics.thresholds import OllamaAlert, OllamaThreshold
-from griptape_ollama.models.manager import OllamaModels
-from griptape_ollama.structures.hearing import OllamaChunk
-from griptape_ollama.structures.stream import OllamaStream
-from griptape_ollama.transport.limits import OllamaTimeout
-from griptape_ollama.transport.scope import CancelScope, cancel_after, cancel_scope
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from griptape_ollama.drivers.config import OllamaDriversConfig
+    from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
+    from griptape_ollama.drivers.prompt import OllamaPromptDriver
+    from griptape_ollama.errors import (
+        OllamaAuthError,
+        OllamaBusyError,
+        OllamaCancelledError,
+        OllamaConnectionError,
+        OllamaContentError,
+        OllamaContextError,
+        OllamaDiskError,
+        OllamaEmbeddingError,
+        OllamaError,
+        OllamaModelNotFoundError,
+        OllamaQuotaError,
+        OllamaResponseError,
+        OllamaSlotError,
+        OllamaStreamError,
+        OllamaTimeoutError,
+    )
+    from griptape_ollama.events import (
+        OllamaEmbeddingEvent,
+        OllamaProgressEvent,
+        OllamaResponseEvent,
+        ReasoningChunkEvent,
+    )
+    from griptape_ollama.lifecycle.lifecycle import ModelLifecycle
+    from griptape_ollama.metrics.metrics import OllamaMetrics
+    from griptape_ollama.metrics.statistics import OllamaStatistics
+    from griptape_ollama.metrics.thresholds import OllamaAlert, OllamaThreshold
+    from griptape_ollama.models.manager import OllamaModels
+    from griptape_ollama.structures.hearing import OllamaChunk
+    from griptape_ollama.structures.stream import OllamaStream
+    from griptape_ollama.transport.limits import OllamaTimeout
+    from griptape_ollama.transport.scope import CancelScope, cancel_after, cancel_scope
 
 __all__ = [
     "CancelScope",
@@ -67,3 +76,53 @@ __all__ = [
     "cancel_after",
     "cancel_scope",
 ]
+
+# Names are looked up when they are first asked for, so that nobody waits for parts that he does not use.
+_MODULES = {
+    "CancelScope": "transport.scope",
+    "ModelLifecycle": "lifecycle.lifecycle",
+    "OllamaAlert": "metrics.thresholds",
+    "OllamaAuthError": "errors",
+    "OllamaBusyError": "errors",
+    "OllamaCancelledError": "errors",
+    "OllamaChunk": "structures.hearing",
+    "OllamaConnectionError": "errors",
+    "OllamaContentError": "errors",
+    "OllamaContextError": "errors",
+    "OllamaDiskError": "errors",
+    "OllamaDriversConfig": "drivers.config",
+    "OllamaEmbeddingDriver": "drivers.embedding",
+    "OllamaEmbeddingError": "errors",
+    "OllamaEmbeddingEvent": "events",
+    "OllamaError": "errors",
+    "OllamaMetrics": "metrics.metrics",
+    "OllamaModelNotFoundError": "errors",
+    "OllamaModels": "models.manager",
+    "OllamaProgressEvent": "events",
+    "OllamaPromptDriver": "drivers.prompt",
+    "OllamaQuotaError": "errors",
+    "OllamaResponseError": "errors",
+    "OllamaResponseEvent": "events",
+    "OllamaSlotError": "errors",
+    "OllamaStatistics": "metrics.statistics",
+    "OllamaStream": "structures.stream",
+    "OllamaStreamError": "errors",
+    "OllamaThreshold": "metrics.thresholds",
+    "OllamaTimeout": "transport.limits",
+    "OllamaTimeoutError": "errors",
+    "ReasoningChunkEvent": "events",
+    "cancel_after": "transport.scope",
+    "cancel_scope": "transport.scope",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
