@@ -23,6 +23,7 @@ class HostileServer:
     def __init__(self, answer):
         self._answer = answer
         self._threads = []
+        self._peers = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.heads = []
@@ -36,6 +37,10 @@ class HostileServer:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._threads[0].join()
+        for peer in self._peers:
+            # A client may keep its connection for a next request.
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
         for thread in self._threads[1:]:
             thread.join()
         self._listener.close()
@@ -44,6 +49,7 @@ class HostileServer:
         with contextlib.suppress(OSError):
             while True:
                 peer, _ = self._listener.accept()
+                self._peers.append(peer)
                 self._threads.append(threading.Thread(target=self._serve, args=(peer,)))
                 self._threads[-1].start()
 
