@@ -323,4 +323,5 @@ def _number(info: Any, name: str) -> int | None:
 
 def _models(reply: dict[str, Any] | None) -> list[dict[str, Any]]:
     models = (reply or {}).get("models")
-    return cast("list[dict[str, Any]]", models) if isinstance(models, list) else []
+    entries = cast("list[Any]", models) if isinstance(models, list) else []
+    return [entry for entry in entries if isinstance(entry, dict)]

@@ -163,7 +163,8 @@ def _new_client(address: Host, headers: Mapping[str, str], settings: Mapping[str
     except httpx.InvalidURL as error:
         raise OllamaContentError(f"host {address.base_url!r} is not an address: {error}") from error
     try:
-        return ollama.Client(host=address.base_url, headers=headers, **settings)
+        # With a header in its place, the client does not look for OLLAMA_API_KEY, which `_authorize` sees to.
+        return ollama.Client(host=address.base_url, headers={"Authorization": "-", **headers}, **settings)
     except (httpx.InvalidURL, ValueError, ImportError) as error:
         advice = (
             "install httpx[socks] for a SOCKS proxy" if isinstance(error, ImportError) else "write http://proxy:8080"
@@ -318,7 +319,7 @@ def _authorize(session: httpx.Client, address: Host, api_key: str | None, header
     if api_key is not None:
         session.headers["Authorization"] = f"Bearer {api_key}"
     elif not any(name.lower() == "authorization" for name in headers):
-        # The client takes OLLAMA_API_KEY from the environment for any address; it belongs to ollama.com only.
+        # OLLAMA_API_KEY of the environment belongs to ollama.com only.
         session.headers.pop("Authorization", None)
         if address.is_cloud and (key := os.environ.get("OLLAMA_API_KEY", "").strip()):
             _check_header("OLLAMA_API_KEY", key)

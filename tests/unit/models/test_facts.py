@@ -254,7 +254,7 @@ def test_recorded_replies_of_show_are_read(name, told):
     assert facts.remote_host is None
 
 
-@pytest.mark.parametrize("reply", [{"models": None}, {"models": {}}, {}, {"version": 7}])
+@pytest.mark.parametrize("reply", [{"models": None}, {"models": {}}, {"models": [[], 1]}, {}, {"version": 7}])
 def test_odd_replies_of_the_others_are_nothing(facts, simulator, reply):
     simulator.reply(path=None, times=None, body=reply)
     assert (facts.tags(), facts.ps(), facts.version()) == ([], [], None)

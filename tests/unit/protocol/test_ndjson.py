@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from griptape_ollama.protocol.ndjson import NdjsonDecoder, NdjsonError, decode_object
+from unit.hostile import peak_bytes
 
 # Characters at which `str.splitlines` would cut, and characters of several bytes.
 _TRICKY = st.sampled_from(
@@ -186,3 +187,13 @@ def test_objects_before_an_overlong_line_are_yielded():
     with pytest.raises(NdjsonError):
         received.extend(NdjsonDecoder(max_line_bytes=10).feed(b'{"a":1}\n' + b"x" * 11))
     assert received == [{"a": 1}]
+
+
+def test_a_line_in_tiny_pieces_takes_no_more_memory_than_a_whole_one():
+    decoder = NdjsonDecoder(max_line_bytes=1_000_000)
+    with peak_bytes() as peak:
+        for _ in range(500_000):
+            assert list(decoder.feed(b"  ")) == []
+    with pytest.raises(NdjsonError):
+        list(decoder.feed(b" "))
+    assert peak[0] < 4_000_000
