@@ -59,6 +59,8 @@ _DEAD_RUNNER = re.compile(
 )
 _TOKENS = re.compile(r"\((\d{1,12}) tokens\)[^(]*\((\d{1,12}) tokens\)")
 _EXCERPT = 500
+# Patterns are looked for in so much of a text only: a long one could be made to take them seconds.
+_CLASSIFIED = 2000
 _LENGTH_ADVICE = {
     "/api/chat": "Shorten the conversation, or raise num_ctx in options as far as the model allows.",
     "/api/embed": "Shorten the text, or use on_long_text='chunk' or 'truncate'.",
@@ -81,7 +83,7 @@ _ADVICE = (
 def to_response_error(refusal: Refusal) -> OllamaResponseError:
     """Make the error that tells what was refused, why, and what to do next."""
     said = server_message(refusal.text)
-    kind, permanent, advice = _classify(refusal, said)
+    kind, permanent, advice = _classify(refusal, said[:_CLASSIFIED])
     who = f"Ollama at {refusal.host}"
     about = f" (model {refusal.model!r})" if refusal.model else ""
     status = "" if refusal.status is None else f" with status {refusal.status}"

@@ -97,3 +97,10 @@ def test_retry_after_as_a_date():
 
 def test_a_long_text_is_cut():
     assert len(str(_error(500, "x" * 100_000))) < 1000
+
+
+def test_a_long_text_is_understood_by_its_beginning():
+    error = to_response_error(
+        Refusal(404, "model " * 2000 + "not found", {}, "POST", "/api/chat", "http://gpu:11434", "qwen3")
+    )
+    assert type(error) is OllamaResponseError
