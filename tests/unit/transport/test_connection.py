@@ -252,6 +252,26 @@ class TestTls:
         mine.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "mine.pem"))
         assert Connection.open("https://gpu-box", cert=(str(tmp_path / "mine.pem"),))
 
+    @pytest.mark.parametrize("form", ["one file", "a pair of files"])
+    def test_a_client_certificate_is_shown_to_a_server_that_asks_for_one(self, authority, simulator, tmp_path, form):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # With TLS 1.2 the server refuses within the handshake.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        authority.configure_trust(context)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        mine, ca_file, both = authority.issue_cert("ada"), tmp_path / "ca.pem", tmp_path / "mine.pem"
+        authority.cert_pem.write_to_path(str(ca_file))
+        mine.private_key_and_cert_chain_pem.write_to_path(str(both))
+        mine.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+        mine.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+        cert = (str(both),) if form == "one file" else (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+        with TlsFront(context, simulator.host) as port:
+            address = f"https://127.0.0.1:{port}"
+            assert _headers_of(simulator, Connection.open(address, verify=str(ca_file), cert=cert))
+            with pytest.raises(OllamaConnectionError):
+                list(Call(Connection.open(address, verify=str(ca_file)), "/api/chat", BODY).lines())
+
     def test_missing_files_are_named(self):
         with pytest.raises(OllamaContentError, match="nowhere"):
             Connection.open("https://gpu-box", verify="nowhere.pem")
