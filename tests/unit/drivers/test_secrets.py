@@ -5,9 +5,13 @@ import pickle
 import traceback
 
 import pytest
+from click.testing import CliRunner
 from griptape.artifacts import TextArtifact
+from griptape.structures import Pipeline
+from griptape.tasks import PromptTask
 
 from griptape_ollama import (
+    ModelLifecycle,
     OllamaConnectionError,
     OllamaContentError,
     OllamaDriversConfig,
@@ -16,6 +20,7 @@ from griptape_ollama import (
     OllamaModels,
     OllamaPromptDriver,
 )
+from griptape_ollama.cli.main import main
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.download import Download
 from unit.hostile import HEAD, HostileServer, chunk
@@ -168,3 +173,27 @@ def test_an_error_carries_no_secret_to_another_process(simulator):
         OllamaPromptDriver(model="simulator", host=_with_user(simulator), headers={"X-Token": "hunter3"}).run(_HI)
     assert b"hunter" not in pickle.dumps(caught.value)
     assert "hunter" not in _shown(caught.value)
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["show", "simulator"], ["show", "nope"], ["ps"], ["warm", "simulator"], ["pull", "nope"]]
+)
+@pytest.mark.parametrize("is_json", [False, True])
+def test_the_command_line_prints_no_secret(simulator, monkeypatch, command, is_json):
+    monkeypatch.setenv("GRIPTAPE_OLLAMA_API_KEY", "")
+    arguments = ["models", *command, "--host", _with_user(simulator), *(["--json"] if is_json else [])]
+    result = CliRunner().invoke(main, arguments)
+    assert simulator.requests
+    assert "hunter" not in result.output
+    assert "alice" not in result.output
+
+
+def test_the_report_of_a_planner_shows_no_secret(simulator):
+    driver = OllamaPromptDriver(model="simulator", host=_with_user(simulator))
+    pipeline = Pipeline(tasks=[PromptTask("Hi", prompt_driver=driver)])
+    with ModelLifecycle(pipeline) as lifecycle:
+        pipeline.run()
+    assert lifecycle.report.loads == 1
+    shown = f"{lifecycle.report} {lifecycle.report!r} {lifecycle.report.to_dict()}"
+    assert "hunter" not in shown
+    assert "alice" not in shown
