@@ -17,12 +17,7 @@ from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 from griptape_ollama.transport.feed import Feed, in_thread
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Matrix = NDArray[np.float32]
-
-OnProgress = Callable[[int, "int | None"], object]
+    from griptape_ollama.embeddings.results import Matrix, OnProgress
 
 THREAD_NAME = "griptape-ollama-async"
 

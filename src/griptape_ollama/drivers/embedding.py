@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
@@ -35,6 +33,7 @@ from griptape_ollama.drivers.settings import (
     to_size,
     to_truncate,
 )
+from griptape_ollama.embeddings.ahead import LEAD_BATCHES, embedding_ahead
 from griptape_ollama.embeddings.batching import in_batches
 from griptape_ollama.embeddings.cache import CacheInfo, KnownVectors, VectorCache
 from griptape_ollama.embeddings.density import TokenDensity
@@ -42,21 +41,15 @@ from griptape_ollama.embeddings.embedder import SURELY_FITS, Embedder, Outcome
 from griptape_ollama.embeddings.gathering import Gatherer
 from griptape_ollama.embeddings.order import BatchLimits, OnLongText, Order, Reply, held
 from griptape_ollama.embeddings.prefetching import Prefetch
-from griptape_ollama.errors import OllamaCancelledError, OllamaContentError, OllamaEmbeddingError, OllamaError
+from griptape_ollama.embeddings.results import OnProgress, converted, not_all_embedded, to_matrix
+from griptape_ollama.errors import OllamaContentError, OllamaError
 from griptape_ollama.models.facts import Facts
 from griptape_ollama.models.planned import planned_keep_alive
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.transport.run import Run
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Matrix = NDArray[np.float32]
-
-OnProgress = Callable[[int, "int | None"], object]
-
-_PREFETCH_BATCHES = 16
+    from griptape_ollama.embeddings.results import Matrix
 
 
 @define(kw_only=True, slots=False)
@@ -220,10 +213,10 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             for outcome in self._outcomes(passages, runs, on_progress, total=len(passages)):
                 if isinstance(outcome, OllamaError):
                     failures[len(found)] = outcome
-                found.append(None if isinstance(outcome, OllamaError) else _converted(outcome, as_numpy=as_numpy))
+                found.append(None if isinstance(outcome, OllamaError) else converted(outcome, as_numpy=as_numpy))
         if failures:
-            raise _not_all(failures, total=len(passages), vectors=found)
-        return _matrix(found) if as_numpy else found
+            raise not_all_embedded(failures, total=len(passages), vectors=found)
+        return to_matrix(found) if as_numpy else found
 
     @overload
     def iter_embed_batch(
@@ -274,8 +267,8 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         passages = self._passages(values, vector_operation)
         for index, outcome in enumerate(self._outcomes(passages, self._tracked_run, on_progress, total=total)):
             if isinstance(outcome, OllamaError):
-                raise _not_all({index: outcome}, total=total)
-            yield _converted(outcome, as_numpy=as_numpy)
+                raise not_all_embedded({index: outcome}, total=total)
+            yield converted(outcome, as_numpy=as_numpy)
 
     @contextlib.contextmanager
     def prefetch(
@@ -307,41 +300,14 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             prefetch = Prefetch(
                 order.vector_key,
                 [passage for passage in passages if passage not in known],
-                lead=_PREFETCH_BATCHES * self.batch_size,
-            )
-            work = functools.partial(self._fill, prefetch, order, known, run)
-            # Events of the requests go to the listeners of this thread.
-            thread = threading.Thread(
-                target=contextvars.copy_context().run, args=(work,), name="griptape-ollama-prefetch", daemon=True
+                lead=LEAD_BATCHES * self.batch_size,
             )
             self._prefetches.append(prefetch)
-            thread.start()
             try:
-                yield
+                with embedding_ahead(prefetch, order, known, run, functools.partial(self._report, order)):
+                    yield
             finally:
                 self._prefetches.remove(prefetch)
-                prefetch.end()
-                # A forked process has the sockets of this thread, but not the thread: they are not its own to close.
-                if thread.is_alive():
-                    run.cancel()
-                    thread.join()
-
-    def _fill(self, prefetch: Prefetch, order: Order, known: KnownVectors, run: Run) -> None:
-        try:
-            with held(order) as order_of_many:
-                embedder = Embedder(order_of_many, run, functools.partial(self._report, order))
-                while passages := prefetch.due(order.batches.texts):
-                    size = order.batches.fitting([len(passage.sent) for passage in passages])
-                    outcomes = embedder.embed(passages[:size])
-                    for passage, outcome in zip(passages, outcomes, strict=False):
-                        known.put(passage, outcome)
-                    prefetch.deliver(passages[:size], outcomes)
-        except OllamaCancelledError:
-            pass  # Calls that start later are not concerned.
-        except OllamaError as error:
-            prefetch.end(error)
-        finally:
-            prefetch.end()
 
     def _prefetched(self, passage: Passage, order: Order, run: Run) -> Outcome | None:
         for prefetch in tuple(self._prefetches):
@@ -481,40 +447,3 @@ def _on_long_text(on_long_text: str | None, truncate: Any) -> OnLongText:
     if on_long_text is not None and (on_long_text == "truncate") != truncate:
         raise OllamaContentError(f"truncate={truncate} contradicts on_long_text={on_long_text!r}: give one of them")
     return cast("OnLongText", on_long_text or ("truncate" if truncate else "error"))
-
-
-def _converted(vector: list[float], *, as_numpy: bool) -> Any:
-    if not as_numpy:
-        return vector
-    import numpy as np  # noqa: PLC0415 # only who wants arrays waits for its import
-
-    return np.asarray(vector, dtype=np.float32)
-
-
-def _matrix(vectors: list[Any]) -> Matrix:
-    import numpy as np  # noqa: PLC0415 # only who wants arrays waits for its import
-
-    return np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32)
-
-
-def _not_all(
-    failures: dict[int, OllamaError], *, total: int | None, vectors: list[Any] | None = None
-) -> OllamaEmbeddingError:
-    """Make the error for texts that have no vector."""
-    index, first = next(iter(failures.items()))
-    others = list(failures)[1:]
-    more = (
-        f" Neither could {len(others)} more: {', '.join(map(str, others[:10]))}{', ...' if len(others) > 10 else ''}."
-        if others
-        else ""
-    )
-    error = OllamaEmbeddingError(
-        f"Text {index}{'' if total is None else f' of {total}'} could not be embedded: {first}{more}",
-        host=first.host,
-        model=first.model,
-        index=index,
-        failures=failures,
-        vectors=vectors or [],
-    )
-    error.__cause__ = first
-    return error

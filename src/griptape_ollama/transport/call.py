@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import socket
-import ssl
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
@@ -15,20 +13,15 @@ import httpx
 import tenacity
 
 from griptape_ollama.errors import (
-    OllamaCancelledError,
-    OllamaConnectionError,
     OllamaContentError,
     OllamaError,
-    OllamaSlotError,
-    OllamaStreamError,
-    OllamaTimeoutError,
 )
 from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
 from griptape_ollama.transport.bodies import pieces, read_at_most
 from griptape_ollama.transport.connection import Connection
+from griptape_ollama.transport.failures import MAX_ERROR_BYTES, Failures
 from griptape_ollama.transport.limits import OllamaTimeout
-from griptape_ollama.transport.refusals import Refusal, to_response_error
 from griptape_ollama.transport.reports import CallReport, reported
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
@@ -36,16 +29,12 @@ from griptape_ollama.transport.slots import Admission, NoSlotError
 
 T = TypeVar("T")
 
-_MAX_ERROR_BYTES = 64 * 1024
-_EXCERPT_BYTES = 120
 # After the last line only the end of the chunked body is missing, which travels with it or right behind it.
 _DRAIN_SECONDS = 0.1
 # Lines that carry nothing are kept until one does, but not for ever.
 _MAX_SILENT_LINES = 1000
 _MAX_SILENT_BYTES = 1024 * 1024
 _OK = 200
-# A hostile server can make the HTTP library quote 100 KB of what it sent.
-_EXCERPT = 500
 # Types that a proxy may put in place of Ollama's own; anything with "json" in it is one of Ollama's.
 _TYPES_OF_ANYTHING = frozenset({"text/plain", "application/octet-stream"})
 # What models work for. Questions, loads and unloads do not wait behind it.
@@ -97,6 +86,7 @@ class Call:
         self._method = method
         self._content = _encode(body)
         self.model: str | None = model or (body.get("model") if body else None)
+        self._failures = Failures(connection.base_url, self.model, method, path)
         self._kind = kind
         self._run = run or Run(limits)
         self._limits = limits or self._run.limits
@@ -195,9 +185,7 @@ class Call:
             first.append(line)
             if self._kind.is_empty(line):
                 lines.close()
-                raise OllamaStreamError(
-                    f"{self._subject} answered only that the model was loaded.", **self._context, retryable=True
-                )
+                raise self._failures.only_loaded()
             if self._kind.carries_output(line) or self._kind.is_last(line):
                 break
             if len(first) >= _MAX_SILENT_LINES or self._bytes_received > _MAX_SILENT_BYTES:
@@ -217,7 +205,7 @@ class Call:
 
     def _acknowledged(self) -> None:
         with self._response() as response:
-            read_at_most(response, _MAX_ERROR_BYTES)
+            read_at_most(response, MAX_ERROR_BYTES)
 
     @contextlib.contextmanager
     def _response(self) -> Generator[httpx.Response, None, None]:
@@ -225,7 +213,7 @@ class Call:
         try:
             with self._slot(), self._send() as response:
                 if response.status_code != _OK:
-                    raise self._refusal(response)
+                    raise self._failures.refused(response)
                 self._check_type(response)
                 yield response
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, NdjsonError) as error:
@@ -253,29 +241,17 @@ class Call:
 
     def _without_slot(self, admission: Admission, error: NoSlotError) -> OllamaError:
         if self._guard.stopped:
-            return self._cancelled()
+            return self._failures.cancelled()
         if self._total_is_over:
             return self._timed_out()
         seconds = error.seconds if admission.max_wait is None else admission.max_wait
-        return OllamaSlotError(
-            f"{self._subject} was not asked: no slot became free within {seconds:g} s, with max_concurrency="
-            f"{admission.limit} and {error.ahead} others ahead in the queue (limit: slot). Send fewer requests at "
-            "once, or raise max_concurrency or max_wait.",
-            **self._context,
-            limit="slot",
-            seconds=seconds,
-        )
+        return self._failures.no_slot(seconds, slots=admission.limit, ahead=error.ahead)
 
     def _check_type(self, response: httpx.Response) -> None:
         """Refuse what cannot be Ollama's, such as the page of a proxy that wants a login."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind and "json" not in kind and kind not in _TYPES_OF_ANYTHING:
-            beginning = read_at_most(response, _EXCERPT_BYTES).decode(errors="replace")
-            raise OllamaStreamError(
-                f"{self._subject} gave a reply of type {kind!r}, as Ollama never does: {beginning!r}. Is it an Ollama "
-                "server? It may be a page of a proxy in between.",
-                **self._context,
-            )
+            raise self._failures.wrong_type(kind, response)
 
     def _send(self) -> contextlib.AbstractContextManager[httpx.Response]:
         self._check_stopped()
@@ -300,7 +276,7 @@ class Call:
             self._bytes_received += len(chunk)
             for line in decoder.feed(chunk):
                 if guard.stopped or line.get("error"):
-                    raise self._cancelled() if guard.stopped else self._error_line(line)
+                    raise self._failures.cancelled() if guard.stopped else self._error_line(line)
                 self._lines_received += 1
                 is_last = line.get(last_field) == last_value
                 if is_last:
@@ -330,100 +306,37 @@ class Call:
 
     def _translate(self, error: Exception) -> OllamaError:
         """Make one of our errors of what the HTTP library or the decoder raised."""
+        failures = self._failures
         if self._guard.stopped:
-            return self._cancelled()
+            return failures.cancelled()
         if isinstance(error, httpx.TimeoutException):
             return self._timed_out(type(error))
         if isinstance(error, NdjsonError):
-            return self._unreadable(error)
+            is_begun = self._began
+            return failures.broken(str(error), self._lines_received) if is_begun else failures.no_reply_of_ollama(error)
         if isinstance(error, httpx.ConnectError):
-            return self._not_connected(error)
+            return failures.not_connected(error)
         if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError)):
             return self._disconnected(error)
-        # What is left are settings that the HTTP library refuses; their values may be secret.
-        return OllamaConnectionError(
-            f"{self._subject} cannot be reached: {type(error).__name__}. Check host, headers and proxy.",
-            **self._context,
-            refused=True,
-        )
-
-    def _unreadable(self, error: NdjsonError) -> OllamaError:
-        if self._began:
-            return self._broken(str(error))
-        return OllamaStreamError(
-            f"{self._subject} gave a reply that is not Ollama's: {error}. Is it an Ollama server?", **self._context
-        )
+        return failures.cannot_be_sent(error)
 
     def _disconnected(self, error: Exception) -> OllamaError:
-        reason = f"the connection broke ({str(error)[:_EXCERPT] or type(error).__name__})"
         if self._began:
-            return self._broken(reason)
-        return OllamaConnectionError(
-            f"{self._subject} did not answer: {reason}.", **self._context, stale=self._guard.is_stale
-        )
+            return self._failures.broken(self._failures.broken_connection(error), self._lines_received)
+        return self._failures.no_answer(error, stale=self._guard.is_stale)
 
     def _ended(self) -> OllamaError:
         self._check_stopped()
-        return self._broken("it ended without its last line", retryable=not self._began)
-
-    def _broken(self, reason: str, **details: Any) -> OllamaError:
-        return OllamaStreamError(
-            f"The reply of {self._subject} broke after {self._lines_received} lines: {reason}.",
-            **self._context,
-            **details,
-        )
+        return self._failures.broken("it ended without its last line", self._lines_received, retryable=not self._began)
 
     def _error_line(self, line: dict[str, Any]) -> OllamaError:
-        error = to_response_error(
-            Refusal(None, json.dumps(line), {}, self._method, self.path, self._connection.base_url, self.model)
-        )
-        if not self._began:
-            return error
-        return self._broken(error.server_message[:_EXCERPT], server_message=error.server_message)
-
-    def _refusal(self, response: httpx.Response) -> OllamaError:
-        """Make the error for a status other than 200."""
-        text = read_at_most(response, _MAX_ERROR_BYTES).decode(errors="replace")
-        if response.has_redirect_location:
-            return OllamaConnectionError(
-                f"{self._subject} redirects elsewhere: use the address that it redirects to as host.",
-                **self._context,
-                refused=True,
-            )
-        return to_response_error(
-            Refusal(
-                response.status_code,
-                text,
-                response.headers,
-                self._method,
-                self.path,
-                self._connection.base_url,
-                self.model,
-            )
-        )
-
-    def _not_connected(self, error: httpx.ConnectError) -> OllamaError:
-        cause = _root_cause(error)
-        if isinstance(cause, ssl.SSLError):
-            advice = "Check the certificate, or the settings verify and cert."
-        elif isinstance(cause, socket.gaierror):
-            advice = "Check the host name."
-        else:
-            advice = "Start it with `ollama serve`, or set host or OLLAMA_HOST."
-        return OllamaConnectionError(
-            f"No Ollama server answers at {self._connection.base_url} ({cause}). {advice}",
-            **self._context,
-            refused=not isinstance(cause, ConnectionResetError),
-        )
+        error = self._failures.error_line(line)
+        return self._failures.error_after(error, self._lines_received) if self._began else error
 
     def _timed_out(self, kind: type[httpx.TimeoutException] = httpx.ReadTimeout) -> OllamaError:
         name, what = self._limit_reached(kind)
         seconds: float | None = getattr(self._limits, "first_token" if name == "slot" else name)
-        how_long = "its own limit" if seconds is None else f"{seconds:g} s"
-        error = OllamaSlotError if name == "slot" else OllamaTimeoutError
-        return error(
-            f"{self._subject} {what.format(how_long)} (limit: {name}).", **self._context, limit=name, seconds=seconds
-        )
+        return self._failures.timed_out(name, what, seconds)
 
     def _limit_reached(self, kind: type[httpx.TimeoutException]) -> tuple[str, str]:
         """Name the limit, and say what it means."""
@@ -440,21 +353,9 @@ class Call:
             f"sent no first {self._kind.unit} within {{}}; the model may be loading, or others are in the queue"
         )
 
-    def _cancelled(self) -> OllamaError:
-        return OllamaCancelledError(f"The call of {self._subject} was cancelled.", **self._context)
-
-    @property
-    def _subject(self) -> str:
-        server = f"Ollama at {self._connection.base_url}"
-        return f"model {self.model!r} of {server}" if self.model else server
-
-    @property
-    def _context(self) -> dict[str, Any]:
-        return {"host": self._connection.base_url, "model": self.model}
-
     def _check_stopped(self) -> None:
         if self._guard.stopped:
-            raise self._cancelled()
+            raise self._failures.cancelled()
 
     def _sleep(self, seconds: float) -> None:
         self._guard.sleep(self._shorter(seconds) or 0.0)
@@ -496,9 +397,3 @@ def _count(value: Any) -> int | None:
 def _refuse(value: object) -> None:
     # Griptape replaces the encoder's own refusal by one that does not name the value.
     raise TypeError(f"{value!r} is a {type(value).__name__}")
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error

@@ -1,0 +1,198 @@
+"""What is said of a request that failed on the way; what the server refuses is in `refusals`."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from griptape_ollama.errors import (
+    OllamaCancelledError,
+    OllamaConnectionError,
+    OllamaError,
+    OllamaResponseError,
+    OllamaSlotError,
+    OllamaStreamError,
+    OllamaTimeoutError,
+)
+from griptape_ollama.transport.bodies import read_at_most
+from griptape_ollama.transport.refusals import Refusal, to_response_error
+
+MAX_ERROR_BYTES = 64 * 1024
+"""How much of the body of a refusal is read."""
+
+# A hostile server can make the HTTP library quote 100 KB of what it sent.
+_EXCERPT = 500
+_PAGE_BYTES = 120
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Makes the errors of one request, which all name its server and its model.
+
+    Attributes:
+        host: Address of the server, without user and password.
+        model: Model that the request is about; None where it is about none.
+        method: HTTP method.
+        path: Path of the request.
+    """
+
+    host: str
+    model: str | None
+    method: str
+    path: str
+
+    @property
+    def subject(self) -> str:
+        """Who was asked."""
+        server = f"Ollama at {self.host}"
+        return f"model {self.model!r} of {server}" if self.model else server
+
+    def cancelled(self) -> OllamaError:
+        """Somebody stopped the request."""
+        return OllamaCancelledError(f"The call of {self.subject} was cancelled.", **self._context)
+
+    def only_loaded(self) -> OllamaError:
+        """The reply is that of a request without a prompt."""
+        text = f"{self.subject} answered only that the model was loaded."
+        return OllamaStreamError(text, **self._context, retryable=True)
+
+    def cannot_be_sent(self, error: Exception) -> OllamaError:
+        """The HTTP library refuses a setting, whose value may be secret."""
+        return OllamaConnectionError(
+            f"{self.subject} cannot be reached: {type(error).__name__}. Check host, headers and proxy.",
+            **self._context,
+            refused=True,
+        )
+
+    def not_connected(self, error: httpx.ConnectError) -> OllamaError:
+        """Nobody is there, or TLS fails."""
+        cause = _root_cause(error)
+        if isinstance(cause, ssl.SSLError):
+            advice = "Check the certificate, or the settings verify and cert."
+        elif isinstance(cause, socket.gaierror):
+            advice = "Check the host name."
+        else:
+            advice = "Start it with `ollama serve`, or set host or OLLAMA_HOST."
+        return OllamaConnectionError(
+            f"No Ollama server answers at {self.host} ({cause}). {advice}",
+            **self._context,
+            refused=not isinstance(cause, ConnectionResetError),
+        )
+
+    def no_answer(self, error: Exception, *, stale: bool) -> OllamaError:
+        """The connection broke before any output.
+
+        Args:
+            error: How.
+            stale: Whether it was a kept connection.
+        """
+        return OllamaConnectionError(
+            f"{self.subject} did not answer: {self.broken_connection(error)}.", **self._context, stale=stale
+        )
+
+    @staticmethod
+    def broken_connection(error: Exception) -> str:
+        """Say how a connection broke."""
+        return f"the connection broke ({str(error)[:_EXCERPT] or type(error).__name__})"
+
+    def no_reply_of_ollama(self, error: Exception) -> OllamaError:
+        """What came cannot be read."""
+        text = f"{self.subject} gave a reply that is not Ollama's: {error}. Is it an Ollama server?"
+        return OllamaStreamError(text, **self._context)
+
+    def wrong_type(self, kind: str, response: httpx.Response) -> OllamaError:
+        """The reply is of a type that Ollama never sends.
+
+        Args:
+            kind: The type.
+            response: The response, of whose body the beginning is read.
+        """
+        beginning = read_at_most(response, _PAGE_BYTES).decode(errors="replace")
+        return OllamaStreamError(
+            f"{self.subject} gave a reply of type {kind!r}, as Ollama never does: {beginning!r}. Is it an Ollama "
+            "server? It may be a page of a proxy in between.",
+            **self._context,
+        )
+
+    def broken(self, reason: str, lines: int, **details: Any) -> OllamaError:
+        """The reply broke after it had begun.
+
+        Args:
+            reason: How.
+            lines: How many lines had come.
+            **details: Attributes of the error.
+        """
+        text = f"The reply of {self.subject} broke after {lines} lines: {reason}."
+        return OllamaStreamError(text, **self._context, **details)
+
+    def error_line(self, line: Mapping[str, Any]) -> OllamaResponseError:
+        """The server says within its reply that something is wrong."""
+        return to_response_error(Refusal(None, json.dumps(line), {}, self.method, self.path, self.host, self.model))
+
+    def error_after(self, error: OllamaResponseError, lines: int) -> OllamaError:
+        """The server said so after some of its reply.
+
+        Args:
+            error: What it said.
+            lines: How many lines had come.
+        """
+        return self.broken(error.server_message[:_EXCERPT], lines, server_message=error.server_message)
+
+    def refused(self, response: httpx.Response) -> OllamaError:
+        """The status is another than 200."""
+        text = read_at_most(response, MAX_ERROR_BYTES).decode(errors="replace")
+        if response.has_redirect_location:
+            return OllamaConnectionError(
+                f"{self.subject} redirects elsewhere: use the address that it redirects to as host.",
+                **self._context,
+                refused=True,
+            )
+        return to_response_error(
+            Refusal(response.status_code, text, response.headers, self.method, self.path, self.host, self.model)
+        )
+
+    def timed_out(self, limit: str, what: str, seconds: float | None) -> OllamaError:
+        """A limit was reached.
+
+        Args:
+            limit: Its name.
+            what: What it means, with a place for its length.
+            seconds: Its length; None where the HTTP library has a limit of its own.
+        """
+        how_long = "its own limit" if seconds is None else f"{seconds:g} s"
+        kind = OllamaSlotError if limit == "slot" else OllamaTimeoutError
+        text = f"{self.subject} {what.format(how_long)} (limit: {limit})."
+        return kind(text, **self._context, limit=limit, seconds=seconds)
+
+    def no_slot(self, seconds: float, *, slots: int, ahead: int) -> OllamaError:
+        """No slot of the server became free in time.
+
+        Args:
+            seconds: How long it was waited for.
+            slots: How many there are.
+            ahead: How many others were to get one before.
+        """
+        return OllamaSlotError(
+            f"{self.subject} was not asked: no slot became free within {seconds:g} s, with max_concurrency={slots} "
+            f"and {ahead} others ahead in the queue (limit: slot). Send fewer requests at once, or raise "
+            "max_concurrency or max_wait.",
+            **self._context,
+            limit="slot",
+            seconds=seconds,
+        )
+
+    @property
+    def _context(self) -> dict[str, Any]:
+        return {"host": self.host, "model": self.model}
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
