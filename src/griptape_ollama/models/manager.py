@@ -29,7 +29,7 @@ from griptape_ollama.models.progress import OnProgress
 from griptape_ollama.models.progress_bar import progress_bar
 from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.server import OllamaServerMixin
-from griptape_ollama.models.server_settings import checked
+from griptape_ollama.models.server_settings import checked, to_max_attempts
 from griptape_ollama.models.types import LoadedModel, LoadResult, ModelDetails, ModelInfo, TransferResult
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import check_options
@@ -50,7 +50,7 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         max_attempts: Tries in all, for failures that pass. Those of a transfer count from the last that moved bytes.
     """
 
-    max_attempts: int = field(default=5, metadata={"serializable": True})
+    max_attempts: int = field(default=5, converter=to_max_attempts, metadata={"serializable": True})
 
     def list(self) -> _ModelInfos:
         """Give the installed models, newest first.

@@ -22,8 +22,10 @@ from griptape_ollama.models.server_settings import (
     to_cert,
     to_host,
     to_limits,
+    to_max_attempts,
     to_max_concurrency,
     to_max_wait,
+    to_seconds_of,
     to_verify,
 )
 from griptape_ollama.transport.connection import Connection, address_of
@@ -76,12 +78,18 @@ class OllamaServerMixin:
     cert: Any | None = field(default=None, converter=to_cert, metadata={"serializable": True})
     ssl_context: ssl.SSLContext | None = field(default=None, repr=False)
     timeout: OllamaTimeout | None = field(default=None, converter=to_limits, metadata={"serializable": True})
-    max_attempts: int = field(default=2, metadata={"serializable": True})
-    min_retry_delay: float = field(default=2.0, metadata={"serializable": True})
-    max_retry_delay: float = field(default=10.0, metadata={"serializable": True})
+    max_attempts: int = field(default=2, converter=to_max_attempts, metadata={"serializable": True})
+    min_retry_delay: float = field(
+        default=2.0, converter=to_seconds_of("min_retry_delay"), metadata={"serializable": True}
+    )
+    max_retry_delay: float = field(
+        default=10.0, converter=to_seconds_of("max_retry_delay"), metadata={"serializable": True}
+    )
     max_concurrency: int | None = field(default=None, converter=to_max_concurrency, metadata={"serializable": True})
     max_wait: float | None = field(default=DEFAULT_MAX_WAIT, converter=to_max_wait, metadata={"serializable": True})
-    wait_for_server: float = field(default=0.0, metadata={"serializable": True})
+    wait_for_server: float = field(
+        default=0.0, converter=to_seconds_of("wait_for_server"), metadata={"serializable": True}
+    )
     after_hook: Any = None
     # Stored, since loading would otherwise look for the class among Griptape's own, and find one of the same name.
     module_name: str = field(

@@ -65,6 +65,29 @@ def to_max_wait(value: Any) -> float | None:
     return None if value > threading.TIMEOUT_MAX else value
 
 
+def to_max_attempts(value: Any) -> int:
+    """Give how many tries there are in all; 0 is one, as it is to Griptape."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise OllamaContentError(f"max_attempts={value!r} must be a whole number from 1")
+    return value
+
+
+def to_seconds_of(name: str) -> Callable[[Any], float]:
+    """Make the check of a setting that is a number of seconds from 0.
+
+    Args:
+        name: Name of the setting.
+    """
+
+    def to_seconds(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            raise OllamaContentError(f"{name}={value!r} must be a number of seconds from 0")
+        # What is longer no lock can wait for.
+        return min(value, threading.TIMEOUT_MAX)
+
+    return to_seconds
+
+
 def to_host(value: Any) -> str | None:
     """Give the host as it was written, but for its credentials, after a look whether it is one."""
     if value is None or isinstance(value, HostWithCredentials):

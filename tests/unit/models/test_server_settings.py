@@ -4,16 +4,19 @@ import copy
 import json
 import math
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
 
+from griptape_ollama import OllamaEmbeddingDriver, OllamaModels, OllamaPromptDriver
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.models.server_settings import (
     HostWithCredentials,
     to_cert,
     to_host,
     to_limits,
+    to_max_attempts,
     to_max_concurrency,
     to_max_wait,
     to_verify,
@@ -112,3 +115,23 @@ def test_a_wait_that_is_no_number_of_seconds_is_refused(given):
 @pytest.mark.parametrize(("given", "kept"), [(0, 0), (1.5, 1.5), (math.inf, None), (1e300, None)])
 def test_a_wait_that_is_longer_than_any_is_no_limit(given, kept):
     assert to_max_wait(given) == kept
+
+
+def test_no_try_at_all_is_one_as_it_is_to_griptape():
+    assert [to_max_attempts(0), to_max_attempts(3)] == [0, 3]
+
+
+@pytest.mark.parametrize("kind", [OllamaPromptDriver, OllamaEmbeddingDriver, OllamaModels])
+@pytest.mark.parametrize("name", ["max_attempts", "min_retry_delay", "max_retry_delay", "wait_for_server"])
+@pytest.mark.parametrize("value", [-1, math.nan, None, "2", True])
+def test_settings_of_retries_are_refused_when_they_are_given_not_when_something_fails(kind, name, value):
+    model = {} if kind is OllamaModels else {"model": "qwen3"}
+    with pytest.raises(OllamaContentError, match=f"{name}={value!r}"):
+        kind(**model, **{name: value})
+    driver = kind(**model)
+    with pytest.raises(OllamaContentError, match=name):
+        setattr(driver, name, value)
+
+
+def test_waiting_for_a_server_for_ever_is_as_long_as_a_wait_can_be():
+    assert OllamaModels(wait_for_server=math.inf).wait_for_server == threading.TIMEOUT_MAX
