@@ -294,7 +294,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         """
         groups = cast("Mapping[str, Any]", artifacts).values() if isinstance(artifacts, Mapping) else [artifacts]
         passages = [passage for group in groups for passage in self._passages(group, vector_operation)]
-        with self._running.tracking(Run(attrs.evolve(self.limits, total=None))) as run:
+        with self._running.tracking(self._run_within(attrs.evolve(self.limits, total=None))) as run:
             order = self._order(run)
             known = self._known(order, run)
             prefetch = Prefetch(

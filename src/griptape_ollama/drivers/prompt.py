@@ -291,7 +291,7 @@ class OllamaPromptDriver(AsyncPromptMixin, ModelUseMixin, BasePromptDriver):
         if messages is None and not urls:
             messages = self._messages(stack)
         check_settings(messages=[{}] if messages is None else messages, options=options, fields=fields, extra=extra)
-        run.guard.check()
+        run.check()
         self._see_to(model, run)
         known = facts.show(model)
         check_images([{"images": urls}] if messages is None and urls else messages or [], model, known)

@@ -17,10 +17,9 @@ import attrs
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import SURELY_FITS, Embedder, Outcome
 from griptape_ollama.embeddings.order import Order, Reply, held
-from griptape_ollama.errors import OllamaError, OllamaTimeoutError
+from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.holds import is_unloading
 from griptape_ollama.transport.forking import renew_when_forked
-from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.scope import outside_scopes
 
@@ -72,7 +71,7 @@ class Gatherer:
             if waiter is None:
                 with held(order, takes_one=len(passage.text) <= SURELY_FITS) as held_order:
                     return Embedder(held_order, run, replied).embed([passage])[0]
-            outcome, replies = waiter.answer(run, order)
+            outcome, replies = waiter.answer(run)
         finally:
             with self._lock:
                 self._present[thread] = time.monotonic() + RECENT_SECONDS
@@ -121,7 +120,7 @@ class _Waiter:
         """Answer the call."""
         self._answers.put(answer)
 
-    def answer(self, run: Run, order: Order) -> _Answer:
+    def answer(self, run: Run) -> _Answer:
         """Wait for the answer, as long as the run may last.
 
         Raises:
@@ -138,8 +137,8 @@ class _Waiter:
             if answer is None:
                 self._leave()
         if answer is None:
-            run.guard.check()
-            raise _timed_out(run.limits, order)
+            run.check()
+            raise run.out_of_time()
         return answer
 
     def _leave(self) -> None:
@@ -251,14 +250,3 @@ def _another(error: OllamaError, cause: BaseException) -> OllamaError:
     another = copy.copy(error)
     another.__cause__ = cause
     return another
-
-
-def _timed_out(limits: OllamaTimeout, order: Order) -> OllamaTimeoutError:
-    host = order.connection.base_url
-    return OllamaTimeoutError(
-        f"model {order.model!r} of Ollama at {host} took longer than {limits.total:g} s in all (limit: total).",
-        host=host,
-        model=order.model,
-        limit="total",
-        seconds=limits.total,
-    )

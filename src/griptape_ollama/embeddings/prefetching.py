@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Outcome
-from griptape_ollama.errors import OllamaError, OllamaTimeoutError
+from griptape_ollama.errors import OllamaError
 from griptape_ollama.transport.forking import renew_when_forked
 from griptape_ollama.transport.run import Run
 
@@ -108,15 +108,11 @@ class Prefetch:
             self._changed.wait_for(
                 lambda: text in self._ready or self._is_gone(text) or run.guard.stopped, timeout=run.shorter(None)
             )
-            run.guard.check()
+            run.check()
             if text not in self._ready:
                 if self._is_gone(text):
                     return None
-                raise OllamaTimeoutError(
-                    f"A text was not embedded within {run.limits.total:g} s in all (limit: total).",
-                    limit="total",
-                    seconds=run.limits.total,
-                )
+                raise run.out_of_time()
             self._wanted[text] -= 1
             if self._wanted[text] > 0:
                 return copy.copy(self._ready[text])

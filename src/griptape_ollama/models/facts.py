@@ -240,7 +240,7 @@ class _Cache:
             return False
         finally:
             run.guard.release()
-        run.guard.check()
+        run.check()
         return True
 
     def missing(self, model: tuple[str, str]) -> frozenset[str]:

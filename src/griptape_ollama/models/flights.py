@@ -86,7 +86,7 @@ class Flights:
             OllamaTimeoutError: The caller's total limit was reached.
             OllamaError: What the task raised.
         """
-        run.guard.check()
+        run.check()
         watcher = _Watcher(topic)
         with self._lock:
             flight = self._flights.get(topic.key)

@@ -124,7 +124,7 @@ class Loading:
                 raise self._still_there(model, waited)
             left = wait if timeout is None else min(wait, timeout - waited)
             run.guard.sleep(run.shorter(left) or 0.0)
-            run.guard.check()
+            run.check()
             wait = min(wait * 2, _SLOWEST_POLL)
         self._requests.facts.forget_loaded()
         return time.monotonic() - started

@@ -178,7 +178,11 @@ class OllamaServerMixin:
         return self._running.tracking(self._new_run())
 
     def _new_run(self) -> Run:
-        return Run(self.limits, wait_for_server=self.wait_for_server)
+        return self._run_within(self.limits)
+
+    def _run_within(self, limits: OllamaTimeout) -> Run:
+        model: str | None = getattr(self, "model", None)
+        return Run(limits, wait_for_server=self.wait_for_server, host=self.connection.base_url, model=model)
 
     def retrying(self, *, progress: Callable[[], float] | None = None) -> tenacity.Retrying:
         """Give the policy: what passes is tried again, what the server would say again is not.

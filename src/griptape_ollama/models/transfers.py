@@ -81,7 +81,7 @@ class Transfer:
 
         def sleep(seconds: float) -> None:
             run.guard.sleep(run.shorter(seconds) or 0.0)
-            run.guard.check()
+            run.check()
 
         self._requests.policy(progress=lambda: self._meter.moved).copy(sleep=sleep)(self._attempt)
 

@@ -53,7 +53,7 @@ class Turns:
         try:
             with self._changed:
                 self._changed.wait_for(lambda: key not in self._busy or run.guard.stopped)
-                run.guard.check()
+                run.check()
                 self._busy.add(key)
         finally:
             run.guard.release()

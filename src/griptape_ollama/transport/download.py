@@ -84,7 +84,8 @@ class Download:
         raise OllamaConnectionError(text, refused=True)
 
     def _read(self) -> bytes:
-        self._guard.check()
+        if self._guard.stopped:
+            raise self._cancelled()
         self._guard.set_limit(self._seconds)
         backend = httpcore.SyncBackend() if self._allow_private else _PublicBackend()
         # No client around it: that would log the address, with its credentials and query. No proxy either: it would

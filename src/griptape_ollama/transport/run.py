@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from griptape_ollama.errors import OllamaCancelledError, OllamaTimeoutError
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.scope import join_open_scopes
 from griptape_ollama.transport.sockets import Guard
@@ -17,6 +18,8 @@ class Run:
     Args:
         limits: Limits; `total` counts from here.
         wait_for_server: Seconds for which a server that is not there is asked again.
+        host: Address of the server that is asked, without user and password, for errors.
+        model: Model that is asked for, likewise.
 
     Attributes:
         guard: What the run waits for right now.
@@ -25,17 +28,52 @@ class Run:
         has_waited: Whether it was waited for in vain, so that no other request of the run waits again.
     """
 
-    def __init__(self, limits: OllamaTimeout | None = None, *, wait_for_server: float = 0.0) -> None:
+    def __init__(
+        self,
+        limits: OllamaTimeout | None = None,
+        *,
+        wait_for_server: float = 0.0,
+        host: str | None = None,
+        model: str | None = None,
+    ) -> None:
         self.guard = Guard()
         self.limits = limits or OllamaTimeout()
         self.wait_for_server = wait_for_server
         self.has_waited = False
+        self._host = host
+        self._model = model or None
         self._started = time.monotonic()
         join_open_scopes(self)
 
     def cancel(self) -> None:
         """Stop the run, in any phase, from any thread. Harmless when repeated, and after its end."""
         self.guard.stop()
+
+    def check(self) -> None:
+        """Raise if stopped, where nothing is asked for right now.
+
+        Raises:
+            OllamaCancelledError: It was stopped.
+        """
+        if self.guard.stopped:
+            raise OllamaCancelledError(f"{self._subject} was cancelled.", host=self._host, model=self._model)
+
+    def out_of_time(self) -> OllamaTimeoutError:
+        """Make the error for a total limit that has passed."""
+        seconds = self.limits.total
+        return OllamaTimeoutError(
+            f"{self._subject} took longer than {seconds:g} s in all (limit: total).",
+            host=self._host,
+            model=self._model,
+            limit="total",
+            seconds=seconds,
+        )
+
+    @property
+    def _subject(self) -> str:
+        if self._host is None:
+            return "The run"
+        return f"The run of {f'model {self._model!r} of ' if self._model else ''}Ollama at {self._host}"
 
     @property
     def is_over(self) -> bool:

@@ -33,7 +33,7 @@ class RunningRuns:
         with self._lock:
             self._runs.add(run)
         try:
-            run.guard.check()
+            run.check()
             yield run
         finally:
             with self._lock:

@@ -13,8 +13,6 @@ from typing import Any
 
 import httpcore
 
-from griptape_ollama.errors import OllamaCancelledError
-
 _current = threading.local()
 
 
@@ -44,15 +42,6 @@ class Guard:
             self._interrupt = interrupt
             if self.stopped:
                 interrupt()
-
-    def check(self) -> None:
-        """Raise if stopped, where nothing is waited for.
-
-        Raises:
-            OllamaCancelledError: It was stopped.
-        """
-        if self.stopped:
-            raise OllamaCancelledError("The run was cancelled.")
 
     def release(self) -> None:
         """Let go of the socket before somebody else gets it; stopping has no effect on it any more."""

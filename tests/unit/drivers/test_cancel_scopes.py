@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from griptape.artifacts import ErrorArtifact, ImageUrlArtifact, ListArtifact, TextArtifact
@@ -218,3 +219,24 @@ def test_the_planner_unloads_after_a_cancelled_run_and_does_not_complain(simulat
     _assert_was_cancelled(pipeline.tasks[1].output)
     assert simulator.loaded_models == []
     assert lifecycle.report.problems == ()
+
+
+@pytest.mark.parametrize("wait", ["start", "gathered", "prefetched"])
+def test_whoever_waits_for_others_is_told_what_was_cancelled(simulator, embedder, silence, wait):
+    simulator.reply(path="/api/embed", body={}, wait=silence, times=None)
+    scope = cancel_scope()
+    if wait == "start":
+        scope.cancel()
+    with ExitStack() as stack:
+        if wait == "gathered":
+            pool = stack.enter_context(ThreadPoolExecutor(1))
+            stack.callback(embedder.cancel)
+            pool.submit(embedder.embed, "of another thread")
+            simulator.wait_for_request(1, path="/api/embed")
+            stack.enter_context(_cancelled(scope, simulator, n=2, path="/api/embed"))
+        if wait == "prefetched":
+            stack.enter_context(embedder.prefetch(["a"]))
+            stack.enter_context(_cancelled(scope, simulator, path="/api/embed"))
+        with scope, pytest.raises(OllamaCancelledError, match="simulator-embed") as caught:
+            embedder.embed("a")
+    assert (caught.value.host, caught.value.model) == (simulator.url, "simulator-embed")

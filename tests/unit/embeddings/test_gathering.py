@@ -63,7 +63,7 @@ def call(gatherer, order):
         def call(text, *, pause=_LONG, replied=lambda _: None, run=None, **settings):
             changed = dataclasses.replace(order, **settings)
             return pool.submit(
-                gatherer.embed, Passage("", text), changed, run or Run(changed.limits), pause=pause, replied=replied
+                gatherer.embed, Passage("", text), changed, run or _run_of(changed), pause=pause, replied=replied
             )
 
         yield call
@@ -83,6 +83,10 @@ def busy(gate, call, joined):
         assert joined.acquire(timeout=30)
     yield futures
     gate.open()
+
+
+def _run_of(order):
+    return Run(order.limits, host=order.connection.base_url, model=order.model)
 
 
 def _await_joined(joined, count):
@@ -337,7 +341,7 @@ class TestLeaving:
         run = Run()
         run.cancel()
         with pytest.raises(OllamaCancelledError):
-            waiter.answer(run, order)
+            waiter.answer(run)
 
     def test_a_reply_is_told_to_somebody_who_is_still_there(self, gate, busy, call, joined):
         told = []

@@ -156,9 +156,11 @@ def test_a_taker_who_stops_leaves_the_text_for_others(pool, waiting):
 
 def test_a_taker_keeps_to_his_total_limit():
     prefetch = Prefetch("key", _passages("a"), lead=100)
-    with pytest.raises(OllamaTimeoutError, match=r"within 0.01 s in all \(limit: total\)") as late:
-        prefetch.take(Passage("", "a"), Run(OllamaTimeout(total=0.01)))
+    run = Run(OllamaTimeout(total=0.01), host="http://gpu", model="embed")
+    with pytest.raises(OllamaTimeoutError, match=r"longer than 0.01 s in all \(limit: total\)") as late:
+        prefetch.take(Passage("", "a"), run)
     assert (late.value.limit, late.value.seconds) == ("total", 0.01)
+    assert "model 'embed' of Ollama at http://gpu" in str(late.value)
 
 
 def test_whoever_embeds_stops_when_it_is_over(pool, waiting):

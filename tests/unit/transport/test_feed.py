@@ -42,7 +42,7 @@ def _wait_until_stopped():
     run, stopped = Run(), threading.Event()
     run.guard.bind(stopped.set)
     assert stopped.wait(10)
-    run.guard.check()
+    run.check()
 
 
 @pytest.fixture

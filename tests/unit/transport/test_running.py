@@ -6,6 +6,8 @@ import threading
 
 import pytest
 
+from griptape_ollama.errors import OllamaCancelledError
+from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.running import RunningRuns
 
@@ -39,3 +41,30 @@ def test_a_run_that_was_cancelled_stays_so():
     interrupted = threading.Event()
     run.guard.bind(interrupted.set)
     assert interrupted.is_set()
+
+
+def test_a_run_that_was_stopped_or_ran_out_of_time_says_what_it_asked_for():
+    run = Run(OllamaTimeout(total=7), host="http://gpu:11434", model="qwen3")
+    run.check()
+    run.cancel()
+    with pytest.raises(
+        OllamaCancelledError, match=r"^The run of model 'qwen3' of Ollama at http://gpu:11434 was"
+    ) as off:
+        run.check()
+    late = run.out_of_time()
+    assert (
+        str(late)
+        == "The run of model 'qwen3' of Ollama at http://gpu:11434 took longer than 7 s in all (limit: total)."
+    )
+    for error in (off.value, late):
+        assert (error.host, error.model) == ("http://gpu:11434", "qwen3")
+
+
+@pytest.mark.parametrize(
+    ("host", "text"), [("http://gpu", "The run of Ollama at http://gpu was"), (None, "The run was")]
+)
+def test_one_that_is_about_no_model_says_so_too(host, text):
+    run = Run(host=host, model="")
+    run.cancel()
+    with pytest.raises(OllamaCancelledError, match=f"^{text} cancelled"):
+        run.check()
