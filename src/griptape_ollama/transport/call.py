@@ -97,6 +97,7 @@ class Call:
         self._bytes_received = 0
         self._began = False
         self._retries = 0
+        self._failure = ""
         self._seconds_in_queue = 0.0
         self._last: Mapping[str, Any] | None = None
 
@@ -174,7 +175,15 @@ class Call:
 
     def _with_retries(self, work: Callable[[], T]) -> T:
         policy = self._policy.copy(sleep=self._sleep)
-        return (policy.copy(stop=tenacity.stop_after_attempt(1)) if self._run.has_waited else policy)(work)
+        policy = policy.copy(stop=tenacity.stop_after_attempt(1)) if self._run.has_waited else policy
+        return policy(lambda: self._try(work))
+
+    def _try(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except OllamaError as error:
+            self._failure = str(error)  # the error itself would keep its frames, and they the call
+            raise
 
     def _begin(self) -> tuple[list[dict[str, Any]], Generator[dict[str, Any], None, None]]:
         """Make one try, as far as the first line that carries output."""
@@ -217,9 +226,10 @@ class Call:
                 self._check_type(response)
                 yield response
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, NdjsonError) as error:
-            # What the HTTP library refuses to send is quoted in its error, and may be a secret.
-            cause = None if isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL)) else error
-            raise self._translate(error) from cause
+            # What the HTTP library refuses to send is quoted in its error, and may be a secret. How a connection breaks
+            # that was shut down on purpose is nobody's concern.
+            is_hidden = self._guard.stopped or isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL))
+            raise self._translate(error) from (None if is_hidden else error)
         finally:
             self._guard.release()
 
@@ -255,6 +265,8 @@ class Call:
 
     def _send(self) -> contextlib.AbstractContextManager[httpx.Response]:
         self._check_stopped()
+        if self._total_is_over:  # used up by the facts, or by the wait for a slot
+            raise self._timed_out()
         self._set_deadline(self._limits.first_token)
         limits = {
             "connect": self._shorter(self._limits.connect),
@@ -361,7 +373,9 @@ class Call:
         self._guard.sleep(self._shorter(seconds) or 0.0)
         self._check_stopped()
         if self._total_is_over:
-            raise self._timed_out()
+            error = self._timed_out()
+            error.args = (f"{error} The last try failed: {self._failure}",)
+            raise error
         self._retries += 1
 
     @property

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -29,6 +30,7 @@ from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.run import Run
 from unit.transport.clients import foreign_client
 
 BODY = {"model": "simulator", "messages": [{"role": "user", "content": "hi"}]}
@@ -545,6 +547,17 @@ class TestLimits:
         assert isinstance(error, OllamaTimeoutError)
         assert error.limit == "total"
         assert 0.3 <= time.monotonic() - start < 5
+        assert "0.3 s in all" in str(error)
+        assert "The last try failed" in str(error)
+        assert "status 503: busy" in str(error)
+
+    def test_nothing_is_sent_once_the_total_is_used_up(self, simulator, connection):
+        run = Run(OllamaTimeout(total=0.01))
+        threading.Event().wait(0.02)  # as the questions about the model, or a slot, may take
+        _, error = _collect(Call(connection, "/api/chat", BODY, run=run))
+        assert isinstance(error, OllamaTimeoutError)
+        assert error.limit == "total"
+        assert simulator.requests == []
 
     def test_a_slow_listener_uses_up_the_total(self, simulator, connection):
         simulator.reply([" word"] * 3000)
@@ -611,6 +624,16 @@ class TestCancelling:
         lines = self._cancelled(_call(connection), lambda: simulator.wait_for_request(seen + 1))
         assert lines == []
         assert simulator.wait_for_disconnect()
+
+    def test_the_error_does_not_tell_how_the_connection_broke_that_was_shut_down(self, simulator, connection):
+        simulator.reply("never", wait=threading.Event())
+        call = _call(connection)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(lambda: simulator.wait_for_request(1) and call.cancel())
+            _, error = _collect(call)
+        assert isinstance(error, OllamaCancelledError)
+        assert error.__cause__ is None
+        assert error.__suppress_context__
 
     @pytest.mark.parametrize("is_reused", [False, True])
     def test_while_streaming(self, simulator, connection, is_reused):
