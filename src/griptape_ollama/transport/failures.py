@@ -29,6 +29,8 @@ MAX_ERROR_BYTES = 64 * 1024
 # A hostile server can make the HTTP library quote 100 KB of what it sent.
 _EXCERPT = 500
 _PAGE_BYTES = 120
+# Somebody was there, and hung up: during the TLS handshake, for instance. It passes, as later in the request.
+_BREAKS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,14 @@ class Failures:
         )
 
     def not_connected(self, error: httpx.ConnectError) -> OllamaError:
-        """Nobody is there, or TLS fails."""
+        """Nobody is there, or TLS fails, or the connection broke while it was made."""
         cause = _root_cause(error)
+        if isinstance(cause, _BREAKS):
+            return OllamaConnectionError(
+                f"{self.subject} did not answer: the connection broke while it was made ({cause}). If it always does, "
+                "look at what stands between, such as a proxy.",
+                **self._context,
+            )
         if isinstance(cause, ssl.SSLError):
             advice = "Check the certificate, or the settings verify and cert."
         elif isinstance(cause, socket.gaierror):
@@ -80,9 +88,7 @@ class Failures:
         else:
             advice = "Start it with `ollama serve`, or set host or OLLAMA_HOST."
         return OllamaConnectionError(
-            f"No Ollama server answers at {self.host} ({cause}). {advice}",
-            **self._context,
-            refused=not isinstance(cause, ConnectionResetError),
+            f"No Ollama server answers at {self.host} ({cause}). {advice}", **self._context, refused=True
         )
 
     def no_answer(self, error: Exception, *, stale: bool) -> OllamaError:

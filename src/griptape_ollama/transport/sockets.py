@@ -108,7 +108,9 @@ class GuardedBackend(httpcore.NetworkBackend):
         def connect() -> httpcore.NetworkStream:
             return self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
 
-        return GuardedStream(_abandonable(connect, timeout))
+        started = time.monotonic()
+        stream = _abandonable(connect, timeout)
+        return GuardedStream(stream, connect_by=None if timeout is None else started + timeout)
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
@@ -125,10 +127,15 @@ class GuardedStream(httpcore.NetworkStream):
     """A connection that binds itself to the current call when that writes its request.
 
     Writing is the moment at which a connection, new or reused, is certain to serve this call and no other.
+
+    Args:
+        inner: The connection.
+        connect_by: `time.monotonic()` at which it must stand, TLS included; None for no limit.
     """
 
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, *, connect_by: float | None = None) -> None:
         self._inner = inner
+        self._connect_by = connect_by
         self._guard: Guard | None = None
         self._is_used = False
         tls = inner.get_extra_info("ssl_object")
@@ -170,12 +177,14 @@ class GuardedStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        """Shake hands; can be stopped."""
+        """Shake hands; can be stopped, and has what connecting left of its limit."""
+        if timeout is not None and self._connect_by is not None:
+            timeout = min(timeout, max(self._connect_by - time.monotonic(), 0.001))
 
         def shake_hands() -> httpcore.NetworkStream:
             return self._inner.start_tls(ssl_context, server_hostname, timeout)
 
-        return GuardedStream(_abandonable(shake_hands, timeout))
+        return GuardedStream(_abandonable(shake_hands, timeout), connect_by=self._connect_by)
 
     def get_extra_info(self, info: str) -> Any:
         """Tell what the connection knows of itself."""

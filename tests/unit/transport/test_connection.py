@@ -7,6 +7,8 @@ import socket
 import ssl
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import httpcore
 import httpx
@@ -16,8 +18,10 @@ import trustme
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaContentError
 from griptape_ollama.testing import OllamaSimulator
+from griptape_ollama.transport import sockets
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection, guard_sockets, session_of
+from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.sockets import GuardedBackend
 from unit.transport.clients import foreign_client
 
@@ -271,6 +275,53 @@ class TestTls:
             assert _headers_of(simulator, Connection.open(address, verify=str(ca_file), cert=cert))
             with pytest.raises(OllamaConnectionError):
                 list(Call(Connection.open(address, verify=str(ca_file)), "/api/chat", BODY).lines())
+
+    def test_a_server_that_hangs_up_during_the_handshake_is_asked_again(self):
+        seen = []
+
+        def hang_up(listener):
+            for _ in range(2):
+                with listener.accept()[0] as peer:
+                    seen.append(peer.recv(65536))
+                    peer.shutdown(socket.SHUT_WR)
+                    while peer.recv(65536):
+                        pass
+
+        with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+            listener.settimeout(10)
+            done = pool.submit(hang_up, listener)
+            connection = Connection.open(f"https://127.0.0.1:{listener.getsockname()[1]}")
+            policy = retrying(max_attempts=2, min_delay=0)
+            with pytest.raises(OllamaConnectionError, match="broke while it was made") as caught:
+                list(Call(connection, "/api/chat", BODY, policy=policy).lines())
+            done.result(10)
+        assert not caught.value.refused
+        assert len(seen) == 2
+
+    def test_the_handshake_has_what_connecting_left_of_its_limit(self, monkeypatch):
+        clock, limits = SimpleNamespace(now=100.0), []
+
+        class Stream(httpcore.NetworkStream):
+            def get_extra_info(self, info):
+                return None
+
+            def start_tls(self, ssl_context, server_hostname=None, timeout=None):
+                limits.append(timeout)
+                clock.now += 4
+                return self
+
+        class Backend(httpcore.NetworkBackend):
+            def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
+                clock.now += 3
+                return Stream()
+
+        monkeypatch.setattr(sockets, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        context = ssl.create_default_context()
+        through_proxy = GuardedBackend(Backend()).connect_tcp("gpu", 443, 10).start_tls(context, timeout=10)
+        through_proxy.start_tls(context, timeout=10)
+        GuardedBackend(Backend()).connect_tcp("gpu", 443).start_tls(context, timeout=10)
+        GuardedBackend(Backend()).connect_tcp("gpu", 443, 1).start_tls(context, timeout=1)
+        assert limits == [7, 3, 10, 0.001]
 
     def test_missing_files_are_named(self):
         with pytest.raises(OllamaContentError, match="nowhere"):
