@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from griptape_ollama.structures.hearing import OllamaChunk
     from griptape_ollama.structures.stream import OllamaStream
     from griptape_ollama.transport.limits import OllamaTimeout
+    from griptape_ollama.transport.loops import OllamaBlockingWarning
     from griptape_ollama.transport.scope import CancelScope, cancel_after, cancel_scope
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "ModelLifecycle",
     "OllamaAlert",
     "OllamaAuthError",
+    "OllamaBlockingWarning",
     "OllamaBusyError",
     "OllamaCancelledError",
     "OllamaChunk",
@@ -83,6 +85,7 @@ _MODULES = {
     "ModelLifecycle": "lifecycle.lifecycle",
     "OllamaAlert": "metrics.thresholds",
     "OllamaAuthError": "errors",
+    "OllamaBlockingWarning": "transport.loops",
     "OllamaBusyError": "errors",
     "OllamaCancelledError": "errors",
     "OllamaChunk": "structures.hearing",

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from typing_extensions import Self
 
-from griptape_ollama.transport.loops import is_in_loop
+from griptape_ollama.transport.loops import is_in_loop, note_blocking
 from griptape_ollama.transport.scope import CancelScope
 
 T = TypeVar("T")
@@ -77,6 +77,7 @@ class Feed(Iterator[T], AsyncIterator[T]):
         return self
 
     def __next__(self) -> T:
+        note_blocking()
         self._start()
         try:
             self._belt.wait()

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import inspect
+import warnings
 
-_logger = logging.getLogger(__name__)
+# What stands between whoever called and the note of it.
+_NOT_THE_CALLER = ("griptape_ollama", "griptape", "contextlib")
+
+
+class OllamaBlockingWarning(RuntimeWarning):
+    """A call blocks the event loop in whose thread it is made. Said once per process."""
 
 
 class _Said:
@@ -24,13 +30,32 @@ def is_in_loop() -> bool:
 
 
 def note_blocking() -> None:
-    """Say, once, that a call blocks the event loop in whose thread it is made.
+    """Warn, once, that a call blocks the event loop in whose thread it is made.
 
-    A record in the log, not a Python warning: where those are errors, the call would not work.
+    Raises:
+        OllamaBlockingWarning: Warnings are errors here; then each such call raises.
     """
-    if not _Said.is_said and is_in_loop():
-        _Said.is_said = True
-        _logger.warning(
-            "A call that blocks was made in the thread of a running event loop, which stands still meanwhile. Await "
-            "arun, astream, aembed or aembed_batch, or use OllamaStream. (This is said once.)"
+    if _Said.is_said or not is_in_loop():
+        return
+    _Said.is_said = True
+    try:
+        warnings.warn(
+            "This call blocks the event loop that runs in its thread, and with it all other tasks. Await arun, aembed "
+            "or aembed_batch of the driver, go through astream or OllamaStream with `async for`, or move the call to "
+            "another thread: `await asyncio.to_thread(agent.run, ...)`. (Said once; ignore OllamaBlockingWarning "
+            "where it may block.)",
+            OllamaBlockingWarning,
+            stacklevel=_level_of_caller(),
         )
+    except OllamaBlockingWarning:
+        _Said.is_said = False
+        raise
+
+
+def _level_of_caller() -> int:
+    """Count the frames up to whoever called this package, be it by way of the framework."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_CALLER:
+        frame, level = frame.f_back, level + 1
+    # The innermost of these frames is this function, which is not there when the warning is issued.
+    return level

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import contextvars
 import gc
-import logging
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from griptape_ollama import OllamaCancelledError, cancel_scope
-from griptape_ollama.transport import loops
 from griptape_ollama.transport.feed import Feed, in_thread
 from griptape_ollama.transport.run import Run
 
@@ -385,18 +383,3 @@ def test_a_feed_may_be_taken_from_in_both_ways():
         return [await take(), await asyncio.to_thread(take_later), await take(), await asyncio.to_thread(take_later)]
 
     assert asyncio.run(main()) == [0, 1, 2, 3]
-
-
-def test_a_call_that_blocks_the_event_loop_is_told_of_once(monkeypatch, caplog):
-    monkeypatch.setattr(loops._Said, "is_said", False)
-    loops.note_blocking()
-    assert caplog.records == []
-
-    async def main():
-        loops.note_blocking()
-        loops.note_blocking()
-
-    asyncio.run(main())
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
-    assert "arun" in record.getMessage()
