@@ -6,8 +6,9 @@ Each call is the synchronous one, in a thread: the same conversion, limits, retr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from griptape.artifacts import BaseArtifact
@@ -15,20 +16,26 @@ from griptape.common import DeltaMessage, Message, PromptStack
 from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 
 from griptape_ollama.transport.feed import Feed, in_thread
+from griptape_ollama.transport.running import Awaited
 
 if TYPE_CHECKING:
     from griptape_ollama.embeddings.results import Matrix, OnProgress
+    from griptape_ollama.errors import OllamaEmbeddingError
 
 THREAD_NAME = "griptape-ollama-async"
 
 
-class _Prompting(Protocol):
+class _Watching(Protocol):
+    def _watch(self, awaited: Awaited) -> None: ...
+
+
+class _Prompting(_Watching, Protocol):
     def run(self, prompt_input: PromptStack | BaseArtifact) -> Message: ...
 
     def try_stream(self, prompt_stack: PromptStack) -> Iterator[DeltaMessage]: ...
 
 
-class _Embedding(Protocol):
+class _Embedding(_Watching, Protocol):
     def embed(self, value: str | BaseArtifact, *, vector_operation: VectorOperation | None = None) -> list[float]: ...
 
     def embed_batch(
@@ -39,6 +46,25 @@ class _Embedding(Protocol):
         as_numpy: Any = False,
         on_progress: OnProgress | None = None,
     ) -> Any: ...
+
+    def _vectors_by_request(
+        self,
+        values: Iterable[str | BaseArtifact],
+        vector_operation: VectorOperation | None,
+        *,
+        as_numpy: bool,
+        on_progress: OnProgress | None,
+    ) -> Generator[tuple[list[Any], OllamaEmbeddingError | None], None, None]: ...
+
+
+def _batches_of(
+    driver: _Embedding,
+) -> Callable[..., Generator[tuple[list[Any], OllamaEmbeddingError | None], None, None]]:
+    return driver._vectors_by_request  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # likewise
+
+
+def _watch_of(driver: _Watching) -> Callable[[Awaited], None]:
+    return driver._watch  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # of the class that this is mixed into
 
 
 class AsyncPromptMixin:
@@ -52,7 +78,7 @@ class AsyncPromptMixin:
         Raises:
             OllamaError: Any kind of it.
         """
-        return await in_thread(functools.partial(self.run, prompt_input), name=THREAD_NAME)
+        return await in_thread(functools.partial(self.run, prompt_input), name=THREAD_NAME, watch=_watch_of(self))
 
     def astream(self: _Prompting, prompt_stack: PromptStack | BaseArtifact) -> Feed[DeltaMessage]:
         """Answer a prompt piece by piece, as `try_stream` does: `async for delta in driver.astream(stack)`.
@@ -68,7 +94,9 @@ class AsyncPromptMixin:
             for delta in self.try_stream(stack):
                 put(delta)
 
-        return Feed(work, name=THREAD_NAME)
+        feed = Feed(work, name=THREAD_NAME)
+        _watch_of(self)(feed)
+        return feed
 
 
 class AsyncEmbeddingMixin:
@@ -86,9 +114,8 @@ class AsyncEmbeddingMixin:
         Raises:
             OllamaError: Any kind of it.
         """
-        return await in_thread(
-            functools.partial(self.embed, value, vector_operation=vector_operation), name=THREAD_NAME
-        )
+        work = functools.partial(self.embed, value, vector_operation=vector_operation)
+        return await in_thread(work, name=THREAD_NAME, watch=_watch_of(self))
 
     @overload
     async def aembed_batch(
@@ -130,7 +157,73 @@ class AsyncEmbeddingMixin:
         Raises:
             OllamaError: Any kind of it.
         """
-        loop = asyncio.get_running_loop()
-        report = None if on_progress is None else functools.partial(loop.call_soon_threadsafe, on_progress)
-        work = functools.partial(self.embed_batch, values, vector_operation, as_numpy=as_numpy, on_progress=report)
-        return await in_thread(work, name=THREAD_NAME)
+        work = functools.partial(
+            self.embed_batch, values, vector_operation, as_numpy=as_numpy, on_progress=_in_loop(on_progress)
+        )
+        return await in_thread(work, name=THREAD_NAME, watch=_watch_of(self))
+
+    @overload
+    def aiter_embed_batch(
+        self: _Embedding,
+        values: Iterable[str | BaseArtifact],
+        vector_operation: VectorOperation | None = None,
+        *,
+        as_numpy: Literal[False] = False,
+        on_progress: OnProgress | None = None,
+    ) -> AsyncGenerator[list[float], None]: ...
+
+    @overload
+    def aiter_embed_batch(
+        self: _Embedding,
+        values: Iterable[str | BaseArtifact],
+        vector_operation: VectorOperation | None = None,
+        *,
+        as_numpy: Literal[True],
+        on_progress: OnProgress | None = None,
+    ) -> AsyncGenerator[Matrix, None]: ...
+
+    async def aiter_embed_batch(
+        self: _Embedding,
+        values: Iterable[str | BaseArtifact],
+        vector_operation: VectorOperation | None = None,
+        *,
+        as_numpy: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """Give the vectors of any number of texts one by one, in bounded memory, as `iter_embed_batch` does.
+
+        The texts of a request are read, in another thread, when the vectors of those before were taken.
+
+        Args:
+            values: Texts or TextArtifacts; may be endless.
+            vector_operation: `query` or `upsert`, which decides on the prefix; None for no prefix.
+            as_numpy: Whether each vector is an array of float32, of shape (numbers per vector,).
+            on_progress: Called in the event loop after each request with the number of texts that are done, and that
+                of all texts or None where it is not known.
+
+        Yields:
+            A vector for each text, in their order.
+
+        Raises:
+            OllamaError: As `iter_embed_batch` does.
+        """
+        in_other_thread = functools.partial(in_thread, name=THREAD_NAME, watch=_watch_of(self))
+        batches = _batches_of(self)(values, vector_operation, as_numpy=as_numpy, on_progress=_in_loop(on_progress))
+        try:
+            while (batch := await in_other_thread(lambda: next(batches, None))) is not None:
+                vectors, failure = batch
+                for vector in vectors:
+                    yield vector
+                if failure is not None:
+                    raise failure
+        finally:
+            # A model that was held is let go, which takes a request. Whoever did not stop in time does it by himself.
+            with contextlib.suppress(ValueError):
+                await in_thread(batches.close, name=THREAD_NAME)
+
+
+def _in_loop(on_progress: OnProgress | None) -> OnProgress | None:
+    """Let a function be called in the event loop that runs here, from whatever thread."""
+    if on_progress is None:
+        return None
+    return functools.partial(asyncio.get_running_loop().call_soon_threadsafe, on_progress)

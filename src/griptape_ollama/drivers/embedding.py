@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
@@ -42,11 +43,12 @@ from griptape_ollama.embeddings.gathering import Gatherer
 from griptape_ollama.embeddings.order import BatchLimits, OnLongText, Order, Reply, held
 from griptape_ollama.embeddings.prefetching import Prefetch
 from griptape_ollama.embeddings.results import OnProgress, converted, not_all_embedded, to_matrix
-from griptape_ollama.errors import OllamaContentError, OllamaError
+from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
 from griptape_ollama.models.facts import Facts
 from griptape_ollama.models.planned import planned_keep_alive
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.scope import outside_scopes
 
 if TYPE_CHECKING:
     from griptape_ollama.embeddings.results import Matrix
@@ -210,7 +212,8 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         failures: dict[int, OllamaError] = {}
         with self._tracked_run() as run:
             runs = functools.partial(contextlib.nullcontext, run)
-            for outcome in self._outcomes(passages, runs, on_progress, total=len(passages)):
+            outcomes = self._outcomes(passages, runs, on_progress, total=len(passages))
+            for outcome in itertools.chain.from_iterable(outcomes):
                 if isinstance(outcome, OllamaError):
                     failures[len(found)] = outcome
                 found.append(None if isinstance(outcome, OllamaError) else converted(outcome, as_numpy=as_numpy))
@@ -263,12 +266,51 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             OllamaContentError: A value is no text, or a setting cannot be sent. A value is found out when it is read.
             OllamaError: As `embed_batch` does, when its turn comes.
         """
+        batches = self._vectors_by_request(values, vector_operation, as_numpy=as_numpy, on_progress=on_progress)
+        with contextlib.closing(batches):
+            for vectors, failure in batches:
+                yield from vectors
+                if failure is not None:
+                    raise failure
+
+    def _vectors_by_request(
+        self,
+        values: Iterable[str | BaseArtifact],
+        vector_operation: VectorOperation | None,
+        *,
+        as_numpy: bool,
+        on_progress: OnProgress | None,
+    ) -> Generator[tuple[list[Any], OllamaEmbeddingError | None], None, None]:
+        """Give the vectors of each request; where a text has none, those before it, and the error."""
         total = len(values) if isinstance(values, Sequence) else None
         passages = self._passages(values, vector_operation)
-        for index, outcome in enumerate(self._outcomes(passages, self._tracked_run, on_progress, total=total)):
-            if isinstance(outcome, OllamaError):
-                raise not_all_embedded({index: outcome}, total=total)
-            yield converted(outcome, as_numpy=as_numpy)
+        done = 0
+        with self._runs_until_cancelled() as runs:
+            for outcomes in self._outcomes(passages, runs, on_progress, total=total):
+                vectors: list[Any] = []
+                for index, outcome in enumerate(outcomes, done):
+                    if isinstance(outcome, OllamaError):
+                        yield vectors, not_all_embedded({index: outcome}, total=total)
+                        return
+                    vectors.append(converted(outcome, as_numpy=as_numpy))
+                done += len(outcomes)
+                yield vectors, None
+
+    @contextlib.contextmanager
+    def _runs_until_cancelled(self) -> Generator[Callable[[], contextlib.AbstractContextManager[Run]], None, None]:
+        """Give what makes runs, one after the other, until `cancel` is called: be it between two of them."""
+        # Scopes that are open where a request is made stop it; they may be others for each.
+        with outside_scopes():
+            whole = self._new_run()
+
+        @contextlib.contextmanager
+        def next_run() -> Generator[Run, None, None]:
+            whole.check()
+            with self._tracked_run() as run:
+                yield run
+
+        with self._running.tracking(whole):
+            yield next_run
 
     @contextlib.contextmanager
     def prefetch(
@@ -330,7 +372,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         on_progress: OnProgress | None,
         *,
         total: int | None,
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[list[Outcome]]:
         with runs() as run:
             order = self._order(run)
             known = self._known(order, run)
@@ -339,7 +381,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             done += len(outcomes)
             if on_progress is not None:
                 on_progress(done, total)
-            yield from outcomes
+            yield outcomes
 
     def _order(self, run: Run) -> Order:
         extra = dict(self.extra_params)

@@ -33,7 +33,7 @@ from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.loops import note_blocking
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
-from griptape_ollama.transport.running import RunningRuns
+from griptape_ollama.transport.running import Awaited, RunningRuns
 from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT
 
 _opening = threading.Lock()
@@ -171,6 +171,10 @@ class OllamaServerMixin:
         later are not concerned; when nothing is under way, nothing happens.
         """
         self._running.cancel()
+
+    def _watch(self, awaited: Awaited) -> None:
+        """Let `cancel` stop what somebody awaits from its beginning on."""
+        self._running.watch(awaited)
 
     def _tracked_run(self) -> contextlib.AbstractContextManager[Run]:
         """Start a run that `cancel` can stop from now on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import sys
 import threading
 from collections import deque
@@ -16,6 +17,7 @@ from typing_extensions import Self
 
 from griptape_ollama.transport.loops import is_in_loop, note_blocking
 from griptape_ollama.transport.scope import CancelScope
+from griptape_ollama.transport.starting import starter
 
 T = TypeVar("T")
 Work = Callable[[Callable[[T], None]], object]
@@ -51,7 +53,13 @@ class Feed(Iterator[T], AsyncIterator[T]):
         target, arguments = contextvars.copy_context().run, (_make, work, self._belt, self._scope)
         self._thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
         self._is_started = False
+        self._is_begun = threading.Event()
         self._bell: _Bell | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether an item was asked for, and the end has not come."""
+        return self._is_started and not self._belt.is_over
 
     def cancel(self) -> None:
         """Stop what the thread asks of Ollama, from any thread; the consumer gets OllamaCancelledError.
@@ -64,7 +72,7 @@ class Feed(Iterator[T], AsyncIterator[T]):
         """Leave: stop the thread, and wait for its end, but not in an event loop. Harmless after the end."""
         self._leave()
         if self._is_started and self._thread is not threading.current_thread() and not is_in_loop():
-            self._thread.join(STOP_SECONDS)
+            self._join()
 
     async def aclose(self) -> None:
         """Leave: stop the thread, and wait for its end. Harmless after the end."""
@@ -90,7 +98,7 @@ class Feed(Iterator[T], AsyncIterator[T]):
         return self
 
     async def __anext__(self) -> T:
-        self._start()
+        self._start(later=True)
         bell = self._bell_here()
         try:
             await bell.wait_for(lambda: self._belt.has_news)
@@ -126,10 +134,21 @@ class Feed(Iterator[T], AsyncIterator[T]):
         if getattr(self, "_is_started", False) and not self._belt.is_left and not sys.is_finalizing():
             self.close()
 
-    def _start(self) -> None:
-        if not self._is_started and not self._belt.is_left:
-            self._is_started = True
-            self._thread.start()
+    def _start(self, *, later: bool = False) -> None:
+        if self._is_started or self._belt.is_left:
+            return
+        self._is_started = True
+        # Without a reference to the feed, which is left by dropping it.
+        begin = functools.partial(_begin, self._thread, self._belt, self._is_begun)
+        if later:
+            starter.add(begin)
+        else:
+            begin()
+
+    def _join(self) -> None:
+        if self._is_begun.wait(STOP_SECONDS):
+            with contextlib.suppress(RuntimeError):  # the thread never began
+                self._thread.join(STOP_SECONDS)
 
     def _leave(self) -> None:
         if self._belt.leave():
@@ -150,7 +169,7 @@ class Feed(Iterator[T], AsyncIterator[T]):
         return self._bell
 
 
-async def in_thread(work: Callable[[], T], *, name: str) -> T:
+async def in_thread(work: Callable[[], T], *, name: str, watch: Callable[[Feed[T]], object] | None = None) -> T:
     """Do something that blocks in a thread, so that the event loop goes on meanwhile.
 
     Cancelling the task stops what the thread asks of Ollama, and ends once the thread has, in a second at most.
@@ -158,8 +177,12 @@ async def in_thread(work: Callable[[], T], *, name: str) -> T:
     Args:
         work: What is done; it sees the context variables of the caller.
         name: Name of the thread.
+        watch: Told of the feed that carries the result, which can be cancelled.
     """
-    return await Feed[T](lambda put: put(work()), name=name).__anext__()
+    feed = Feed[T](lambda put: put(work()), name=name)
+    if watch is not None:
+        watch(feed)
+    return await feed.__anext__()
 
 
 class _Belt(Generic[T]):
@@ -261,3 +284,14 @@ def _make(work: Work[T], belt: _Belt[T], scope: CancelScope) -> None:
     except BaseException as caught:  # noqa: BLE001 # raised again where the items are taken
         error = caught
     belt.end(error)
+
+
+def _begin(thread: threading.Thread, belt: _Belt[T], is_begun: threading.Event) -> None:
+    if belt.is_left:
+        belt.end(None)
+    else:
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no more threads
+            belt.end(error)
+    is_begun.set()

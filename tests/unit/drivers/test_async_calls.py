@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from griptape.artifacts import TextArtifact
@@ -16,6 +18,7 @@ from griptape_ollama import (
     OllamaCancelledError,
     OllamaConnectionError,
     OllamaContentError,
+    OllamaEmbeddingError,
     OllamaModelNotFoundError,
     OllamaPromptDriver,
     OllamaStreamError,
@@ -24,7 +27,8 @@ from griptape_ollama import (
     cancel_scope,
 )
 from griptape_ollama.drivers.async_calls import THREAD_NAME
-from griptape_ollama.transport import loops
+from griptape_ollama.transport import feed, loops
+from unit.embeddings.serving import refuse, vector
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +125,74 @@ def test_vectors_are_those_of_the_synchronous_calls(make_embedder):
     assert progress[-1] == (2, 2)
 
 
+def test_vectors_one_by_one_are_those_of_the_synchronous_call(simulator, make_embedder):
+    driver, progress, threads = make_embedder(batch_size=2), [], set()
+
+    def on_progress(done, total):
+        progress.append((done, total))
+        threads.add(threading.current_thread())
+
+    async def main():
+        threads.add(threading.current_thread())
+        texts = (f"text {number}" for number in range(5))
+        found = [each async for each in driver.aiter_embed_batch(texts, "upsert", on_progress=on_progress)]
+        arrays = [each async for each in driver.aiter_embed_batch(["a"], as_numpy=True)]
+        assert [each async for each in driver.aiter_embed_batch([])] == []
+        return found, arrays
+
+    found, (array,) = asyncio.run(main())
+    assert found == make_embedder().embed_batch([f"text {number}" for number in range(5)], "upsert")
+    assert array.shape == (len(found[0]),)
+    assert progress == [(2, None), (4, None), (5, None)]
+    assert len(threads) == 1
+
+
+def test_texts_are_read_when_the_vectors_of_those_before_were_taken(make_embedder):
+    read = []
+
+    def texts():
+        for number in itertools.count():
+            read.append(number)
+            yield f"text {number}"
+
+    async def main():
+        found = make_embedder(batch_size=4).aiter_embed_batch(texts())
+        async with contextlib.aclosing(found):
+            assert read == []
+            for number in range(8):
+                await found.__anext__()
+                assert len(read) == 4 * (number // 4 + 1)
+
+    asyncio.run(main())
+
+
+def test_the_vectors_before_a_text_that_has_none_are_given_first(simulator, make_embedder):
+    refuse(simulator, lambda text: text == "bad", status=400, error="no")
+    found = make_embedder().aiter_embed_batch(["a", "b", "bad", "c"])
+
+    async def main():
+        given = [await found.__anext__() for _ in range(2)]
+        with pytest.raises(OllamaEmbeddingError, match="Text 2 of 4"):
+            await found.__anext__()
+        return given
+
+    assert asyncio.run(main()) == [vector("a"), vector("b")]
+
+
+def test_cancelling_the_driver_ends_an_iteration_between_two_requests(simulator, make_embedder):
+    driver = make_embedder(batch_size=1)
+
+    async def main():
+        found = driver.aiter_embed_batch(["a", "b"])
+        await found.__anext__()
+        driver.cancel()
+        with pytest.raises(OllamaCancelledError):
+            await found.__anext__()
+
+    asyncio.run(main())
+    assert len([request for request in simulator.requests if request.path == "/api/embed"]) == 1
+
+
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
@@ -163,7 +235,7 @@ def test_what_cannot_be_sent_is_refused(embedder, make_driver):
         asyncio.run(embedder.aembed_batch("one text"))
 
 
-@pytest.mark.parametrize("what", ["arun", "astream", "aembed", "aembed_batch"])
+@pytest.mark.parametrize("what", ["arun", "astream", "aembed", "aembed_batch", "aiter_embed_batch"])
 def test_cancelling_the_task_stops_the_server_and_the_next_call_works(simulator, make_driver, embedder, silence, what):
     driver, stack = make_driver(), TextArtifact("hi")
     path = "/api/embed" if "embed" in what else "/api/chat"
@@ -175,12 +247,16 @@ def test_cancelling_the_task_stops_the_server_and_the_next_call_works(simulator,
     async def stream():
         return [delta async for delta in driver.astream(stack)]
 
+    async def iterate():
+        return [vector async for vector in embedder.aiter_embed_batch(["a", "b"])]
+
     def call():
         return {
             "arun": lambda: driver.arun(stack),
             "astream": stream,
             "aembed": lambda: embedder.aembed("a"),
             "aembed_batch": lambda: embedder.aembed_batch(["a", "b"]),
+            "aiter_embed_batch": iterate,
         }[what]()
 
     async def main():
@@ -238,6 +314,54 @@ def test_who_is_cancelled_otherwise_gets_the_error_with_the_text_so_far(simulato
             with pytest.raises(OllamaCancelledError) as caught:
                 await task
         assert caught.value.partial_text == "one "
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def begin(monkeypatch):
+    """Lets the thread of an awaited call begin, which none does by itself; waits until there is one."""
+    due = asyncio.Queue()
+    monkeypatch.setattr(feed, "starter", SimpleNamespace(add=due.put_nowait))
+
+    async def begin(*, after=lambda: None):
+        start = await due.get()
+        after()
+        start()
+
+    return begin
+
+
+@pytest.mark.parametrize("what", ["arun", "astream", "aembed"])
+def test_cancelling_the_driver_stops_what_is_awaited_before_its_thread_has_begun(
+    simulator, make_driver, make_embedder, begin, what
+):
+    driver = make_embedder() if what == "aembed" else make_driver()
+    calls = {
+        "arun": lambda: driver.arun(TextArtifact("hi")),
+        "astream": lambda: driver.astream(TextArtifact("hi")).__anext__(),
+        "aembed": lambda: driver.aembed("a"),
+    }
+
+    async def main():
+        task = asyncio.ensure_future(calls[what]())
+        await begin(after=driver.cancel)
+        with pytest.raises(OllamaCancelledError):
+            await task
+
+    asyncio.run(main())
+    assert [request for request in simulator.requests if request.path in {"/api/chat", "/api/embed"}] == []
+
+
+def test_a_stream_that_nobody_has_asked_for_anything_is_not_under_way(make_driver, begin):
+    driver = make_driver()
+
+    async def main():
+        async with driver.astream(TextArtifact("hi")) as deltas:
+            driver.cancel()
+            task = asyncio.ensure_future(deltas.__anext__())
+            await begin()
+            assert await task
 
     asyncio.run(main())
 

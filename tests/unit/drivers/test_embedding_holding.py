@@ -1,5 +1,7 @@
 """With keep_alive=0, an embedding model stays while there is more to embed, and is let go once."""
 
+import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -61,6 +63,15 @@ def test_leaving_an_iteration_early_lets_the_model_go(simulator, driver):
     vectors = driver.iter_embed_batch(f"llama {number}" for number in range(10))
     next(vectors)
     vectors.close()
+    assert _sent(simulator) == [300, "unload"]
+
+
+def test_leaving_an_awaited_iteration_early_lets_the_model_go(simulator, driver):
+    async def main():
+        async with contextlib.aclosing(driver.aiter_embed_batch(f"llama {number}" for number in range(10))) as vectors:
+            assert await vectors.__anext__()
+
+    asyncio.run(main())
     assert _sent(simulator) == [300, "unload"]
 
 

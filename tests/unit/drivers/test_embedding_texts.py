@@ -23,6 +23,7 @@ from griptape_ollama import (
     OllamaResponseError,
     OllamaTimeout,
     OllamaTimeoutError,
+    cancel_scope,
 )
 from unit.embeddings.serving import Gate, inputs, refuse, vector
 
@@ -288,21 +289,37 @@ class TestOneByOne:
         with pytest.raises(OllamaContentError, match="Value 3: "):
             next(found)
 
-    def test_cancelling_between_two_batches_has_no_effect_and_within_one_it_has(self, simulator, gate, make_embedder):
+    def test_cancelling_within_a_request_stops_it(self, gate, make_embedder):
         driver = make_embedder(batch_size=2)
         found = driver.iter_embed_batch(list("abcd"))
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(next, found)
             gate.next()
-            gate.let_go()
-            assert first.result(30) == vector("a")
-            driver.cancel()
-            assert pool.submit(next, found).result(30) == vector("b")
-            third = pool.submit(next, found)
-            gate.next()
             driver.cancel()
             with pytest.raises(OllamaCancelledError):
-                third.result(30)
+                first.result(30)
+
+    def test_cancelling_between_two_requests_ends_it_before_the_next_one(self, simulator, make_embedder):
+        driver = make_embedder(batch_size=2)
+        found, later = (driver.iter_embed_batch(list("abcd")) for _ in range(2))
+        assert next(found) == vector("a")
+        driver.cancel()
+        assert next(found) == vector("b")
+        with pytest.raises(OllamaCancelledError, match="simulator-embed"):
+            next(found)
+        assert inputs(simulator) == [["a", "b"]]
+        assert len(list(later)) == 4  # it had not begun
+
+    def test_each_request_is_stopped_by_the_scope_that_is_open_then(self, make_embedder):
+        found = make_embedder(batch_size=1).iter_embed_batch(list("abc"))
+        with cancel_scope() as scope:
+            assert next(found) == vector("a")
+        scope.cancel()
+        assert next(found) == vector("b")
+        scope = cancel_scope()
+        scope.cancel()
+        with scope, pytest.raises(OllamaCancelledError):
+            next(found)
 
 
 class TestRuns:

@@ -106,6 +106,13 @@ def aembed_batch(scene):
     return len(asyncio.run(scene.embedding_driver().aembed_batch(["a", "b", "c"]))) == 3
 
 
+def aiter_embed_batch(scene):
+    async def found():
+        return [vector async for vector in scene.embedding_driver().aiter_embed_batch(["a", "b", "c"])]
+
+    return len(asyncio.run(found())) == 3
+
+
 @dataclass(frozen=True)
 class Column:
     """A way to call.
@@ -137,6 +144,7 @@ COLUMNS = {
     "astream": Column(astream, "chat", SAID, shows_tokens=True),
     "aembed": Column(aembed, "embed", True),
     "aembed_batch": Column(aembed_batch, "batch", True),
+    "aiter_embed_batch": Column(aiter_embed_batch, "batch", True),
 }
 
 

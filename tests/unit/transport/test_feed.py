@@ -7,10 +7,12 @@ import gc
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
 from griptape_ollama import OllamaCancelledError, cancel_scope
+from griptape_ollama.transport import starting
 from griptape_ollama.transport.feed import Feed, in_thread
 from griptape_ollama.transport.run import Run
 
@@ -383,3 +385,62 @@ def test_a_feed_may_be_taken_from_in_both_ways():
         return [await take(), await asyncio.to_thread(take_later), await take(), await asyncio.to_thread(take_later)]
 
     assert asyncio.run(main()) == [0, 1, 2, 3]
+
+
+def test_an_event_loop_does_not_wait_for_a_thread_that_takes_its_time_to_begin(monkeypatch):
+    feeds = [_feed(lambda put: put(1)) for _ in range(3)]
+    go = threading.Event()
+
+    def starts_late(start):
+        def late():
+            assert go.wait(10)
+            start()
+
+        return late
+
+    for feed in feeds:
+        monkeypatch.setattr(feed._thread, "start", starts_late(feed._thread.start))
+
+    async def main():
+        taken = [asyncio.ensure_future(feed.__anext__()) for feed in feeds]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert [feed.is_under_way for feed in feeds] == [True] * 3
+        go.set()
+        return await asyncio.gather(*taken)
+
+    assert asyncio.run(main()) == [1, 1, 1]
+    for thread in threading.enumerate():
+        if thread.name == starting.THREAD_NAME:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_a_feed_that_was_left_before_its_thread_began_never_begins(monkeypatch):
+    due, begun = [], []
+    monkeypatch.setattr("griptape_ollama.transport.feed.starter", SimpleNamespace(add=due.append))
+    feed = _feed(begun.append)
+
+    async def main():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(feed.__anext__(), 0.01)
+
+    monkeypatch.setattr("griptape_ollama.transport.feed.STOP_SECONDS", 0.01)
+    asyncio.run(main())
+    due.pop()()
+    assert not feed.is_under_way
+    feed.close()
+    assert begun == []
+
+
+@pytest.mark.parametrize("take", [list, lambda feed: asyncio.run(_collected(feed))], ids=["sync", "async"])
+def test_a_system_without_threads_to_spare_is_an_error_of_the_call(monkeypatch, take):
+    feed = _feed(lambda put: put(1))
+
+    def start():
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(feed._thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        take(feed)
+    feed.close()
