@@ -118,7 +118,8 @@ class Download:
         return body
 
     def _request(self, url: httpx.URL) -> httpx.Request:
-        limits = dict.fromkeys(("connect", "read", "write", "pool"), self._seconds)
+        # The time is for all redirects together.
+        limits = dict.fromkeys(("connect", "read", "write", "pool"), max(self._guard.remaining() or 0.0, 0.001))
         headers = {"Accept": "*/*", "Accept-Encoding": ACCEPTED, "User-Agent": "griptape-ollama"}
         request = httpx.Request("GET", url, headers=headers, extensions={"timeout": limits})
         if url.userinfo:

@@ -141,9 +141,10 @@ class Feed(Iterator[T], AsyncIterator[T]):
         # Without a reference to the feed, which is left by dropping it.
         begin = functools.partial(_begin, self._thread, self._belt, self._is_begun)
         if later:
-            starter.add(begin)
-        else:
-            begin()
+            with contextlib.suppress(RuntimeError):  # no thread to spare: the one that matters may still begin
+                starter.add(begin)
+                return
+        begin()
 
     def _join(self) -> None:
         if self._is_begun.wait(STOP_SECONDS):

@@ -14,6 +14,7 @@ from griptape_ollama.errors import (
     OllamaTimeoutError,
 )
 from griptape_ollama.transport import download
+from griptape_ollama.transport.connection import guarded_transport
 from griptape_ollama.transport.download import Download
 
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(1000)
@@ -189,3 +190,22 @@ def test_a_proxy_of_the_environment_is_not_asked(server, monkeypatch):
 def test_where_nothing_answers_is_an_error_that_says_so(url):
     with pytest.raises(OllamaConnectionError, match="cannot be fetched"):
         Download(url, allow_private=True).read()
+
+
+def test_redirects_share_one_time_limit(server, monkeypatch):
+    limits = []
+
+    def transport(backend):
+        made = guarded_transport(backend)
+        handle = made.handle_request
+
+        def handled(request):
+            limits.append(request.extensions["timeout"]["connect"])
+            return handle(request)
+
+        monkeypatch.setattr(made, "handle_request", handled)
+        return made
+
+    monkeypatch.setattr(download, "guarded_transport", transport)
+    assert Download(f"{server.url}/hop2", allow_private=True, seconds=7).read() == IMAGE
+    assert 7 > limits[0] > limits[1] > limits[2] > limits[3] > 0

@@ -444,3 +444,11 @@ def test_a_system_without_threads_to_spare_is_an_error_of_the_call(monkeypatch, 
     with pytest.raises(RuntimeError, match="can't start new thread"):
         take(feed)
     feed.close()
+
+
+def test_where_nobody_can_start_it_later_a_thread_begins_at_once(monkeypatch):
+    def add(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("griptape_ollama.transport.feed.starter", SimpleNamespace(add=add))
+    assert asyncio.run(_collected(_feed(lambda put: put(1)))) == [1]
