@@ -307,7 +307,10 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         def next_run() -> Generator[Run, None, None]:
             whole.check()
             with self._tracked_run() as run:
+                # A server that the facts waited for in vain is not waited for again by the first request.
+                run.has_waited = has_waited = whole.has_waited
                 yield run
+                whole.has_waited = run.has_waited and not has_waited
 
         with self._running.tracking(whole):
             yield next_run

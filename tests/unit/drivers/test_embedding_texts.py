@@ -1,5 +1,6 @@
 """One text, and many: what is sent, what comes back, and what is said when it does not."""
 
+import logging
 import math
 import pickle
 import threading
@@ -25,6 +26,7 @@ from griptape_ollama import (
     OllamaTimeoutError,
     cancel_scope,
 )
+from griptape_ollama.testing import OllamaSimulator
 from unit.embeddings.serving import Gate, inputs, refuse, vector
 
 _IMAGE = ImageArtifact(b"png", format="png", width=1, height=1)
@@ -309,6 +311,25 @@ class TestOneByOne:
             next(found)
         assert inputs(simulator) == [["a", "b"]]
         assert len(list(later)) == 4  # it had not begun
+
+    def test_a_server_that_does_not_come_is_waited_for_once(self, make_embedder, caplog):
+        with OllamaSimulator() as gone:
+            host = gone.url
+        driver = make_embedder(host=host, wait_for_server=0.6)
+        with caplog.at_level(logging.WARNING, "griptape_ollama"), pytest.raises(OllamaConnectionError):
+            next(driver.iter_embed_batch(["a"]))
+        # It is asked every half a second.
+        assert 1 <= len([record for record in caplog.records if "Attempt" in record.message]) <= 2
+
+    def test_a_request_that_works_lets_the_next_ones_wait_again(self, make_embedder):
+        with make_embedder()._runs_until_cancelled() as runs:
+            with runs() as facts:
+                facts.has_waited = True
+            has_waited = []
+            for _ in range(3):
+                with runs() as run:
+                    has_waited.append(run.has_waited)
+        assert has_waited == [True, False, False]
 
     def test_each_request_is_stopped_by_the_scope_that_is_open_then(self, make_embedder):
         found = make_embedder(batch_size=1).iter_embed_batch(list("abc"))
