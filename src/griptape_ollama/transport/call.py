@@ -16,6 +16,7 @@ from griptape_ollama.errors import (
     OllamaContentError,
     OllamaError,
 )
+from griptape_ollama.protocol.counters import is_counted
 from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
 from griptape_ollama.transport.bodies import pieces, read_at_most
@@ -391,7 +392,7 @@ def _encode(body: Mapping[str, Any] | None) -> bytes | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and is_counted(value) else None
 
 
 def _refuse(value: object) -> None:
