@@ -81,7 +81,7 @@ class ReplyReader:
         """Begin with the lines of one more request."""
         for name in _ADDED_UP:
             if is_counted(value := self._rest.get(name)):
-                self._totals[name] = self._totals.get(name, 0) + value
+                self._totals[name] = self._totals.get(name, 0) + cast("float", value)
         self._rounds += 1
         self._rest = {}
         self._last: Mapping[str, Any] = {}
@@ -183,7 +183,7 @@ class ReplyReader:
         metadata = {**measured, **self._rest, **{name: value for name, value in sums.items() if value is not None}}
         for wire, name in _SECONDS_OF.items():
             if is_counted(duration := metadata.get(wire)):
-                metadata[name] = duration / _NANOSECONDS
+                metadata[name] = cast("float", duration) / _NANOSECONDS
                 del metadata[wire]
         if (rate := _tokens_per_second(metadata)) is not None:
             metadata["tokens_per_second"] = rate
