@@ -120,6 +120,17 @@ class Connection:
         weakref.finalize(client, session.close)
         return connection
 
+    def headers_here(self) -> tuple[tuple[str, str], ...] | None:
+        """Give the headers that are made anew for each request, as they are here: they may depend on who asks.
+
+        Returns:
+            Names and values; None where all requests have the same headers.
+
+        Raises:
+            OllamaContentError: They are no headers.
+        """
+        return None if self._headers is None else tuple(sorted(_checked_headers(self._headers()).items()))
+
     @property
     def timeout(self) -> httpx.Timeout:
         """The limits that the client was made with."""
