@@ -96,9 +96,19 @@ class TestCredentials:
 
     @pytest.mark.parametrize(
         "host",
-        ["http://ollama.com", "ollama.com:11434", "ollama.com.evil.test", "https://ollama.com.evil.test"]
-        + ["evilollama.com", "https://evil-ollama.com", "https://ollama.com@evil.test", "https://evil.test/ollama.com"]
-        + ["https://ollama.com:443@evil.test", "https://ollama.com\\@evil.test", "https://ollam\u0430.com"],
+        [
+            "http://ollama.com",
+            "ollama.com:11434",
+            "ollama.com.evil.test",
+            "https://ollama.com.evil.test",
+            "evilollama.com",
+            "https://evil-ollama.com",
+            "https://ollama.com@evil.test",
+            "https://evil.test/ollama.com",
+            "https://ollama.com:443@evil.test",
+            "https://ollama.com\\@evil.test",
+            "https://ollam\u0430.com",
+        ],
     )
     def test_the_key_of_the_environment_goes_to_nobody_who_only_looks_like_ollama_com(self, monkeypatch, host):
         monkeypatch.setenv("OLLAMA_API_KEY", "secret")
@@ -107,8 +117,14 @@ class TestCredentials:
 
     @pytest.mark.parametrize(
         "host",
-        ["https://ollama.com%2eevil.test", "https://evil.test\\.ollama.com", "https://evil.test#.ollama.com"]
-        + ["https://evil.test?.ollama.com", "https://evil.test\t.ollama.com", "https://evil.test/@ollama.com"],
+        [
+            "https://ollama.com%2eevil.test",
+            "https://evil.test\\.ollama.com",
+            "https://evil.test#.ollama.com",
+            "https://evil.test?.ollama.com",
+            "https://evil.test\t.ollama.com",
+            "https://evil.test/@ollama.com",
+        ],
     )
     def test_addresses_that_others_may_read_otherwise_are_refused(self, host):
         with pytest.raises(OllamaContentError, match="is not an address"):
