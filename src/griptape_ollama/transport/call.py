@@ -217,9 +217,9 @@ class Call:
                     raise self._failures.refused(response)
                 self._check_type(response)
                 yield response
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, NdjsonError) as error:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeEncodeError, NdjsonError) as error:
             # What the HTTP library refuses to send is quoted in its error, and may be a secret.
-            cause = None if isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL)) else error
+            cause = None if isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError)) else error
             raise self._translate(error) from cause
         finally:
             self._guard.release()

@@ -9,6 +9,7 @@ import re
 import ssl
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
@@ -108,6 +109,8 @@ class Connection:
         )
         client = _new_client(address, fixed, settings)
         session = session_of(client)
+        # Ollama sets none; what a proxy sets would be kept without a bound, and shown to it with everybody's requests.
+        session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         _authorize(session, address, api_key, fixed)
         connection = cls(
             client,
