@@ -61,7 +61,7 @@ test/lowest: ## All tests with the lowest versions that pyproject.toml allows (n
 bench: $(INSTALLED) ## Print the benchmark tables.
 	$(BIN)/python -m benchmarks $(ARGS)
 
-soak: $(INSTALLED) ## Make 10,000 calls on 50 threads, 5% of which go wrong, and look for leaks.
+soak: $(INSTALLED) ## Make 10,000 calls on 50 threads, half of them awaited, 5% of which go wrong, and look for leaks.
 	PYTHONPATH=tests $(BIN)/python -m soak $(ARGS)
 
 fuzz: $(INSTALLED) ## Read 100,000 recordings that were changed at random.

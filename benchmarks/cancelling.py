@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import threading
 import time
+from typing import ClassVar
 
 from griptape.artifacts import TextArtifact
 from griptape.events import EventListener, TextChunkEvent
@@ -15,10 +17,20 @@ from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.slots import Ticket, slots_of
 
 TRIES = 200
 BODY = {"model": "simulator", "messages": [{"role": "user", "content": "Go."}]}
 PROMPT = TextArtifact("Go.")
+
+
+def _wait_until(is_so):
+    for _ in range(2000):
+        if is_so():
+            time.sleep(0.002)
+            return
+        time.sleep(0.001)
+    raise AssertionError("the phase was not reached")
 
 
 class _Phase:
@@ -26,14 +38,69 @@ class _Phase:
 
     name = ""
     has_connection = True
+    is_before_connecting = False
+    settings: ClassVar = {}
 
     def __init__(self, simulator):
         self.simulator = simulator
+        self.host = simulator.host
         self.reached = threading.Event()
 
     def wait(self):
         assert self.reached.wait(10)
         time.sleep(0.002)  # from the event to the wait behind it
+
+    def end(self):
+        """Tidy up."""
+
+
+class _Connecting(_Phase):
+    """An address that neither accepts nor refuses: the queue of its listener is full."""
+
+    name = "connecting"
+    has_connection = False
+    is_before_connecting = True
+
+    def __init__(self, simulator):
+        super().__init__(simulator)
+        self.sockets = [socket.create_server(("127.0.0.1", 0), backlog=0)]
+        address = self.sockets[0].getsockname()
+        for _ in range(4):
+            self.sockets.append(socket.socket())
+            self.sockets[-1].setblocking(False)
+            self.sockets[-1].connect_ex(address)
+        self.host = f"http://127.0.0.1:{address[1]}"
+        self.earlier = self.connecting()
+
+    def wait(self):
+        _wait_until(lambda: self.connecting() - self.earlier)
+
+    @staticmethod
+    def connecting():
+        return {each for each in threading.enumerate() if each.name == "griptape-ollama-connect"}
+
+    def end(self):
+        # Those who were stopped go on until the system gives up.
+        for each in self.sockets:
+            each.close()
+
+
+class _Queueing(_Phase):
+    name = "waiting for a slot"
+    has_connection = False
+    is_before_connecting = True
+    settings: ClassVar = {"max_concurrency": 1}
+
+    def __init__(self, simulator):
+        super().__init__(simulator)
+        self.slots, self.taken = slots_of(simulator.host), Ticket(1, lambda: None)
+        self.slots.enter(self.taken)
+
+    def wait(self):
+        _wait_until(lambda: self.slots.waiting)
+
+    def end(self):
+        self.slots.leave(self.taken)
 
 
 class _Headers(_Phase):
@@ -91,8 +158,8 @@ class _InThread:
 class _ByCall(_InThread):
     name = "Call.cancel()"
 
-    def prepare(self, host):
-        self.connection = Connection.open(host, verify=False)  # no certificates to read: http
+    def prepare(self, host, **settings):
+        self.connection = Connection.open(host, verify=False, **settings)  # no certificates to read: http
 
     def warm(self):
         list(Call(self.connection, "/api/chat", BODY).lines())
@@ -113,9 +180,9 @@ class _ByCall(_InThread):
 class _ByScope(_InThread):
     name = "scope.cancel(), `driver.run`"
 
-    def prepare(self, host):
-        delays = {"min_retry_delay": 30, "max_retry_delay": 30}
-        self.driver = OllamaPromptDriver(model="simulator", host=host, stream=True, verify=False, **delays)
+    def prepare(self, host, **settings):
+        settings |= {"min_retry_delay": 30, "max_retry_delay": 30}
+        self.driver = OllamaPromptDriver(model="simulator", host=host, stream=True, verify=False, **settings)
 
     def warm(self):
         self.driver.run(PROMPT)
@@ -162,15 +229,15 @@ class _ByTask(_ByScope):
 def _tries(simulator, way, phase_class, *, is_reused):
     """Seconds to the exception, and to the disconnect, of each try."""
     callers, servers = [], []
-    way.prepare(simulator.host)
+    way.prepare(simulator.host, **phase_class.settings)
     way.warm()  # facts about the model are asked once
     for _ in range(TRIES):
         if is_reused:
             way.warm()
-        else:
-            way.prepare(simulator.host)
         gone = len(simulator.disconnects)
         phase = phase_class(simulator)
+        if not is_reused:
+            way.prepare(phase.host, **phase.settings)
         way.begin(phase)
         phase.wait()
         start = time.monotonic()
@@ -179,6 +246,7 @@ def _tries(simulator, way, phase_class, *, is_reused):
         callers.append(way.ended - start)
         if phase.has_connection:
             servers.append(simulator.wait_for_disconnect(n=gone + 1) - start)
+        phase.end()
     return callers, servers
 
 
@@ -195,10 +263,10 @@ def table():
     rows = []
     with OllamaSimulator() as simulator:
         for way in (_ByCall(), _ByScope(), _ByTask()):
-            for phase in (_Headers, _Streaming, _Retrying):
-                for is_reused in (False, True):
+            for phase in (_Queueing, _Connecting, _Headers, _Streaming, _Retrying):
+                for is_reused in (False,) if phase.is_before_connecting else (False, True):
                     callers, servers = _tries(simulator, way, phase, is_reused=is_reused)
-                    kind = "reused" if is_reused else "new"
+                    kind = "none yet" if phase.is_before_connecting else "reused" if is_reused else "new"
                     rows.append((way.name, phase.name, kind, *_summary(callers), *_summary(servers)))
     head = ("how", "phase", "connection", "caller p50", "p99", "longest", "server p50", "p99", "longest")
     title = f"From cancelling to the caller's exception, and to the server's seeing it ({TRIES} tries each, in ms)"

@@ -16,13 +16,16 @@ OllamaError
 ├─ OllamaDiskError
 └─ OllamaContentError (also a ValueError)
 
-All of them survive pickling: a message as the only positional argument, attributes as keywords with defaults.
+All of them survive pickling: a message as the only positional argument, attributes as keywords with defaults. The
+text of each is one line, whatever the server said: control characters stand in it as escapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from griptape_ollama.printable import printable
 
 
 class OllamaError(Exception):
@@ -37,7 +40,7 @@ class OllamaError(Exception):
     def __init__(
         self, message: str = "", *, host: str | None = None, model: str | None = None, partial_text: str = ""
     ) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.host = host
         self.model = model
         self.partial_text = partial_text

@@ -21,6 +21,9 @@ FAULTS_SHARE = 0.05
 EMBED_SHARE = 0.2
 LEAVE_SHARE = 0.02
 
+HELD = "held"
+"""What asks the server to fall silent in mid-reply until the caller has left."""
+
 _LATE = 60.0  # seconds; far beyond the limits of those who wait for it
 
 
@@ -69,7 +72,7 @@ class Case:
 
     Attributes:
         number: Tells it apart.
-        way: `run`, `stream`, `embed` or `leave` (a stream that is left after its first token).
+        way: `run`, `stream`, `embed` or `leave` (a stream that is left in mid-reply).
         fault: Name of what happens to it; empty where all goes well.
     """
 
@@ -80,7 +83,12 @@ class Case:
     @property
     def prompt(self) -> str:
         """The text that is sent, which tells the server what to do."""
-        return f"{self.number} {self.fault}".rstrip()
+        return f"{self.number} {HELD if self.way == 'leave' else self.fault}".rstrip()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it is made in an event loop."""
+        return self.number % 2 == 1
 
     @property
     def expected(self) -> Any:

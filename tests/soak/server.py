@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 from griptape_ollama.testing import OllamaSimulator, Reply
 from griptape_ollama.testing.journal import RecordedRequest
-from soak.cases import FAULTS, FAULTS_SHARE, text_for
+from soak.cases import FAULTS, FAULTS_SHARE, HELD, text_for
 
 
 class Answers:
@@ -21,6 +22,8 @@ class Answers:
     def __call__(self, request: RecordedRequest) -> Reply:
         number, _, name = request.messages[-1]["content"].partition(" ")
         text = text_for(number)
+        if name == HELD:
+            return Reply(text=text, pause=(2, threading.Event()))
         if not name or (FAULTS[name].is_once and number in self._struck):
             return Reply(text=text)
         self._struck.add(number)

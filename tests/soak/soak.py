@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import logging
@@ -12,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ class Soak:
 
     Args:
         host: Address of the server.
-        threads: How many make calls at the same time.
+        threads: How many make calls at the same time. Every other call is made in an event loop, and has a thread of
+            its own for as long as it lasts.
     """
 
     def __init__(self, host: str, threads: int) -> None:
@@ -121,23 +123,46 @@ class Soak:
         """Make so many calls, in so many rounds."""
         left: list[Left] = []
         start = time.monotonic()
-        with OllamaMetrics() as metrics, ThreadPoolExecutor(self._threads) as pool:
+        with OllamaMetrics() as metrics, ThreadPoolExecutor(self._threads // 2) as pool:
             for number in range(rounds):
-                numbers = range(number * calls // rounds, (number + 1) * calls // rounds)
-                list(pool.map(self._one, numbers))
+                cases = [case(each) for each in range(number * calls // rounds, (number + 1) * calls // rounds)]
+                made = [pool.submit(self._make, chosen) for chosen in cases if not chosen.is_awaited]
+                # An event loop for each round: drivers must not mind.
+                asyncio.run(self._await_all([chosen for chosen in cases if chosen.is_awaited]))
+                for each in made:
+                    each.result()
                 left.append(Left.now())
         return Result(self._wrong, self._ends, left, metrics.summary(), time.monotonic() - start)
 
-    def _one(self, number: int) -> None:
-        chosen, tokens, said = case(number), list[str](), ""
+    def _make(self, chosen: Case) -> None:
+        # Listeners belong to a thread.
+        with self._judging(chosen) as seen, _listening(seen.tokens):
+            seen.outcome = seen.said = self._called(chosen)
+
+    async def _await_all(self, cases: list[Case]) -> None:
+        # As many at the same time as there are threads for the others: each has one of its own.
+        room = asyncio.Semaphore(self._threads // 2)
+
+        async def make(chosen: Case) -> None:
+            async with room:
+                with self._judging(chosen) as seen, _listening(seen.tokens):
+                    seen.outcome = seen.said = await self._awaited(chosen, seen.tokens)
+
+        await asyncio.gather(*map(make, cases))
+
+    @contextlib.contextmanager
+    def _judging(self, chosen: Case) -> Iterator[_Seen]:
+        """Compare what a call gives with what it should."""
+        seen = _Seen()
         try:
-            # Listeners belong to a thread.
-            with EventListener(lambda event: tokens.append(event.token), event_types=[TextChunkEvent]):
-                outcome = said = self._called(chosen)
+            yield seen
         except OllamaError as error:
-            outcome, said = type(error), error.partial_text
+            seen.outcome, seen.said = type(error), error.partial_text
         except Exception as error:  # noqa: BLE001 # that is what must not come
-            outcome = error
+            seen.outcome = error
+        self._judge(chosen, seen.outcome, seen.tokens, seen.said)
+
+    def _judge(self, chosen: Case, outcome: Any, tokens: list[str], said: str) -> None:
         wrong = "" if outcome == chosen.expected else f"ended with {outcome!r}, not with {chosen.expected!r}"
         if tokens and "".join(tokens) != said:
             wrong += f" after {tokens} were seen of {said!r}"
@@ -155,8 +180,64 @@ class Soak:
             with contextlib.closing(self._streamed.try_stream(PromptStack.from_artifact(prompt))) as deltas:
                 next(deltas)  # pyright: ignore[reportArgumentType] # it is a generator
             return None
-        driver = self._hasty if chosen.is_slow else self._streamed if chosen.way == "stream" else self._plain
-        return driver.run(prompt).to_text()
+        return self._prompted(chosen).run(prompt).to_text()
+
+    async def _awaited(self, chosen: Case, tokens: list[str]) -> Any:
+        prompt = TextArtifact(chosen.prompt)
+        if chosen.way == "embed":
+            assert await self._vectors.aembed(chosen.prompt)
+            return None
+        if chosen.way == "leave":
+            await self._left(prompt, by_cancelling=chosen.number % 4 == 1)
+            return None
+        if chosen.way == "stream":
+            async with self._prompted(chosen).astream(prompt) as deltas:
+                async for delta in deltas:
+                    if delta.content is not None:
+                        # One by one: what came before an error is looked at.
+                        tokens.append(delta.content.text)  # noqa: PERF401 # pyright: ignore[reportAttributeAccessIssue]
+            return "".join(tokens)
+        return (await self._prompted(chosen).arun(prompt)).to_text()
+
+    async def _left(self, prompt: TextArtifact, *, by_cancelling: bool) -> None:
+        """Leave a stream by the end of its block, or by cancelling the task that reads it."""
+        has_begun = asyncio.Event()
+
+        async def read() -> None:
+            async with self._streamed.astream(prompt) as deltas:
+                async for _ in deltas:
+                    has_begun.set()
+                    if not by_cancelling:
+                        return
+
+        task = asyncio.create_task(read())
+        await has_begun.wait()
+        if by_cancelling:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    def _prompted(self, chosen: Case) -> OllamaPromptDriver:
+        return self._hasty if chosen.is_slow else self._streamed if chosen.way == "stream" else self._plain
+
+
+@dataclass
+class _Seen:
+    """What a call gave.
+
+    Attributes:
+        outcome: The answer, or the kind of the error.
+        said: The answer, or its part that an error carries.
+        tokens: What was seen meanwhile.
+    """
+
+    outcome: Any = None
+    said: Any = ""
+    tokens: list[str] = field(default_factory=list[str])
+
+
+def _listening(tokens: list[str]) -> EventListener[Any]:
+    return EventListener(lambda event: tokens.append(event.token), event_types=[TextChunkEvent])
 
 
 def leaks(left: list[Left]) -> Iterator[str]:

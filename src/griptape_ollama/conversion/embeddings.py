@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from griptape_ollama.errors import OllamaContentError, OllamaStreamError
 from griptape_ollama.events import OllamaEmbeddingEvent
+from griptape_ollama.protocol.counters import is_counted
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import check_options
 
@@ -158,16 +159,11 @@ def to_embedding_event(texts: int, reply: Mapping[str, Any], *, host: str) -> Ol
 def tokens_of(reply: Mapping[str, Any]) -> int | None:
     """Give the tokens of all texts of a request; None where the server does not tell."""
     tokens = reply.get("prompt_eval_count")
-    return tokens if isinstance(tokens, int) and _is_64_bit(tokens) else None
+    return tokens if isinstance(tokens, int) and is_counted(tokens) else None
 
 
 def _seconds(nanoseconds: Any) -> float | None:
-    return nanoseconds / 1e9 if isinstance(nanoseconds, (int, float)) and _is_64_bit(nanoseconds) else None
-
-
-def _is_64_bit(number: float) -> bool:
-    """Whether a number may come from the server's counters."""
-    return not isinstance(number, bool) and 0 <= number < 2**63
+    return nanoseconds / 1e9 if is_counted(nanoseconds) else None
 
 
 def _length(vector: Any, size: int) -> float | str:

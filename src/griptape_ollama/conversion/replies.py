@@ -24,6 +24,7 @@ from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent, T
 from griptape_ollama.conversion.tools import OfferedTools
 from griptape_ollama.conversion.turns import RejectedCall
 from griptape_ollama.errors import OllamaStreamError
+from griptape_ollama.protocol.counters import is_counted
 
 META_KEY = "ollama"
 """Key of an artifact's `meta` under which the metadata of a reply stands."""
@@ -79,7 +80,7 @@ class ReplyReader:
     def start_round(self) -> None:
         """Begin with the lines of one more request."""
         for name in _ADDED_UP:
-            if _is_number(value := self._rest.get(name)):
+            if is_counted(value := self._rest.get(name)):
                 self._totals[name] = self._totals.get(name, 0) + cast("float", value)
         self._rounds += 1
         self._rest = {}
@@ -181,8 +182,8 @@ class ReplyReader:
         sums = {name: self._sum(name) for name in _ADDED_UP}
         metadata = {**measured, **self._rest, **{name: value for name, value in sums.items() if value is not None}}
         for wire, name in _SECONDS_OF.items():
-            if isinstance(duration := metadata.get(wire), (int, float)):
-                metadata[name] = duration / _NANOSECONDS
+            if is_counted(duration := metadata.get(wire)):
+                metadata[name] = cast("float", duration) / _NANOSECONDS
                 del metadata[wire]
         if (rate := _tokens_per_second(metadata)) is not None:
             metadata["tokens_per_second"] = rate
@@ -212,7 +213,7 @@ class ReplyReader:
 
     def _sum(self, name: str) -> Any:
         value = self._rest.get(name)
-        count = value if _is_number(value) else None
+        count = value if is_counted(value) else None
         if name not in self._totals:
             return count
         return self._totals[name] + (count or 0)
@@ -316,10 +317,6 @@ class ReplyReader:
                 known = self._rest.get(key)
                 # Lists (logprobs) come piece by piece.
                 self._rest[key] = [*known, *value] if isinstance(known, list) and isinstance(value, list) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _new_tag() -> str:

@@ -13,6 +13,7 @@ from griptape.rules import JsonSchemaRule
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from schema import Schema, SchemaError
 
+from griptape_ollama.printable import printable
 from griptape_ollama.protocol.json_schema import CompiledSchema, compile_format, compile_parameters
 
 _logger = logging.getLogger(__name__)
@@ -78,5 +79,5 @@ def _compiled_format(text: str) -> CompiledSchema:
 
 def _logged(compiled: CompiledSchema, what: str) -> CompiledSchema:
     if compiled.lost:
-        _logger.debug("The server cannot hold all of %s; left out: %s.", what, "; ".join(compiled.lost))
+        _logger.debug("The server cannot hold all of %s; left out: %s.", what, printable("; ".join(compiled.lost)))
     return compiled

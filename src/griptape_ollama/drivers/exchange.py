@@ -20,6 +20,7 @@ from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.errors import OllamaError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.events import OllamaResponseEvent
 from griptape_ollama.models.request_audit import audited
+from griptape_ollama.printable import printable
 from griptape_ollama.transport.call import Call
 
 MAX_CORRECTIONS = 3
@@ -202,7 +203,7 @@ class Exchange:
 
     def _corrected(self, request: Request) -> Request | None:
         reader = self._reader
-        names = ", ".join(each.name for each in reader.rejected)
+        names = printable(", ".join(each.name for each in reader.rejected))
         if self._corrections >= MAX_CORRECTIONS:
             _logger.warning(
                 "Model %r went on calling %s after %d corrections.", self._call.model, names, self._corrections

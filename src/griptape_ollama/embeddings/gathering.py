@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copy
+import functools
 import math
 import queue
 import threading
@@ -26,6 +28,9 @@ from griptape_ollama.transport.scope import outside_scopes
 RECENT_SECONDS = 0.25
 """For how long a thread that has its answer counts as one that calls again."""
 
+_Key = tuple[str, str, tuple[tuple[str, str], ...] | None]
+"""What texts must have in common to share a request: order, manner, and headers that are made for each request."""
+
 _Answer = tuple[Outcome, list[Reply]]
 """What became of a text, and the replies that the caller is to report."""
 
@@ -41,7 +46,7 @@ class Gatherer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._present: dict[int, float] = {}
-        self._groups: dict[tuple[str, str], _Group] = {}
+        self._groups: dict[_Key, _Group] = {}
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
@@ -67,11 +72,11 @@ class Gatherer:
         try:
             with self._lock:
                 self._present[thread] = math.inf
-                waiter = None if self.expected() == 1 else self._joined(passage, order, pause)
-            if waiter is None:
+                is_alone = self.expected() == 1
+            if is_alone:
                 with held(order, takes_one=len(passage.text) <= SURELY_FITS) as held_order:
                     return Embedder(held_order, run, replied).embed([passage])[0]
-            outcome, replies = waiter.answer(run)
+            outcome, replies = self._joined(passage, order, pause).answer(run)
         finally:
             with self._lock:
                 self._present[thread] = time.monotonic() + RECENT_SECONDS
@@ -87,15 +92,18 @@ class Gatherer:
         return len(self._present)
 
     def _joined(self, passage: Passage, order: Order, pause: float) -> _Waiter:
-        key = (order.key, order.manner)
-        group = self._groups.get(key)
-        if group is not None:
-            return group.join(passage, order, pause)
-        group = _Group(self, self._lock, order, pause)
-        waiter = group.join(passage, order, pause)
-        group.start()
-        self._groups[key] = group
-        return waiter
+        # Whose headers differ, as those of two tenants may, must not share a request: it has the headers of one.
+        headers = order.connection.headers_here()
+        key = (order.key, order.manner, headers)
+        with self._lock:
+            group = self._groups.get(key)
+            if group is not None:
+                return group.join(passage, order, pause)
+            group = _Group(self, self._lock, order, pause, contextvars.copy_context() if headers else None)
+            waiter = group.join(passage, order, pause)
+            group.start()
+            self._groups[key] = group
+            return waiter
 
     def left(self, group: _Group) -> None:
         """Forget a group that nobody waits in; the lock is held."""
@@ -193,10 +201,26 @@ class _Flight:
 
 
 class _Group:
-    """Callers who ask for the same, and the thread that asks for them. It ends when nobody comes any more."""
+    """Callers who ask for the same, and the thread that asks for them. It ends when nobody comes any more.
 
-    def __init__(self, gatherer: Gatherer, lock: threading.Lock, order: Order, pause: float) -> None:
+    Args:
+        gatherer: Where callers come from.
+        lock: Its lock.
+        order: What is asked for.
+        pause: Seconds to wait for other callers.
+        context: Where headers are made that may depend on the caller; None where none are.
+    """
+
+    def __init__(
+        self,
+        gatherer: Gatherer,
+        lock: threading.Lock,
+        order: Order,
+        pause: float,
+        context: contextvars.Context | None = None,
+    ) -> None:
         self._gatherer = gatherer
+        self._context = context
         self._arrived = threading.Condition(lock)
         self._waiters: list[_Waiter] = []
         self._order = order
@@ -206,7 +230,8 @@ class _Group:
         """Start the thread."""
         # An interpreter that ends must not leave a model behind that somebody wanted to have unloaded.
         is_daemon = not is_unloading(self._order.body.get("keep_alive"))
-        threading.Thread(target=self._serve, name="griptape-ollama-embed", daemon=is_daemon).start()
+        serve = self._serve if self._context is None else functools.partial(self._context.run, self._serve)
+        threading.Thread(target=serve, name="griptape-ollama-embed", daemon=is_daemon).start()
 
     def join(self, passage: Passage, order: Order, pause: float) -> _Waiter:
         """Wait with the others; the lock is held."""

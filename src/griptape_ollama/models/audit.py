@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaError
+from griptape_ollama.printable import printable
 from griptape_ollama.protocol.host import mask_host
 
 logger = logging.getLogger("griptape_ollama.audit")
@@ -116,7 +117,8 @@ def _write(action: str, model: str, host: str, outcome: str, seconds: float, **m
     said = ", ".join(f"{name} {value}" for name, value in more.items() if value is not None)
     logger.info(
         "%s of %s at %s: %s in %.3f s%s",
-        action, model, record["host"], outcome, seconds, f" ({said})" if said else "", extra={"audit": record},
+        action, printable(model), record["host"], outcome, seconds, f" ({printable(said)})" if said else "",
+        extra={"audit": record},
     )  # fmt: skip
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from griptape_ollama.events import OllamaProgressEvent
+from griptape_ollama.protocol.counters import is_counted
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class Meter:
         """Take in a line; give how far it is, None where the line says nothing new."""
         digest = line.get("digest")
         total = line.get("total")
-        if isinstance(digest, str) and isinstance(total, int):
+        if isinstance(digest, str) and _is_size(total):
             completed = line.get("completed")
-            self._take(digest, total, completed if isinstance(completed, int) else 0)
+            self._take(digest, total, completed if _is_size(completed) else 0)
         elif str(line.get("status", "")).startswith(_ALL_THERE):
             for file in self._files.values():
                 file.completed = file.total
@@ -118,3 +119,7 @@ class Meter:
             # The server takes back what a broken part had moved; it moves it again.
             file.total = max(file.total, total)
             file.completed = max(file.completed, completed)
+
+
+def _is_size(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and is_counted(value)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingCo
 from rich.progress import Progress as RichProgress
 
 from griptape_ollama.models.progress import OnProgress, Progress
+from griptape_ollama.printable import printable
 
 
 @contextlib.contextmanager
@@ -34,8 +35,7 @@ def progress_bar(action: str, model: str, console: Console | None = None) -> Gen
         task = bars.add_task(f"{action} {escape(model)}", total=None, status="")
 
         def move(progress: Progress) -> None:
-            bars.update(
-                task, completed=progress.completed, total=progress.total or None, status=escape(progress.status)
-            )
+            status = escape(printable(progress.status))
+            bars.update(task, completed=progress.completed, total=progress.total or None, status=status)
 
         yield move

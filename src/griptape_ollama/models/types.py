@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from griptape_ollama.models.facts import ModelFacts
+from griptape_ollama.protocol.counters import is_counted
 from griptape_ollama.protocol.parameters import parse_parameters
 
 _WEIGHTS = re.compile(r"^FROM .*sha256-([0-9a-f]{64})\s*$", re.MULTILINE)
@@ -289,7 +290,7 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and is_counted(value) else None
 
 
 def _names(value: Any) -> frozenset[str] | None:

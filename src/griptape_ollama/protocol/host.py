@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ DEFAULT_PORT = 11434
 _SCHEME_PORTS = {"http": 80, "https": 443}
 # A server that listens everywhere is reached over loopback; connecting to these works on some systems only.
 _MAX_NAME = 253
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 _LISTEN_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # replaced, never bound
 # Labels of at most 63 characters (RFC 1035), the last of which is no number, or else the whole an IPv4 address.
 _HOST_NAME = re.compile(
@@ -175,3 +177,21 @@ def origin_of(url: str) -> str:
     """Scheme, host and port of a URL, without anything secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+def server_of(url: str) -> str:
+    """Tell servers apart: give the same text for the addresses that lead to the same one, as far as they tell.
+
+    `localhost`, `127.0.0.1` and `::1` are one machine; a port that goes without saying, capitals, a dot behind the name
+    and a slash at the end make no difference. Names are not looked up.
+
+    Args:
+        url: An http or https URL.
+    """
+    parts = urlsplit(url)
+    name = (parts.hostname or "").removesuffix(".")
+    with contextlib.suppress(ValueError):
+        name = str(ipaddress.ip_address(name))
+    name = _LISTEN_EVERYWHERE.get(name, name)
+    name = "localhost" if name in _THIS_MACHINE else name
+    return f"{parts.scheme}://{name}:{parts.port or _SCHEME_PORTS.get(parts.scheme)}{parts.path.rstrip('/')}"

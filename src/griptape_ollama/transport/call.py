@@ -16,6 +16,7 @@ from griptape_ollama.errors import (
     OllamaContentError,
     OllamaError,
 )
+from griptape_ollama.protocol.counters import is_counted
 from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
 from griptape_ollama.transport.bodies import pieces, read_at_most
@@ -225,11 +226,11 @@ class Call:
                     raise self._failures.refused(response)
                 self._check_type(response)
                 yield response
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, NdjsonError) as error:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeEncodeError, NdjsonError) as error:
             # What the HTTP library refuses to send is quoted in its error, and may be a secret. How a connection breaks
             # that was shut down on purpose is nobody's concern.
-            is_hidden = self._guard.stopped or isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL))
-            raise self._translate(error) from (None if is_hidden else error)
+            is_secret = isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError))
+            raise self._translate(error) from (None if is_secret or self._guard.stopped else error)
         finally:
             self._guard.release()
 
@@ -405,7 +406,7 @@ def _encode(body: Mapping[str, Any] | None) -> bytes | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and is_counted(value) else None
 
 
 def _refuse(value: object) -> None:

@@ -8,9 +8,10 @@ import os
 import re
 import ssl
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import httpcore
 import httpx
@@ -19,6 +20,7 @@ import ollama
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.host import Host, origin_of, parse_host
 from griptape_ollama.transport.bodies import ACCEPTED
+from griptape_ollama.transport.idle import watch
 from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT, Admission, slots_of
 from griptape_ollama.transport.sockets import Guard, GuardedBackend
 
@@ -67,6 +69,7 @@ class Connection:
             None if max_concurrency is None else Admission(slots_of(self.base_url), max_concurrency, max_wait)
         )
         self._urls: dict[str, httpx.URL] = {}
+        self._own_pools: Sequence[httpcore.ConnectionPool] = ()
         guard_sockets(self._session)
 
     @classmethod
@@ -106,6 +109,8 @@ class Connection:
         )
         client = _new_client(address, fixed, settings)
         session = session_of(client)
+        # Ollama sets none; what a proxy sets would be kept without a bound, and shown to it with everybody's requests.
+        session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         _authorize(session, address, api_key, fixed)
         connection = cls(
             client,
@@ -113,9 +118,21 @@ class Connection:
             max_concurrency=max_concurrency,
             max_wait=max_wait,
         )
+        connection._own_pools = _pools(session)
         # As long as anybody has the client, be it without the connection, it stays open.
         weakref.finalize(client, session.close)
         return connection
+
+    def headers_here(self) -> tuple[tuple[str, str], ...] | None:
+        """Give the headers that are made anew for each request, as they are here: they may depend on who asks.
+
+        Returns:
+            Names and values; None where all requests have the same headers.
+
+        Raises:
+            OllamaContentError: They are no headers.
+        """
+        return None if self._headers is None else tuple(sorted(_checked_headers(self._headers()).items()))
 
     @property
     def timeout(self) -> httpx.Timeout:
@@ -148,6 +165,8 @@ class Connection:
             # A client of the user's would take along the prompt, and headers that are secrets, wherever it is sent.
             response = self._session.send(request, stream=True, follow_redirects=False)
         try:
+            for pool in self._own_pools:
+                watch(pool)
             yield response
         finally:
             response.close()
@@ -236,9 +255,18 @@ def _transports(session: httpx.Client) -> Iterable[Any]:
     return [getattr(session, "_transport", None), *(transport for transport in mounts.values() if transport)]
 
 
+def _is_pool(pool: Any) -> TypeGuard[httpcore.ConnectionPool]:
+    return isinstance(pool, httpcore.ConnectionPool)
+
+
+def _pools(session: httpx.Client) -> Sequence[httpcore.ConnectionPool]:
+    found = (getattr(transport, "_pool", None) for transport in _transports(session))
+    return [pool for pool in found if _is_pool(pool)]
+
+
 def _guard_pool(pool: Any, backend: httpcore.NetworkBackend | None) -> bool:
     backend = backend or getattr(pool, "_network_backend", None)
-    if not isinstance(pool, httpcore.ConnectionPool) or not isinstance(backend, httpcore.NetworkBackend):
+    if not _is_pool(pool) or not isinstance(backend, httpcore.NetworkBackend):
         return False
     if not isinstance(backend, GuardedBackend):
         pool._network_backend = GuardedBackend(backend)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]

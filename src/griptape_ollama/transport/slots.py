@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
+from griptape_ollama.protocol.host import server_of
 from griptape_ollama.transport.forking import renew_when_forked
 from griptape_ollama.transport.sockets import Guard
 
@@ -185,13 +186,14 @@ _finding = threading.Lock()
 
 
 def slots_of(host: str) -> Slots:
-    """Give the slots of a server, the same for everybody in this process who uses it.
+    """Give the slots of a server, the same for everybody in this process who uses it, whatever they call it.
 
     Args:
         host: Address of the server, without user and password.
     """
+    server = server_of(host)
     with _finding:
-        slots = _slots_of.get(host)
+        slots = _slots_of.get(server)
         if slots is None:
-            slots = _slots_of[host] = Slots()
+            slots = _slots_of[server] = Slots()
         return slots

@@ -328,6 +328,15 @@ def test_missing_counts_are_fine(counts):
     assert "tokens_per_second" not in metadata
 
 
+@pytest.mark.parametrize("absurd", [10**400, -1, float("inf"), float("nan"), True], ids=str)
+def test_counters_that_no_server_can_have_are_kept_but_not_calculated_with(absurd):
+    last = _last(prompt_eval_count=absurd, eval_count=absurd, eval_duration=absurd, total_duration=absurd)
+    _, message, metadata = _read([_line("x"), last])
+    assert (message.usage.input_tokens, message.usage.output_tokens) == (None, None)
+    assert repr(metadata["total_duration"]) == repr(absurd)
+    assert not {"tokens_per_second", "total_seconds", "generation_seconds"} & set(metadata)
+
+
 def test_what_the_caller_measured_is_added_unless_it_is_none():
     reader = ReplyReader()
     reader.feed(_last("x"))

@@ -22,8 +22,10 @@ from griptape_ollama import (
 )
 from griptape_ollama.transport.download import Download
 from unit.hostile import HEAD, HostileServer, chunk, peak_bytes
+from unit.transport.clients import foreign_client
 
 MB = 1024 * 1024
+_ANSWER = [HEAD + b"Set-Cookie: track=caf\xc3\xa9\r\nSet-Cookie: id=1\r\n\r\n", chunk(b'{"done":true}\n'), chunk(b"")]
 LIMITS = OllamaTimeout(connect=5, first_token=30, between_tokens=30)
 SPACES = chunk(b" " * 65536)
 
@@ -209,3 +211,21 @@ def test_a_reply_that_a_proxy_packed_is_unpacked(wrap):
     answer = [HEAD + b"Content-Encoding: gzip\r\n\r\n", *cut, chunk(b"")]
     with HostileServer(lambda _: answer) as server:
         assert prompt(server.url).to_text() == text
+
+
+def test_cookies_are_not_kept():
+    with HostileServer(lambda _: _ANSWER) as server:
+        driver = OllamaPromptDriver(model="m", host=server.url, timeout=LIMITS, max_attempts=1)
+        for _ in range(2):
+            driver.run(TextArtifact("Hi"))
+        assert not [head for head in server.heads if b"cookie" in head.lower()]
+    assert list(driver.client._client.cookies.jar) == []
+
+
+def test_a_cookie_that_a_client_of_ones_own_kept_but_cannot_send_is_our_error():
+    with HostileServer(lambda _: _ANSWER) as server, foreign_client(host=server.url) as client:
+        driver = OllamaPromptDriver(model="m", client=client, timeout=LIMITS, max_attempts=1)
+        client._client.cookies.set("track", "caf\u00e9")
+        with pytest.raises(OllamaConnectionError, match="Check host, headers and proxy") as caught:
+            driver.run(TextArtifact("Hi"))
+    assert caught.value.__cause__ is None

@@ -127,6 +127,13 @@ def test_questions_about_models_do_not_wait(simulator, taken):
     assert OllamaModels(host=simulator.url, max_concurrency=1).list()
 
 
+def test_another_name_of_this_machine_shares_its_slots(simulator, make_driver, taken):
+    named = simulator.url.replace("127.0.0.1", "localhost")
+    assert make_driver(host=named).run(_HI).to_text()
+    with pytest.raises(OllamaSlotError):
+        make_driver(host=named, max_concurrency=1, max_wait=0).run(_HI)
+
+
 def test_another_server_has_slots_of_its_own(simulator, make_driver, taken):
     with OllamaSimulator() as other:
         assert make_driver(max_concurrency=1, host=other.url).run(_HI).to_text()

@@ -1,6 +1,8 @@
 """Calls of several threads in one request."""
 
+import contextvars
 import dataclasses
+import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -18,8 +20,10 @@ from griptape_ollama.errors import (
     OllamaResponseError,
     OllamaTimeoutError,
 )
+from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.scope import CancelScope
 from unit.embeddings.serving import inputs, refuse, vector
 
 _PAUSE = 0.01
@@ -60,11 +64,14 @@ def call(gatherer, order):
     """Calls the gatherer from a thread of its own; gives the future of it."""
     with ThreadPoolExecutor(16) as pool:
 
-        def call(text, *, pause=_LONG, replied=lambda _: None, run=None, **settings):
+        def call(text, *, pause=_LONG, replied=lambda _: None, run=None, context=None, **settings):
             changed = dataclasses.replace(order, **settings)
-            return pool.submit(
-                gatherer.embed, Passage("", text), changed, run or _run_of(changed), pause=pause, replied=replied
-            )
+
+            def embed():
+                own = run or _run_of(changed)
+                return gatherer.embed(Passage("", text), changed, own, pause=pause, replied=replied)
+
+            return pool.submit(embed if context is None else functools.partial(context.run, embed))
 
         yield call
 
@@ -191,6 +198,61 @@ class TestTogether:
             (1, ["a1", "b1", "c1"]),
             (2, ["a2", "b2", "c2"]),
         ]
+
+    def test_headers_are_those_of_the_callers_who_share_none_where_they_differ(
+        self, simulator, gate, call, joined, order
+    ):
+        tenant = contextvars.ContextVar("tenant")
+        connection = Connection.open(simulator.host, headers=lambda: {"X-Tenant": tenant.get()})
+
+        def call_of(name, text):
+            context = contextvars.copy_context()
+            context.run(tenant.set, name)
+            settings = {"connection": connection, "batches": BatchLimits(texts=3, characters=1000)}
+            return call(f"{text} of {name}", context=context, **settings)
+
+        lone = call_of("ada", "lone")
+        gate.next()
+        futures = [call_of(name, text) for text in "abc" for name in ("ada", "bob")]
+        _await_joined(joined, 6)
+        gate.open()
+        found = [future.result(30) for future in [lone, *futures]]
+        names = [f"{text} of {name}" for text in "abc" for name in ("ada", "bob")]
+        assert found == [vector(text) for text in ["lone of ada", *names]]
+        asked = [request for request in simulator.requests if request.path == "/api/embed"][1:]
+        assert sorted((request.headers["X-Tenant"], sorted(request.body["input"])) for request in asked) == [
+            ("ada", ["a of ada", "b of ada", "c of ada"]),
+            ("bob", ["a of bob", "b of bob", "c of bob"]),
+        ]
+        connection.close()
+
+    def test_scopes_of_who_came_first_do_not_stop_the_others(self, simulator, gate, call, joined):
+        connection = Connection.open(simulator.host, headers=lambda: {"X-Token": "one"})
+        scope, settings = CancelScope(), {"connection": connection, "batches": BatchLimits(texts=2, characters=1000)}
+        lone = call("lone", **settings)
+        gate.next()
+        with scope:
+            inside = contextvars.copy_context()
+        others = [call(text, context=context, **settings) for text, context in (("a", inside), ("b", None))]
+        _await_joined(joined, 2)
+        gate.next()
+        scope.cancel()
+        gate.open()
+        assert isinstance(others[0].exception(30), OllamaCancelledError)
+        assert (lone.result(30), others[1].result(30)) == (vector("lone"), vector("b"))
+        connection.close()
+
+    def test_headers_that_cannot_be_made_are_the_callers_own_failure(self, simulator, gate, call, joined):
+        def fail():
+            raise LookupError("no token")
+
+        lone = call("lone")
+        gate.next()
+        connection = Connection.open(simulator.host, headers=fail)
+        assert isinstance(call("other", connection=connection).exception(30), LookupError)
+        gate.open()
+        assert lone.result(30) == vector("lone")
+        connection.close()
 
     def test_each_reply_is_told_to_one_of_the_callers(self, simulator, gate, busy, call, joined):
         told = []

@@ -1,5 +1,6 @@
 """Counts and times of all calls of a process."""
 
+import asyncio
 import contextlib
 import gc
 import json
@@ -88,6 +89,46 @@ def test_failures_timeouts_and_retries_count_by_kind(simulator, driver, metrics)
     assert seen.error_rate == pytest.approx(2 / 3)
     assert seen.timeout_rate == pytest.approx(1 / 3)
     assert seen.total.count == 1
+
+
+def test_awaited_calls_count_like_others(simulator, driver, metrics):
+    embedder = OllamaEmbeddingDriver(model="simulator-embed", host=simulator.url)
+
+    async def ask():
+        await driver.arun(TextArtifact("hi"))
+        async with driver.astream(TextArtifact("hi")) as deltas:
+            assert [delta async for delta in deltas]
+        await embedder.aembed("a")
+        await embedder.aembed_batch(["b", "c"])
+
+    asyncio.run(ask())
+    counted = {key.model: each for key, each in metrics.by_model().items()}
+    assert {model: (each.calls, each.succeeded) for model, each in counted.items()} == {
+        "simulator": (2, 2),
+        "simulator-embed": (2, 2),
+    }
+    assert counted["simulator"].time_to_first_token.count == 2
+
+
+def test_a_task_that_is_cancelled_and_a_stream_that_is_left_are_no_failures(simulator, driver, metrics):
+    hold = threading.Event()
+    simulator.reply("never", wait=hold)
+    simulator.reply("one two three", pause=(1, hold))
+
+    async def ask():
+        task = asyncio.create_task(driver.arun(TextArtifact("hi")))
+        await asyncio.to_thread(simulator.wait_for_request, 1, path="/api/chat")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with driver.astream(TextArtifact("hi")) as deltas:
+            async for _ in deltas:
+                break
+
+    asyncio.run(ask())
+    hold.set()
+    seen = metrics.summary()
+    assert (seen.calls, seen.cancelled, seen.failed, seen.succeeded) == (2, 2, 0, 0)
 
 
 def test_a_cancelled_run_is_no_failure(simulator, driver, metrics):

@@ -1,5 +1,7 @@
 """Adding up how far a transfer is."""
 
+import pytest
+
 from griptape_ollama.models.progress import Meter, Progress
 
 
@@ -70,3 +72,10 @@ def test_odd_lines_do_no_harm():
     for line in ({}, {"status": 7}, {"digest": 7, "total": 7}, {"digest": "a", "total": "x"}, _line("a", 10, "x")):
         meter.read(line)
     assert (meter.last.completed, meter.last.total) == (0, 10)
+
+
+@pytest.mark.parametrize("absurd", [10**400, -1, True], ids=str)
+def test_sizes_that_no_file_can_have_are_passed_over(absurd):
+    meter = _meter()
+    assert meter.read({"status": "pulling a", "digest": "a", "total": absurd, "completed": 1}).total == 0
+    assert meter.read({"status": "pulling b", "digest": "b", "total": 10, "completed": absurd}).share == 0

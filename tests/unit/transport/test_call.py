@@ -278,6 +278,7 @@ class _FakeServer:
         self.requests = 0
         self._stopping = threading.Event()
         self._threads = []
+        self._socks = []
 
     def __enter__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -287,6 +288,11 @@ class _FakeServer:
     def __exit__(self, *_):
         self._stopping.set()
         socket.create_connection(self._listener.getsockname()).close()
+        self._threads[0].join()
+        for sock in self._socks:
+            # A client may keep its connection for a next request.
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
         self._listener.close()
@@ -303,6 +309,7 @@ class _FakeServer:
     def _accept(self):
         while not self._stopping.is_set():
             sock, _ = self._listener.accept()
+            self._socks.append(sock)
             self._start(self._serve, sock)
 
     def _serve(self, sock):

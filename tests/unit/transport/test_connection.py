@@ -98,6 +98,47 @@ class TestCredentials:
         connection = Connection.open("ollama.com")
         assert connection._session.headers["Authorization"] == "Bearer secret"
 
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "http://ollama.com",
+            "ollama.com:11434",
+            "ollama.com.evil.test",
+            "https://ollama.com.evil.test",
+            "evilollama.com",
+            "https://evil-ollama.com",
+            "https://ollama.com@evil.test",
+            "https://evil.test/ollama.com",
+            "https://ollama.com:443@evil.test",
+            "https://ollama.com\\@evil.test",
+            "https://ollam\u0430.com",
+        ],
+    )
+    def test_the_key_of_the_environment_goes_to_nobody_who_only_looks_like_ollama_com(self, monkeypatch, host):
+        monkeypatch.setenv("OLLAMA_API_KEY", "secret")
+        session = Connection.open(host)._session
+        assert "secret" not in str(session.build_request("POST", "/api/chat").headers.raw)
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "https://ollama.com%2eevil.test",
+            "https://evil.test\\.ollama.com",
+            "https://evil.test#.ollama.com",
+            "https://evil.test?.ollama.com",
+            "https://evil.test\t.ollama.com",
+            "https://evil.test/@ollama.com",
+        ],
+    )
+    def test_addresses_that_others_may_read_otherwise_are_refused(self, host):
+        with pytest.raises(OllamaContentError, match="is not an address"):
+            Connection.open(host)
+
+    @pytest.mark.parametrize("host", ["OLLAMA.COM", "https://api.ollama.com/v1", "https://ollama.com:443"])
+    def test_the_key_of_the_environment_goes_to_what_is_ollama_com(self, monkeypatch, host):
+        monkeypatch.setenv("OLLAMA_API_KEY", "secret")
+        assert Connection.open(host)._session.headers["Authorization"] == "Bearer secret"
+
     def test_an_authorization_header_of_the_user_is_sent(self, simulator):
         headers = _headers_of(simulator, Connection.open(simulator.host, headers={"Authorization": "Basic abc"}))
         assert headers["authorization"] == "Basic abc"

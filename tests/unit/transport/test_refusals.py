@@ -90,6 +90,11 @@ def test_retry_after_in_seconds(value, seconds):
     assert _error(503, "busy", **{"retry-after": value}).retry_after == seconds
 
 
+@pytest.mark.parametrize("value", ["soon", "", "Mon, 99 Foo", "Mon, 01 Jan 99999999999 00:00:00 GMT", "0x10"])
+def test_a_retry_after_that_cannot_be_understood_is_none(value):
+    assert _error(503, "busy", **{"retry-after": value}).retry_after is None
+
+
 def test_retry_after_as_a_date():
     date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
     assert 25 < _error(503, "busy", **{"retry-after": date}).retry_after <= 31

@@ -223,6 +223,52 @@ def test_the_same_address_has_the_same_slots_for_as_long_as_somebody_uses_them()
     assert not hasattr(slots_of("http://gpu-box:11434"), "marked"), number
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "http://localhost:11434",
+        "http://LOCALHOST:11434/",
+        "http://localhost.:11434",
+        "http://[::1]:11434",
+        "http://[0:0:0:0:0:0:0:1]:11434",
+        "http://0.0.0.0:11434",
+        "http://[::]:11434",
+    ],
+)
+def test_this_machine_has_the_same_slots_by_whatever_name(other):
+    slots = slots_of("http://127.0.0.1:11434")
+    assert slots_of(other) is slots
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("http://gpu-box", "http://gpu-box:80/"),
+        ("https://gpu-box/ollama", "https://GPU-BOX:443/ollama/"),
+        ("http://[FD00::0:1]:11434", "http://[fd00::1]:11434"),
+    ],
+)
+def test_a_port_that_goes_without_saying_makes_no_difference(one, other):
+    slots = slots_of(one)
+    assert slots_of(other) is slots
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "http://127.0.0.1:11435",
+        "http://127.0.0.2:11434",
+        "https://127.0.0.1:11434",
+        "http://127.0.0.1:11434/other",
+        "http://localhost.example.com:11434",
+        "http://ollama.localhost:11434",
+    ],
+)
+def test_another_server_has_other_slots(other):
+    slots = slots_of("http://127.0.0.1:11434")
+    assert slots_of(other) is not slots
+
+
 def test_a_forked_process_starts_with_free_slots():
     slots, taken = _occupied()
     slots._working.acquire()

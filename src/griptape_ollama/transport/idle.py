@@ -1,0 +1,118 @@
+"""Idle connections are closed in time, also where no next request comes that would do it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Collection
+from contextlib import suppress
+
+import httpcore
+
+SWEEP_SECONDS = 5.0
+"""How often the thread looks, in seconds."""
+
+THREAD_NAME = "ollama-idle-connections"
+
+
+class Sweeper:
+    """Closes connections that were idle for longer than their pool allows.
+
+    Pools look at that themselves, but only when a request comes. Here a thread does, which serves all pools, and is
+    there only while one of them has a connection.
+
+    Args:
+        seconds: How often it looks.
+    """
+
+    def __init__(self, seconds: float = SWEEP_SECONDS) -> None:
+        self._seconds = seconds
+        self._pools: dict[int, weakref.ref[httpcore.ConnectionPool]] = {}
+        self._thread: threading.Thread | None = None
+        self._is_pausing = threading.Event()
+        # Reentrant, since a signal handler may send a request in the very thread that is at it.
+        self._lock = threading.RLock()
+
+    def watch(self, pool: httpcore.ConnectionPool) -> None:
+        """Look after a pool for as long as it has connections.
+
+        Args:
+            pool: The pool, which has one now. It may be forgotten by everybody else.
+        """
+        with self._lock:
+            self._pools[id(pool)] = weakref.ref(pool)
+            self._start()
+
+    def pause(self) -> None:
+        """End the thread for now, so that a process can be forked without one."""
+        self._is_pausing.set()
+        if (thread := self._thread) is not None and thread is not threading.current_thread():
+            thread.join(1)
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        with self._lock:
+            self._is_pausing.clear()
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = None
+                if self._pools:
+                    self._start()
+
+    def start_afresh(self) -> None:
+        """Forget the pools of the process that this one was forked from: their connections are not its own."""
+        self.__init__(self._seconds)
+
+    def _start(self) -> None:
+        if self._thread is None and not self._is_pausing.is_set():
+            self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # The interpreter ends, or has no room for a thread: the next request does the work.
+                self._thread = None
+
+    def _run(self) -> None:
+        expired: set[httpcore.ConnectionInterface] = set()
+        while not self._is_pausing.wait(self._seconds):
+            pools, found = list(self._pools.items()), set[httpcore.ConnectionInterface]()
+            for number, pool in pools:
+                found |= self._look(number, pool, expired)
+            expired = found
+            with self._lock:
+                if not self._pools:
+                    self._thread = None
+                    return
+
+    def _look(
+        self,
+        number: int,
+        known: weakref.ref[httpcore.ConnectionPool],
+        expired: Collection[httpcore.ConnectionInterface],
+    ) -> set[httpcore.ConnectionInterface]:
+        """Close what was expired at the last look, too, and give the rest of what is.
+
+        A request may have been given a connection right before that expired, and take it up a moment later. Nobody is
+        given one that has expired: after a whole round, nobody comes any more.
+        """
+        pool = known()
+        if not _open_connections(pool):
+            with self._lock:
+                # A request may have come meanwhile.
+                if self._pools.get(number) is known and not _open_connections(pool):
+                    del self._pools[number]
+        found = {each for each in _open_connections(pool) if each.is_idle() and each.has_expired()}
+        for each in found.intersection(expired):
+            with suppress(OSError):
+                each.close()
+        return found.difference(expired)
+
+
+def _open_connections(pool: httpcore.ConnectionPool | None) -> list[httpcore.ConnectionInterface]:
+    return [] if pool is None else [each for each in pool.connections if not each.is_closed()]
+
+
+_sweeper = Sweeper()
+watch = _sweeper.watch
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_sweeper.pause, after_in_parent=_sweeper.resume, after_in_child=_sweeper.start_afresh)
