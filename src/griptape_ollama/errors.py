@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from griptape_ollama.printable import printable
+from griptape_ollama.printable import readable
 
 
 class OllamaError(Exception):
@@ -40,7 +40,7 @@ class OllamaError(Exception):
     def __init__(
         self, message: str = "", *, host: str | None = None, model: str | None = None, partial_text: str = ""
     ) -> None:
-        super().__init__(printable(message))
+        super().__init__(readable(message))
         self.host = host
         self.model = model
         self.partial_text = partial_text

@@ -1,4 +1,4 @@
-"""What others wrote, as one line that can stand in a log, in an error and on a terminal."""
+"""What others wrote, so that it can stand in a log, in an error and on a terminal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,21 @@ import re
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+_UNFIT_TO_READ = re.compile(_UNFIT.pattern.replace(r"\x00-\x1f", r"\x00-\x08\x0b-\x1f"))
+
+
+def readable(text: str) -> str:
+    r"""Give a text for people, with escapes in place of what is not to be printed; it keeps its lines and tabs."""
+    return text if text.isascii() and text.isprintable() else _escaped(_UNFIT_TO_READ, text)
+
+
 def printable(text: str) -> str:
-    r"""Give a text with what is not to be printed as escapes: ``\n``, ``\x1b``, ``\u202e``.
+    r"""Give a text as one line, with escapes in place of what is not to be printed: ``\n``, ``\x1b``, ``\u202e``.
 
     A server, or a model, could otherwise write lines of its own into a log.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return _UNFIT.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return text if text.isascii() and text.isprintable() else _escaped(_UNFIT, text)
+
+
+def _escaped(unfit: re.Pattern[str], text: str) -> str:
+    return unfit.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

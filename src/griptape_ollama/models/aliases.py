@@ -17,6 +17,7 @@ from griptape_ollama.models.progress import OnProgress
 from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.transfers import Transfer
 from griptape_ollama.models.types import ModelInfo
+from griptape_ollama.printable import printable
 from griptape_ollama.protocol.model_name import parse_model_name
 
 # A tag has at most 80 characters.
@@ -115,7 +116,7 @@ class Aliases:
         try:
             self._requests.confirm("/api/delete", {"model": name}, method="DELETE")
         except OllamaError as error:
-            _logger.warning("Model %r was made for a moment and could not be deleted: %s", name, error)
+            _logger.warning("Model %r was made for a moment and could not be deleted: %s", name, printable(str(error)))
 
 
 def _stand_in_name(name: str) -> str:

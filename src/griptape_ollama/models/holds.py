@@ -12,6 +12,7 @@ from collections.abc import Generator
 from typing import Any
 
 from griptape_ollama.errors import OllamaError
+from griptape_ollama.printable import printable
 from griptape_ollama.protocol.keep_alive import keep_alive_seconds
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
@@ -82,7 +83,7 @@ def _unload(connection: Connection, model: str) -> None:
         with outside_scopes():
             Call(connection, "/api/generate", body, limits=_LIMITS).document()
     except OllamaError as error:
-        _logger.debug("Model %r was not unloaded: %s", model, error)
+        _logger.debug("Model %r was not unloaded: %s", model, printable(str(error)))
 
 
 def _start_afresh() -> None:

@@ -74,7 +74,9 @@ class Sweeper:
     def _run(self) -> None:
         expired: set[httpcore.ConnectionInterface] = set()
         while not self._is_pausing.wait(self._seconds):
-            pools, found = list(self._pools.items()), set[httpcore.ConnectionInterface]()
+            found = set[httpcore.ConnectionInterface]()
+            with self._lock:
+                pools = list(self._pools.items())
             for number, pool in pools:
                 found |= self._look(number, pool, expired)
             expired = found

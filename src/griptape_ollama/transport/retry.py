@@ -15,6 +15,7 @@ from griptape_ollama.errors import (
     OllamaResponseError,
     OllamaStreamError,
 )
+from griptape_ollama.printable import printable
 
 MAX_RETRY_AFTER = 60.0
 """Longest Retry-After, in seconds, that is waited for; a server that asks for more gets no second try."""
@@ -165,4 +166,4 @@ def _is_refused(error: BaseException | None) -> bool:
 def _log(state: tenacity.RetryCallState) -> None:
     error = _error_of(state)
     wait = state.next_action.sleep if state.next_action else 0
-    _logger.warning("Attempt %d failed: %s Trying again in %.1f s.", state.attempt_number, error, wait)
+    _logger.warning("Attempt %d failed: %s Trying again in %.1f s.", state.attempt_number, printable(str(error)), wait)

@@ -41,7 +41,7 @@ def test_an_error_is_one_line_that_does_not_steer_the_terminal(capsys):
     with pytest.raises(click.exceptions.Exit) as ended, exiting():
         raise errors.OllamaConnectionError("first\n  second\t\x1b[31mthird\r\n")
     assert ended.value.exit_code == 4
-    assert capsys.readouterr() == ("", "Error: first\\n second\\t\\x1b[31mthird\\r\\n\n")
+    assert capsys.readouterr() == ("", "Error: first second \\x1b[31mthird\\r\n")
 
 
 def test_ctrl_c_says_what_to_know(capsys):

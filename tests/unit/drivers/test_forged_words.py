@@ -68,7 +68,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", list(FAULTS))
 @pytest.mark.parametrize("way", ["run", "embed", "pull"])
-def test_errors_and_log_records_are_one_line(simulator, call, log, fault, way):
+def test_errors_steer_no_terminal_and_log_records_are_one_line(simulator, call, log, fault, way):
     path = {"run": "/api/chat", "embed": "/api/embed", "pull": "/api/pull"}[way]
     if "status" in FAULTS[fault] or way == "run":
         simulator.reply(path=path, times=None, **FAULTS[fault])
@@ -77,7 +77,9 @@ def test_errors_and_log_records_are_one_line(simulator, call, log, fault, way):
         simulator.reply(path=path, times=None, body=body)
     with pytest.raises(OllamaError) as caught:
         call[way]()
-    for text in (str(caught.value), *log):
+    for line in str(caught.value).split("\n"):  # the server may have said several
+        _assert_one_clean_line(line)
+    for text in log:
         _assert_one_clean_line(text)
     assert log
 
