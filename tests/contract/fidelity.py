@@ -23,13 +23,7 @@ from griptape_ollama.testing import OllamaSimulator
 PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"
 NAMES = sorted(path.stem for path in RECORDINGS.glob("*.json"))
 
-_NO_TEMPLATES = "the simulator has no templates to render (`_debug_render_only`)"
 DIFFERENT = {
-    "chat_render_system": _NO_TEMPLATES,
-    "chat_render_default_system": _NO_TEMPLATES,
-    "chat_render_tools_roundtrip": _NO_TEMPLATES,
-    "think_history": _NO_TEMPLATES,
-    "native_render": _NO_TEMPLATES,
     "show_broken": "its file lacks entries of `model_info` that every working model has",
     "native_logprobs_stream": "the token that opens the thinking has a line of its own, with empty content",
 }
@@ -40,16 +34,15 @@ SCRIPTED = """
     assistant_last_prefill chat_cold_stream chat_latest_tag chat_logprobs_nostream chat_logprobs_stream
     chat_model_uppercase chat_noseed_a chat_noseed_b chat_nostream chat_num_predict_0 chat_num_predict_3
     chat_num_predict_minus2 chat_option_float_int chat_option_null_value chat_options_null chat_overlong_default
-    chat_overlong_history chat_pulled chat_render_default_system chat_render_system chat_render_tools_roundtrip
-    chat_seed_1a chat_seed_1b chat_seed_2 chat_shift_false chat_shift_true chat_stop chat_stop_nostream chat_stream
-    chat_temperature_0 chat_top_logprobs_only chat_unknown_option chat_with_keepalive_0 content_null
-    content_type_text extra_unknown_key format_empty_string format_null generate_context_followup
-    generate_nostream generate_raw generate_stream generate_think gzip_accept image_jpeg image_on_vision image_webp
-    keepalive_30_int keepalive_5m keepalive_default keepalive_float keepalive_minus1 native_generate
-    native_generate_think native_logprobs_stream native_overlong_history native_render native_stop
+    chat_overlong_history chat_pulled chat_seed_1a chat_seed_1b chat_seed_2 chat_shift_false chat_shift_true
+    chat_stop chat_stop_nostream chat_stream chat_temperature_0 chat_top_logprobs_only chat_unknown_option
+    chat_with_keepalive_0 content_null content_type_text extra_unknown_key format_empty_string format_null
+    generate_context_followup generate_nostream generate_raw generate_stream generate_think gzip_accept image_jpeg
+    image_on_vision image_webp keepalive_30_int keepalive_5m keepalive_default keepalive_float keepalive_minus1
+    native_generate native_generate_think native_logprobs_stream native_overlong_history native_stop
     native_tool_arguments_string native_tools_bad_params native_tools_noargs num_ctx_huge num_ctx_reload
     role_missing role_unknown role_unknown_native runner_killed_midstream think_cut_by_num_predict
-    think_default_stream think_false think_false_on_nonthinking_model think_high think_history think_native_stream
+    think_default_stream think_false think_false_on_nonthinking_model think_high think_native_stream
     think_true_nostream tool_message_first tools_bad_schema tools_call_text_without_tools_param
     tools_content_and_call_nostream tools_empty_list_on_nontool_model tools_model_calls_unlisted_tool
     tools_native_calls_unlisted_tool tools_native_nostream tools_native_stream tools_no_function tools_nostream
@@ -63,10 +56,11 @@ UNSCRIPTED = """
     bad_model_name blob_head_missing blob_wrong_digest body_array body_empty body_not_json body_truncated_json
     chat_empty_messages_load chat_empty_messages_load_nostream chat_no_messages_key chat_on_embed_model
     chat_option_temperature_string chat_option_wrong_type chat_overlong_truncate_false
-    chat_overlong_truncate_false_stream chat_stop_string chat_top_logprobs_21 content_list content_number copy
-    copy_bad copy_empty copy_unknown create_bad_name create_bad_parameter create_bad_template create_from_nostream
-    create_from_stream create_missing_blob create_nothing delete_empty_body delete_get delete_unknown embed_batch
-    embed_batch_300 embed_dimensions embed_dimensions_negative embed_empty_list embed_empty_string embed_int_input
+    chat_overlong_truncate_false_stream chat_render_default_system chat_render_system chat_render_tools_roundtrip
+    chat_stop_string chat_top_logprobs_21 content_list content_number copy copy_bad copy_empty copy_unknown
+    create_bad_name create_bad_parameter create_bad_template create_from_nostream create_from_stream
+    create_missing_blob create_nothing delete_empty_body delete_get delete_unknown embed_batch embed_batch_300
+    embed_dimensions embed_dimensions_negative embed_empty_list embed_empty_string embed_int_input
     embed_keep_alive_0 embed_list_int embed_no_input embed_on_chat_model embed_overlong_default
     embed_overlong_truncate_false embed_single embed_unknown embeddings_legacy format_bad_schema
     format_bad_schema_stream format_bad_string format_json_nostream format_json_stream format_native_bad_schema
@@ -75,12 +69,13 @@ UNSCRIPTED = """
     generate_suffix generate_unknown host_forbidden image_data_url image_http_url image_not_base64
     image_on_nonvision image_on_nonvision_stream keepalive_bad_string keepalive_bool load_fails_nostream
     messages_string method_405 model_empty model_missing native_image native_overlong_default
-    native_overlong_default_stream options_cors origin_forbidden pull_bad_name pull_empty root_get root_head
-    route_404 show_broken show_empty show_name_key show_tiny-chat show_tiny-embed show_tiny-native show_tiny-qwen3
-    show_tiny-thinktools show_tiny-vision show_unknown show_verbose stream_string tags think_bad_string
-    think_number think_on_nonthinking_model tools_arguments_as_string tools_native_with_format
-    tools_on_nontool_model tools_string unknown_model_nostream unknown_model_stream unknown_model_tag unload_chat
-    unload_generate unload_not_loaded unload_unknown v1_embeddings v1_models v1_unknown version
+    native_overlong_default_stream native_render options_cors origin_forbidden pull_bad_name pull_empty root_get
+    root_head route_404 show_broken show_empty show_name_key show_tiny-chat show_tiny-embed show_tiny-native
+    show_tiny-qwen3 show_tiny-thinktools show_tiny-vision show_unknown show_verbose stream_string tags
+    think_bad_string think_history think_number think_on_nonthinking_model tools_arguments_as_string
+    tools_native_with_format tools_on_nontool_model tools_string unknown_model_nostream unknown_model_stream
+    unknown_model_tag unload_chat unload_generate unload_not_loaded unload_unknown v1_embeddings v1_models
+    v1_unknown version
 """.split()  # noqa: SIM905  a list of names reads better as a text
 # Runs of like lines count as one in these: the words, or the pace, are the simulator's own.
 OWN_WORDS = """

@@ -66,7 +66,8 @@ def base_url(target):
         yield parse_host(ENVIRONMENT.get("OLLAMA_HOST")).base_url
         return
     models = [
-        SimulatedModel(name=MODELS["chat"], capabilities=("completion",)),
+        # It takes a moment to load, so that replies tell whether it was.
+        SimulatedModel(name=MODELS["chat"], capabilities=("completion",), load_seconds=0.1),
         SimulatedModel(name=MODELS["tools"]),
         SimulatedModel(name=MODELS["thinking"], capabilities=("completion", "tools", "thinking")),
         SimulatedModel(name=MODELS["vision"], capabilities=("completion", "vision")),

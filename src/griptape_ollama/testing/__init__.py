@@ -10,7 +10,8 @@ except ImportError as error:
 
 from griptape_ollama.testing.journal import RecordedRequest, UnexpectedRequestError
 from griptape_ollama.testing.models import SimulatedModel
+from griptape_ollama.testing.runner import Load
 from griptape_ollama.testing.script import Reply
 from griptape_ollama.testing.simulator import OllamaSimulator
 
-__all__ = ["OllamaSimulator", "RecordedRequest", "Reply", "SimulatedModel", "UnexpectedRequestError"]
+__all__ = ["Load", "OllamaSimulator", "RecordedRequest", "Reply", "SimulatedModel", "UnexpectedRequestError"]

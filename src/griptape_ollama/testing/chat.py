@@ -1,23 +1,25 @@
 """The chat endpoint: what it accepts, and how a model answers it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from griptape_ollama.testing import brain, validation
 from griptape_ollama.testing.chat_lines import Occasion, error_line, piece_lines, stream_lines, whole_body
-from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode
+from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode, timestamp
 from griptape_ollama.testing.models import Catalogue, SimulatedModel
-from griptape_ollama.testing.prompt_size import Prompt, fit_prompt, room_left
+from griptape_ollama.testing.prompt_size import Prompt, drop_messages, fit
 from griptape_ollama.testing.refusals import Refusal, runner_refusal
+from griptape_ollama.testing.rendering import rendered
+from griptape_ollama.testing.runner import Runner, runner_for
 from griptape_ollama.testing.schemas import check_schema
 from griptape_ollama.testing.script import Reply
-from griptape_ollama.testing.speech import CutCall, Voice
+from griptape_ollama.testing.speech import CutCall, Speech, Voice
 from griptape_ollama.testing.wire import Outgoing, plain
 
 NDJSON = "application/x-ndjson"
-_SMALLEST_WINDOW = 4
-_SMALLEST_VISION_WINDOW = 2048
+# A reply ends after this many windows, whatever num_predict says.
+_WINDOWS_PER_REPLY = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class SpokenRequest:
         body: Body of the request.
         model: Model that is asked.
         keep_alive: Seconds that it stays loaded after the reply; None leaves that as it is.
-        window: Tokens of its window.
+        runner: What it is to be loaded with.
         prompt: What it gets to see; no messages where it is only loaded or unloaded.
         is_generate: Whether this is a generate request.
         context: Tokens of an earlier generate reply that this one goes on from, None for no context at all.
@@ -37,7 +39,7 @@ class SpokenRequest:
     body: Mapping[str, Any]
     model: SimulatedModel
     keep_alive: float | None
-    window: int
+    runner: Runner
     prompt: Prompt = field(default_factory=lambda: Prompt([], 0))
     is_generate: bool = False
     context: list[int] | None = None
@@ -68,6 +70,11 @@ class SpokenRequest:
         return self.is_about_loading and self.keep_alive == 0
 
     @property
+    def is_about_rendering(self) -> bool:
+        """Whether the prompt is only to be shown."""
+        return not self.is_about_loading and self.body.get("_debug_render_only") is True
+
+    @property
     def thinks(self) -> bool:
         """Whether the model reasons before it answers."""
         return self.model.can("thinking") and self.body.get("think") is not False
@@ -78,9 +85,10 @@ class SpokenRequest:
         return [as_object(tool) for tool in as_list(self.body.get("tools"))]
 
     @property
-    def room(self) -> int | None:
-        """Tokens that the reply may have because the window does not move on; None where it does."""
-        return room_left(self.prompt, self.window) if self.body.get("shift") is False else None
+    def room(self) -> int:
+        """Tokens that the reply may have: what is left of a window that does not move on, or else several windows."""
+        longest = _WINDOWS_PER_REPLY * self.runner.context_length
+        return longest if self.runner.shift else min(longest, max(1, self.runner.cells - self.prompt.tokens))
 
 
 def accept_chat(body: dict[str, Any], catalogue: Catalogue, default_window: int) -> SpokenRequest:
@@ -98,47 +106,55 @@ def accept_chat(body: dict[str, Any], catalogue: Catalogue, default_window: int)
     messages = [as_object(message) for message in as_list(body.get("messages"))]
     if not messages and keep_alive == 0:
         # Unloads models of any kind, also those that cannot chat.
-        return SpokenRequest(body=body, model=model, keep_alive=keep_alive, window=default_window)
+        runner = Runner(context_length=default_window)
+        return SpokenRequest(body=body, model=model, keep_alive=keep_alive, runner=runner)
     _check_capabilities(body, model, name)
+    validation.check_options(model.parameters)
     validation.check_options(as_object(body.get("options")))
-    window = window_of(model, as_object(body.get("options")), default_window)
-    request = SpokenRequest(body=body, model=model, keep_alive=keep_alive, window=window)
+    runner = runner_for(model, body, default_window)
+    request = SpokenRequest(body=body, model=model, keep_alive=keep_alive, runner=runner)
     if model.load_error is not None:
         raise Refusal(500, model.load_error)
     if not messages:
         return request
-    prompt = read_prompt(body, [*map(dict, model.messages), *messages], model, window)
-    return SpokenRequest(body=body, model=model, keep_alive=keep_alive, window=window, prompt=prompt)
+    system = [{"role": "system", "content": model.system}] if model.system else []
+    if messages[0].get("role") == "system":
+        system = []
+    whole = [*system, *map(dict, model.messages), *messages]
+    return replace(request, prompt=read_prompt(request, whole))
 
 
-def read_prompt(
-    body: Mapping[str, Any], messages: list[dict[str, Any]], model: SimulatedModel, window: int, *, raw: bool = False
-) -> Prompt:
+def read_prompt(request: SpokenRequest, messages: list[dict[str, Any]]) -> Prompt:
     """Check what a model is to read and to write, and fit it into the window.
+
+    Args:
+        request: The request, still without a prompt.
+        messages: Messages that its model is to read.
 
     Raises:
         Refusal: The model cannot read it, write it, or hold it.
     """
-    validation.check_format(body.get("format"))
-    if isinstance(body.get("format"), dict):
-        check_schema(as_object(body.get("format")), is_native=model.kind == "native")
-    _check_images(messages, model)
-    return fit_prompt(
-        messages,
-        as_list(body.get("tools")),
-        model,
-        window,
-        truncate=body.get("truncate") is not False,
-        shift=body.get("shift") is not False,
-        raw=raw,
-    )
+    body, model, runner = request.body, request.model, request.runner
+    window = runner.context_length if body.get("truncate") is not False else None
+    prompt = drop_messages(messages, as_list(body.get("tools")), model, window)
+    if body.get("_debug_render_only") is True:
+        # Neither the process that runs the model nor what cuts the prompt for it gets to see it.
+        return prompt
+    check_task(request, messages)
+    return fit(prompt, model, runner, body, is_chat=not request.is_generate)
 
 
-def window_of(model: SimulatedModel, options: Mapping[str, Any], default: int) -> int:
-    """Return the window a request runs with: what it asks for, up to what the model was made for."""
-    asked = int(options.get("num_ctx") or model.parameters.get("num_ctx") or default)
-    smallest = _SMALLEST_VISION_WINDOW if model.can("vision") else _SMALLEST_WINDOW
-    return min(max(asked, smallest), model.context_length)
+def check_task(request: SpokenRequest, messages: list[dict[str, Any]]) -> None:
+    """Check what a model is to read and to write.
+
+    Raises:
+        Refusal: The model cannot read or write it.
+    """
+    form = request.body.get("format")
+    validation.check_format(form)
+    if isinstance(form, dict):
+        check_schema(as_object(form), is_native=request.model.kind == "native")  # pyright: ignore[reportUnknownArgumentType]
+    _check_images(messages, request.model)
 
 
 def think_up(request: SpokenRequest) -> Reply:
@@ -163,8 +179,29 @@ def occasion_of(request: SpokenRequest, now: Callable[[], int], load_ns: int, ev
     )
 
 
-def spoken(request: SpokenRequest, reply: Reply, voice: Voice, occasion: Occasion) -> Outgoing:
-    """Let the model say a reply."""
+def render_body(request: SpokenRequest, now: int) -> bytes:
+    """Make the reply to a request whose prompt is only to be shown."""
+    prompt = request.prompt
+    is_raw = request.is_generate and request.body.get("raw") is True
+    text = prompt.text if is_raw else rendered(prompt.messages, prompt.tools)
+    said = {"response": ""} if request.is_generate else {"message": {"role": "", "content": ""}}
+    shown = {"rendered_template": text, **({"image_count": prompt.images} if prompt.images else {})}
+    head = {"model": request.name, "created_at": timestamp(now)}
+    return encode({**head, **said, "done": False, "_debug_info": shown})
+
+
+def spoken(
+    request: SpokenRequest, reply: Reply, voice: Voice, occasion: Occasion, on_speech: Callable[[Speech], None]
+) -> Outgoing:
+    """Let the model say a reply.
+
+    Args:
+        request: The request.
+        reply: What to say.
+        voice: Who numbers the tool calls.
+        occasion: What the lines show of the request.
+        on_speech: Called with what is said in the end, before any of it is sent.
+    """
     try:
         speech = voice.speak(reply, request.model, request.options, request.room)
     except CutCall as cut:
@@ -172,6 +209,7 @@ def spoken(request: SpokenRequest, reply: Reply, voice: Voice, occasion: Occasio
             raise
         lines = [*piece_lines(cut.pieces, occasion), error_line(cut.message)]
         return Outgoing(content_type=NDJSON, lines=lines, reply=reply)
+    on_speech(speech)
     if request.streams:
         return Outgoing(content_type=NDJSON, lines=stream_lines(speech, reply, occasion), reply=reply)
     if reply.error_line is not None:

@@ -12,11 +12,11 @@ from griptape_ollama.testing import validation
 from griptape_ollama.testing.journal import RecordedRequest
 from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode
 from griptape_ollama.testing.models import Catalogue, SimulatedModel
-from griptape_ollama.testing.prompt_size import count_tokens
 from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.runner import Runner, runner_for
 
-_CHARACTERS_PER_TOKEN = 4
 _MARKS = 2  # tokens that the model puts before and after a text
+_LARGEST_BATCH = 2048  # tokens of a text at most, whatever the window, where no num_batch is given
 _GRAMS = (3, 4)
 _WORD_WEIGHT = 2.0
 _LONGEST_KNOWN = 32  # letters of words that are worth remembering
@@ -36,6 +36,7 @@ class EmbedRequest:
     keep_alive: float | None
     texts: Sequence[str]
     tokens: int
+    runner: Runner
 
     @property
     def dimensions(self) -> int:
@@ -50,17 +51,17 @@ class EmbedRequest:
         return model.embed_seconds + texts * model.embed_seconds_per_text if texts else 0
 
 
-def accept(recorded: RecordedRequest, catalogue: Catalogue) -> EmbedRequest:
+def accept(recorded: RecordedRequest, catalogue: Catalogue, default_window: int) -> EmbedRequest:
     """Check an embed request.
 
     Raises:
         Refusal: The server refuses it.
     """
     body = validation.decode(recorded.raw, "EmbedRequest")
-    return _accept(body, _texts(body.get("input")), catalogue)
+    return _accept(body, _texts(body.get("input")), catalogue, default_window)
 
 
-def accept_old(recorded: RecordedRequest, catalogue: Catalogue) -> EmbedRequest:
+def accept_old(recorded: RecordedRequest, catalogue: Catalogue, default_window: int) -> EmbedRequest:
     """Check a request in the old form, which has one `prompt`, never cuts it, and knows fewer kinds of errors.
 
     Raises:
@@ -69,35 +70,46 @@ def accept_old(recorded: RecordedRequest, catalogue: Catalogue) -> EmbedRequest:
     body = validation.decode(recorded.raw, "EmbeddingRequest")
     text = as_text(body.get("prompt"))
     try:
-        return _accept({**body, "truncate": False}, [text] if text else [], catalogue)
+        return _accept({**body, "truncate": False}, [text] if text else [], catalogue, default_window)
     except Refusal as refusal:
         if refusal.message in (_TOO_LONG, _NO_EMBEDDINGS):
             raise Refusal(500, refusal.message) from refusal
         raise
 
 
-def _accept(body: dict[str, Any], texts: list[str], catalogue: Catalogue) -> EmbedRequest:
+def _accept(body: dict[str, Any], texts: list[str], catalogue: Catalogue, default_window: int) -> EmbedRequest:
     keep_alive = validation.keep_alive(body.get("keep_alive"))
     name = as_text(body.get("model"))
     model = catalogue.find(name)
     if model is None:
         raise Refusal(404, f'model "{name}" not found, try pulling it first')
+    validation.check_options(model.parameters)
     validation.check_options(as_object(body.get("options")))
     if model.load_error is not None:
         raise Refusal(500, model.load_error)
     if texts and not model.can("embedding"):
         raise Refusal(501, _NO_EMBEDDINGS)
-    counts = [count_tokens(text) + _MARKS for text in texts]
-    if body.get("truncate") is False and any(count > model.context_length for count in counts):
+    runner = runner_for(model, body, default_window)
+    batch = dict(runner.options).get("num_batch") or _LARGEST_BATCH
+    limit = min(runner.context_length, batch)
+    counts = [model.tokens_of(text) + _MARKS for text in texts]
+    if body.get("truncate") is False and any(count > limit for count in counts):
         raise Refusal(400, _TOO_LONG)
-    longest = (model.context_length - _MARKS) * _CHARACTERS_PER_TOKEN
     return EmbedRequest(
         body=body,
         model=model,
         keep_alive=keep_alive,
-        texts=[text[:longest] for text in texts],
-        tokens=sum(min(count, model.context_length) for count in counts),
+        texts=[_front(text, count, limit) for text, count in zip(texts, counts, strict=True)],
+        tokens=sum(min(count, limit) for count in counts),
+        runner=runner,
     )
+
+
+def _front(text: str, tokens: int, limit: int) -> str:
+    """Cut a text that is too long; its front stays."""
+    if tokens <= limit:
+        return text
+    return text[: len(text) * max(limit - _MARKS, 0) // (tokens - _MARKS)]
 
 
 def embed_body(request: EmbedRequest, load_ns: int) -> bytes:

@@ -21,6 +21,7 @@ from griptape_ollama.testing.memory import Holding, Memory
 from griptape_ollama.testing.models import Catalogue, SimulatedModel
 from griptape_ollama.testing.refusals import Refusal
 from griptape_ollama.testing.rules import Rules
+from griptape_ollama.testing.runner import Runner
 from griptape_ollama.testing.script import Entry, Reply, ReplyFunction, Script
 from griptape_ollama.testing.speech import Voice
 from griptape_ollama.testing.wire import NDJSON, Outgoing, Wire, Written, phrase_of, plain
@@ -90,10 +91,11 @@ class Exchange:
         finally:
             self._let_go()
 
-    async def hold(self, model: SimulatedModel, window: int, keep_alive: float | None) -> Holding:
+    async def hold(self, model: SimulatedModel, runner: Runner, keep_alive: float | None) -> Holding:
         """Wait until a model is loaded and free, and keep it in memory while the reply is written."""
-        self._held = await self.state.memory.enter(model, window, keep_alive)
+        self._held = await self.state.memory.enter(model, runner, keep_alive)
         outcome = self.recorded.outcome
+        outcome.window = runner.context_length
         outcome.load_seconds = self._held.load_ns / _SECOND
         outcome.wait_seconds = (self.state.clock.now_ns - self._held.began_ns) / _SECOND
         return self._held

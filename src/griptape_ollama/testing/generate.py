@@ -5,10 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.chat import SpokenRequest, read_prompt, registry_name, window_of
+from griptape_ollama.testing.chat import SpokenRequest, check_task, read_prompt, registry_name
 from griptape_ollama.testing.json_text import as_list, as_object, as_text
 from griptape_ollama.testing.models import Catalogue, SimulatedModel
+from griptape_ollama.testing.prompt_size import Prompt, fit, raw_prompt
 from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.runner import Runner, runner_for
 from griptape_ollama.testing.script import Reply
 
 
@@ -25,23 +27,36 @@ def accept_generate(body: dict[str, Any], catalogue: Catalogue, default_window: 
     if model is None:
         raise Refusal(404, f"model '{name}' not found")
     prompt = as_text(body.get("prompt"))
-    request = SpokenRequest(body=body, model=model, keep_alive=keep_alive, window=default_window, is_generate=True)
+    runner = Runner(context_length=default_window)
+    request = SpokenRequest(body=body, model=model, keep_alive=keep_alive, runner=runner, is_generate=True)
     if not prompt and keep_alive == 0:
         return request
     if body.get("raw") is True and any(body.get(name) for name in ("template", "system", "context")):
         raise Refusal(400, "raw mode does not support template, system, or context")
     _check_capabilities(body, model, name)
+    validation.check_options(model.parameters)
     validation.check_options(as_object(body.get("options")))
-    request = replace(request, window=window_of(model, as_object(body.get("options")), default_window))
+    request = replace(request, runner=runner_for(model, body, default_window))
     if model.load_error is not None:
         raise Refusal(500, model.load_error)
     if not prompt:
         return request
-    is_raw = body.get("raw") is True
-    read = read_prompt(body, _messages(body, prompt), model, request.window, raw=is_raw)
     context: list[int] = [token for token in as_list(body.get("context")) if isinstance(token, int)]
-    read = replace(read, tokens=read.tokens + len(context))
-    return replace(request, prompt=read, context=None if is_raw else context)
+    is_raw = body.get("raw") is True
+    return replace(request, prompt=_read(request, prompt, len(context)), context=None if is_raw else context)
+
+
+def _read(request: SpokenRequest, text: str, before: int) -> Prompt:
+    """Fit a prompt into the window, behind the tokens of an earlier reply."""
+    body, model = request.body, request.model
+    if body.get("raw") is not True:
+        prompt = read_prompt(replace(request, body={**body, "tools": None}), _messages(request, text))
+        return replace(prompt, tokens=prompt.tokens + before, whole_tokens=prompt.whole_tokens + before)
+    prompt = raw_prompt(text, as_list(body.get("images")), model)
+    if body.get("_debug_render_only") is True:
+        return prompt
+    check_task(request, prompt.messages)
+    return fit(prompt, model, request.runner, body, is_chat=False)
 
 
 def unparsed(request: SpokenRequest, reply: Reply) -> Reply:
@@ -54,9 +69,10 @@ def unparsed(request: SpokenRequest, reply: Reply) -> Reply:
     return replace(reply, thinking="", text=said)
 
 
-def _messages(body: dict[str, Any], prompt: str) -> list[dict[str, Any]]:
+def _messages(request: SpokenRequest, prompt: str) -> list[dict[str, Any]]:
+    body = request.body
     message = {"role": "user", "content": prompt, "images": as_list(body.get("images"))}
-    system = as_text(body.get("system"))
+    system = as_text(body.get("system")) or request.model.system
     return [*([{"role": "system", "content": system}] if system else []), message]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from griptape_ollama.testing.json_text import as_list, as_object, as_text
+from griptape_ollama.testing.runner import Load
 
 
 @dataclass(kw_only=True)
@@ -19,16 +20,29 @@ class Outcome:
         fault: Name of the fault that struck it.
         load_seconds: Simulated seconds until its model was in memory.
         wait_seconds: Simulated seconds until it was its turn, loading included.
-        prompt_tokens: Tokens of its prompt.
-        evaluated_tokens: Those of them that the prompt cache did not have.
+        window: Tokens of the window that its model was loaded with.
+        prompt_tokens: Tokens of its prompt, as far as the model read it.
+        whole_prompt_tokens: Tokens that the prompt had before the server dropped or cut anything.
+        dropped_messages: Messages that the server dropped because the prompt was too long.
+        evaluated_tokens: Tokens that the model read and the prompt cache did not have.
+        has_shifted: Whether the window moved on while the reply was written, over the beginning of the prompt.
     """
 
     status: int | None = None
     fault: str | None = None
     load_seconds: float | None = None
     wait_seconds: float | None = None
+    window: int | None = None
     prompt_tokens: int | None = None
+    whole_prompt_tokens: int | None = None
+    dropped_messages: int | None = None
     evaluated_tokens: int | None = None
+    has_shifted: bool = False
+
+    @property
+    def was_truncated(self) -> bool:
+        """Whether the model did not get to read the whole prompt."""
+        return (self.prompt_tokens or 0) < (self.whole_prompt_tokens or 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +162,7 @@ class Journal:
         self._changed = threading.Condition()
         self._requests: deque[RecordedRequest] = deque(maxlen=limit)
         self._disconnects: deque[float] = deque(maxlen=limit)
+        self._loads: deque[Load] = deque(maxlen=limit)
         self._unexpected: deque[Unexpected] = deque(maxlen=limit)
 
     @property
@@ -161,6 +176,17 @@ class Journal:
         """Copy of the moments when a client was seen to go before its reply was complete."""
         with self._changed:
             return list(self._disconnects)
+
+    @property
+    def loads(self) -> list[Load]:
+        """Copy of the times that a model was loaded, in their order."""
+        with self._changed:
+            return list(self._loads)
+
+    def add_load(self, load: Load) -> None:
+        """Record that a model was loaded."""
+        with self._changed:
+            self._loads.append(load)
 
     def add_request(self, request: RecordedRequest) -> None:
         """Record a request."""
@@ -191,6 +217,7 @@ class Journal:
         with self._changed:
             self._requests.clear()
             self._disconnects.clear()
+            self._loads.clear()
             self._unexpected.clear()
 
     def wait_for_request(self, n: int, timeout: float, path: str | None) -> RecordedRequest:

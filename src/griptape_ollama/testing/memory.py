@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from griptape_ollama.testing.json_text import timestamp
 from griptape_ollama.testing.models import SimulatedModel
 from griptape_ollama.testing.prompt_cache import PromptCache
 from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.runner import Load, Runner
 from griptape_ollama.testing.show import details
 
 _SECOND = 1_000_000_000
@@ -21,6 +23,8 @@ _FOREVER_NS = 2**63 - 1
 _DEFAULT_KEEP_ALIVE = 300.0
 # A recorded model took this much more memory per token of its window.
 _BYTES_PER_TOKEN = 1280
+# A real server keeps 8 GiB of prompts beside those that it works on.
+_PROMPTS_KEPT = 32
 _GIB = 2**30
 _BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
@@ -52,7 +56,8 @@ class Loaded:
     """A model in memory, or on its way there."""
 
     model: SimulatedModel
-    context_length: int
+    runner: Runner
+    slots: int
     cache: PromptCache
     keep_alive: float = _DEFAULT_KEEP_ALIVE
     expires_ns: int = 0
@@ -65,29 +70,35 @@ class Loaded:
     @property
     def size(self) -> int:
         """Bytes that it takes."""
-        return size_of(self.model, self.context_length)
+        return size_of(self.model, self.runner, self.slots)
 
 
 class Memory:
     """The loaded models. They leave when their time is over and nobody uses them, or when another needs the room.
 
     Models with the same weights share one place, under the name of the one that was loaded first (seen in 0.33.0-rc2).
+
+    Args:
+        clock: Time as the models live through it.
+        limits: What the server allows.
+        on_load: Called when a model has been loaded.
     """
 
-    def __init__(self, clock: Clock, limits: Limits) -> None:
+    def __init__(self, clock: Clock, limits: Limits, on_load: Callable[[Load], None]) -> None:
         self._clock = clock
         self._limits = limits
+        self._on_load = on_load
         self._lock = threading.RLock()
         self._bell = Bell()
         self._loaded: dict[str, Loaded] = {}
         self._pending: deque[object] = deque()
 
-    async def enter(self, model: SimulatedModel, context_length: int, keep_alive: float | None) -> "Holding":
+    async def enter(self, model: SimulatedModel, runner: Runner, keep_alive: float | None) -> "Holding":
         """Begin to use a model: wait until it is in memory and it is this request's turn.
 
         Args:
             model: The model.
-            context_length: Window in tokens; another window than now loads the model anew.
+            runner: What it is to be loaded with; anything else than now loads the model anew.
             keep_alive: Seconds that it stays after the reply; None leaves that as it is, which is five minutes for a
                 model that is loaded now.
 
@@ -96,9 +107,7 @@ class Memory:
         """
         began_ns = self._clock.now_ns
         while True:
-            loaded = self._join(model, context_length, keep_alive) or await self._load(
-                model, context_length, keep_alive
-            )
+            loaded = self._join(model, runner, keep_alive) or await self._load(model, runner, keep_alive)
             holding = Holding(self, loaded, began_ns)
             try:
                 await self._bell.until(lambda loaded=loaded: loaded.is_ready or loaded.is_gone)
@@ -161,23 +170,27 @@ class Memory:
             self._expire()
             return [loaded.model.full_name for loaded in self._loaded.values() if loaded.is_ready]
 
-    def _join(self, model: SimulatedModel, context_length: int, keep_alive: float | None) -> Loaded | None:
-        """Use a model that is there already, with the right window."""
+    def _join(self, model: SimulatedModel, runner: Runner, keep_alive: float | None) -> Loaded | None:
+        """Use a model that is there already, loaded with the right settings."""
         with self._lock:
             self._expire()
             loaded = self._loaded.get(model.weights_digest)
-            if loaded is None or loaded.context_length != context_length:
+            if loaded is None or loaded.runner != runner:
                 return None
             return self._used(loaded, keep_alive)
 
-    async def _load(self, model: SimulatedModel, context_length: int, keep_alive: float | None) -> Loaded:
+    async def _load(self, model: SimulatedModel, runner: Runner, keep_alive: float | None) -> Loaded:
         """Wait for room, then load the model, or join whoever was first to load it."""
         ticket = object()
         found: list[Loaded] = []
+        is_reload = False
 
         def is_placed() -> bool:
+            nonlocal is_reload
             with self._lock:
-                loaded = self._place(model, context_length)
+                self._expire()
+                is_reload = is_reload or model.weights_digest in self._loaded
+                loaded = self._place(model, runner)
                 if loaded is not None:
                     found.append(self._used(loaded, keep_alive))
                 return loaded is not None
@@ -193,13 +206,22 @@ class Memory:
             self._bell.ring()
         (loaded,) = found
         if loaded.users == 1 and not loaded.is_ready:
-            await self._wait_for_load(loaded)
+            await self._wait_for_load(loaded, is_reload=is_reload)
         return loaded
 
-    async def _wait_for_load(self, loaded: Loaded) -> None:
+    async def _wait_for_load(self, loaded: Loaded, *, is_reload: bool) -> None:
         try:
             await self._clock.sleep(loaded.model.load_seconds)
             loaded.is_ready = True
+            self._on_load(
+                Load(
+                    model=loaded.model.full_name,
+                    context_length=loaded.runner.context_length,
+                    shift=loaded.runner.shift,
+                    is_reload=is_reload,
+                    at=self._clock.seconds,
+                )
+            )
         except asyncio.CancelledError:
             # The client went: loading is given up, as on the real server.
             with self._lock:
@@ -214,25 +236,25 @@ class Memory:
         ticket = object()
         loaded.turns.append(ticket)
         try:
-            await self._bell.until(lambda: loaded.turns[0] is ticket and loaded.speaking < self._limits.num_parallel)
+            await self._bell.until(lambda: loaded.turns[0] is ticket and loaded.speaking < loaded.slots)
             loaded.speaking += 1
         finally:
             loaded.turns.remove(ticket)
             self._bell.ring()
 
-    def _place(self, model: SimulatedModel, context_length: int) -> Loaded | None:
+    def _place(self, model: SimulatedModel, runner: Runner) -> Loaded | None:
         """Find the model in memory, or room for it; None while all of it is in use."""
-        self._expire()
         present = self._loaded.get(model.weights_digest)
-        if present is not None and present.context_length == context_length:
+        if present is not None and present.runner == runner:
             return present
         if present is not None:
-            # Another window: it has to leave before it comes back, and leaves as soon as it can.
+            # Another window or other settings: it has to leave before it comes back, and leaves as soon as it can.
             present.keep_alive = present.expires_ns = 0
             self._expire()
             if not present.is_gone:
                 return None
-        needed = size_of(model, context_length)
+        slots = self._limits.num_parallel
+        needed = size_of(model, runner, slots)
         limit = self._limits.memory
         if limit is not None and needed > limit:
             raise Refusal(
@@ -248,7 +270,7 @@ class Memory:
                 return None
             # Not the one that was used longest ago: the shortest keep_alive, then the path of the weights (0.33).
             self._remove(min(idle, key=lambda loaded: (loaded.keep_alive, loaded.model.weights_digest)))
-        loaded = Loaded(model=model, context_length=context_length, cache=PromptCache(self._limits.num_parallel))
+        loaded = Loaded(model=model, runner=runner, slots=slots, cache=PromptCache(_PROMPTS_KEPT + slots))
         self._loaded[model.weights_digest] = loaded
         return loaded
 
@@ -306,9 +328,9 @@ class Holding:
             self._memory.leave(self.loaded, was_speaking=self.is_speaking)
 
 
-def size_of(model: SimulatedModel, context_length: int) -> int:
-    """Return the bytes that a model takes in memory."""
-    return model.size + _BYTES_PER_TOKEN * context_length
+def size_of(model: SimulatedModel, runner: Runner, slots: int) -> int:
+    """Return the bytes that a model takes in memory: each request that it answers at a time has a window of its own."""
+    return model.size + _BYTES_PER_TOKEN * runner.context_length * slots
 
 
 def _entry(loaded: Loaded) -> dict[str, Any]:
@@ -321,5 +343,5 @@ def _entry(loaded: Loaded) -> dict[str, Any]:
         "details": details(model),
         "expires_at": timestamp(loaded.expires_ns),
         "size_vram": model.size_vram,
-        "context_length": loaded.context_length,
+        "context_length": loaded.runner.context_length,
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.tokens import CountTokens, counted
 
 _SECOND = 1_000_000_000
 _DAY_NS = 86_400 * _SECOND
@@ -49,6 +50,9 @@ class SimulatedModel:
         modified_at: When it was made, nanoseconds since 1970; by default some day before today.
         weights: What its weights are known by; models made from one another share it. By default its name.
         pull_bytes_per_second: How fast it is pulled from the library, None for at once.
+        count_tokens: Counts the tokens of a text, None for about four characters each. What a template adds comes on
+            top, and so do images.
+        tokens_per_image: Tokens of an image.
     """
 
     name: str
@@ -76,6 +80,8 @@ class SimulatedModel:
     modified_at: int | None = None
     weights: str = ""
     pull_bytes_per_second: float | None = None
+    count_tokens: CountTokens | None = None
+    tokens_per_image: int = 256
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -88,6 +94,10 @@ class SimulatedModel:
             raise TypeError(f"license={self.license!r}: use a sequence of texts")
         if self.pull_bytes_per_second is not None and self.pull_bytes_per_second <= 0:
             raise ValueError(f"pull_bytes_per_second={self.pull_bytes_per_second!r}: use a positive number, or None")
+        if self.count_tokens is not None and not callable(self.count_tokens):
+            raise TypeError(f"count_tokens={self.count_tokens!r}: use a function that takes a text and gives a number")
+        if self.tokens_per_image < 0:
+            raise ValueError(f"tokens_per_image={self.tokens_per_image!r}: use a number from 0")
         if self.context_length < 1 or self.embedding_length < 1:
             raise ValueError("context_length and embedding_length are positive")
         if not (self.embed_seconds >= 0 and self.embed_seconds_per_text >= 0):
@@ -112,6 +122,10 @@ class SimulatedModel:
     def can(self, capability: str) -> bool:
         """Say whether the model has a capability."""
         return capability in self.capabilities
+
+    def tokens_of(self, text: str) -> int:
+        """Count the tokens of a text."""
+        return counted(text, self.count_tokens)
 
 
 DEFAULT_MODELS = (

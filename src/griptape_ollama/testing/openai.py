@@ -62,7 +62,7 @@ async def chat(exchange: Exchange, entry: Entry | None) -> Outgoing:
 
 async def embeddings(exchange: Exchange, _entry: Entry | None) -> Outgoing:
     """Answer `POST /v1/embeddings`."""
-    request = vectors.accept(exchange.recorded, exchange.state.catalogue)
+    request = vectors.accept(exchange.recorded, exchange.state.catalogue, exchange.state.context_length)
     return plain(await embedded(exchange, request, _vectors_body), content_type=_JSON)
 
 

@@ -2,10 +2,14 @@
 
 
 class PromptCache:
-    """The latest prompts, one for each request that a model can answer at a time."""
+    """The latest prompts. A server keeps more of them than it can answer at a time: gigabytes beside its slots.
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
+    Args:
+        size: How many are kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._texts: list[str] = []
 
     def evaluate(self, text: str, tokens: int) -> int:
@@ -18,9 +22,9 @@ class PromptCache:
         Returns:
             How many of them had to be evaluated: those after the longest known beginning, and at least the last.
         """
-        best = max(self._texts, key=lambda known: _shared(known, text), default="")
-        known = tokens * _shared(best, text) // len(text) if text else 0
-        if best and _shared(best, text) == len(best):
+        shared, best = max(((_shared(known, text), known) for known in self._texts), default=(0, ""))
+        known = tokens * shared // len(text) if text else 0
+        if best and shared == len(best):
             # It goes on from there; a prompt that turned elsewhere takes a place of its own.
             self._texts.remove(best)
         self.keep(text)
@@ -28,18 +32,26 @@ class PromptCache:
 
     def keep(self, text: str) -> None:
         """Remember a text, and forget the oldest where there is no more room."""
-        self._texts = [*self._texts, text][-self._slots :]
+        self._texts = [*self._texts, text][-self._size :]
 
     def extend(self, text: str, more: str) -> None:
         """Add what the model said to the prompt that it answered."""
         if text in self._texts:
             self._texts[self._texts.index(text)] = text + more
 
+    def forget(self, text: str) -> None:
+        """Forget a prompt: the window has moved on, and it is no longer whole."""
+        if text in self._texts:
+            self._texts.remove(text)
+
 
 def _shared(one: str, other: str) -> int:
-    """Return how many characters two texts begin with alike."""
-    if other.startswith(one):
-        return len(one)
-    return next(
-        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
+    """Return how many characters two texts begin with alike; halving, as comparing one by one is slow."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

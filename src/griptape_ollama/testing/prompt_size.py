@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from griptape_ollama.testing.json_text import as_list, as_text
+from griptape_ollama.testing.json_text import as_list, as_object, as_text
 from griptape_ollama.testing.models import SimulatedModel
 from griptape_ollama.testing.refusals import Refusal, runner_refusal
+from griptape_ollama.testing.rendering import remembered
+from griptape_ollama.testing.runner import Runner
 
-_CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_TEMPLATE = 3
-_TOKENS_PER_IMAGE = 256
-# The process that runs a model rounds its window up to a multiple of this.
-_CELLS = 256
+# What the server takes an image for when it decides which messages go, whatever the image really is.
+_CHARGED_PER_IMAGE = 768
+_DEFAULT_NUM_KEEP = 4
 _NO_SHIFT = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, "
     "adjust the context length in settings, or use a model with a longer context length"
@@ -29,98 +30,131 @@ class Prompt:
         messages: Messages that are left.
         tokens: Their tokens, tools and template included.
         text: All that the model reads, in one piece.
+        tools: Tools that it reads of.
+        dropped: Messages that went because the prompt was too long.
+        whole_tokens: Tokens before anything went.
     """
 
     messages: list[dict[str, Any]]
     tokens: int
     text: str = ""
+    tools: Sequence[Any] = ()
+    dropped: int = 0
+    whole_tokens: int = 0
+
+    @property
+    def images(self) -> int:
+        """Images in the messages that are left."""
+        return sum(len(as_list(message.get("images"))) for message in self.messages)
 
 
-def count_tokens(text: str) -> int:
-    """Estimate the tokens of a text."""
-    return -(-len(text) // _CHARACTERS_PER_TOKEN)
-
-
-def fit_prompt(
-    messages: Sequence[dict[str, Any]],
-    tools: Sequence[Any],
-    model: SimulatedModel,
-    window: int,
-    *,
-    truncate: bool,
-    shift: bool = True,
-    raw: bool = False,
+def drop_messages(
+    messages: Sequence[dict[str, Any]], tools: Sequence[Any], model: SimulatedModel, window: int | None
 ) -> Prompt:
-    """Fit a prompt into the window as the server does: old messages go first, then the front of the last one.
+    """Leave out the oldest messages until the rest fits the window, as the server does.
+
+    System messages stay, and so does the last message, even if that is too much.
 
     Args:
         messages: Messages of the request.
         tools: Tools of the request.
-        model: Model that is asked; a native one rejects a single message that is too long.
-        window: Window in tokens.
-        truncate: Whether anything may go.
-        shift: Whether the window may move on; if not, a prompt that is too long is refused rather than cut.
-        raw: Whether neither template nor system prompt is added.
+        model: Model that is asked.
+        window: Window in tokens, None to leave nothing out.
+    """
+    fixed = _TOKENS_PER_TEMPLATE + (model.tokens_of(json.dumps(list(tools))) if tools else 0)
+    sizes = [_message_tokens(message, model) for message in messages]
+    whole = fixed + sum(sizes)
+    charged = [
+        size + (_CHARGED_PER_IMAGE - model.tokens_per_image) * len(as_list(message.get("images")))
+        for message, size in zip(messages, sizes, strict=True)
+    ]
+    first = 0
+    left = fixed + sum(charged)
+    while window is not None and left > window and first < len(messages) - 1:
+        left -= charged[first] if messages[first].get("role") != "system" else 0
+        first += 1
+    kept = [place for place, message in enumerate(messages) if place >= first or message.get("role") == "system"]
+    return Prompt(
+        messages=[messages[place] for place in kept],
+        tokens=fixed + sum(sizes[place] for place in kept),
+        text=remembered([messages[place] for place in kept], tools),
+        tools=tools,
+        dropped=len(messages) - len(kept),
+        whole_tokens=whole,
+    )
+
+
+def raw_prompt(text: str, images: Sequence[Any], model: SimulatedModel) -> Prompt:
+    """Return a prompt that nothing is added to but the mark of its beginning."""
+    tokens = model.tokens_of(text) + 1 + model.tokens_per_image * len(images)
+    return Prompt([{"role": "user", "content": text, "images": images}], tokens, text, whole_tokens=tokens)
+
+
+def fit(prompt: Prompt, model: SimulatedModel, runner: Runner, body: Mapping[str, Any], *, is_chat: bool) -> Prompt:
+    """Cut what is still too long, or refuse it.
+
+    Args:
+        prompt: Prompt, without the messages that had to go.
+        model: Model that is asked. The chat of a native one is never cut.
+        runner: What it is loaded with.
+        body: Body of the request.
+        is_chat: Whether it is a chat.
 
     Raises:
         Refusal: The prompt does not fit and must not, or cannot, be cut.
     """
-    messages = list(messages)
-    if model.system and not raw and not any(message.get("role") == "system" for message in messages):
-        messages.insert(0, {"role": "system", "content": model.system})
-    offered = json.dumps(list(tools)) if tools else ""
-    fixed = _TOKENS_PER_TEMPLATE + count_tokens(offered)
-    sizes = [_message_tokens(message) for message in messages]
-    total = fixed + sum(sizes)
-    if total <= window:
-        return Prompt(messages, total, _text(offered, messages))
-    if not truncate:
-        raise _too_long(total, window)
-    kept = [
-        (message, size)
-        for place, (message, size) in enumerate(zip(messages, sizes, strict=True))
-        if message.get("role") == "system" or fixed + sum(sizes[place:]) <= window or place == len(messages) - 1
-    ]
-    total = fixed + sum(size for _, size in kept)
-    if total <= window:
-        left = [message for message, _ in kept]
-        return Prompt(left, total, _text(offered, left))
-    if model.kind == "native":
-        raise _too_long(total, window)
-    if not shift:
+    window = runner.context_length
+    may_cut = body.get("truncate") is not False and not prompt.images and not (is_chat and model.kind == "native")
+    if not may_cut:
+        if prompt.tokens >= runner.cells:
+            raise _too_long(prompt.tokens, runner.cells)
+        return prompt
+    if prompt.tokens < window:
+        return prompt
+    if not runner.shift:
         raise Refusal(400, _NO_SHIFT)
-    # The recorded server halves the window for what is left of an overlong prompt.
-    half = window // 2
-    last = dict(kept[-1][0])
-    last["content"] = as_text(last.get("content"))[-half * _CHARACTERS_PER_TOKEN :]
-    return Prompt([last], half + _TOKENS_PER_TEMPLATE, _text("", [last]))
+    return _cut(prompt, window, _kept(prompt, window, _option(body, model, "num_keep", _DEFAULT_NUM_KEEP)))
 
 
-def room_left(prompt: Prompt, window: int) -> int:
-    """Return how many tokens fit behind a prompt while the window does not move on."""
-    return max(1, -(-window // _CELLS) * _CELLS - prompt.tokens)
+def _kept(prompt: Prompt, window: int, num_keep: int) -> int:
+    """Return how many tokens stay at the beginning, the mark of the beginning included."""
+    return min((num_keep if num_keep >= 0 else prompt.tokens) + 1, window - 1)
 
 
-def _text(offered: str, messages: Sequence[Mapping[str, Any]]) -> str:
-    return offered + "".join(
-        f"<{message.get('role')}>{as_text(message.get('thinking'))}{as_text(message.get('content'))}"
-        f"{json.dumps(message['tool_calls']) if message.get('tool_calls') else ''}"
-        f"{''.join(map(str, as_list(message.get('images'))))}"
-        for message in messages
-    )
+def _cut(prompt: Prompt, window: int, kept: int) -> Prompt:
+    """Take the middle out: the first few tokens stay, and the end, in about half of the window."""
+    tokens = window - max((window - kept) // 2, 1)
+    share = len(prompt.text) / prompt.tokens
+    head, tail = int(share * kept), int(share * (tokens - kept))
+    messages: list[dict[str, Any]] = []
+    room = tail
+    for message in reversed(prompt.messages):
+        content = as_text(message.get("content"))
+        messages.insert(0, {**message, "content": content[-room:] if room else ""})
+        room -= len(content)
+        if room <= 0:
+            break
+    text = prompt.text[:head] + prompt.text[len(prompt.text) - tail :]
+    return replace(prompt, messages=messages, tokens=tokens, text=text)
 
 
-def _message_tokens(message: Mapping[str, Any]) -> int:
+def _option(body: Mapping[str, Any], model: SimulatedModel, name: str, default: int) -> int:
+    options = as_object(body.get("options"))
+    given = [value for value in (options.get(name), model.parameters.get(name)) if value is not None]
+    return int(given[0]) if given else default
+
+
+def _message_tokens(message: Mapping[str, Any], model: SimulatedModel) -> int:
     calls = message.get("tool_calls")
     text = as_text(message.get("content")) + as_text(message.get("thinking")) + (json.dumps(calls) if calls else "")
-    return _TOKENS_PER_MESSAGE + count_tokens(text) + _TOKENS_PER_IMAGE * len(as_list(message.get("images")))
+    return _TOKENS_PER_MESSAGE + model.tokens_of(text) + model.tokens_per_image * len(as_list(message.get("images")))
 
 
-def _too_long(tokens: int, window: int) -> Exception:
+def _too_long(tokens: int, cells: int) -> Exception:
     return runner_refusal(
         400,
-        f"request ({tokens} tokens) exceeds the available context size ({window} tokens), try increasing it",
+        f"request ({tokens} tokens) exceeds the available context size ({cells} tokens), try increasing it",
         "exceed_context_size_error",
         n_prompt_tokens=tokens,
-        n_ctx=window,
+        n_ctx=cells,
     )

@@ -5,6 +5,7 @@ import atexit
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -18,9 +19,11 @@ from griptape_ollama.testing.library import DEFAULT_LIBRARY, Library
 from griptape_ollama.testing.memory import Limits, Memory
 from griptape_ollama.testing.models import DEFAULT_MODELS, Catalogue, SimulatedModel
 from griptape_ollama.testing.rules import FaultRule, Rules
+from griptape_ollama.testing.runner import Load
 from griptape_ollama.testing.script import Entry, Reply, Script
 from griptape_ollama.testing.server import ROUTES, handle
 from griptape_ollama.testing.thread import ServerThread
+from griptape_ollama.testing.tokens import CountTokens
 
 VERSION = "0.33.0-simulator"
 """Version that a simulator reports: the server it was checked against."""
@@ -45,7 +48,7 @@ class OllamaSimulator:
         plausible: Whether to answer what is not scripted. If not, such a chat request gets status 400, and `stop`
             raises an `UnexpectedRequestError`.
         tokens_per_second: Pace of streamed replies, None for as fast as possible.
-        context_length: Window in tokens of a model for which nobody asks another.
+        context_length: Window in tokens of a model for which nobody asks another (`OLLAMA_CONTEXT_LENGTH`).
         version: Version that `/api/version` reports.
         port: Port to listen on, 0 for a free one.
         library: Models that can be pulled, None for a registry that does not answer. By default a few made-up ones.
@@ -56,6 +59,8 @@ class OllamaSimulator:
         time_scale: Simulated seconds per real one, for loading, keep_alive, pace, pulls and delays. With 0 time stands
             still until `advance`.
         keep_requests: How many of the latest requests are remembered, None for all.
+        count_tokens: Counts the tokens of a text for all models that have no counter of their own, for example
+            `lambda text: len(tokenizer.encode(text))`. By default about four characters are a token.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class OllamaSimulator:
         max_queue: int = 512,
         time_scale: float = 1.0,
         keep_requests: int | None = None,
+        count_tokens: CountTokens | None = None,
     ) -> None:
         if tokens_per_second is not None and tokens_per_second <= 0:
             raise ValueError(f"tokens_per_second={tokens_per_second!r}: use a positive number, or None for no limit")
@@ -88,13 +94,13 @@ class OllamaSimulator:
         limits = Limits(
             memory=memory, max_loaded_models=max_loaded_models, num_parallel=num_parallel, max_queue=max_queue
         )
-        self._memory = Memory(self._clock, limits)
+        self._memory = Memory(self._clock, limits, self._journal.add_load)
         self._reopening: set[asyncio.Task[None]] = set()
         self._port = port
         self._thread: ServerThread | None = None
         self._state = State(
-            catalogue=Catalogue(DEFAULT_MODELS if models is None else models),
-            library=Library(library),
+            catalogue=Catalogue(_counting(DEFAULT_MODELS if models is None else models, count_tokens)),
+            library=Library(library if library is None else _counting(library, count_tokens)),
             memory=self._memory,
             clock=self._clock,
             script=self._script,
@@ -388,6 +394,21 @@ class OllamaSimulator:
         """Names of the models that are loaded now, in the order in which they were."""
         return self._memory.names()
 
+    @property
+    def loads(self) -> list[Load]:
+        """Times that a model was loaded so far."""
+        return self._journal.loads
+
+    @property
+    def reloads(self) -> list[Load]:
+        """Those of them where it was in memory until then, with another window or other settings."""
+        return [load for load in self.loads if load.is_reload]
+
+    @property
+    def evaluated_tokens(self) -> int:
+        """Tokens of prompts so far that the models read because the prompt cache did not have them."""
+        return sum(request.outcome.evaluated_tokens or 0 for request in self.requests)
+
     def wait_for_request(self, n: int = 1, timeout: float = 5.0, *, path: str | None = None) -> RecordedRequest:
         """Wait until the n-th request has arrived.
 
@@ -453,6 +474,11 @@ class OllamaSimulator:
         for reopening in list(self._reopening):
             reopening.cancel()
         self._reopening.clear()
+
+
+def _counting(models: Sequence[SimulatedModel], count: CountTokens | None) -> list[SimulatedModel]:
+    """Give a counter to the models that have none."""
+    return [model if model.count_tokens else replace(model, count_tokens=count) for model in models]
 
 
 def _check_path(path: str | None) -> None:

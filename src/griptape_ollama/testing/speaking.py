@@ -8,7 +8,12 @@ from griptape_ollama.testing import expectations, validation
 from griptape_ollama.testing.chat_lines import load_body
 from griptape_ollama.testing.exchange import Exchange, as_given
 from griptape_ollama.testing.generate import accept_generate, unparsed
+from griptape_ollama.testing.journal import Outcome
+from griptape_ollama.testing.memory import Loaded
+from griptape_ollama.testing.prompt_size import Prompt
+from griptape_ollama.testing.rendering import continuation
 from griptape_ollama.testing.script import Entry, Reply
+from griptape_ollama.testing.speech import Speech
 from griptape_ollama.testing.wire import Outgoing, plain
 
 
@@ -32,27 +37,48 @@ async def answer(exchange: Exchange, entry: Entry | None, request: chats.SpokenR
     if request.is_about_unloading:
         state.memory.unload(request.model)
         return plain(load_body(request.name, "unload", state.clock.now_ns, is_generate=request.is_generate))
-    if not request.is_about_loading and entry is None and not state.plausible:
+    is_answered = not (request.is_about_loading or request.is_about_rendering)
+    if is_answered and entry is None and not state.plausible:
         exchange.refuse_unexpected(expectations.unscripted(exchange.recorded, *state.script.latest))
-    scripted = exchange.claim(entry) if entry is not None and not request.is_about_loading else None
-    held = await exchange.hold(request.model, request.window, request.keep_alive)
+    scripted = exchange.claim(entry) if entry is not None and is_answered else None
+    held = await exchange.hold(request.model, request.runner, request.keep_alive)
     if request.is_about_loading:
         return plain(load_body(request.name, "load", state.clock.now_ns, is_generate=request.is_generate))
+    if request.is_about_rendering:
+        return plain(chats.render_body(request, state.clock.now_ns))
     reply = chats.think_up(request) if scripted is None else await exchange.evaluate(scripted)
     if not reply.is_spoken:
         return as_given(reply, exchange.recorded)
-    prompt = request.prompt
-    evaluated = held.loaded.cache.evaluate(prompt.text, prompt.tokens)
-    held.loaded.cache.extend(prompt.text, _said(reply))
-    outcome = exchange.recorded.outcome
-    outcome.prompt_tokens, outcome.evaluated_tokens = prompt.tokens, evaluated
+    evaluated = _read(exchange.recorded.outcome, held.loaded, request.prompt)
     occasion = chats.occasion_of(request, lambda: state.clock.now_ns, held.load_ns, evaluated)
-    return chats.spoken(request, unparsed(request, reply), state.voice, occasion)
+
+    def on_speech(speech: Speech) -> None:
+        _remember(exchange.recorded.outcome, held.loaded, request, reply, speech)
+
+    return chats.spoken(request, unparsed(request, reply), state.voice, occasion, on_speech)
+
+
+def _read(outcome: Outcome, loaded: Loaded, prompt: Prompt) -> int:
+    """Let a model read a prompt; give the tokens that it did not know from before."""
+    outcome.prompt_tokens, outcome.whole_prompt_tokens = prompt.tokens, prompt.whole_tokens
+    outcome.dropped_messages = prompt.dropped
+    outcome.evaluated_tokens = loaded.cache.evaluate(prompt.text, prompt.tokens)
+    return outcome.evaluated_tokens
+
+
+def _remember(outcome: Outcome, loaded: Loaded, request: chats.SpokenRequest, reply: Reply, speech: Speech) -> None:
+    """Keep what was said for the next turn, unless the window has moved on meanwhile."""
+    prompt = request.prompt
+    outcome.has_shifted = request.runner.shift and prompt.tokens + speech.tokens > request.runner.cells
+    if outcome.has_shifted:
+        loaded.cache.forget(prompt.text)
+    else:
+        loaded.cache.extend(prompt.text, continuation(reply))
 
 
 async def embed(exchange: Exchange, entry: Entry | None) -> Outgoing:
     """Answer `POST /api/embed`."""
-    request = vectors.accept(exchange.recorded, exchange.state.catalogue)
+    request = vectors.accept(exchange.recorded, exchange.state.catalogue, exchange.state.context_length)
     if entry is not None:
         return as_given(await exchange.take(entry), exchange.recorded)
     # Without a text, too: that is how an embedding model is loaded ahead of time.
@@ -61,7 +87,7 @@ async def embed(exchange: Exchange, entry: Entry | None) -> Outgoing:
 
 async def embeddings(exchange: Exchange, entry: Entry | None) -> Outgoing:
     """Answer `POST /api/embeddings`, the old form."""
-    request = vectors.accept_old(exchange.recorded, exchange.state.catalogue)
+    request = vectors.accept_old(exchange.recorded, exchange.state.catalogue, exchange.state.context_length)
     if entry is not None:
         return as_given(await exchange.take(entry), exchange.recorded)
     if not request.texts:
@@ -79,7 +105,7 @@ async def embedded(
         request: The request.
         write: Makes the reply, given the request and the nanoseconds that loading took.
     """
-    held = await exchange.hold(request.model, request.model.context_length, request.keep_alive)
+    held = await exchange.hold(request.model, request.runner, request.keep_alive)
     clock = exchange.state.clock
     due = clock.seconds + request.seconds
     body = write(request, held.load_ns)
@@ -87,9 +113,3 @@ async def embedded(
         # What the simulator needs itself is part of it.
         await clock.sleep_until(due)
     return body
-
-
-def _said(reply: Reply) -> str:
-    """Return what a reply adds to the prompt of the next turn."""
-    text = reply.text if isinstance(reply.text, str) else "".join(reply.text)
-    return f"<assistant>{text}"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from griptape_ollama.testing.models import SimulatedModel
-from griptape_ollama.testing.prompt_size import count_tokens
 from griptape_ollama.testing.refusals import Refusal
 from griptape_ollama.testing.script import Reply, normal_call
 
@@ -62,7 +61,7 @@ class Voice:
         content: list[Piece] = [("content", piece) for piece in _split(reply.text)]
         calls = [normal_call(call) for call in reply.tool_calls]
         if reply.done_reason is not None:
-            tokens = len(thinking) + len(content) + sum(map(_call_tokens, calls)) + 1
+            tokens = len(thinking) + len(content) + sum(_call_tokens(call, model) for call in calls) + 1
             return self._speech(thinking + content, calls, model, reply.done_reason, tokens)
         content, was_stopped = _stop(content, options.get("stop", model.parameters.get("stop")) or [])
         if was_stopped:
@@ -76,7 +75,7 @@ class Voice:
     def _limit(
         self, pieces: list[Piece], calls: list[dict[str, Any]], model: SimulatedModel, budget: int | None
     ) -> Speech:
-        costs = [1] * len(pieces) + [_call_tokens(call) for call in calls]
+        costs = [1] * len(pieces) + [_call_tokens(call, model) for call in calls]
         if budget is None or sum(costs) < budget:
             return self._speech(pieces, calls, model, "stop", sum(costs) + 1)
         spent = said = 0
@@ -142,5 +141,5 @@ def _stop(content: list[Piece], stops: Any) -> tuple[list[Piece], bool]:
     return kept, True
 
 
-def _call_tokens(call: dict[str, Any]) -> int:
-    return max(1, count_tokens(json.dumps(call["function"])))
+def _call_tokens(call: dict[str, Any], model: SimulatedModel) -> int:
+    return max(1, model.tokens_of(json.dumps(call["function"])))

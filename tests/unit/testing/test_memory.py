@@ -157,8 +157,6 @@ def test_requests_take_turns_in_the_order_in_which_they_came(chat, in_background
         goes_on.set()
         answers = [future.result(5).json()["message"]["content"] for future in futures]
         assert answers == ["first", "second", "third"]
-        waits = [request.outcome.wait_seconds for request in simulator.chats]
-        assert waits[0] < waits[2]
 
 
 def test_too_many_that_wait_for_memory_are_turned_away(chat, in_background):

@@ -157,5 +157,5 @@ def test_native_models_and_truncate_false_refuse_overlong_prompts(simulator, nat
     text = "x " * 1000
     response = chat(native, text, model="native", options={"num_ctx": 100})
     assert response.status_code == 400
-    assert "exceeds the available context size (100 tokens)" in response.json()["error"]
+    assert "exceeds the available context size (256 tokens)" in response.json()["error"]
     assert chat(simulator, text, options={"num_ctx": 100}, truncate=False).status_code == 400
