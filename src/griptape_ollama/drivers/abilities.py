@@ -23,18 +23,13 @@ def say_once(text: str, connection: Connection) -> None:
         _logger.info(text)
 
 
-def is_cloud_model(model: str, facts: ModelFacts) -> bool:
-    """Whether the model runs at ollama.com, whatever server is asked."""
-    return facts.remote_host is not None or model.endswith((":cloud", "-cloud"))
-
-
 def check_images(messages: Iterable[Mapping[str, Any]], model: str, facts: ModelFacts) -> None:
     """Refuse images for a model that cannot see.
 
     Raises:
         OllamaContentError: There are images, and the server says that the model has no vision.
     """
-    if not facts.can("vision") and any("images" in message for message in messages):
+    if not facts.can("vision") and any(message.get("images") for message in messages):
         raise OllamaContentError(f"Model {model!r} cannot see images: use a model with vision.", model=model)
 
 

@@ -12,6 +12,7 @@ from griptape_ollama.conversion.embeddings import check_field
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.models.ensuring import PULL_POLICIES
 from griptape_ollama.models.server_settings import checked
+from griptape_ollama.protocol.context_window import check_max_num_ctx, check_num_ctx
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import check_options
 
@@ -133,3 +134,13 @@ def to_on_empty(value: Any) -> str | None:
     if value not in (None, ON_EMPTY_RETRY):
         raise OllamaContentError(f"on_empty={value!r} must be None or {ON_EMPTY_RETRY!r}")
     return value
+
+
+def to_num_ctx(value: Any) -> int | str | None:
+    """Give the window that is asked for: a number of tokens, `auto`, or None for "nothing is sent"."""
+    return checked(lambda: check_num_ctx(value))
+
+
+def to_max_num_ctx(value: Any) -> int | None:
+    """Give the size up to which a window may grow, in tokens; None is "not set"."""
+    return checked(lambda: check_max_num_ctx(value))

@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from attrs import evolve
 
@@ -25,6 +25,7 @@ from griptape_ollama.errors import (
     OllamaError,
     OllamaTimeoutError,
 )
+from griptape_ollama.printable import printable
 from griptape_ollama.protocol.parameters import parse_parameters
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
@@ -96,6 +97,24 @@ class ModelFacts:
 UNKNOWN_MODEL = ModelFacts()
 
 
+def is_cloud_model(model: str, known: ModelFacts) -> bool:
+    """Whether a model runs at ollama.com, whatever server is asked."""
+    return known.remote_host is not None or model.lower().endswith((":cloud", "-cloud"))
+
+
+@dataclass(frozen=True)
+class LoadedList:
+    """The loaded models at one moment.
+
+    Attributes:
+        entries: They, as `/api/ps` lists them.
+        asked_at: When the server was asked, on the clock of `time.monotonic()`.
+    """
+
+    entries: list[dict[str, Any]]
+    asked_at: float
+
+
 class Facts:
     """Facts about the server at the other end of a connection.
 
@@ -107,6 +126,11 @@ class Facts:
     def __init__(self, connection: Connection, run: Run | None = None) -> None:
         self._connection = connection
         self._run = run or Run()
+
+    @property
+    def address(self) -> str:
+        """Address of the server, without user and password."""
+        return self._connection.base_url
 
     def show(self, model: str) -> ModelFacts:
         """Facts about a model; all unknown where the server does not answer, or does not have it."""
@@ -136,6 +160,11 @@ class Facts:
         """The loaded models, as `/api/ps` lists them; empty where the server does not answer."""
         return _models(self._ask(_PS, None, _PS_SECONDS))
 
+    def loaded(self) -> LoadedList | None:
+        """The loaded models, and how old that is; None where the server does not answer."""
+        known = self._entry(_PS, None, _PS_SECONDS)
+        return None if known is None or known.answer is None else LoadedList(_models(known.answer), known.asked_at)
+
     def version(self) -> str | None:
         """Version of the server; None where it does not answer."""
         version = (self._ask("/api/version", None, _SHOW_SECONDS) or {}).get("version")
@@ -149,7 +178,19 @@ class Facts:
         """Forget which models are loaded: some were loaded or unloaded."""
         _cache.forget_answers(self._connection.base_url, _PS)
 
+    def wait(self, woken: queue.SimpleQueue[None], seconds: float) -> bool:
+        """Wait for another thread of this process, as `Run.wait` of the run that wants to know.
+
+        Raises:
+            OllamaCancelledError: The run was stopped.
+        """
+        return self._run.wait(woken, seconds)
+
     def _ask(self, path: str, body: dict[str, Any] | None, seconds: float) -> dict[str, Any] | None:
+        known = self._entry(path, body, seconds)
+        return None if known is None else known.answer
+
+    def _entry(self, path: str, body: dict[str, Any] | None, seconds: float) -> _Entry | None:
         key = (self._connection.identity, path, (body or {}).get("model"))
         return _cache.get(key, lambda: self._answer(path, body, seconds), self._run)
 
@@ -173,20 +214,30 @@ class Facts:
             if isinstance(error, OllamaConnectionError) and error.refused and wait:
                 self._run.has_waited = True
             # Nobody is there: what was known may be about another server. Or somebody with a wrong key asked.
-            _logger.debug("No facts from %s: %s", path, error)
+            _logger.debug("No facts from %s: %s", path, printable(str(error)))
             if isinstance(error, OllamaConnectionError):
                 self.forget()
             return None, 0.0
         except OllamaTimeoutError as error:
-            _logger.warning("%s Going on without facts; they are asked for again in %d s.", error, _HUNG_SECONDS)
+            _logger.warning(
+                "%s Going on without facts; they are asked for again in %d s.", printable(str(error)), _HUNG_SECONDS
+            )
             return None, _HUNG_SECONDS
         except OllamaError as error:
-            _logger.debug("No facts from %s: %s", path, error)
+            _logger.debug("No facts from %s: %s", path, printable(str(error)))
             return None, _FAILURE_SECONDS
 
 
 _Key = tuple[tuple[str, str], str, str | None]
 _Answer = tuple["dict[str, Any] | None", float]
+
+
+class _Entry(NamedTuple):
+    """An answer, when it was asked for, and until when it holds."""
+
+    answer: dict[str, Any] | None
+    asked_at: float
+    until: float
 
 
 class _Cache:
@@ -195,10 +246,10 @@ class _Cache:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[_Key, list[queue.SimpleQueue[None]]] = {}
-        self._answers: OrderedDict[_Key, tuple[dict[str, Any] | None, float]] = OrderedDict()
+        self._answers: OrderedDict[_Key, _Entry] = OrderedDict()
         self._missing: dict[tuple[str, str], frozenset[str]] = {}
 
-    def get(self, key: _Key, ask: Callable[[], _Answer], run: Run) -> dict[str, Any] | None:
+    def get(self, key: _Key, ask: Callable[[], _Answer], run: Run) -> _Entry | None:
         """Give the remembered answer, or ask for it; wait for it where another thread is asking."""
         with self._lock:
             known = self._fresh(key)
@@ -209,39 +260,24 @@ class _Cache:
             elif known is None and others is not None:
                 others.append(mine)
         if known is not None:
-            return known[0]
+            return known
         if others is None:
             return self._asked(key, ask)
-        if not self._wait(mine, run):
+        if not run.wait(mine, _limits(run.wait_for_server).total):
             return None
         return self.get(key, ask, run)
 
-    def _asked(self, key: _Key, ask: Callable[[], _Answer]) -> dict[str, Any] | None:
+    def _asked(self, key: _Key, ask: Callable[[], _Answer]) -> _Entry:
+        asked_at = time.monotonic()
         try:
             answer, seconds = ask()
-            self._keep(key, answer, seconds)
-            return answer
+            entry = _Entry(answer, asked_at, time.monotonic() + seconds)
+            self._keep(key, entry)
+            return entry
         finally:
             with self._lock:
                 for each in self._waiting.pop(key, ()):
                     each.put(None)
-
-    @staticmethod
-    def _wait(mine: queue.SimpleQueue[None], run: Run) -> bool:
-        """Wait until the other thread is done, and tell whether it was; no longer than facts may take.
-
-        Raises:
-            OllamaCancelledError: The run was stopped.
-        """
-        run.guard.bind(lambda: mine.put(None))
-        try:
-            mine.get(timeout=run.shorter(_limits(run.wait_for_server).total))
-        except queue.Empty:
-            return False
-        finally:
-            run.guard.release()
-        run.check()
-        return True
 
     def missing(self, model: tuple[str, str]) -> frozenset[str]:
         """Capabilities that were denied to a model of a server."""
@@ -276,13 +312,13 @@ class _Cache:
         """Begin anew in a forked process, where threads that held the lock are gone."""
         self.__init__()
 
-    def _fresh(self, key: _Key) -> tuple[dict[str, Any] | None, float] | None:
+    def _fresh(self, key: _Key) -> _Entry | None:
         known = self._answers.get(key)
-        return known if known is not None and known[1] > time.monotonic() else None
+        return known if known is not None and known.until > time.monotonic() else None
 
-    def _keep(self, key: _Key, answer: dict[str, Any] | None, seconds: float) -> None:
+    def _keep(self, key: _Key, entry: _Entry) -> None:
         with self._lock:
-            self._answers[key] = (answer, time.monotonic() + seconds)
+            self._answers[key] = entry
             self._answers.move_to_end(key)
             while len(self._answers) > _MAX_ENTRIES:
                 self._answers.popitem(last=False)

@@ -270,7 +270,17 @@ def _restored(kind: type[Any], settings: dict[str, Any]) -> Any:
         object.__setattr__(driver, name, value)
     for attribute in _live_fields(kind):
         object.__setattr__(driver, attribute.name, attribute.default.factory())
+    for attribute in attrs.fields(kind):
+        # What was stored by an earlier version lacks the settings that came since.
+        if attribute.init and attribute.default is not attrs.NOTHING and not hasattr(driver, attribute.name):
+            object.__setattr__(driver, attribute.name, _default(attribute.default, driver))
     return driver
+
+
+def _default(default: Any, driver: Any) -> Any:
+    if not hasattr(default, "takes_self"):
+        return default
+    return default.factory(driver) if default.takes_self else default.factory()
 
 
 def _live_fields(kind: type[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import operator
@@ -96,7 +97,9 @@ def _integer(name: str, value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, bool) and isinstance(value, SupportsIndex):
-        return operator.index(value)
+        # An array of several numbers says that it is none only then.
+        with contextlib.suppress(TypeError):
+            return operator.index(value)
     raise _wrong_type(name, "integer", value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import time
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaTimeoutError
@@ -57,6 +58,26 @@ class Run:
         """
         if self.guard.stopped:
             raise OllamaCancelledError(f"{self._subject} was cancelled.", host=self._host, model=self._model)
+
+    def wait(self, woken: queue.SimpleQueue[None], seconds: float | None) -> bool:
+        """Wait for another thread, and tell whether it was heard of; no longer than the total limit.
+
+        Args:
+            woken: What the other thread puts something into.
+            seconds: Longest wait; None for no limit but the run's.
+
+        Raises:
+            OllamaCancelledError: The run was stopped.
+        """
+        self.guard.bind(lambda: woken.put(None))
+        try:
+            woken.get(timeout=self.shorter(seconds))
+        except queue.Empty:
+            return False
+        finally:
+            self.guard.release()
+        self.check()
+        return True
 
     def out_of_time(self) -> OllamaTimeoutError:
         """Make the error for a total limit that has passed."""

@@ -5,13 +5,15 @@ import pytest
 
 from griptape_ollama.drivers.settings import (
     to_keep_alive,
+    to_max_num_ctx,
+    to_num_ctx,
     to_options,
     to_temperature,
 )
 from griptape_ollama.errors import OllamaContentError
 
 
-@pytest.mark.parametrize("convert", [to_temperature, to_keep_alive])
+@pytest.mark.parametrize("convert", [to_temperature, to_keep_alive, to_num_ctx, to_max_num_ctx])
 def test_none_is_not_set(convert):
     assert convert(None) is None
 
@@ -32,8 +34,13 @@ def test_a_wrong_setting_is_one_of_our_errors_and_a_value_error():
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-@pytest.mark.parametrize("convert", [to_keep_alive, to_options, to_temperature])
+@pytest.mark.parametrize("convert", [to_keep_alive, to_options, to_temperature, to_num_ctx, to_max_num_ctx])
 @pytest.mark.parametrize("wrong", [object(), b"bytes", ["list"], {1: 2}])
 def test_no_value_makes_a_setting_fail_with_anything_but_our_error(convert, wrong):
     with pytest.raises(OllamaContentError):
         convert(wrong)
+
+
+def test_a_window_is_a_number_or_grows_by_itself():
+    assert to_num_ctx(8192) == to_max_num_ctx(8192) == 8192
+    assert to_num_ctx("auto") == "auto"

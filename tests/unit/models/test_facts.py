@@ -11,7 +11,15 @@ import pytest
 
 from griptape_ollama.errors import OllamaCancelledError
 from griptape_ollama.models import facts as facts_module
-from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts, ModelFacts, forget_all_facts
+from griptape_ollama.models.facts import (
+    DEFAULT_WINDOW,
+    UNKNOWN_MODEL,
+    Facts,
+    LoadedList,
+    ModelFacts,
+    forget_all_facts,
+    is_cloud_model,
+)
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
@@ -119,9 +127,9 @@ def test_nobody_else_may_ask_while_an_answer_is_put_away(facts, monkeypatch):
     waiting = []
     keep = facts_module._Cache._keep
 
-    def watched(cache, key, answer, seconds):
+    def watched(cache, key, entry):
         waiting.append(key in cache._waiting)
-        keep(cache, key, answer, seconds)
+        keep(cache, key, entry)
 
     monkeypatch.setattr(facts_module._Cache, "_keep", watched)
     facts.show("clever")
@@ -164,6 +172,32 @@ def test_a_failure_is_remembered_for_two_seconds_only(facts, simulator, clock):
     clock.now += 0.2
     assert facts.show("clever").can("thinking")
     assert _count(simulator, "/api/show") == 2
+
+
+def test_what_is_loaded_comes_with_the_time_when_it_was_asked_for(facts, clock):
+    assert facts.loaded() == LoadedList([], asked_at=1000.0)
+    clock.now += 4
+    assert facts.loaded() == LoadedList([], asked_at=1000.0)
+    clock.now += 2
+    assert facts.loaded() == LoadedList([], asked_at=1006.0)
+
+
+def test_nothing_loaded_is_not_the_same_as_no_answer(facts, simulator):
+    simulator.reply(path="/api/ps", status=500, error="out of luck")
+    assert facts.loaded() is None
+    assert facts.ps() == []
+
+
+def test_facts_know_their_address_without_its_secrets(simulator):
+    address = simulator.url.replace("://", "://user:secret@")
+    assert Facts(Connection.open(address)).address == simulator.url
+
+
+@pytest.mark.parametrize("name", ["gpt-oss:120b-cloud", "gpt-oss:cloud", "Gpt-Oss:Cloud"])
+def test_a_model_is_one_of_the_cloud_by_its_name_or_by_where_it_runs(name):
+    assert is_cloud_model(name, UNKNOWN_MODEL)
+    assert is_cloud_model("mine", ModelFacts(remote_host="https://ollama.com:443"))
+    assert not is_cloud_model("cloud:latest", UNKNOWN_MODEL)
 
 
 def test_of_an_unknown_model_everything_is_assumed(facts):

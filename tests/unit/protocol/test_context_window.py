@@ -1,0 +1,53 @@
+"""What users may write for the size of a window."""
+
+import pytest
+
+from griptape_ollama.protocol.context_window import check_max_num_ctx, check_num_ctx
+
+
+class _Whole:
+    """A whole number of another library."""
+
+    def __index__(self):
+        return 8192
+
+
+@pytest.mark.parametrize("value", [None, "auto", 1, 4096, 2**31 - 1])
+def test_what_is_right_stays_as_it_is(value):
+    assert check_num_ctx(value) == value
+
+
+def test_whole_numbers_of_other_libraries_become_plain_ones():
+    assert type(check_num_ctx(_Whole())) is int
+    assert check_max_num_ctx(_Whole()) == 8192
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**31, 10**30, True, False, 4096.0, float("nan"), [4096], {}, object()])
+def test_what_is_no_size_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"^num_ctx=.* use 'auto', a number of tokens such as 8192, or None"):
+        check_num_ctx(value)
+    with pytest.raises(ValueError, match=r"^max_num_ctx=.* use a number of tokens such as 32768, or None"):
+        check_max_num_ctx(value)
+
+
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [
+        ("AUTO", "write 'auto'"),
+        (" auto ", "write 'auto'"),
+        ("8192", "write the number itself, without quotes"),
+        ("8k", "use 'auto', a number of tokens such as 8192, or None to send nothing"),
+        ("²", "use 'auto'"),
+        ("", "use 'auto'"),
+    ],
+)
+def test_a_word_that_is_unknown_is_refused_with_what_was_meant(word, advice):
+    with pytest.raises(ValueError, match=advice) as caught:
+        check_num_ctx(word)
+    assert repr(word) in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["auto", "8192", ""])
+def test_the_largest_window_is_no_word(word):
+    with pytest.raises(ValueError, match=r"max_num_ctx=.* \(str\) is no size of a window"):
+        check_max_num_ctx(word)
