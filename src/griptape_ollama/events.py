@@ -42,6 +42,9 @@ class OllamaResponseEvent(BaseEvent):
         generation_seconds: Writing the reply.
         tokens_per_second: Output tokens divided by generation seconds.
         time_to_first_token: Seconds from sending the request to the first output, measured here.
+        complete: Whether the reply is whole: False when it was cut.
+        truncated: Whether the server cut the prompt, or forgot its beginning while it wrote the reply.
+        window: Tokens of the model's context window; None where it is not known.
     """
 
     model: str = field(metadata={"serializable": True})
@@ -55,6 +58,9 @@ class OllamaResponseEvent(BaseEvent):
     generation_seconds: float | None = field(default=None, metadata={"serializable": True})
     tokens_per_second: float | None = field(default=None, metadata={"serializable": True})
     time_to_first_token: float | None = field(default=None, metadata={"serializable": True})
+    complete: bool | None = field(default=None, metadata={"serializable": True})
+    truncated: bool | None = field(default=None, metadata={"serializable": True})
+    window: int | None = field(default=None, metadata={"serializable": True})
     # Stored, since loading would otherwise look for the class among Griptape's own.
     module_name: str = field(factory=_module_of_this, metadata={"serializable": True})
 
@@ -103,5 +109,44 @@ class OllamaProgressEvent(BaseEvent):
     digest: str | None = field(default=None, metadata={"serializable": True})
     completed: int = field(default=0, metadata={"serializable": True})
     total: int = field(default=0, metadata={"serializable": True})
+    # Stored, since loading would otherwise look for the class among Griptape's own.
+    module_name: str = field(factory=_module_of_this, metadata={"serializable": True})
+
+
+@define(kw_only=True)
+class OllamaContextEvent(BaseEvent):
+    """Published when something happens to a model's context window, or to what does not fit into it.
+
+    Attributes:
+        kind: `grown` (a larger window was asked for), `trimmed` (old turns were not sent), `truncated` (the server cut
+            the prompt), `shifted` (the window moved on while the model wrote, so that it forgot the beginning) or
+            `cut` (the reply ended before it was complete).
+        model: Model, as it was asked for.
+        host: Address of the server, without user and password.
+        text: What happened, and what to do, for people.
+        is_sure: Whether it is certain, rather than likely.
+        estimated_tokens: Tokens of the prompt, as they were estimated before.
+        prompt_tokens: Tokens of the prompt that the server read; None where it does not tell.
+        output_tokens: Tokens of the reply; None likewise.
+        window: Tokens of the window.
+        window_before: Tokens of the window before it grew.
+        dropped_messages: How many messages were not sent.
+        dropped_tokens: Tokens of these, estimated.
+        cut_by: What ended the reply: `max_tokens`, `window` or `unknown`; None where it was not cut.
+    """
+
+    kind: str = field(metadata={"serializable": True})
+    model: str = field(metadata={"serializable": True})
+    host: str = field(metadata={"serializable": True})
+    text: str = field(metadata={"serializable": True})
+    is_sure: bool = field(default=True, metadata={"serializable": True})
+    estimated_tokens: int | None = field(default=None, metadata={"serializable": True})
+    prompt_tokens: int | None = field(default=None, metadata={"serializable": True})
+    output_tokens: int | None = field(default=None, metadata={"serializable": True})
+    window: int | None = field(default=None, metadata={"serializable": True})
+    window_before: int | None = field(default=None, metadata={"serializable": True})
+    dropped_messages: int = field(default=0, metadata={"serializable": True})
+    dropped_tokens: int = field(default=0, metadata={"serializable": True})
+    cut_by: str | None = field(default=None, metadata={"serializable": True})
     # Stored, since loading would otherwise look for the class among Griptape's own.
     module_name: str = field(factory=_module_of_this, metadata={"serializable": True})

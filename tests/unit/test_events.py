@@ -7,7 +7,7 @@ import pytest
 from attrs import fields
 from griptape.events import BaseEvent, EventBus, EventListener
 
-from griptape_ollama.events import OllamaEmbeddingEvent, OllamaProgressEvent, OllamaResponseEvent
+from griptape_ollama.events import OllamaContextEvent, OllamaEmbeddingEvent, OllamaProgressEvent, OllamaResponseEvent
 
 _SETTINGS: dict[type[BaseEvent], dict[str, Any]] = {
     OllamaResponseEvent: {
@@ -22,6 +22,9 @@ _SETTINGS: dict[type[BaseEvent], dict[str, Any]] = {
         "generation_seconds": 1.5,
         "tokens_per_second": 20.0,
         "time_to_first_token": 0.75,
+        "complete": False,
+        "truncated": True,
+        "window": 4096,
     },
     OllamaEmbeddingEvent: {
         "model": "all-minilm",
@@ -89,3 +92,30 @@ def test_progress_can_be_stored_and_loaded(load):
     assert {name: getattr(back, name) for name in _PROGRESS} == _PROGRESS
     own = {field.name for field in fields(OllamaProgressEvent)} - {field.name for field in fields(BaseEvent)}
     assert own == set(_PROGRESS) <= event.to_dict().keys()
+
+
+_CONTEXT: dict[str, Any] = {
+    "kind": "truncated",
+    "model": "qwen3",
+    "host": "http://gpu:11434",
+    "text": "The prompt was cut.",
+    "is_sure": False,
+    "estimated_tokens": 45_000,
+    "prompt_tokens": 2051,
+    "output_tokens": 24,
+    "window": 4096,
+    "window_before": 2048,
+    "dropped_messages": 3,
+    "dropped_tokens": 900,
+    "cut_by": "window",
+}
+
+
+@pytest.mark.parametrize("load", [OllamaContextEvent.from_dict, BaseEvent.from_dict])
+def test_what_happened_to_the_window_can_be_stored_and_loaded(load):
+    event = OllamaContextEvent(**_CONTEXT)
+    back = load(json.loads(json.dumps(event.to_dict())))
+    assert type(back) is OllamaContextEvent
+    assert {name: getattr(back, name) for name in _CONTEXT} == _CONTEXT
+    own = {field.name for field in fields(OllamaContextEvent)} - {field.name for field in fields(BaseEvent)}
+    assert own == set(_CONTEXT) <= event.to_dict().keys()

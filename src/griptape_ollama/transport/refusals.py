@@ -49,6 +49,7 @@ _WRONG_REQUEST = re.compile(r"option \"[^\"]*\" must be|invalid option|invalid f
 _NO_IMAGES = re.compile(r"image input is not supported|multimodal data provided", re.IGNORECASE)
 _TOO_LONG = re.compile(
     r"exceeds? the (?:available )?(?:context|maximum context)|input length exceeds|prompt too long"
+    r"|prompt is longer than the context"
     r"|input .{0,40}too large to process",
     re.IGNORECASE,
 )
@@ -62,7 +63,7 @@ _EXCERPT = 500
 # Patterns are looked for in so much of a text only: a long one could be made to take them seconds.
 _CLASSIFIED = 2000
 _LENGTH_ADVICE = {
-    "/api/chat": "Shorten the conversation, or raise num_ctx in options as far as the model allows.",
+    "/api/chat": "Shorten the conversation, or raise num_ctx or max_num_ctx as far as the model allows.",
     "/api/embed": "Shorten the text, or use on_long_text='chunk' or 'truncate'.",
 }
 _USE_VISION = "Use a model with vision for images."

@@ -1,0 +1,78 @@
+"""Prompts that a real server cut, and all the others, told apart by the counts of its replies."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from contract.replay import RECORDINGS, recording
+from griptape_ollama.context.detection import Exchanged, Finding, examine
+from griptape_ollama.context.estimates import TokenEstimate
+
+_TRUNCATED = Finding("truncated", is_sure=True)
+_SHIFTED = Finding("shifted", is_sure=True)
+_ENDLESS = Finding("cut", is_sure=True, cut_by="unknown")  # ten times the window is what the server allows
+_BY_LIMIT = Finding("cut", is_sure=True, cut_by="max_tokens")
+_FOUND = {
+    "chat_overlong_default": [_TRUNCATED],
+    "chat_overlong_history": [_TRUNCATED],
+    "native_overlong_history": [_TRUNCATED],
+    "chat_shift_false": [Finding("cut", is_sure=True, cut_by="window")],
+    "native_tools_noargs": [_SHIFTED, _ENDLESS],
+    "tools_native_calls_unlisted_tool": [_SHIFTED, _ENDLESS],
+}
+
+
+@dataclass(frozen=True)
+class Window:
+    tokens: int
+    is_known: bool = True
+
+    @property
+    def ceiling(self) -> int:
+        return self.tokens
+
+
+def _is_chat_reply(name):
+    exchange = json.loads((RECORDINGS / f"{name}.json").read_text(encoding="utf-8"))
+    request = exchange["request"]
+    is_chat = isinstance(request, dict) and request["path"] == "/api/chat" and isinstance(request["body"], dict)
+    return is_chat and exchange["response"].get("status") == 200 and "prompt_eval_count" in json.dumps(exchange)
+
+
+CHATS = [file.stem for file in sorted(RECORDINGS.glob("*.json")) if _is_chat_reply(file.stem)]
+
+
+def _examined(name):
+    """Judge a recording by a rough estimate: the recorded models have a token for about each character."""
+    recorded = recording(name)
+    options = recorded.request.get("options") or {}
+    texts = [message.get("content") or "" for message in recorded.request["messages"]]
+    tokens = sum(map(len, texts))
+    estimate = TokenEstimate(tokens, round(tokens * 0.7), round(tokens * 1.3))
+    lines = [json.loads(recorded.body)] if recorded.is_document else recorded.lines()
+    last = next(line for line in reversed(lines) if line.get("done"))
+    exchanged = Exchanged(
+        estimate,
+        last.get("prompt_eval_count"),
+        last.get("eval_count"),
+        last.get("done_reason"),
+        options.get("num_predict"),
+    )
+    return examine(exchanged, Window(options.get("num_ctx") or 4096)), last
+
+
+@pytest.mark.parametrize("name", _FOUND)
+def test_what_happened_to_the_window_is_found(name):
+    assert list(_examined(name)[0]) == _FOUND[name]
+
+
+@pytest.mark.parametrize("name", [name for name in CHATS if name not in _FOUND])
+def test_all_other_replies_are_complete_or_as_long_as_was_allowed(name):
+    found, last = _examined(name)
+    assert list(found) == ([_BY_LIMIT] if last.get("done_reason") == "length" else [])
+
+
+def test_replies_of_both_kinds_are_among_the_recordings():
+    assert set(_FOUND) < set(CHATS)
+    assert {"chat_stream", "chat_num_predict_3"} < set(CHATS)

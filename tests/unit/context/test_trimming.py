@@ -1,0 +1,228 @@
+"""Conversations that are too long, trimmed in one pass."""
+
+import random
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from griptape_ollama.context.trimming import STEP, trim
+from unit.context.conversations import assistant, conversations, result, system, user
+
+_budgets = st.integers(-10, 20_000)
+
+
+def _trimmed(conversation, budget, *, drops_exchanges=False):
+    return trim(
+        conversation.messages,
+        conversation.sizes,
+        budget=budget,
+        own=conversation.own,
+        is_react=conversation.is_react,
+        drops_exchanges=drops_exchanges,
+    )
+
+
+def _kept(conversation, trimmed):
+    """Indices of what stays; the messages are told apart by identity."""
+    left = {id(message) for message in trimmed.messages}
+    return {index for index, message in enumerate(conversation.messages) if id(message) in left}
+
+
+def _size(conversation, indices):
+    return sum(conversation.sizes[index] for index in indices)
+
+
+@given(conversations(), _budgets, st.booleans())
+def test_what_was_dropped_and_what_stays_are_all_there_was_in_order(conversation, budget, drops_exchanges):
+    trimmed = _trimmed(conversation, budget, drops_exchanges=drops_exchanges)
+    kept = _kept(conversation, trimmed)
+    assert trimmed.messages == [message for i, message in enumerate(conversation.messages) if i in kept]
+    assert trimmed.dropped == [message for i, message in enumerate(conversation.messages) if i not in kept]
+    assert trimmed.tokens == _size(conversation, kept)
+    assert trimmed.tokens + trimmed.dropped_tokens == sum(conversation.sizes)
+
+
+@given(conversations(), _budgets, st.booleans())
+def test_no_turn_and_no_exchange_is_ever_halved(conversation, budget, drops_exchanges):
+    kept = _kept(conversation, _trimmed(conversation, budget, drops_exchanges=drops_exchanges))
+    for group in [*conversation.turns, *conversation.exchanges]:
+        assert kept.issuperset(group) or kept.isdisjoint(group)
+
+
+@given(conversations(), _budgets, st.booleans())
+def test_system_messages_the_input_and_the_last_exchange_always_stay(conversation, budget, drops_exchanges):
+    kept = _kept(conversation, _trimmed(conversation, budget, drops_exchanges=drops_exchanges))
+    asked = next(index for index in conversation.own if index not in conversation.systems)
+    assert kept >= conversation.systems | {asked}
+    assert all(kept.issuperset(exchange) for exchange in conversation.exchanges[-1:])
+
+
+@given(conversations(), _budgets)
+def test_exchanges_of_the_task_stay_unless_they_may_go(conversation, budget):
+    assert _kept(conversation, _trimmed(conversation, budget)).issuperset(conversation.own)
+
+
+@given(conversations(), _budgets, st.booleans())
+def test_the_rest_fits_or_nothing_else_may_go(conversation, budget, drops_exchanges):
+    trimmed = _trimmed(conversation, budget, drops_exchanges=drops_exchanges)
+    kept = _kept(conversation, trimmed)
+    droppable = [*conversation.turns, *(conversation.exchanges[:-1] if drops_exchanges else [])]
+    assert trimmed.tokens <= budget or all(kept.isdisjoint(group) for group in droppable)
+
+
+@given(conversations(), _budgets)
+def test_the_oldest_go_first(conversation, budget):
+    kept = _kept(conversation, _trimmed(conversation, budget, drops_exchanges=True))
+    order = [kept.issuperset(group) for group in [*conversation.turns, *conversation.exchanges[:-1]]]
+    assert order == sorted(order)
+
+
+@given(conversations(), _budgets)
+def test_no_more_is_dropped_than_must_be_and_a_quarter_of_the_budget(conversation, budget):
+    trimmed = _trimmed(conversation, budget)
+    kept = _kept(conversation, trimmed)
+    gone = [group for group in conversation.turns if kept.isdisjoint(group)]
+    excess = sum(conversation.sizes) - budget
+    if gone and trimmed.dropped_tokens > excess + max(0, budget) * STEP:
+        assert trimmed.dropped_tokens - _size(conversation, gone[-1]) < excess
+
+
+@given(conversations())
+def test_what_fits_is_left_alone(conversation):
+    trimmed = _trimmed(conversation, sum(conversation.sizes))
+    assert (trimmed.messages, trimmed.dropped, trimmed.dropped_tokens) == (conversation.messages, [], 0)
+
+
+def test_a_summary_goes_after_all_turns_and_before_exchanges_of_the_task():
+    messages = [user("Summary: ..."), user("Rome?"), assistant("Warm."), user("Oslo?")]
+    messages += [assistant("", "a"), result("a"), assistant("", "b"), result("b")]
+    sizes = [100.0] * 8
+    assert [trim(messages, sizes, budget=budget, drops_exchanges=True).dropped for budget in (600, 500, 400, 0)] == [
+        messages[1:3],
+        messages[:3],
+        [*messages[:3], *messages[4:6]],
+        [*messages[:3], *messages[4:6]],
+    ]
+
+
+def test_a_remembered_turn_of_the_callers_is_not_taken_for_the_tasks_own():
+    messages = [user("Oslo?"), user("Rome?"), assistant("Warm.")]
+    assert trim(messages, [10, 10, 10], budget=10, own=range(1)).messages == messages[:1]
+
+
+def _growing(turns, seed, *, most=150):
+    """A conversation after each of its questions, with the sizes of its messages."""
+    chance = random.Random(seed)  # noqa: S311  made-up conversations
+    messages, sizes = [system()], [20.0]
+    for turn in range(turns):
+        messages.append(user(f"question {turn} {chance.random()}"))
+        sizes.append(float(chance.randint(5, most // 2)))
+        yield list(messages), list(sizes)
+        messages.append(assistant(f"answer {turn} {chance.random()}"))
+        sizes.append(float(chance.randint(5, most)))
+
+
+class _Trimmer:
+    """Trims one conversation after another, and remembers where they were cut."""
+
+    def __init__(self):
+        self.cuts = set()
+
+    def __call__(self, messages, sizes, **settings):
+        trimmed = trim(messages, sizes, is_cut=self.cuts.__contains__, **settings)
+        self.cuts.update(trimmed.cuts)
+        return trimmed
+
+
+def _moves(cuts):
+    return sum(before != after for before, after in pairwise(cuts))
+
+
+@given(st.integers(0, 2**32), st.integers(4000, 9000))
+def test_a_growing_conversation_keeps_its_beginning_for_many_turns(seed, budget):
+    trimmer = _Trimmer()
+    sent = [trimmer(messages, sizes, budget=budget) for messages, sizes in _growing(200, seed)]
+    cuts = [len(each.dropped) for each in sent]
+    # It stays for the turns that fit into a quarter of the budget, or nearly; and room for bad luck.
+    turns_per_step = budget * STEP / 115
+    assert _moves(cuts) <= 1.5 * 200 / turns_per_step + 4
+    for before, after in pairwise(sent):
+        if len(before.dropped) == len(after.dropped):
+            assert after.messages[: len(before.messages)] == before.messages
+        else:
+            assert len(before.dropped) < len(after.dropped)
+
+
+@pytest.mark.parametrize("disturbance", ["counts", "max_runs", "own"])
+def test_the_cut_stays_where_it_was_although(disturbance):
+    """Counts that are learned anew, runs that fall off the front, and long tasks in between do not move the cut."""
+    chance = random.Random(8)  # noqa: S311  made-up conversations
+    cuts, trimmer = [], _Trimmer()
+    for messages, sizes in _growing(400, seed=8):
+        factor = chance.uniform(0.99, 1.01) if disturbance == "counts" else 1
+        first = max(1, len(messages) - 301) if disturbance == "max_runs" else 1
+        kept, own_sizes = [messages[0], *messages[first:]], [size * factor for size in [sizes[0], *sizes[first:]]]
+        own_sizes[-1] += 150 * chance.randrange(2) if disturbance == "own" else 0
+        trimmed = trimmer(kept, own_sizes, budget=8000)
+        cuts.append(trimmed.messages[1]["content"])
+    assert _moves(cuts) < 35  # of 400, where a count of what must go would move it nearly every time
+
+
+def test_exchanges_of_a_long_task_are_cut_seldom_too():
+    messages, sizes, cuts, trimmer = [user("Oslo?")], [10.0], [], _Trimmer()
+    for turn in range(200):
+        messages += [assistant("", str(turn)), result(str(turn), f"{turn} degrees")]
+        sizes += [20.0, 80.0]
+        trimmed = trimmer(messages, sizes, budget=4000, drops_exchanges=True)
+        assert trimmed.tokens <= 4000
+        assert trimmed.messages[0] is messages[0]
+        cuts.append(len(trimmed.dropped))
+    assert 3 <= _moves(cuts) <= 30
+
+
+def test_a_cut_that_drops_too_little_or_too_much_is_not_kept():
+    messages = [message for turn in range(20) for message in (user(f"question {turn}"), assistant(f"answer {turn}"))]
+    trimmer = _Trimmer()
+    first = trimmer(messages, [50.0] * 40, budget=2000 - 1)
+    assert trimmer([*messages, user("Oslo?")], [50.0] * 41, budget=800).messages[0] not in first.messages[:1]
+    again = trimmer([*messages, user("Oslo?")], [50.0] * 41, budget=2000)
+    assert again.messages[0] == first.messages[0]
+
+
+@pytest.mark.parametrize("budget", [5_000, 1_000_000, 1_990_000])
+def test_many_messages_take_one_pass(budget):
+    """Milliseconds for 20,000 messages; a pass per turn would take minutes."""
+    messages, sizes = [], []
+    for turn in range(10_000):
+        messages += [user(f"question {turn} " + "x" * 200), assistant(f"Actions: {turn} " + "y" * 600)]
+        sizes += [50.0, 150.0]
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        trim(messages, sizes, budget=budget, own=range(19_990, 20_000), is_react=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 2  # under the tracing of coverage, too
+
+
+def test_a_lone_surrogate_is_text_like_any_other():
+    messages = [user("Rome?"), assistant("\ud800"), user("Bergen?"), assistant("\ud800"), user("Oslo?")]
+    assert trim(messages, [10] * 5, budget=35).messages == messages[2:]
+
+
+def test_what_is_remembered_makes_room_ahead_for_the_exchanges_of_a_task():
+    remembered = [message for number in range(40) for message in (user(f"question {number}"), assistant("An answer."))]
+    task = [user("The task.")]
+    starts = []
+    for number in range(12):
+        messages = [*remembered, *task]
+        kept = trim(
+            messages, [50.0] * len(messages), budget=3000, own=range(80, len(messages)), expects_more=True
+        ).messages
+        starts.append(kept[0]["content"])
+        assert len(kept) * 50 <= 3000
+        task += [assistant("", str(number)), result(str(number))]
+    # Twelve exchanges of 100 tokens need a quarter of 3,000 tokens once, and a part of the next.
+    assert len(set(starts)) == 2
