@@ -1,4 +1,4 @@
-"""What every test starts from: no facts, no settings from the environment, no listeners of another test."""
+"""What every test starts from: nothing known of servers and models, no settings or listeners of another test."""
 
 import os
 import re
@@ -8,6 +8,9 @@ import pytest
 from griptape.events import EventBus
 from hypothesis import settings
 
+from griptape_ollama.context.estimators import forget_estimators
+from griptape_ollama.context.fitting import forget_cuts
+from griptape_ollama.context.remembered import forget_all_windows
 from griptape_ollama.models.facts import forget_all_facts
 from griptape_ollama.testing import OllamaSimulator
 
@@ -27,6 +30,9 @@ def _clean_slate(monkeypatch):
     for name in filter(_SETTINGS.fullmatch, list(os.environ)):
         monkeypatch.delenv(name)
     forget_all_facts()
+    forget_all_windows()
+    forget_estimators()
+    forget_cuts()
     EventBus.clear_event_listeners()
     before = set(_simulators())
     yield

@@ -4,6 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from griptape_ollama.context.estimates import TokenEstimate
+    from griptape_ollama.context.preview import PromptPreview
+    from griptape_ollama.context.tokenizer import OllamaTokenizer
     from griptape_ollama.drivers.config import OllamaDriversConfig
     from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
     from griptape_ollama.drivers.prompt import OllamaPromptDriver
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
         OllamaTimeoutError,
     )
     from griptape_ollama.events import (
+        OllamaContextEvent,
         OllamaEmbeddingEvent,
         OllamaProgressEvent,
         OllamaResponseEvent,
@@ -53,6 +57,7 @@ __all__ = [
     "OllamaConnectionError",
     "OllamaContentError",
     "OllamaContextError",
+    "OllamaContextEvent",
     "OllamaDiskError",
     "OllamaDriversConfig",
     "OllamaEmbeddingDriver",
@@ -74,7 +79,10 @@ __all__ = [
     "OllamaThreshold",
     "OllamaTimeout",
     "OllamaTimeoutError",
+    "OllamaTokenizer",
+    "PromptPreview",
     "ReasoningChunkEvent",
+    "TokenEstimate",
     "cancel_after",
     "cancel_scope",
 ]
@@ -92,6 +100,7 @@ _MODULES = {
     "OllamaConnectionError": "errors",
     "OllamaContentError": "errors",
     "OllamaContextError": "errors",
+    "OllamaContextEvent": "events",
     "OllamaDiskError": "errors",
     "OllamaDriversConfig": "drivers.config",
     "OllamaEmbeddingDriver": "drivers.embedding",
@@ -113,7 +122,10 @@ _MODULES = {
     "OllamaThreshold": "metrics.thresholds",
     "OllamaTimeout": "transport.limits",
     "OllamaTimeoutError": "errors",
+    "OllamaTokenizer": "context.tokenizer",
+    "PromptPreview": "context.preview",
     "ReasoningChunkEvent": "events",
+    "TokenEstimate": "context.estimates",
     "cancel_after": "transport.scope",
     "cancel_scope": "transport.scope",
 }

@@ -111,6 +111,11 @@ def facts_of(message: Message) -> Facts:
     metas = [dict(content.artifact.meta["ollama"]) for content in message.content]
     for meta in metas:
         assert meta.pop("time_to_first_token") >= 0
+        is_whole = meta.get("done_reason") != "length"
+        assert meta.pop("complete") is is_whole
+        assert (meta.pop("cut_by", None) is None) is is_whole
+        assert meta.pop("truncated") is False
+        assert meta.pop("context")["window"] > 0
     assert all(meta == metas[0] for meta in metas)
     assert message.role == "assistant"
     return Facts(

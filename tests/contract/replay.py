@@ -36,6 +36,7 @@ SHOWS = {
 """Recorded facts by model. The server says of any other model that it does not have it, so that facts are unknown."""
 
 SHOW_UNKNOWN = "show_unknown"
+NOTHING_LOADED = "ps_empty"
 
 _PATIENCE = 30.0  # seconds; longer than anything takes, shorter than the limit of a test
 _FRAMING = ("content-length", "transfer-encoding")
@@ -164,7 +165,7 @@ _NOTHING_LEFT = Answer(b'{"error":"the replay has no answer left"}', status=400,
 
 
 class ReplayServer(socketserver.ThreadingTCPServer):
-    """Answers `/api/chat` with the given answers, one after the other, and `/api/show` from recordings.
+    """Answers `/api/chat` with the given answers, one after the other, and `/api/show` and `/api/ps` from recordings.
 
     Args:
         answers: One for each request; the one after the last is refused for good.
@@ -264,6 +265,9 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: ReplayServer
+
+    def do_GET(self) -> None:
+        self._send(Answer.of(recording(NOTHING_LOADED), CONTENT_LENGTH))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

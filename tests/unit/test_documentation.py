@@ -215,6 +215,46 @@ def test_the_example_of_two_models_prints_what_both_ways_took(environment):
     assert re.search(r"keep_alive=0, replayed\s*│\s*4 ", report)
 
 
+def _run_long_conversation(*arguments, **environment):
+    script = [sys.executable, str(ROOT / "examples" / "long_conversation.py"), *arguments]
+    return subprocess.run(script, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+
+def _assert_shows_growth_guard_and_report(output):
+    grown = re.findall(r"│ (\d+) +│ loaded anew, from (\d+)", output)
+    assert grown == [("4096", "2048"), ("8192", "4096")]
+    assert re.search(r"│ 45 .*│ \d+ oldest messages left out", output)
+    assert "truncated=False, complete=True" in output
+    assert re.search(r"OllamaContextError: wanted \d{4,} tokens, had 8192", output)
+    assert re.search(r"\d+ messages \(about \d+ tokens\) were not sent", output)
+
+
+def test_the_long_conversation_starts_the_simulator_where_no_server_answers_and_says_so(environment):
+    result = _run_long_conversation(**environment, OLLAMA_HOST="127.0.0.1:1")
+    assert result.returncode == 0, result.stderr
+    assert "SIMULATOR" in result.stdout.splitlines()[0]
+    _assert_shows_growth_guard_and_report(result.stdout)
+
+
+def test_the_long_conversation_loses_nothing_unsaid_on_a_server_that_answers_and_loads_its_model_three_times(
+    environment,
+):
+    with OllamaSimulator(models=MODELS) as server:
+        result = _run_long_conversation("--host", server.host, **environment)
+        assert result.returncode == 0, result.stderr
+        assert [load.context_length for load in server.loads] == [2048, 4096, 8192]
+        assert not any(request.outcome.was_truncated for request in server.chats)
+    assert "SIMULATOR" not in result.stdout
+    _assert_shows_growth_guard_and_report(result.stdout)
+
+
+def test_the_long_conversation_says_what_is_wrong_and_nothing_else(environment):
+    result = _run_long_conversation("--host", "127.0.0.1:1", **environment)
+    assert result.returncode == 1
+    assert "No Ollama server with a chat model answers at 127.0.0.1:1" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.fixture
 def environment(monkeypatch):
     """The environment of this process, without a server."""

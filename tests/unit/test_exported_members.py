@@ -65,9 +65,18 @@ def test_every_public_class_has_a_docstring():
 
 
 def test_public_classes_carry_the_name_of_ollama():
-    # A kind of event that Griptape lacks; what is about a structure, whatever it asks; and the words for stopping.
+    # A kind of event that Griptape lacks; what is about a structure, whatever it asks; the words for stopping; and what
+    # methods give.
     others = {name for name in griptape_ollama.__all__ if not name.startswith("Ollama")}
-    assert others == {"CancelScope", "ModelLifecycle", "ReasoningChunkEvent", "cancel_after", "cancel_scope"}
+    assert others == {
+        "CancelScope",
+        "ModelLifecycle",
+        "PromptPreview",
+        "ReasoningChunkEvent",
+        "TokenEstimate",
+        "cancel_after",
+        "cancel_scope",
+    }
 
 
 def test_importing_the_package_does_not_bring_the_simulator():

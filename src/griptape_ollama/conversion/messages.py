@@ -40,7 +40,22 @@ def to_chat_messages(
     recall: Callable[[str], Turn | None] = lambda _: None,
     fetched: Mapping[str, bytes] | None = None,
 ) -> list[dict[str, Any]]:
-    """Convert messages, in order.
+    """Convert messages, in order. The arguments are those of `to_chat_groups`.
+
+    Raises:
+        OllamaContentError: A message holds something that Ollama cannot carry.
+    """
+    groups = to_chat_groups(messages, recall=recall, fetched=fetched)
+    return [chat_message for several in groups for chat_message in several]
+
+
+def to_chat_groups(
+    messages: Iterable[Message],
+    *,
+    recall: Callable[[str], Turn | None] = lambda _: None,
+    fetched: Mapping[str, bytes] | None = None,
+) -> list[list[dict[str, Any]]]:
+    """Convert messages, in order, and keep apart what each of them becomes.
 
     Each tool result becomes a message of its own (role `tool`). Results come before whatever else stands in the same
     message, since models expect them right behind the calls that they answer. The texts of one message are joined as
@@ -54,8 +69,7 @@ def to_chat_messages(
     Raises:
         OllamaContentError: A message holds something that Ollama cannot carry.
     """
-    converted = (_to_chat_messages(message, recall, fetched or {}) for message in messages)
-    return [chat_message for several in converted for chat_message in several]
+    return [list(_to_chat_messages(message, recall, fetched or {})) for message in messages]
 
 
 def _to_chat_messages(

@@ -16,8 +16,10 @@ from griptape.drivers.prompt import BasePromptDriver
 from griptape.drivers.vector import BaseVectorStoreDriver
 from griptape.drivers.vector.local import LocalVectorStoreDriver
 
+from griptape_ollama.context.guard import to_on_overflow
 from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
 from griptape_ollama.drivers.prompt import OllamaPromptDriver
+from griptape_ollama.drivers.settings import to_max_num_ctx, to_num_ctx
 from griptape_ollama.models.server_settings import to_host, to_limits, to_max_concurrency, to_max_wait
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT
@@ -61,6 +63,9 @@ class OllamaDriversConfig(DriversConfig):
         timeout: Limits in seconds, as the drivers take them.
         max_concurrency: How many requests both drivers together may have under way at the same time; None for no limit.
         max_wait: Longest wait for a turn, in seconds.
+        num_ctx: Context window of the prompt driver, as it takes it: `"auto"`, a number of tokens, or None.
+        max_num_ctx: Largest window, in tokens, that `"auto"` grows to.
+        on_overflow: What the prompt driver does with a prompt that does not fit: `"warn"`, `"error"` or `"trim"`.
     """
 
     prompt_model: str | None = field(default=None, metadata={"serializable": True})
@@ -72,6 +77,9 @@ class OllamaDriversConfig(DriversConfig):
     timeout: OllamaTimeout | None = field(default=None, converter=to_limits, metadata={"serializable": True})
     max_concurrency: int | None = field(default=None, converter=to_max_concurrency, metadata={"serializable": True})
     max_wait: float | None = field(default=DEFAULT_MAX_WAIT, converter=to_max_wait, metadata={"serializable": True})
+    num_ctx: Any | None = field(default="auto", converter=to_num_ctx, metadata={"serializable": True})
+    max_num_ctx: int | None = field(default=None, converter=to_max_num_ctx, metadata={"serializable": True})
+    on_overflow: str = field(default="warn", converter=to_on_overflow, metadata={"serializable": True})
     # Stored, since loading would otherwise look for the class among Griptape's own.
     module_name: str = field(
         default=Factory(lambda self: type(self).__module__, takes_self=True), metadata={"serializable": True}
@@ -123,7 +131,8 @@ class OllamaDriversConfig(DriversConfig):
         self._vector_store_driver = driver
 
     def _new_prompt_driver(self) -> OllamaPromptDriver:
-        return OllamaPromptDriver(model=cast("str", self.prompt_model), **self._server())
+        window = {name: getattr(self, name) for name in ("num_ctx", "max_num_ctx", "on_overflow")}
+        return OllamaPromptDriver(model=cast("str", self.prompt_model), **window, **self._server())
 
     def _new_embedding_driver(self) -> OllamaEmbeddingDriver:
         return OllamaEmbeddingDriver(model=cast("str", self.embedding_model), **self._server())

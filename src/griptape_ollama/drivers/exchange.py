@@ -11,13 +11,16 @@ from typing import Any
 
 from griptape.common import BaseDeltaMessageContent, DeltaMessage, Message, TextDeltaMessageContent
 
+from griptape_ollama.context.fitting import Fitting
+from griptape_ollama.context.watching import ContextWatch
 from griptape_ollama.conversion.answers import json_candidates, to_repair_request, to_schema_request
+from griptape_ollama.conversion.react import is_react_call
 from griptape_ollama.conversion.replies import META_KEY, ReplyReader
 from griptape_ollama.conversion.schemas import validation_error
 from griptape_ollama.conversion.turns import Turn, to_corrected_turn
 from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.recall import TurnMemory
-from griptape_ollama.errors import OllamaError, OllamaResponseError, OllamaStreamError
+from griptape_ollama.errors import OllamaContextError, OllamaError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.events import OllamaResponseEvent
 from griptape_ollama.models.request_audit import audited
 from griptape_ollama.printable import printable
@@ -32,9 +35,6 @@ MAX_REPAIRS = 2
 # A native model whose call was cut by num_predict (server 0.33).
 _CUT_CALL = re.compile(r"tool call.*unexpected end of JSON", re.DOTALL | re.IGNORECASE)
 
-# Griptape's way of calling a tool in words (ActionsSubtask.ACTIONS_PATTERN).
-_REACT_ACTIONS = re.compile(r"Actions:[^\[]*\[")
-
 _logger = logging.getLogger(__name__)
 
 Request = dict[str, Any]
@@ -45,7 +45,8 @@ class Plan:
     """What is asked for.
 
     Attributes:
-        request: The first request.
+        fitting: The first request, and how it was made to fit.
+        watch: Told of the requests and their replies.
         output_schema: What the answer must fit; None for free text.
         withheld_format: The format for the answer, where the first request cannot carry it: the server would make JSON
             of what should be a tool call.
@@ -55,13 +56,19 @@ class Plan:
         is_audited: Whether each request is recorded.
     """
 
-    request: Request
+    fitting: Fitting
+    watch: ContextWatch
     output_schema: Any = None
     withheld_format: dict[str, Any] | None = None
     is_react: bool = False
     retry_without_thinking: bool = False
     holds_model: bool = False
     is_audited: bool = False
+
+    @property
+    def request(self) -> Request:
+        """The first request."""
+        return self.fitting.request
 
 
 class Exchange:
@@ -104,6 +111,13 @@ class Exchange:
         Raises:
             OllamaError: As `Call.lines` does, with the text so far as `partial_text`.
         """
+        try:
+            yield from self._held_rounds()
+        finally:
+            # Nobody goes on waiting for the window of a request that was never answered.
+            self._plan.watch.close()
+
+    def _held_rounds(self) -> Generator[BaseDeltaMessageContent, None, None]:
         if self._hold is None:
             yield from self._rounds()
             return
@@ -120,18 +134,45 @@ class Exchange:
 
     def _rounds(self) -> Generator[BaseDeltaMessageContent, None, None]:
         request: Request | None = self._plan.request
+        self._plan.watch.begin()
         while request is not None:
             is_held = self._plan.output_schema is not None and "format" not in request
-            yield from self._shown(self._round(), is_held=is_held)
+            try:
+                yield from self._shown(self._round(request), is_held=is_held)
+            except OllamaResponseError as error:  # which comes before any output
+                request = self._refitted(request, error)
+                self._call = self._call_for(request)
+                continue
             if self._time_to_first_token is None:
                 self._time_to_first_token = self._call.time_to_first_token
             following = self._following(request)
             if is_held and (text := self._held_text(following)):
                 yield TextDeltaMessageContent(text, index=self._reader.text_index)
             if following is not None:
+                following = self._plan.watch.follow(following)
+                self._plan.watch.begin()
                 self._reader.start_round()
                 self._call = self._call_for(following)
             request = following
+
+    def _refitted(self, request: Request, error: OllamaResponseError) -> Request:
+        """Give a request with a smaller window, where the server has no room for the one that it asked for.
+
+        Raises:
+            OllamaResponseError: The error, where it is about something else, or where nothing smaller helps.
+        """
+        watch = self._plan.watch
+        if not watch.wants_smaller_window:
+            raise error
+        before = watch.window.tokens
+        try:
+            smaller = watch.follow(request)
+        except OllamaContextError:
+            raise error from None  # what does not fit into less is not the user's fault
+        if watch.window.tokens >= before:
+            raise error
+        watch.begin()
+        return smaller
 
     def usage(self) -> DeltaMessage.Usage:
         """Tokens of the whole exchange, once it is over."""
@@ -140,16 +181,24 @@ class Exchange:
     def message(self) -> Message:
         """Give the whole answer, once it is there."""
         measured = {"host": self._call.host, "time_to_first_token": self._time_to_first_token}
-        return self._reader.message(self._reader.metadata(**measured, problem=self._problem))
+        return self._reader.message(
+            self._reader.metadata(**measured, **self._plan.watch.metadata(), problem=self._problem)
+        )
 
-    def _round(self) -> Generator[BaseDeltaMessageContent, None, None]:
+    def _round(self, request: Request) -> Generator[BaseDeltaMessageContent, None, None]:
         feed = self._reader.feed
+        line: dict[str, Any] = {}
+        has_begun = False
         # Closed by hand: an exception keeps its frames, and with them the connection, for as long as somebody holds it.
         with contextlib.closing(self._lines()) as lines:
             try:
                 for line in lines:
+                    if not has_begun:
+                        has_begun = True
+                        self._plan.watch.answer(request)
                     yield from feed(line)
             except OllamaError as error:
+                self._plan.watch.fail(request, error)
                 error.partial_text = self._reader.text
                 if error.host is None:
                     self._complete(error)
@@ -158,6 +207,7 @@ class Exchange:
                 if isinstance(error, OllamaResponseError):
                     self._refused(error)
                 raise
+        self._plan.watch.take(request, line)
 
     def _lines(self) -> Generator[dict[str, Any], None, None]:
         return _audited_lines(self._call) if self._plan.is_audited else self._call.lines()
@@ -183,7 +233,7 @@ class Exchange:
     @property
     def _awaits_results(self) -> bool:
         """Whether the answer calls tools, so that the task goes on."""
-        is_call = self._plan.is_react and _REACT_ACTIONS.search(self._reader.round_text) is not None
+        is_call = self._plan.is_react and is_react_call(self._reader.round_text)
         return is_call or bool(self._reader.round_calls)
 
     def _following(self, request: Request) -> Request | None:
@@ -232,7 +282,7 @@ class Exchange:
         reader, plan = self._reader, self._plan
         is_enforced = "format" in request
         text = reader.round_text
-        if plan.is_react and not is_enforced and _REACT_ACTIONS.search(text):
+        if plan.is_react and not is_enforced and is_react_call(text):
             return None
         error: str | None = None
         for answer in json_candidates(text):
@@ -290,6 +340,9 @@ def to_response_event(message: Message) -> OllamaResponseEvent | None:
         generation_seconds=meta.get("generation_seconds"),
         tokens_per_second=meta.get("tokens_per_second"),
         time_to_first_token=meta.get("time_to_first_token"),
+        complete=meta.get("complete"),
+        truncated=meta.get("truncated"),
+        window=meta.get("context", {}).get("window"),
     )
 
 

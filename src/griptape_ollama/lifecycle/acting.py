@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol
 
-from griptape_ollama.drivers.abilities import is_cloud_model
+from griptape_ollama.context.window import last_num_ctx
+from griptape_ollama.lifecycle.graph import model_of
 from griptape_ollama.models.catalogue import Catalogue, find_named
 from griptape_ollama.models.choice import only_chat_model
-from griptape_ollama.models.facts import Facts
-from griptape_ollama.models.loading import Loading
+from griptape_ollama.models.facts import Facts, is_cloud_model
+from griptape_ollama.models.loading import SHIFT, Loading
 from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.models.types import LoadedModel, ModelInfo, weights_of
@@ -24,7 +25,10 @@ from griptape_ollama.transport.scope import outside_scopes
 RUNNER_OPTIONS = frozenset(
     {"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"}
 )
-"""Options that a model is loaded with: asked with others, it is loaded anew (`api.Runner` of server 0.33)."""
+"""Options that a model is loaded with: asked with others, it is loaded anew (`api.Runner` of server 0.33).
+
+So it is with `shift`, which stands beside the options in a request.
+"""
 
 # The server answers these from memory; one that does not is better left alone than waited for.
 _QUICK = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=10)
@@ -127,7 +131,7 @@ class DriverServer:
         Args:
             model: Its name.
             keep_alive: How long it stays.
-            options: Options that it is loaded with.
+            options: Options that it is loaded with, and `shift`.
 
         Returns:
             Seconds that it took.
@@ -169,7 +173,24 @@ def _quick_run() -> Run:
 
 
 def runner_options(driver: OllamaServerMixin) -> dict[str, Any]:
-    """Give the options of a driver that a model is loaded with; asked without them, it would be loaded twice."""
+    """Give what a driver's prompts have their model loaded with; loaded without it, it would be loaded twice.
+
+    Returns:
+        Options, and `shift` where it is False. Where the driver chooses the window by itself, it is the one that the
+        model was asked for last.
+    """
     extra: Any = getattr(driver, "extra_params", None) or {}
     options: dict[str, Any] = {**(getattr(driver, "options", None) or {}), **(extra.get("options") or {})}
-    return {name: value for name, value in options.items() if name in RUNNER_OPTIONS and value is not None}
+    num_ctx: Any = getattr(driver, "num_ctx", None)
+    if options.get("num_ctx") is None and num_ctx is not None:
+        model = model_of(driver)
+        options["num_ctx"] = num_ctx if isinstance(num_ctx, int) else last_num_ctx(driver.connection.base_url, model)
+    wanted = {name: value for name, value in options.items() if name in RUNNER_OPTIONS and value is not None}
+    return wanted if _shifts(driver, extra) else {**wanted, SHIFT: False}
+
+
+def _shifts(driver: OllamaServerMixin, extra: Mapping[str, Any]) -> bool:
+    """Whether the driver's prompts have a window that moves on, as it does unless they say otherwise."""
+    asked = extra.get(SHIFT)
+    asked = getattr(driver, SHIFT, None) if asked is None else asked
+    return getattr(driver, "on_overflow", "") != "error" if asked is None else asked is not False

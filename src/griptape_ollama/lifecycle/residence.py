@@ -16,6 +16,7 @@ from griptape_ollama.lifecycle.place import Place, remaining_seconds
 from griptape_ollama.lifecycle.plan import Resident, Room, make_room, next_to_warm, no_longer_needed
 from griptape_ollama.lifecycle.policies import Use
 from griptape_ollama.models.types import LoadedModel
+from griptape_ollama.printable import printable
 
 T = TypeVar("T")
 
@@ -212,7 +213,7 @@ class Residence:
             seconds = self.server.warm(name, keep_alive=keep_alive, options=options)
         except OllamaError as error:
             self.give_up(model)
-            _logger.debug("Not loaded ahead: %s", error)
+            _logger.debug("Not loaded ahead: %s", printable(str(error)))
             # It may have been too late to stop it.
             with self._acting:
                 self._look()

@@ -15,6 +15,9 @@ from griptape_ollama.protocol.model_name import is_same_model
 # A model that lets go of its memory is listed for some milliseconds more, a busy one until its reply has ended.
 _FIRST_POLL, _SLOWEST_POLL = 0.02, 0.5
 
+SHIFT = "shift"
+"""Field of a request that is part of what a model is loaded with, besides its options (server 0.33)."""
+
 
 class Loading:
     """Loads and unloads.
@@ -50,19 +53,20 @@ class Loading:
         Args:
             model: As for `warm`.
             keep_alive: As for `warm`.
-            options: All options that it is to be loaded with.
+            options: All options that it is to be loaded with; `shift` among them goes beside them.
         """
         body: dict[str, Any] = {"model": model}
         if keep_alive is not None:
             body["keep_alive"] = keep_alive
-        if options:
-            body["options"] = dict(options)
+        beside = {name: value for name, value in (options or {}).items() if name == SHIFT}
+        if inside := {name: value for name, value in (options or {}).items() if name != SHIFT}:
+            body["options"] = inside
         started = time.monotonic()
         if self._makes_vectors_only(model):
             # `/api/generate` refuses embedding models before it loads them (server 0.33).
             self._requests.document("/api/embed", body)
         else:
-            self._requests.document("/api/generate", {**body, "stream": False})
+            self._requests.document("/api/generate", {**body, **beside, "stream": False})
         seconds = time.monotonic() - started
         self._requests.facts.forget_loaded()
         return seconds

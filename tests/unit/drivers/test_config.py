@@ -59,6 +59,9 @@ def test_the_drivers_have_the_models_and_the_settings_of_the_config():
         timeout=7,
         max_concurrency=3,
         max_wait=20,
+        num_ctx=8192,
+        max_num_ctx=16_384,
+        on_overflow="trim",
     )
     assert isinstance(config.prompt_driver, OllamaPromptDriver)
     assert isinstance(config.embedding_driver, OllamaEmbeddingDriver)
@@ -69,6 +72,18 @@ def test_the_drivers_have_the_models_and_the_settings_of_the_config():
         assert driver.headers == {"X-Team": "a"}
         assert driver.timeout == OllamaTimeout(total=7)
         assert (driver.max_concurrency, driver.max_wait) == (3, 20)
+    prompt_driver = config.prompt_driver
+    assert (prompt_driver.num_ctx, prompt_driver.max_num_ctx, prompt_driver.on_overflow) == (8192, 16_384, "trim")
+
+
+def test_the_window_is_chosen_as_by_a_driver_of_its_own():
+    driver = OllamaDriversConfig(prompt_model="qwen3").prompt_driver
+    alone = OllamaPromptDriver(model="qwen3")
+    assert (driver.num_ctx, driver.max_num_ctx, driver.on_overflow) == (
+        alone.num_ctx,
+        alone.max_num_ctx,
+        alone.on_overflow,
+    )
 
 
 def test_a_driver_is_made_once_also_when_threads_ask_at_the_same_time(config):
@@ -137,6 +152,17 @@ def test_wrong_settings_are_refused_at_once():
         OllamaDriversConfig(host=7)
     with pytest.raises(OllamaContentError, match="timeout"):
         OllamaDriversConfig(timeout="soon")
+    with pytest.raises(OllamaContentError, match="num_ctx"):
+        OllamaDriversConfig(num_ctx="large")
+    with pytest.raises(OllamaContentError, match="on_overflow"):
+        OllamaDriversConfig(on_overflow="ignore")
+
+
+@pytest.mark.parametrize("num_ctx", ["auto", None, 8192])
+def test_the_window_is_stored_with_the_config(num_ctx):
+    config = OllamaDriversConfig(prompt_model="qwen3", num_ctx=num_ctx, max_num_ctx=16_384, on_overflow="error")
+    loaded = OllamaDriversConfig.from_dict(json.loads(json.dumps(config.to_dict()))).prompt_driver
+    assert (loaded.num_ctx, loaded.max_num_ctx, loaded.on_overflow) == (num_ctx, 16_384, "error")
 
 
 @pytest.mark.parametrize("used", [False, True])

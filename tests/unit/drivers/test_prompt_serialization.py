@@ -48,6 +48,9 @@ _CHANGED: dict[str, Any] = {
     "wait_for_server": 1.5,
     "max_concurrency": 4,
     "max_wait": 12.5,
+    "num_ctx": 16_384,
+    "max_num_ctx": 65_536,
+    "on_overflow": "trim",
 }
 _NOT_STORED = {"api_key", "headers", "client", "ssl_context", "after_hook", "tokenizer", "ignored_exception_types"}
 _SECRETS = {

@@ -1,0 +1,292 @@
+"""What a prompt driver asks for: its settings, and the request that it makes of them and of a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from attrs import Attribute, define, field
+from griptape.common import PromptStack
+from griptape.drivers.prompt import BasePromptDriver
+from griptape.drivers.prompt.base_prompt_driver import StructuredOutputStrategy
+from griptape.tasks import PromptTask
+from griptape.tokenizers import BaseTokenizer
+
+from griptape_ollama.context.fitting import Fitter
+from griptape_ollama.context.watching import ContextWatch
+from griptape_ollama.conversion.images import urls_to_fetch
+from griptape_ollama.conversion.messages import to_chat_groups
+from griptape_ollama.conversion.requests import (
+    check_settings,
+    merge_options,
+    merge_stop,
+    to_chat_request,
+)
+from griptape_ollama.conversion.schemas import to_format
+from griptape_ollama.conversion.tools import to_chat_tools
+from griptape_ollama.drivers.abilities import check_images, drop_thinking, say_once
+from griptape_ollama.drivers.context_use import ContextMixin
+from griptape_ollama.drivers.exchange import Plan
+from griptape_ollama.drivers.model_use import ModelUseMixin, model_of_environment
+from griptape_ollama.drivers.recall import TurnMemory
+from griptape_ollama.drivers.settings import (
+    DEFAULT_TEMPERATURE,
+    ON_EMPTY_RETRY,
+    to_extra_params,
+    to_keep_alive,
+    to_model,
+    to_on_empty,
+    to_options,
+    to_temperature,
+)
+from griptape_ollama.models.facts import Facts, ModelFacts, is_cloud_model
+from griptape_ollama.models.holds import HOLD_SECONDS, is_held, is_unloading
+from griptape_ollama.models.planned import planned_keep_alive
+from griptape_ollama.models.server import LIVE
+from griptape_ollama.transport.download import MAX_BYTES, Download
+from griptape_ollama.transport.run import Run
+
+_REQUEST_FIELDS = ("keep_alive", "think", "truncate", "shift", "logprobs", "top_logprobs")
+
+
+def _without_replaced(_: type, fields: list[Attribute[Any]]) -> list[Attribute[Any]]:
+    """Take inherited fields that are properties here out of the constructor.
+
+    What nobody chose must stay apart from what somebody did. They stay fields in name, without which attrs would
+    collect them again for subclasses.
+    """
+    hidden: dict[str, Any] = {
+        "init": False,
+        "default": attrs.NOTHING,
+        "inherited": False,
+        "repr": False,
+        "eq": False,
+        "metadata": {},
+    }
+    replaced = ("temperature", "use_native_tools", "tokenizer")
+    return [each.evolve(**hidden) if each.name in replaced else each for each in fields]
+
+
+@define(kw_only=True, slots=False, field_transformer=_without_replaced)
+class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):
+    """Knows what to ask for.
+
+    Attributes:
+        model: Model name with its tag, for example `qwen3:0.6b`; by default `OLLAMA_MODEL`, else the server's only chat
+            model, which is looked for when it is first needed.
+        temperature: Sent when it is set here, or when the model has none of its own; then it is 0.1.
+        max_tokens: Longest reply, in tokens (`num_predict`).
+        options: Model options by name, such as `num_ctx`, `seed` or `top_p`.
+        keep_alive: How long the model stays loaded after the reply: seconds, a Go duration such as `"10m"`, a
+            timedelta, 0 (unload now) or -1 (for good).
+        think: Whether a thinking model thinks: True, False, or `low`, `medium`, `high`, `max`.
+        format: `"json"` or a JSON schema that the reply must fit.
+        truncate: False makes the server refuse a prompt that does not fit, rather than cut it.
+        shift: False makes the server end a reply that outgrows the window, rather than drop the beginning.
+        logprobs: Whether log probabilities of the tokens are returned, in `meta["ollama"]["logprobs"]`.
+        top_logprobs: How many alternatives each of them lists, 0 to 20.
+        extra_params: More fields of the request, unknown ones included; `options` in it are merged.
+        use_native_tools: Whether tools are offered as functions; False describes them in the prompt (ReAct). By
+            default, what the model can.
+        structured_output_strategy: How an answer is made to fit the task's `output_schema`: `native` (the server's
+            grammar; the default), `tool` or `rule`. Cloud models, which ignore a format, get `rule` for `native`.
+        on_empty: `"retry_without_thinking"` asks again, once, when thinking used up all tokens.
+        allow_private_image_urls: Whether images are fetched from this machine and from private networks, too.
+        max_image_bytes: Largest image that is fetched from a URL, in bytes.
+        separate_think_tags: Whether `<think>...</think>` before the answer is taken for thinking.
+        tokenizer: Counts tokens; by default an OllamaTokenizer, which estimates them and learns from each reply.
+    """
+
+    model: str = field(factory=model_of_environment, converter=to_model, metadata={"serializable": True})
+    _temperature: float | None = field(
+        default=None,
+        alias="temperature",
+        converter=to_temperature,
+        metadata={
+            "serializable": True,
+            "serialization_key": "_temperature",
+            "deserialization_key": "temperature",
+        },
+    )
+    options: dict[str, Any] = field(factory=dict[str, Any], converter=to_options, metadata={"serializable": True})
+    keep_alive: Any | None = field(default=None, converter=to_keep_alive, metadata={"serializable": True})
+    think: Any | None = field(default=None, metadata={"serializable": True})
+    format: Any | None = field(default=None, metadata={"serializable": True})
+    truncate: bool | None = field(default=None, metadata={"serializable": True})
+    shift: bool | None = field(default=None, metadata={"serializable": True})
+    logprobs: bool | None = field(default=None, metadata={"serializable": True})
+    top_logprobs: int | None = field(default=None, metadata={"serializable": True})
+    extra_params: dict[str, Any] = field(
+        factory=dict[str, Any], converter=to_extra_params, metadata={"serializable": True}
+    )
+    _use_native_tools: Any | None = field(
+        default=None,
+        alias="use_native_tools",
+        metadata={
+            "serializable": True,
+            "serialization_key": "_use_native_tools",
+            "deserialization_key": "use_native_tools",
+        },
+    )
+    structured_output_strategy: StructuredOutputStrategy = field(default="native", metadata={"serializable": True})
+    on_empty: str | None = field(default=None, converter=to_on_empty, metadata={"serializable": True})
+    allow_private_image_urls: bool = field(default=False, metadata={"serializable": True})
+    max_image_bytes: int = field(default=MAX_BYTES, metadata={"serializable": True})
+    separate_think_tags: bool = field(default=True, metadata={"serializable": True})
+    _turns: TurnMemory = field(factory=TurnMemory, init=False, repr=False, eq=False, metadata=LIVE)
+
+    @property
+    def temperature(self) -> float:
+        """The temperature that was set; 0.1 where none was."""
+        return DEFAULT_TEMPERATURE if self._temperature is None else self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._temperature = value
+
+    @property
+    def use_native_tools(self) -> bool:
+        """Whether tools are offered as functions: what was set, else what the model can."""
+        if self._use_native_tools is not None:
+            return bool(self._use_native_tools)
+        run = self._new_run()
+        return Facts(self.connection, run).show(self._model(run)).can("tools")
+
+    @use_native_tools.setter
+    def use_native_tools(self, value: bool | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._use_native_tools = value
+
+    @property
+    def tokenizer(self) -> BaseTokenizer:
+        """What counts tokens: the one that was given, else an OllamaTokenizer that knows the window."""
+        return self._used_tokenizer()
+
+    @tokenizer.setter
+    def tokenizer(self, value: BaseTokenizer | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._tokenizer = value
+
+    def _model(self, run: Run) -> str:
+        """Give the name of the model; found out now where none was given."""
+        if not self.model:
+            self.model = self._chosen_model(run)
+        return self.model
+
+    def _plan(self, stack: PromptStack, run: Run, facts: Facts, *, is_preview: bool = False) -> Plan:
+        """Make the request for a stack.
+
+        Args:
+            stack: The prompt.
+            run: The run that it is for.
+            facts: What the server tells.
+            is_preview: Whether it is not going to be sent: then nothing is pulled, decided or said.
+
+        Raises:
+            OllamaError: It cannot be sent.
+        """
+        extra = {name: value for name, value in self.extra_params.items() if name not in ("model", "options")}
+        model = to_model(self.extra_params.get("model")) or self._model(run)
+        options = self._asked_options()
+        fields = {name: getattr(self, name) for name in (*_REQUEST_FIELDS, "format")}
+        # What cannot be sent is refused before anything is asked.
+        given = extra.pop("messages", None)
+        urls = urls_to_fetch(stack.messages) if given is None else ()
+        groups = self._messages(stack) if given is None and not urls else []
+        messages = _flat(groups) if given is None else given
+        check_settings(messages=[{}] if urls else messages, options=options, fields=fields, extra=extra)
+        run.check()
+        if not is_preview:
+            self._see_to(model, run)
+        known = facts.show(model)
+        check_images([{"images": urls}] if urls else messages, model, known)
+        if urls:
+            groups = self._messages(stack, {url: self._fetched(url, run) for url in urls})
+            messages = _flat(groups)
+        offers_tools = known.can("tools") if self._use_native_tools is None else bool(self._use_native_tools)
+        needs_react = bool(stack.tools) and not offers_tools
+        wanted = self._wanted_format(stack, known)
+        must_wait = wanted is not None and bool(stack.tools)
+        if wanted is not None:
+            fields["format"] = None if must_wait else wanted
+        if needs_react and self._use_native_tools is None:
+            say_once(f"Model {model!r} has no tools: they are described in the prompt (ReAct).", self.connection)
+        request = to_chat_request(
+            model=model,
+            messages=messages,
+            tools=to_chat_tools(stack.tools) if offers_tools else (),
+            options=self._completed(options, known.parameters, needs_react=needs_react),
+            fields=fields,
+            extra=extra,
+        )
+        drop_thinking(request, known, self.connection)
+        planned = planned_keep_alive(self.connection, model)
+        if planned is not None:
+            request["keep_alive"] = planned
+        holds_model = self._holds_model(request, stack)
+        if holds_model:
+            request["keep_alive"] = HOLD_SECONDS
+        conversation = self._conversation_of(stack, [len(each) for each in groups], is_react=needs_react)
+        fitter = Fitter(facts, known, self._estimator(), self._context_settings())
+        fitting = fitter.fit(request, conversation, settle=not is_preview)
+        return Plan(
+            fitting,
+            ContextWatch(fitter, fitting),
+            holds_model=holds_model,
+            is_audited=self.audit_requests,
+            output_schema=stack.output_schema if self._holds_answers_to_schema(stack, known) else None,
+            withheld_format=wanted if must_wait else None,
+            is_react=needs_react,
+            retry_without_thinking=self.on_empty == ON_EMPTY_RETRY,
+        )
+
+    def _asked_model(self) -> str:
+        return to_model(self.extra_params.get("model")) or self.model
+
+    def _asked_options(self) -> dict[str, Any]:
+        return merge_options(
+            fields={"num_predict": self.max_tokens}, options=self.options, extra=self.extra_params.get("options")
+        )
+
+    def _holds_model(self, request: Mapping[str, Any], stack: PromptStack) -> bool:
+        """Whether more requests may follow, before which a keep_alive of 0 would make the server unload the model."""
+        may_go_on = bool(stack.tools) or stack.output_schema is not None or self.on_empty is not None
+        return is_unloading(request.get("keep_alive")) and (may_go_on or is_held(self.connection, request["model"]))
+
+    def _completed(self, options: dict[str, Any], own: Mapping[str, Any], *, needs_react: bool) -> dict[str, Any]:
+        """Add the temperature and the stop texts, which leave alone what the model brings of its own."""
+        completed = dict(options)
+        if "temperature" not in options and (self._temperature is not None or "temperature" not in own):
+            completed["temperature"] = self.temperature
+        needed = self._stop_sequences(needs_react=needs_react)
+        completed["stop"] = merge_stop(needed, options.get("stop"), own.get("stop"))
+        return completed
+
+    def _messages(self, stack: PromptStack, fetched: dict[str, bytes] | None = None) -> list[list[dict[str, Any]]]:
+        return to_chat_groups(stack.messages, recall=self._turns.find, fetched=fetched)
+
+    def _fetched(self, url: str, run: Run) -> bytes:
+        return Download(
+            url, run=run, allow_private=self.allow_private_image_urls, max_bytes=self.max_image_bytes
+        ).read()
+
+    def _stop_sequences(self, *, needs_react: bool) -> list[str]:
+        # Every PromptTask adds its stop text to the tokenizer for good, but only ReAct text needs it.
+        stops = self.tokenizer.stop_sequences
+        return [stop for stop in stops if needs_react or stop != PromptTask.RESPONSE_STOP_SEQUENCE]
+
+    def _strategy(self, facts: ModelFacts) -> StructuredOutputStrategy:
+        """The strategy in use: a cloud model ignores a format, so that it has to be told in words."""
+        is_native = self.structured_output_strategy == "native"
+        return "rule" if is_native and is_cloud_model(self.model, facts) else self.structured_output_strategy
+
+    def _wanted_format(self, stack: PromptStack, facts: ModelFacts) -> dict[str, Any] | None:
+        """The format that the answer needs; None where none does it."""
+        is_native = stack.output_schema is not None and self._strategy(facts) == "native"
+        return to_format(stack) if is_native else None
+
+    def _holds_answers_to_schema(self, stack: PromptStack, facts: ModelFacts) -> bool:
+        return stack.output_schema is not None and self._strategy(facts) in ("native", "rule")
+
+
+def _flat(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [message for group in groups for message in group]
