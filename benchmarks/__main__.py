@@ -4,6 +4,7 @@ import sys
 
 from benchmarks import (
     cancelling,
+    context,
     conversion,
     embeddings,
     failing,
@@ -14,6 +15,7 @@ from benchmarks import (
     schemas,
     simulator,
     streaming,
+    token_estimates,
 )
 
 TABLES = {
@@ -28,6 +30,8 @@ TABLES = {
     "simulator": simulator.table,
     "lifecycle": lifecycle.table,
     "metrics": metrics.table,
+    "token_estimates": token_estimates.table,
+    "context": context.table,
 }
 
 
