@@ -29,7 +29,6 @@ TURNS = [
     )
 ]
 HELLO = {"role": "user", "content": "Say hello."}
-SMALLEST_VOCABULARY = 10_000
 SENTENCE = "The lighthouse stood on the rock and shone over the sea. "
 WORDS = (
     "Ships pass the harbour at night, and the keeper writes down their names.",
@@ -237,14 +236,6 @@ def default(ask, window, unload):
 
 
 @pytest.fixture
-def has_words(server, chat_model, target):
-    """Whether words are tokens of the model; one made for tests may have so few that a word takes several."""
-    info = server.post("/api/show", json={"model": chat_model, "verbose": True}).json()["model_info"]
-    # The simulator counts characters, and only shows some tokens.
-    return target == "simulator" or len(info.get("tokenizer.ggml.tokens") or ()) >= SMALLEST_VOCABULARY
-
-
-@pytest.fixture
 def make_taught(make, text_of, unload):
     """Make drivers that have learned how many tokens the model has for a text."""
     for tokens in (50, 100, 200, 400, 600, 800):
@@ -303,16 +294,12 @@ class TestDriversWindow:
 
 
 class TestDriversGuard:
-    def test_a_prompt_that_the_server_cuts_is_told(self, make_taught, default, text_of, has_words):
-        if not has_words:
-            pytest.skip("nothing is sure of a vocabulary like this")
+    def test_a_prompt_that_the_server_cuts_is_told(self, make_taught, default, text_of):
         reply = make_taught(num_ctx=None).run(stack_of(*[text_of(default / 2)] * 20))
         assert told(reply)["truncated"] is True
         assert told(reply)["prompt_eval_count"] <= default
 
-    def test_what_surely_does_not_fit_is_not_sent(self, make_taught, window, text_of, has_words):
-        if not has_words:
-            pytest.skip("nothing is sure of a vocabulary like this")
+    def test_what_surely_does_not_fit_is_not_sent(self, make_taught, window, text_of):
         driver = make_taught(num_ctx=WINDOW, on_overflow="error")
         with pytest.raises(OllamaContextError, match="Nothing was sent") as caught:
             driver.run(stack_of(text_of(24 * WINDOW)))
@@ -346,7 +333,7 @@ class TestDriversGuard:
 
 
 class TestDriversEstimates:
-    def test_they_are_close_after_ten_replies(self, make, has_words):
+    def test_they_are_close_after_ten_replies(self, make):
         driver = make()
 
         def prompt(number):
@@ -357,7 +344,7 @@ class TestDriversEstimates:
         estimate = driver.preview(prompt(10)).estimate
         counted = told(driver.run(prompt(10)))["prompt_eval_count"]
         assert estimate.low <= counted <= estimate.high
-        assert estimate.tokens == pytest.approx(counted, rel=0.1 if has_words else 0.25)
+        assert estimate.tokens == pytest.approx(counted, rel=0.1)
         assert driver.tokenizer.replies >= 10
 
     def test_a_preview_shows_what_the_server_makes_of_a_prompt(self, make, window):

@@ -2,7 +2,7 @@
 
 Bayesian linear regression, one count at a time: each class has a weight with a mean and a covariance with the others.
 A count that is far off what was expected has the less weight (as under Student's t distribution), unless most of the
-last ones were far off.
+last ones were far off, or two of them are what a vocabulary of another kind makes of such texts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import mul
+
+from griptape_ollama.context.evidence import Evidence
 
 # How far texts of the same classes differ, as a share of their tokens: measured over six tokenizers (benchmarks).
 _MISFIT = 0.04
@@ -65,14 +67,25 @@ class Prior:
 class Calibration:
     """Weights of classes, and how sure they are. Not thread-safe where it learns; `weights` is replaced, never changed.
 
+    Args:
+        priors: What is known before anything was counted.
+        others: The same of vocabularies of another kind; None where there is no other.
+
     Attributes:
         weights: Tokens of one of each class, from 0 to the prior's `most`.
         counts: How many counts were learned from.
     """
 
-    def __init__(self, priors: Sequence[Prior]) -> None:
-        self.weights: tuple[float, ...] = tuple(prior.mean for prior in priors)
+    def __init__(self, priors: Sequence[Prior], others: Sequence[Prior] | None = None) -> None:
         self.counts = 0
+        self._others = others
+        self._evidence = Evidence()
+        self._begin(priors)
+
+    def _begin(self, priors: Sequence[Prior]) -> None:
+        """Begin anew with what is known before anything was counted."""
+        self._priors = priors
+        self.weights: tuple[float, ...] = tuple(prior.mean for prior in priors)
         self._most = [prior.most for prior in priors]
         self._mean = list(self.weights)
         self._first = [[prior.covariance(other) for other in priors] for prior in priors]
@@ -100,6 +113,9 @@ class Calibration:
             row: How many there were of each class.
             tokens: What they came to.
         """
+        if self._others is not None and self._speaks_for(self._others, row, tokens):
+            self._others, priors = self._priors, self._others
+            self._begin(priors)
         gains, variance = self._known(row)
         off = tokens - sum(map(mul, row, self._mean))
         noise = self._noise(min(tokens, 2 * self.expected(row)))
@@ -111,6 +127,13 @@ class Calibration:
         noise *= max(1.0, (_DEGREES_OF_FREEDOM + square) / (_DEGREES_OF_FREEDOM + 1))
         self._update(gains, off, variance + noise)
         self.counts += 1
+
+    def _speaks_for(self, others: Sequence[Prior], row: Sequence[float], tokens: float) -> bool:
+        thought, other = (
+            sum(value * prior.mean for value, prior in zip(row, priors, strict=False))
+            for priors in (self._priors, others)
+        )
+        return self._evidence.is_enough(tokens, thought, self.expected(row), other, is_whole=row[0] != 0)
 
     def _known(self, row: Sequence[float]) -> tuple[list[float], float]:
         """Give the covariance of the weights with the sum, and the variance of the sum."""

@@ -24,6 +24,7 @@ _CELLS = 256  # the process that runs a model rounds its window up to a multiple
 _LAST = 1  # the last token of a reply need not be stored
 _NEAR = 16  # tokens before the end of the window where a reply may have to stop
 _HALVED = 16  # tokens above half of the window that a cut prompt has: what is kept of its beginning (server 0.33: 3)
+_VAGUE = 0.3  # uncertainty of estimates before anything was learned; it is under a tenth afterwards
 _SMALLEST_DEFAULT = 2048  # windows that servers have by default are powers of two from here (2048 until early 2025)
 
 
@@ -109,6 +110,8 @@ def _truncated(exchanged: Exchanged, window: WindowLike) -> Finding | None:
     if is_filled and estimate.tokens > read:
         return Finding("truncated", is_sure=window.is_known)  # servers of 2025 fill the window to the last token
     is_halved = 0 <= read - window.tokens // 2 <= _HALVED
+    if window.is_known and read == _cut_to(window.tokens) and estimate.uncertainty > _VAGUE:
+        return Finding("truncated", is_sure=False)  # nobody knows better, and it is hardly so by chance
     if read >= estimate.low:
         # A prompt that may have been too long hardly has just the length by chance that the server cuts to. To learn
         # from it would make all that follow look short.
@@ -122,6 +125,11 @@ def _truncated(exchanged: Exchanged, window: WindowLike) -> Finding | None:
     if estimate.tokens + IMAGE_TOKENS * exchanged.images > window.tokens:
         return Finding("truncated", is_sure=False)
     return None
+
+
+def _cut_to(window: int) -> int:
+    """Give the tokens that are left of a prompt that does not fit: the first five and the end (server 0.33)."""
+    return window - (window - 5) // 2
 
 
 def _shifted(exchanged: Exchanged, window: WindowLike) -> Finding | None:

@@ -11,7 +11,7 @@ from typing import Any
 from griptape_ollama.context.calibration import Calibration
 from griptape_ollama.context.estimates import TokenEstimate, to_estimate
 from griptape_ollama.context.message_parts import parts_of
-from griptape_ollama.context.priors import PROMPT_PRIORS
+from griptape_ollama.context.priors import BYTE_PRIORS, PROMPT_PRIORS
 from griptape_ollama.context.prompt_rows import AROUND_TEXTS, added, fixed_row, has_system, messages_row, prefixes
 from griptape_ollama.context.remembering import RecentMemory
 from griptape_ollama.context.text_rows import Row, TextRows
@@ -36,7 +36,8 @@ class PromptEstimator:
 
     def __init__(self, count: Callable[[str], float] | None = None) -> None:
         self._texts = TextRows(count)
-        self._calibration = Calibration((*PROMPT_PRIORS, *self._texts.priors))
+        others = (*PROMPT_PRIORS, *BYTE_PRIORS) if count is None else None
+        self._calibration = Calibration((*PROMPT_PRIORS, *self._texts.priors), others)
         # Of the last prompts: what they were made of, and the server's count.
         self._prompts: RecentMemory[tuple[int, Row, int]] = RecentMemory(_PROMPTS)
         # Number of the weights, the weights of what surrounds texts, those of texts: replaced at one go.

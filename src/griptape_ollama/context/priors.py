@@ -76,6 +76,25 @@ def _text_prior(name: str) -> Prior:
 TEXT_PRIORS = tuple(map(_text_prior, CLASSES))
 """Of CLASSES."""
 
+# What is written with each of its bytes has as many tokens: a word has the blank before it.
+_BYTES = {
+    **dict.fromkeys(("words", "letters", "digit_groups", "more_digits", "punctuation", "line_ends", "controls"), 1.0),
+    "rules": 8.0,
+    "line_breaks": 1.2,
+    "lone_blanks": 1.0,
+    "blanks": 1.0,
+    "wide_blanks": 3.0,
+    **dict.fromkeys(("accents", "alphabets", "abjads"), 2.0),
+    **dict.fromkeys(("abugidas", "symbols", "kana", "ideographs", "rare_ideographs", "hangul", "wide"), 3.0),
+    "astral": 4.0,
+}
+
+BYTE_PRIORS = tuple(
+    Prior(name, _BYTES.get(name, 0.0), 0.1 + 0.1 * _BYTES.get(name, 0.0), _TEXT[name][2], together=0.05)
+    for name in CLASSES
+)
+"""Of CLASSES, where a vocabulary has hardly more than single characters, as small models for tests have."""
+
 OWN_COUNT_PRIORS = (Prior("own_count", 1.0, 0.15, 10.0),)
 """Of what a tokenizer of the user's own counts: nearly, but not always, the model's."""
 

@@ -214,3 +214,18 @@ def test_half_of_a_smaller_default_window_than_is_assumed_is_truncation(read, lo
     found = examine(exchanged, Window(4096, is_known=False)).truncated
     assert found == (Finding("truncated", is_sure=False) if is_found else None)
     assert examine(exchanged, Window(4096, is_known=True)).truncated is None
+
+
+@pytest.mark.parametrize(
+    ("read", "estimate", "is_found"),
+    [
+        (4099, TokenEstimate(3000, 1300, 4700), True),
+        (4100, TokenEstimate(3000, 1300, 4700), False),
+        (4099, TokenEstimate(4090, 3700, 4480), False),
+    ],
+    ids=["just what is left of a cut prompt", "one more", "as was to be expected"],
+)
+def test_before_anything_was_learned_the_length_of_a_cut_prompt_gives_it_away(read, estimate, is_found):
+    exchanged = Exchanged(estimate, prompt_tokens=read, done_reason="stop")
+    found = examine(exchanged, Window(8192, is_known=True)).truncated
+    assert found == (Finding("truncated", is_sure=False) if is_found else None)
