@@ -110,7 +110,7 @@ def _truncated(exchanged: Exchanged, window: WindowLike) -> Finding | None:
     if is_filled and estimate.tokens > read:
         return Finding("truncated", is_sure=window.is_known)  # servers of 2025 fill the window to the last token
     is_halved = 0 <= read - window.tokens // 2 <= _HALVED
-    if window.is_known and read == _cut_to(window.tokens) and estimate.uncertainty > _VAGUE:
+    if read == _cut_to(window.tokens) and estimate.uncertainty > _VAGUE:
         return Finding("truncated", is_sure=False)  # nobody knows better, and it is hardly so by chance
     if read >= estimate.low:
         # A prompt that may have been too long hardly has just the length by chance that the server cuts to. To learn
