@@ -25,6 +25,7 @@ _LAST = 1  # the last token of a reply need not be stored
 _NEAR = 16  # tokens before the end of the window where a reply may have to stop
 _HALVED = 16  # tokens above half of the window that a cut prompt has: what is kept of its beginning (server 0.33: 3)
 _VAGUE = 0.3  # uncertainty of estimates before anything was learned; it is under a tenth afterwards
+_MOST_OFF = 4  # a vocabulary of single characters makes so much more of a text than others do
 _SMALLEST_DEFAULT = 2048  # windows that servers have by default are powers of two from here (2048 until early 2025)
 
 
@@ -110,7 +111,8 @@ def _truncated(exchanged: Exchanged, window: WindowLike) -> Finding | None:
     if is_filled and estimate.tokens > read:
         return Finding("truncated", is_sure=window.is_known)  # servers of 2025 fill the window to the last token
     is_halved = 0 <= read - window.tokens // 2 <= _HALVED
-    if read == _cut_to(window.tokens) and estimate.uncertainty > _VAGUE:
+    is_vague = estimate.uncertainty > _VAGUE and estimate.high * _MOST_OFF > window.tokens
+    if is_vague and read == _cut_to(window.tokens):
         return Finding("truncated", is_sure=False)  # nobody knows better, and it is hardly so by chance
     if read >= estimate.low:
         # A prompt that may have been too long hardly has just the length by chance that the server cuts to. To learn

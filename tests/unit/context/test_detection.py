@@ -222,8 +222,9 @@ def test_half_of_a_smaller_default_window_than_is_assumed_is_truncation(read, lo
         (4099, TokenEstimate(3000, 1300, 4700), True),
         (4100, TokenEstimate(3000, 1300, 4700), False),
         (4099, TokenEstimate(4090, 3700, 4480), False),
+        (4099, TokenEstimate(1000, 400, 1600), False),
     ],
-    ids=["just what is left of a cut prompt", "one more", "as was to be expected"],
+    ids=["just what is left of a cut prompt", "one more", "as was to be expected", "far too short to be cut"],
 )
 def test_before_anything_was_learned_the_length_of_a_cut_prompt_gives_it_away(read, estimate, is_found):
     exchanged = Exchanged(estimate, prompt_tokens=read, done_reason="stop")
