@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import operator
-from typing import Any, SupportsIndex
+from numbers import Integral
+from typing import Any
 
 AUTO = "auto"
 """The window is as large as it has to be."""
@@ -43,14 +43,11 @@ def check_max_num_ctx(value: Any) -> int | None:
 def _check(name: str, value: Any, right: str) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise ValueError(  # noqa: TRY004 # a wrong setting, whatever is wrong with it
             f"{name}={value!r} ({type(value).__name__}) is no size of a window: use {right}"
         )
-    try:
-        tokens = operator.index(value)
-    except TypeError as error:  # an array of several numbers
-        raise ValueError(f"{name}={value!r} ({type(value).__name__}) is no size of a window: use {right}") from error
+    tokens = int(value)
     if not 1 <= tokens <= MAX_NUM_CTX:
         raise ValueError(f"{name}={tokens} must be from 1 to {MAX_NUM_CTX}: use {right}")
     return tokens
