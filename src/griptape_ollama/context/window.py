@@ -186,8 +186,4 @@ def _notes(
         reason += f", and {reply_tokens} are kept for the reply"
     if memory.is_loaded:
         return [(logging.INFO, f"{grows}: {reason}; the model is loaded anew.")]
-    # A model that leaves after each reply grows each time.
-    news = window.grown_from, window.tokens
-    level = logging.DEBUG if news in memory.said else logging.INFO
-    memory.said.add(news)
-    return [(level, f"{grows} as it is loaded: {reason}.")]
+    return [(logging.INFO, f"{grows} as it is loaded: {reason}.")]
