@@ -20,10 +20,10 @@ REPLY_TOKENS = 1024
 """Tokens that are kept free for a reply whose length nobody limits. Griptape's tokenizers say 1,000 for models that
 they do not know."""
 
+_LARGEST_RESERVE = 2  # a reply, however long it may get, leaves half of the window to the prompt
+
 # Where conversations were cut last: those of this process, whatever driver they use.
 _cuts: RecentMemory[bool] = RecentMemory(4096)
-
-_LARGEST_RESERVE = 2  # a reply, however long it may get, leaves half of the window to the prompt
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Fitter:
             needed=estimate.high + reply_tokens,
             reply_tokens=reply_tokens,
         )
-        window = decide(settle=False)
+        window = decide(settle=False)  # a prompt that is refused makes no window grow
         guard = Guard(self._settings.on_overflow, model, self.facts.address, self._window_settings(model, asked))
         fitted = {**request, **guard.fields(request), "messages": messages}
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +16,7 @@ from griptape_ollama.context.window import Window, forget_window, learn_window
 from griptape_ollama.errors import OllamaContextError, OllamaError
 from griptape_ollama.events import OllamaContextEvent
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
-
-# What the server says where a model does not fit into memory (server 0.33).
-_NO_ROOM = re.compile(
-    r"requires more system memory|out of (device )?memory|malloc failed|failed to allocate|allocation failed"
-    r"|unable to allocate|(not enough|insufficient) memory",
-    re.IGNORECASE,
-)
+from griptape_ollama.transport.refusals import is_out_of_memory
 
 _logger = logging.getLogger(__name__)
 
@@ -134,10 +127,9 @@ class ContextWatch:
 
     def fail(self, request: Mapping[str, Any], error: OllamaError) -> None:
         """Take in that a request had no whole reply."""
-        lacks_room = _NO_ROOM.search(getattr(error, "server_message", "")) is not None
-        # Once there was output, it must not come again.
-        self._is_open, self._lacked_room = False, lacks_room and self._is_open
-        forget_window(self._facts, request["model"], self._fitting.window, had_no_room=lacks_room)
+        self._is_open = False
+        self._lacked_room = is_out_of_memory(getattr(error, "server_message", ""))
+        forget_window(self._facts, request["model"], self._fitting.window, had_no_room=self._lacked_room)
         if isinstance(error, OllamaContextError):
             self._complete(error, request)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -60,13 +61,13 @@ class ContextMixin(OllamaServerMixin):
         tokens = self._estimator().plain_tokens([message.to_text() for message in prompt_stack.messages])
         return StackText(text, round(tokens))
 
+    @abstractmethod
     def _asked_model(self) -> str:
         """Name of the model that is asked; empty where it has to be found out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _asked_options(self) -> dict[str, Any]:
         """The options that a request would have now."""
-        raise NotImplementedError
 
     def _context_settings(self) -> ContextSettings:
         given = self._tokenizer

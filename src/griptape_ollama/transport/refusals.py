@@ -45,6 +45,11 @@ _QUOTA = re.compile(
     r"quota|usage limit|limit reached|billing|upgrade|credits|(?:hourly|daily|weekly|monthly)", re.IGNORECASE
 )
 _LOAD_FAILED = re.compile(r"loading model|unable to load|failed to load|requires more system memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"requires more system memory|out of (device )?memory|malloc failed|failed to allocate|allocation failed"
+    r"|unable to allocate|(not enough|insufficient) memory",
+    re.IGNORECASE,
+)
 _WRONG_REQUEST = re.compile(r"option \"[^\"]*\" must be|invalid option|invalid format", re.IGNORECASE)
 _NO_IMAGES = re.compile(r"image input is not supported|multimodal data provided", re.IGNORECASE)
 _TOO_LONG = re.compile(
@@ -122,6 +127,11 @@ def server_message(text: str) -> str:
         if value == text:
             return value
         text = value
+
+
+def is_out_of_memory(said: str) -> bool:
+    """Whether a server says that a model, with the window that it was asked for, does not fit into memory (0.33)."""
+    return _OUT_OF_MEMORY.search(said[:_CLASSIFIED]) is not None
 
 
 def _inner(fields: Mapping[str, Any]) -> Any:

@@ -18,6 +18,7 @@ from griptape_ollama import (
     OllamaCancelledError,
     OllamaContextError,
     OllamaContextEvent,
+    OllamaError,
     OllamaModels,
     OllamaPromptDriver,
     OllamaResponseError,
@@ -137,6 +138,21 @@ class TestNoRoom:
             sent = _sent(simulator)
         assert sent[-1] is None
         assert len(sent) <= 5
+
+    def test_memory_that_runs_out_in_mid_reply_shows_no_text_twice(self, simulator, make_driver):
+        simulator.reply(
+            lines=[
+                {"model": "roomy", "message": {"role": "assistant", "content": "Once upon"}, "done": False},
+                {"error": "cudaMalloc failed: out of memory"},
+            ]
+        )
+        pieces = []
+
+        with pytest.raises(OllamaError) as caught:
+            pieces.extend(delta.content.text for delta in make_driver().try_stream(_stack(LONG)))
+
+        assert pieces == [caught.value.partial_text] == ["Once upon"]
+        assert _sent(simulator) == [16_384]
 
     def test_a_stream_shows_the_answer_once(self, small):
         small.reply("One answer.", times=None)
