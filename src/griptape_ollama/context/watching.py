@@ -16,6 +16,7 @@ from griptape_ollama.context.window import Window, forget_window, learn_window
 from griptape_ollama.errors import OllamaContextError, OllamaError
 from griptape_ollama.events import OllamaContextEvent
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
+from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.transport.refusals import is_out_of_memory
 
 _logger = logging.getLogger(__name__)
@@ -183,6 +184,5 @@ class ContextWatch:
 
 
 def _count(line: Mapping[str, Any], name: str) -> int | None:
-    value = line.get(name)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUM_CTX
-    return value if is_count else None
+    count = to_count(line.get(name))
+    return count if count is not None and count <= MAX_NUM_CTX else None

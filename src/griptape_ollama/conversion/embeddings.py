@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from griptape_ollama.errors import OllamaContentError, OllamaStreamError
 from griptape_ollama.events import OllamaEmbeddingEvent
-from griptape_ollama.protocol.counters import is_counted
+from griptape_ollama.protocol.counters import is_counted, to_count
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import check_options
 
@@ -158,8 +158,7 @@ def to_embedding_event(texts: int, reply: Mapping[str, Any], *, host: str) -> Ol
 
 def tokens_of(reply: Mapping[str, Any]) -> int | None:
     """Give the tokens of all texts of a request; None where the server does not tell."""
-    tokens = reply.get("prompt_eval_count")
-    return tokens if isinstance(tokens, int) and is_counted(tokens) else None
+    return to_count(reply.get("prompt_eval_count"))
 
 
 def _seconds(nanoseconds: Any) -> float | None:

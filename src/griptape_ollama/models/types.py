@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from griptape_ollama.models.facts import ModelFacts
-from griptape_ollama.protocol.counters import is_counted
+from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.parameters import parse_parameters
 
 _WEIGHTS = re.compile(r"^FROM .*sha256-([0-9a-f]{64})\s*$", re.MULTILINE)
@@ -62,11 +62,11 @@ class ModelInfo:
         return cls(
             name=_text(entry.get("name")) or _text(entry.get("model")),
             digest=_text(entry.get("digest")),
-            size=_whole(entry.get("size")) or 0,
+            size=to_count(entry.get("size")) or 0,
             modified_at=parse_time(entry.get("modified_at")),
             capabilities=_names(entry.get("capabilities")),
-            context_length=_whole(details.get("context_length")),
-            embedding_length=_whole(details.get("embedding_length")),
+            context_length=to_count(details.get("context_length")),
+            embedding_length=to_count(details.get("embedding_length")),
             remote_host=_text(entry.get("remote_host")) or None,
             raw=entry,
             **_described(details),
@@ -141,14 +141,14 @@ class ModelDetails:
             name=name,
             capabilities=facts.capabilities,
             context_length=facts.context_length,
-            embedding_length=_whole(info.get(f"{info.get('general.architecture')}.embedding_length")),
+            embedding_length=to_count(info.get(f"{info.get('general.architecture')}.embedding_length")),
             parameters=parse_parameters(_text(reply.get("parameters"))),
             system=_text(reply.get("system")),
             template=_text(reply.get("template")),
             license=_text(reply.get("license")),
             modelfile=_text(reply.get("modelfile")),
             messages=tuple(map(_object, cast("list[Any]", messages))) if isinstance(messages, list) else (),
-            parameter_count=_whole(info.get("general.parameter_count")),
+            parameter_count=to_count(info.get("general.parameter_count")),
             modified_at=parse_time(reply.get("modified_at")),
             remote_host=facts.remote_host,
             raw=reply,
@@ -204,10 +204,10 @@ class LoadedModel:
         return cls(
             name=_text(entry.get("name")) or _text(entry.get("model")),
             digest=_text(entry.get("digest")),
-            size=_whole(entry.get("size")) or 0,
-            size_vram=_whole(entry.get("size_vram")) or 0,
+            size=to_count(entry.get("size")) or 0,
+            size_vram=to_count(entry.get("size_vram")) or 0,
             expires_at=parse_time(entry.get("expires_at")),
-            context_length=_whole(entry.get("context_length")),
+            context_length=to_count(entry.get("context_length")),
             raw=entry,
             **_described(_object(entry.get("details"))),
         )
@@ -287,10 +287,6 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and is_counted(value) else None
 
 
 def _names(value: Any) -> frozenset[str] | None:

@@ -13,3 +13,8 @@ def is_counted(value: Any) -> bool:
     JSON knows no such bound, and whoever calculates with a number of 400 digits gets an OverflowError.
     """
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < _TOO_MUCH
+
+
+def to_count(value: Any) -> int | None:
+    """Give a whole number that a server counted; None where the value is none."""
+    return value if isinstance(value, int) and is_counted(value) else None

@@ -16,7 +16,7 @@ from griptape_ollama.errors import (
     OllamaContentError,
     OllamaError,
 )
-from griptape_ollama.protocol.counters import is_counted
+from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
 from griptape_ollama.transport.bodies import pieces, read_at_most
@@ -169,8 +169,8 @@ class Call:
             time_to_first_token=self.time_to_first_token,
             seconds_in_queue=self._seconds_in_queue,
             retries=self._retries,
-            input_tokens=_count(last.get("prompt_eval_count")),
-            output_tokens=_count(last.get("eval_count")),
+            input_tokens=to_count(last.get("prompt_eval_count")),
+            output_tokens=to_count(last.get("eval_count")),
             error=error,
         )
 
@@ -403,10 +403,6 @@ def _encode(body: Mapping[str, Any] | None) -> bytes | None:
         return json.dumps(body, allow_nan=False, default=_refuse).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise OllamaContentError(f"The request cannot be written as JSON: {error}.") from error
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and is_counted(value) else None
 
 
 def _refuse(value: object) -> None:
