@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
+from unicodedata import category
 
 from griptape.artifacts import ActionArtifact, TextArtifact
 from griptape.common import (
@@ -317,6 +318,11 @@ class ReplyReader:
                 known = self._rest.get(key)
                 # Lists (logprobs) come piece by piece.
                 self._rest[key] = [*known, *value] if isinstance(known, list) and isinstance(value, list) else value
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text shows nothing: white space, control characters, and marks without a width."""
+    return all(each.isspace() or category(each) in ("Cc", "Cf") for each in text)
 
 
 def _new_tag() -> str:

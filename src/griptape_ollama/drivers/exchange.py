@@ -15,7 +15,7 @@ from griptape_ollama.context.fitting import Fitting
 from griptape_ollama.context.watching import ContextWatch
 from griptape_ollama.conversion.answers import json_candidates, to_repair_request, to_schema_request
 from griptape_ollama.conversion.react import is_react_call
-from griptape_ollama.conversion.replies import META_KEY, ReplyReader
+from griptape_ollama.conversion.replies import META_KEY, ReplyReader, is_blank
 from griptape_ollama.conversion.schemas import validation_error
 from griptape_ollama.conversion.turns import Turn, to_corrected_turn
 from griptape_ollama.drivers.holding import TaskHold
@@ -51,7 +51,7 @@ class Plan:
         withheld_format: The format for the answer, where the first request cannot carry it: the server would make JSON
             of what should be a tool call.
         is_react: Whether tools are described in words, so that a text may be a call.
-        retry_without_thinking: Whether to ask again when thinking used up all tokens.
+        retry_without_thinking: Whether to ask again, once and without thinking, where a reply is empty.
         holds_model: Whether the model is kept in memory until the task is over, and let go then.
         is_audited: Whether each request is recorded.
     """
@@ -245,7 +245,7 @@ class Exchange:
             return None
         if reader.rejected:
             return self._corrected(request)
-        if not reader.round_text.strip() and reader.was_cut:
+        if is_blank(reader.round_text):
             return self._after_empty(request)
         if self._plan.output_schema is not None:
             return self._after_answer(request)
@@ -266,16 +266,39 @@ class Exchange:
         return {**request, "messages": [*request["messages"], *to_corrected_turn(reader.round_text, turn)]}
 
     def _after_empty(self, request: Request) -> Request | None:
-        """Handle a reply that was cut before it said anything."""
-        if self._plan.retry_without_thinking and self._reader.round_thinking and request.get("think") is not False:
-            _logger.info("Model %r thought until its tokens were used up; asking again without.", self._call.model)
+        """Handle a reply with neither text nor a call, whatever reason the server gives for its end."""
+        reader = self._reader
+        # Tokens that were used up by something else than thinking are used up by it again.
+        may_help = bool(reader.round_thinking) or not reader.was_cut
+        if self._plan.retry_without_thinking and may_help and request.get("think") is not False:
+            _logger.info("Model %r gave no answer; asking again without thinking.", self._call.model)
+            reader.discard_round()  # blanks
             return {**request, "think": False}
-        if self._plan.output_schema is not None:
-            raise self._cut_answer()
-        spent = "thinking" if self._reader.round_thinking else "what may have been a tool call"
-        self._problem = f"The reply was cut, its tokens were used up by {spent}: raise max_tokens (num_predict)."
+        if self._plan.output_schema is not None and (following := self._after_answer(request)) is not None:
+            return following
+        self._problem = self._empty_problem(request)
         _logger.warning("Model %r: %s", self._call.model, self._problem)
         return None
+
+    def _empty_problem(self, request: Request) -> str:
+        """Return a sentence that says why a reply is empty, and what to do."""
+        reader = self._reader
+        if reader.was_cut:
+            spent = (
+                "thinking"
+                if reader.round_thinking
+                else "blanks"
+                if reader.round_text
+                else "what may have been a tool call"
+            )
+            is_full = self._plan.watch.metadata().get("cut_by") == "window"
+            advice = "its context window is full: raise num_ctx" if is_full else "raise max_tokens (num_predict)"
+            return f"The reply was cut, its tokens were used up by {spent}: {advice}."
+        end = "The reply ended after thinking," if reader.round_thinking else "The reply ended"
+        without = "with neither text nor a tool call"
+        if request.get("think") is False:
+            return f"{end} {without}: ask again, or word the prompt differently."
+        return f'{end} {without}: ask again, set think=False, or let on_empty="retry_without_thinking" do both.'
 
     def _after_answer(self, request: Request) -> Request | None:
         """Hold the answer against its schema."""

@@ -91,7 +91,7 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):
             default, what the model can.
         structured_output_strategy: How an answer is made to fit the task's `output_schema`: `native` (the server's
             grammar; the default), `tool` or `rule`. Cloud models, which ignore a format, get `rule` for `native`.
-        on_empty: `"retry_without_thinking"` asks again, once, when thinking used up all tokens.
+        on_empty: `"retry_without_thinking"` asks again, once, when a reply has neither text nor a call.
         allow_private_image_urls: Whether images are fetched from this machine and from private networks, too.
         max_image_bytes: Largest image that is fetched from a URL, in bytes.
         separate_think_tags: Whether `<think>...</think>` before the answer is taken for thinking.

@@ -1,5 +1,6 @@
 """Thinking: seen as it comes, kept beside the answer, and sent back with the calls that it led to."""
 
+import asyncio
 import itertools
 import json
 import logging
@@ -7,11 +8,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from griptape.common import PromptStack
 from griptape.events import BaseEvent, FinishPromptEvent, TextChunkEvent
 from griptape.structures import Agent
 from griptape.utils import Stream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schema import Schema
 
 from griptape_ollama import OllamaContentError, OllamaPromptDriver, ReasoningChunkEvent
 from griptape_ollama.conversion.turns import Turn
@@ -251,6 +254,94 @@ def test_an_answer_that_was_cut_after_it_began_is_left_as_it_is(simulator, make_
     message = make_driver(model="template", on_empty="retry_without_thinking").run(stack)
     assert message.to_text() == "Well, I"
     assert len(simulator.chats) == 1
+
+
+# Replies that end by themselves, without having said anything
+
+
+_BLANK = pytest.mark.parametrize("text", ["", "\n\n", " \t\u200b\ufeff"], ids=["none", "line ends", "no width"])
+
+
+@_both_ways
+@_BLANK
+@pytest.mark.parametrize("thinking", ["", "The answer is four."])
+@pytest.mark.parametrize("done_reason", ["stop", "length", "tool_calls", ""])
+def test_a_reply_that_says_nothing_has_a_problem_whatever_its_reason(
+    simulator, make_driver, caplog, *, text, thinking, done_reason, stream
+):
+    simulator.reply(text=text, thinking=thinking, done_reason=done_reason)
+    with caplog.at_level(logging.WARNING, logger="griptape_ollama"):
+        output = Agent(prompt_driver=make_driver(model="template", stream=stream)).run("2+2").output
+    problem = output.meta["ollama"]["problem"]
+    assert problem.startswith("The reply ")
+    assert ("thinking," in problem or "by thinking" in problem) == bool(thinking)
+    assert "raise max_tokens" in problem if done_reason == "length" else "ask again" in problem
+    assert problem in caplog.text
+    assert len(simulator.chats) == 1
+
+
+@_both_ways
+@_BLANK
+@pytest.mark.parametrize("thinking", ["", "The answer is four."])
+def test_a_reply_that_says_nothing_is_asked_for_again_without_thinking(
+    simulator, make_driver, *, text, thinking, stream
+):
+    simulator.reply(text=text, thinking=thinking)
+    simulator.reply("Four.")
+    driver = make_driver(model="template", on_empty="retry_without_thinking", stream=stream)
+    output = Agent(prompt_driver=driver).run("2+2").output
+    assert output.value == "Four."
+    assert [request.body.get("think") for request in simulator.chats] == [None, False]
+    assert "problem" not in output.meta["ollama"]
+
+
+@_both_ways
+def test_a_reply_after_a_tools_result_that_says_nothing_is_asked_for_again(
+    simulator, make_driver, weather_tool, stream
+):
+    simulator.reply(tool_calls=[_call()])
+    simulator.reply(thinking="Twelve, then.")
+    simulator.reply("12 degrees.")
+    driver = make_driver(model="template", on_empty="retry_without_thinking", stream=stream)
+    output = Agent(prompt_driver=driver, tools=[weather_tool]).run("Oslo?").output
+    assert output.value == "12 degrees."
+    assert simulator.chats[1].messages == simulator.chats[2].messages
+
+
+@_both_ways
+def test_an_empty_reply_is_asked_for_again_once(simulator, make_driver, stack, stream):
+    simulator.reply("", times=None)
+    message = make_driver(model="template", on_empty="retry_without_thinking", stream=stream).run(stack)
+    assert len(simulator.chats) == 2
+    assert "word the prompt differently" in message.content[0].artifact.meta["ollama"]["problem"]
+
+
+def test_the_async_way_asks_again_too(simulator, make_driver, stack):
+    simulator.reply(thinking="Four, then.")
+    simulator.reply("Four.")
+    driver = make_driver(model="template", on_empty="retry_without_thinking")
+    assert asyncio.run(driver.arun(stack)).to_text() == "Four."
+
+
+@_both_ways
+def test_an_empty_answer_to_a_schema_has_a_problem_and_is_asked_for_again(simulator, make_driver, stream):
+    schema = Schema({"city": str})
+    stack = PromptStack(output_schema=schema)
+    stack.add_user_message("Where?")
+    simulator.reply(thinking="Oslo, then.")
+    message = make_driver(model="template", stream=stream).run(stack)
+    assert "after thinking" in message.content[0].artifact.meta["ollama"]["problem"]
+    simulator.reply(thinking="Oslo, then.")
+    simulator.reply('{"city": "Oslo"}')
+    driver = make_driver(model="template", on_empty="retry_without_thinking", stream=stream)
+    assert driver.run(stack).to_text() == '{"city": "Oslo"}'
+
+
+def test_a_reply_whose_window_is_full_says_so(simulator, make_driver, stack):
+    simulator.reply(thinking="Hm", done_reason="length", final={"prompt_eval_count": 12, "eval_count": 4085})
+    simulator.reply("Well.", final={"prompt_eval_count": 12, "eval_count": 3})
+    message = make_driver(model="template", num_ctx=4096).run(stack)
+    assert "raise num_ctx" in message.content[0].artifact.meta["ollama"]["problem"]
 
 
 @pytest.mark.parametrize("value", ["retry", True, 1])
