@@ -10,6 +10,7 @@ from griptape_ollama.context.estimates import TokenEstimate
 from griptape_ollama.context.fitting import Fitting
 from griptape_ollama.context.message_parts import to_list
 from griptape_ollama.context.window import Window
+from griptape_ollama.protocol.surrogates import without_halves_inside
 
 _SHOWN = 80  # characters of each message
 
@@ -40,7 +41,7 @@ class PromptPreview:
     def of(cls, fitting: Fitting, rendered: str | None = None) -> PromptPreview:
         """Make it of a request that was made to fit."""
         return cls(
-            request=fitting.request,
+            request=without_halves_inside(fitting.request),  # as it is written when it is sent
             estimate=fitting.estimate,
             window=fitting.window,
             reply_tokens=fitting.reply_tokens,

@@ -26,6 +26,7 @@ from griptape_ollama.conversion.tools import OfferedTools
 from griptape_ollama.conversion.turns import RejectedCall
 from griptape_ollama.errors import OllamaStreamError
 from griptape_ollama.protocol.counters import is_counted
+from griptape_ollama.protocol.surrogates import without_halves_inside
 
 META_KEY = "ollama"
 """Key of an artifact's `meta` under which the metadata of a reply stands."""
@@ -288,7 +289,8 @@ class ReplyReader:
         arguments = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
         if correction is None:
             try:
-                arguments = tools.arguments(native_name, given)
+                # JSON inside a text may have halves of its own.
+                arguments = without_halves_inside(tools.arguments(native_name, given))
             except ValueError as error:
                 if self._tools is None:
                     raise _odd("arguments of a tool call", given) from error

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from griptape_ollama.protocol.lines import LineKind
+from griptape_ollama.protocol.surrogates import HalfJoiner, may_hold_halves, without_halves_inside
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Longest line that is taken. Replies are a few hundred bytes a line; a batch of 1,000 vectors of 1,024 numbers, the
@@ -24,14 +27,17 @@ class NdjsonDecoder:
     r"""Splits bytes at ``\n`` and decodes each line as one JSON object.
 
     Only ``\n`` ends a line: text may hold U+0085 or U+2028, at which `str.splitlines` would cut. The bytes are split
-    before they are decoded, so that a piece may end inside a multi-byte character.
+    before they are decoded, so that a piece may end inside a multi-byte character. Halves of surrogate pairs in two
+    lines are joined where the kind says which texts go on from line to line; one that is alone becomes U+FFFD.
 
     Args:
         max_line_bytes: Longest line that is taken, in bytes.
+        kind: Kind of the reply; None for lines that have nothing to do with each other.
     """
 
-    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES, *, kind: LineKind | None = None) -> None:
         self._max_line_bytes = max_line_bytes
+        self._joiner = None if kind is None else HalfJoiner(kind)
         # One buffer, not a list: pieces of two bytes would take twenty times their size.
         self._begun = bytearray()
 
@@ -50,9 +56,15 @@ class NdjsonDecoder:
             if len(whole) > self._max_line_bytes:
                 raise self._too_long(whole)
             if whole and not whole.isspace():
-                yield decode_object(whole)
+                yield self._decoded(whole)
         if rest:
             self._keep(rest)
+
+    def _decoded(self, line: bytes) -> dict[str, Any]:
+        joiner = self._joiner
+        if joiner is None or not (joiner.is_waiting or may_hold_halves(line)):
+            return decode_object(line)
+        return _decode(line, joiner.join)
 
     def _keep(self, piece: bytes) -> None:
         self._begun += piece
@@ -73,21 +85,34 @@ class NdjsonDecoder:
 
 
 def decode_object(line: bytes) -> dict[str, Any]:
-    """Decode one JSON object.
+    """Decode one JSON object; halves of surrogate pairs in it that are alone become U+FFFD.
 
     Raises:
         NdjsonError: The bytes are not UTF-8, not JSON, nested too deeply, or JSON that is not an object.
     """
+    return _decode(line, without_halves_inside if may_hold_halves(line) else None)
+
+
+def _decode(line: bytes, mend: Callable[[dict[str, Any]], dict[str, Any]] | None) -> dict[str, Any]:
     try:
-        text = line.decode()
+        text = _to_text(line)
         value, end = _decode_json(text) if line.startswith(b"{") else (json.loads(text), len(text))
         if end < len(text) and not text[end:].isspace():
             raise ValueError("more than one value")  # noqa: TRY301 # a call per line would cost more
+        if mend is not None and isinstance(value, dict):
+            value = mend(cast("dict[str, Any]", value))
     except (ValueError, RecursionError) as error:
         raise NdjsonError(f"expected a JSON object, got {_quote(line[:_EXCERPT])}") from error
     if not isinstance(value, dict):
         raise NdjsonError(f"expected a JSON object, got {_quote(line[:_EXCERPT])}")
     return value  # pyright: ignore[reportUnknownVariableType] # JSON objects have string keys and any values
+
+
+def _to_text(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("utf-8", "surrogatepass")
 
 
 def _quote(beginning: bytes) -> str:

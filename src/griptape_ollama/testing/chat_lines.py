@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from griptape_ollama.protocol.surrogates import without_halves
 from griptape_ollama.testing.json_text import dumps, encode, timestamp
 from griptape_ollama.testing.script import Line, Reply
 from griptape_ollama.testing.speech import Piece, Speech
@@ -105,7 +106,7 @@ def piece_lines(pieces: list[Piece], occasion: Occasion) -> Iterator[bytes]:
         tail = end
         if occasion.logprobs is not None:
             tail += f',"logprobs":{dumps([_logprob(piece, occasion.logprobs)])}'
-        yield f"{head}{timestamp(occasion.now())}{before[kind]}{dumps(piece)}{tail}}}\n".encode("utf-8", "replace")
+        yield without_halves(f"{head}{timestamp(occasion.now())}{before[kind]}{dumps(piece)}{tail}}}\n").encode()
 
 
 def _said_lines(speech: Speech, occasion: Occasion) -> Iterator[bytes]:
@@ -167,7 +168,7 @@ def _context(speech: Speech, occasion: Occasion) -> list[int] | None:
 
 
 def _logprob(token: str, alternatives: int | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"token": token, "logprob": _LOGPROB, "bytes": list(token.encode("utf-8", "replace"))}
+    entry: dict[str, Any] = {"token": token, "logprob": _LOGPROB, "bytes": list(without_halves(token).encode())}
     if alternatives:
         others = [{**entry, "logprob": _LOGPROB * (place + 1)} for place in range(alternatives)]
         return {**entry, "top_logprobs": others}

@@ -19,6 +19,7 @@ from griptape_ollama.errors import (
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
+from griptape_ollama.protocol.surrogates import without_halves
 from griptape_ollama.transport.bodies import pieces, read_at_most
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.failures import MAX_ERROR_BYTES, Failures
@@ -282,7 +283,7 @@ class Call:
         last_field, last_value = self._kind.last_field, self._kind.last_value
         # Where the socket is not ours (a client with its own transport), this is what sets the limit.
         response.request.extensions["timeout"]["read"] = self._shorter(between)
-        decoder = NdjsonDecoder()
+        decoder = NdjsonDecoder(kind=self._kind)
         chunks = pieces(response)
         for chunk in itertools.chain(chunks, (b"\n",)):  # the last line may come without its end
             received = self._lines_received
@@ -400,9 +401,11 @@ def _encode(body: Mapping[str, Any] | None) -> bytes | None:
     if body is None:
         return None
     try:
-        return json.dumps(body, allow_nan=False, default=_refuse).encode()
+        text = json.dumps(body, allow_nan=False, default=_refuse, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise OllamaContentError(f"The request cannot be written as JSON: {error}.") from error
+    # U+FFFD in place of half a surrogate pair is what a server makes of one that is escaped.
+    return without_halves(text).encode()
 
 
 def _refuse(value: object) -> None:

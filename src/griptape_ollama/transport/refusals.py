@@ -17,6 +17,7 @@ from griptape_ollama.errors import (
     OllamaQuotaError,
     OllamaResponseError,
 )
+from griptape_ollama.protocol.surrogates import without_halves
 
 
 class Refusal(NamedTuple):
@@ -88,7 +89,7 @@ _ADVICE = (
 
 def to_response_error(refusal: Refusal) -> OllamaResponseError:
     """Make the error that tells what was refused, why, and what to do next."""
-    said = server_message(refusal.text)
+    said = without_halves(server_message(refusal.text))
     kind, permanent, advice = _classify(refusal, said[:_CLASSIFIED])
     who = f"Ollama at {refusal.host}"
     about = f" (model {refusal.model!r})" if refusal.model else ""
