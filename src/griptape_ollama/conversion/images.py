@@ -4,21 +4,46 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 from griptape.artifacts import BaseArtifact, ImageArtifact, ImageUrlArtifact, ListArtifact
-from griptape.common import Message
+from griptape.common import ActionResultMessageContent, Message
 
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.protocol.images import ACCEPTED, image_format, shown_url
+from griptape_ollama.protocol.images import ACCEPTED, decoded_once, image_format, shown_url
 
 
-def urls_to_fetch(messages: Iterable[Message]) -> list[str]:
-    """Find the URLs of images that somebody has to fetch, each once, also in tool results."""
-    artifacts = (leaf for message in messages for content in message.content for leaf in _leaves(content.artifact))
-    urls = [each.value for each in artifacts if isinstance(each, ImageUrlArtifact)]
-    return [url for url in dict.fromkeys(urls) if url.partition(":")[0].lower() in ("http", "https")]
+def images_of(messages: Iterable[Message]) -> list[ImageArtifact | ImageUrlArtifact]:
+    """Return the images of messages, in order, also those in tool results."""
+    leaves = (leaf for message in messages for content in message.content for leaf in _leaves(content.artifact))
+    return [leaf for leaf in leaves if isinstance(leaf, (ImageArtifact, ImageUrlArtifact))]
+
+
+def input_of(messages: Sequence[Message]) -> list[Message]:
+    """Return the message that holds the user's newest input, in a list; an empty one where there is none."""
+    for message in reversed(messages):
+        is_result = any(isinstance(content, ActionResultMessageContent) for content in message.content)
+        if message.is_user() and not is_result:
+            return [message]
+    return []
+
+
+def urls_to_fetch(images: Iterable[BaseArtifact]) -> list[str]:
+    """Return the URLs of images that have to be fetched, each once."""
+    urls = (each.value for each in images if isinstance(each, ImageUrlArtifact))
+    return [url for url in dict.fromkeys(urls) if _is_remote(url)]
+
+
+def check_images(images: Iterable[BaseArtifact]) -> None:
+    """Raise for an image that cannot be sent; those that have to be fetched are not looked at.
+
+    Raises:
+        OllamaContentError: As `to_base64` does.
+    """
+    for each in images:
+        if not isinstance(each, ImageUrlArtifact) or not _is_remote(each.value):
+            to_base64(each, {})
 
 
 def to_base64(artifact: BaseArtifact, fetched: Mapping[str, bytes]) -> str:
@@ -32,14 +57,19 @@ def to_base64(artifact: BaseArtifact, fetched: Mapping[str, bytes]) -> str:
         OllamaContentError: The image is empty, of a format that Ollama does not take, or at no URL that was fetched.
     """
     if isinstance(artifact, ImageArtifact):
-        _check(artifact.value, f"The image {artifact.name!r}", artifact.format)
-        return artifact.base64
-    if isinstance(artifact, ImageUrlArtifact):
+        image, name, declared = artifact.value, f"The image {artifact.name!r}", artifact.format
+    elif isinstance(artifact, ImageUrlArtifact):
         url = artifact.value
-        image = fetched[url] if url in fetched else _from_data_url(url)
-        _check(image, f"The image at {shown_url(url)!r}", None)
-        return base64.b64encode(image).decode()
-    raise OllamaContentError(f"{type(artifact).__name__} is not an image: use ImageArtifact.")
+        image, name, declared = (
+            fetched[url] if url in fetched else _from_data_url(url),
+            f"The image at {shown_url(url)!r}",
+            None,
+        )
+    else:
+        raise OllamaContentError(f"{type(artifact).__name__} is not an image: use ImageArtifact.")
+    image = decoded_once(image)
+    _check(image, name, declared)
+    return base64.b64encode(image).decode()
 
 
 def _check(image: bytes, name: str, declared: str | None) -> None:
@@ -49,6 +79,10 @@ def _check(image: bytes, name: str, declared: str | None) -> None:
     found = image_format(image) or (declared or ACCEPTED[0]).lower().replace("jpg", "jpeg")
     if found not in ACCEPTED:
         raise OllamaContentError(f"{name} is {found.upper()}; Ollama takes PNG, JPEG, WebP and GIF: convert it.")
+
+
+def _is_remote(url: str) -> bool:
+    return url.partition(":")[0].lower() in ("http", "https")
 
 
 def _from_data_url(url: str) -> bytes:

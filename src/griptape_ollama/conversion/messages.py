@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ from griptape_ollama.errors import OllamaContentError
 _SUPPORTED = "Ollama takes text, images, tool calls and tool results"
 _NOT_TEXT: tuple[type[BaseArtifact], ...] = (AudioArtifact, VideoUrlArtifact, GenericArtifact)
 _ROLE_AND_CONTENT = 2  # keys of a message without images and calls
-_LIST_SEPARATOR = "\n\n"  # as ListArtifact.to_text has it
+_SEPARATOR = "\n\n"  # as ListArtifact.to_text has it
 
 
 def to_chat_messages(
@@ -54,6 +55,7 @@ def to_chat_groups(
     *,
     recall: Callable[[str], Turn | None] = lambda _: None,
     fetched: Mapping[str, bytes] | None = None,
+    reads_images: bool = True,
 ) -> list[list[dict[str, Any]]]:
     """Convert messages, in order, and keep apart what each of them becomes.
 
@@ -65,30 +67,68 @@ def to_chat_groups(
         messages: The messages.
         recall: Finds what is known of a turn by the tag of one of its calls.
         fetched: What was found at the URLs of images.
+        reads_images: False puts an empty text in the place of each image, for a model that cannot see, and for a look
+            at everything else.
 
     Raises:
         OllamaContentError: A message holds something that Ollama cannot carry.
     """
-    return [list(_to_chat_messages(message, recall, fetched or {})) for message in messages]
+    read_image = functools.partial(to_base64, fetched=fetched or {}) if reads_images else _unread
+    return [list(_to_chat_messages(message, recall, read_image)) for message in messages]
+
+
+def merge_system_messages(groups: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """Merge all system messages into one, in order, and place it first, in the first group.
+
+    Templates of newer models (Qwen 3.5) refuse a second system message, and one behind another message.
+    """
+    told = [message for group in groups for message in group if message["role"] == Message.SYSTEM_ROLE]
+    if not told or (len(told) == 1 and groups[0] and groups[0][0] is told[0]):
+        return groups
+    merged: dict[str, Any] = {
+        "role": Message.SYSTEM_ROLE,
+        "content": _SEPARATOR.join(message["content"] for message in told if message["content"]),
+    }
+    if images := [image for message in told for image in message.get("images", ())]:
+        merged["images"] = images
+    first, *rest = ([message for message in group if message["role"] != Message.SYSTEM_ROLE] for group in groups)
+    return [[merged, *first], *rest]
+
+
+def leave_out_images(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message with words in the place of its images, for a model that cannot see."""
+    images = message["images"]
+    count = len(cast("list[Any]", images)) if isinstance(images, list) else 1
+    words = "An image was" if count == 1 else f"{count} images were"
+    told = f"[{words} left out: this model cannot see images.]"
+    content = message.get("content")
+    rest = {name: value for name, value in message.items() if name != "images"}
+    return {**rest, "content": f"{content}{_SEPARATOR}{told}" if content else told}
+
+
+def _unread(_: BaseArtifact) -> str:
+    return ""
 
 
 def _to_chat_messages(
-    message: Message, recall: Callable[[str], Turn | None], fetched: Mapping[str, bytes]
+    message: Message, recall: Callable[[str], Turn | None], read_image: Callable[[BaseArtifact], str]
 ) -> Iterator[dict[str, Any]]:
     results = [content for content in message.content if isinstance(content, ActionResultMessageContent)]
     if not results:
-        chat_message = _to_chat_message(message.role, message.content, fetched)
+        chat_message = _to_chat_message(message.role, message.content, read_image)
         turn = recall(chat_message["tool_calls"][0]["id"]) if "tool_calls" in chat_message else None
         yield from [chat_message] if turn is None else complete_turn(chat_message, turn)
         return
-    yield from (_to_tool_message(result, fetched) for result in results)
+    yield from (_to_tool_message(result, read_image) for result in results)
     others = [content for content in message.content if not isinstance(content, ActionResultMessageContent)]
-    rest = _to_chat_message(message.role, others, fetched)
+    rest = _to_chat_message(message.role, others, read_image)
     if len(rest) > _ROLE_AND_CONTENT or rest["content"]:
         yield rest
 
 
-def _to_chat_message(role: str, contents: Iterable[BaseMessageContent], fetched: Mapping[str, bytes]) -> dict[str, Any]:
+def _to_chat_message(
+    role: str, contents: Iterable[BaseMessageContent], read_image: Callable[[BaseArtifact], str]
+) -> dict[str, Any]:
     texts: list[str] = []
     images: list[str] = []
     calls: list[dict[str, Any]] = []
@@ -96,7 +136,7 @@ def _to_chat_message(role: str, contents: Iterable[BaseMessageContent], fetched:
         if isinstance(content, TextMessageContent):
             texts.append(content.artifact.to_text())
         elif isinstance(content, ImageMessageContent):
-            images.append(to_base64(content.artifact, fetched))
+            images.append(read_image(content.artifact))
         elif isinstance(content, ActionCallMessageContent):
             calls.append(_to_tool_call(content, len(calls)))
         elif isinstance(content.artifact, ModelArtifact):
@@ -116,17 +156,17 @@ def _to_tool_call(content: ActionCallMessageContent, index: int) -> dict[str, An
     return to_tool_call(action.tag, action.to_native_tool_name(), action.input or {}, index)
 
 
-def _to_tool_message(content: ActionResultMessageContent, fetched: Mapping[str, bytes]) -> dict[str, Any]:
+def _to_tool_message(content: ActionResultMessageContent, read_image: Callable[[BaseArtifact], str]) -> dict[str, Any]:
     texts: list[str] = []
     images: list[str] = []
     for artifact in _leaves(content.artifact):
         if isinstance(artifact, (ImageArtifact, ImageUrlArtifact)):
-            images.append(to_base64(artifact, fetched))
+            images.append(read_image(artifact))
         elif isinstance(artifact, _NOT_TEXT) and not isinstance(artifact, ModelArtifact):
             raise _unsupported(artifact)
         else:
             texts.append(_text_of(artifact))
-    message = to_tool_result(content.action.tag, content.action.to_native_tool_name(), _LIST_SEPARATOR.join(texts))
+    message = to_tool_result(content.action.tag, content.action.to_native_tool_name(), _SEPARATOR.join(texts))
     if images:
         message["images"] = images
     return message

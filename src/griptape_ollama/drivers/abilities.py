@@ -6,31 +6,48 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from griptape_ollama.conversion.messages import leave_out_images
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError
 from griptape_ollama.models.facts import Facts, ModelFacts
 from griptape_ollama.transport.connection import Connection
 
 _logger = logging.getLogger(__name__)
 _said: set[tuple[str, str]] = set()
-_DENIALS = {"does not support tools": "tools", "does not support thinking": "thinking"}
+_DENIALS = {
+    "does not support tools": (400, "tools"),
+    "does not support thinking": (400, "thinking"),
+    "does not support multimodal": (400, "vision"),
+    "image input is not supported": (500, "vision"),  # native models
+}
 
 
-def say_once(text: str, connection: Connection) -> None:
-    """Log a text at INFO, once per server."""
+def say_once(text: str, connection: Connection, level: int = logging.INFO) -> None:
+    """Log a text, once per server."""
     key = (connection.base_url, text)
     if key not in _said:
         _said.add(key)
-        _logger.info(text)
+        _logger.log(level, text)
 
 
-def check_images(messages: Iterable[Mapping[str, Any]], model: str, facts: ModelFacts) -> None:
-    """Refuse images for a model that cannot see.
+def without_images(messages: Iterable[Mapping[str, Any]], model: str, connection: Connection) -> list[dict[str, Any]]:
+    """Return messages for a model that cannot see: words stand where images of tool results and of memory stood.
+
+    Args:
+        messages: Chat messages, oldest first.
+        model: Name of the model.
+        connection: The server.
 
     Raises:
-        OllamaContentError: There are images, and the server says that the model has no vision.
+        OllamaContentError: The user's newest message has images.
     """
-    if not facts.can("vision") and any(message.get("images") for message in messages):
-        raise OllamaContentError(f"Model {model!r} cannot see images: use a model with vision.", model=model)
+    shown = [dict(message) for message in messages]
+    if any(message.get("images") for message in shown):
+        inputs = [message for message in shown if message.get("role") == "user"]
+        if inputs and inputs[-1].get("images"):
+            raise OllamaContentError(f"Model {model!r} cannot see images: use a model with vision.", model=model)
+        text = f"Model {model!r} cannot see images: those of tool results and of earlier turns are left out."
+        say_once(text, connection, logging.WARNING)
+    return [leave_out_images(message) if message.get("images") else message for message in shown]
 
 
 def drop_thinking(request: dict[str, Any], facts: ModelFacts, connection: Connection) -> None:
@@ -42,6 +59,6 @@ def drop_thinking(request: dict[str, Any], facts: ModelFacts, connection: Connec
 
 def note_denial(error: OllamaResponseError, facts: Facts) -> None:
     """Remember what a refusal says about the model, so that later runs know."""
-    for denial, capability in _DENIALS.items():
-        if error.status == 400 and error.model and denial in error.server_message:
+    for denial, (status, capability) in _DENIALS.items():
+        if error.status == status and error.model and denial in error.server_message:
             facts.note_missing(error.model, capability)

@@ -15,8 +15,8 @@ from griptape.tokenizers import BaseTokenizer
 
 from griptape_ollama.context.fitting import Fitter
 from griptape_ollama.context.watching import ContextWatch
-from griptape_ollama.conversion.images import urls_to_fetch
-from griptape_ollama.conversion.messages import to_chat_groups
+from griptape_ollama.conversion.images import check_images, images_of, input_of, urls_to_fetch
+from griptape_ollama.conversion.messages import merge_system_messages, to_chat_groups
 from griptape_ollama.conversion.requests import (
     check_settings,
     merge_options,
@@ -25,7 +25,7 @@ from griptape_ollama.conversion.requests import (
 )
 from griptape_ollama.conversion.schemas import to_format
 from griptape_ollama.conversion.tools import to_chat_tools
-from griptape_ollama.drivers.abilities import check_images, drop_thinking, say_once
+from griptape_ollama.drivers.abilities import drop_thinking, say_once, without_images
 from griptape_ollama.drivers.context_use import ContextMixin
 from griptape_ollama.drivers.exchange import Plan
 from griptape_ollama.drivers.model_use import ModelUseMixin, model_of_environment
@@ -190,18 +190,19 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):
         fields = {name: getattr(self, name) for name in (*_REQUEST_FIELDS, "format")}
         # What cannot be sent is refused before anything is asked.
         given = extra.pop("messages", None)
-        urls = urls_to_fetch(stack.messages) if given is None else ()
-        groups = self._messages(stack) if given is None and not urls else []
+        images = images_of(stack.messages) if given is None else ()
+        check_images(images_of(input_of(stack.messages)) if images else ())
+        groups = self._messages(stack, reads_images=False) if given is None else []
         messages = _flat(groups) if given is None else given
-        check_settings(messages=[{}] if urls else messages, options=options, fields=fields, extra=extra)
+        check_settings(messages=messages, options=options, fields=fields, extra=extra)
         run.check()
         if not is_preview:
             self._see_to(model, run)
         known = facts.show(model)
-        check_images([{"images": urls}] if urls else messages, model, known)
-        if urls:
-            groups = self._messages(stack, {url: self._fetched(url, run) for url in urls})
-            messages = _flat(groups)
+        if not known.can("vision"):
+            messages = without_images(messages, model, self.connection)
+        elif images:
+            messages = _flat(self._messages(stack, {url: self._fetched(url, run) for url in urls_to_fetch(images)}))
         offers_tools = known.can("tools") if self._use_native_tools is None else bool(self._use_native_tools)
         needs_react = bool(stack.tools) and not offers_tools
         wanted = self._wanted_format(stack, known)
@@ -261,8 +262,11 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):
         completed["stop"] = merge_stop(needed, options.get("stop"), own.get("stop"))
         return completed
 
-    def _messages(self, stack: PromptStack, fetched: dict[str, bytes] | None = None) -> list[list[dict[str, Any]]]:
-        return to_chat_groups(stack.messages, recall=self._turns.find, fetched=fetched)
+    def _messages(
+        self, stack: PromptStack, fetched: dict[str, bytes] | None = None, *, reads_images: bool = True
+    ) -> list[list[dict[str, Any]]]:
+        groups = to_chat_groups(stack.messages, recall=self._turns.find, fetched=fetched, reads_images=reads_images)
+        return merge_system_messages(groups)
 
     def _fetched(self, url: str, run: Run) -> bytes:
         return Download(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 
 ACCEPTED = ("png", "jpeg", "webp", "gif")
@@ -28,6 +30,8 @@ _SIGNATURES = (
 
 
 _EXCERPT = 100
+# Base64 of either alphabet, perhaps as a data URL, perhaps in lines, perhaps without its padding.
+_ENCODED = re.compile(rb"\s*(?:data:[^,]{0,200};base64,)?([A-Za-z0-9+/_\s-]+={0,2})\s*")
 _CREDENTIALS = re.compile(r"(?<=//)[^/?#@]*@(?!.*@)")
 
 
@@ -44,3 +48,19 @@ def shown_url(url: str) -> str:
 def image_format(data: bytes) -> str | None:
     """Name the format of an image; None where the first bytes tell nothing."""
     return next((name for name, at, signature in _SIGNATURES if data.startswith(signature, at)), None)
+
+
+def decoded_once(data: bytes) -> bytes:
+    """Decode an image that arrives as its own base64 text; return anything else as it is.
+
+    Griptape's MCPTool takes the text of an image for its bytes.
+    """
+    encoded = None if image_format(data) in ACCEPTED else _ENCODED.fullmatch(data)
+    if encoded is None:
+        return data
+    text = b"".join(encoded[1].split()).rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+    try:
+        image = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        return data
+    return data if image_format(image) is None else image

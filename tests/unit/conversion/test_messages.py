@@ -36,7 +36,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from griptape_ollama.conversion.messages import to_chat_messages
+from griptape_ollama.conversion.messages import merge_system_messages, to_chat_groups, to_chat_messages
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.images import shown_url
 
@@ -402,3 +402,36 @@ def test_bytes_that_are_no_text_are_refused_and_named():
 )
 def test_nothing_secret_of_a_url_is_shown(url, shown):
     assert shown_url(url) == shown
+
+
+# System messages
+
+
+def _merged(*turns):
+    groups = merge_system_messages(to_chat_groups([Message(text, role=role) for role, text in turns]))
+    return [[(message["role"], message["content"]) for message in group] for group in groups]
+
+
+def test_several_system_messages_are_one_in_order_at_the_front():
+    turns = [("system", "A"), ("user", "1"), ("system", "B"), ("assistant", "2"), ("system", "C"), ("user", "3")]
+    assert _merged(*turns) == [
+        [("system", "A\n\nB\n\nC")],
+        [("user", "1")],
+        [],
+        [("assistant", "2")],
+        [],
+        [("user", "3")],
+    ]
+
+
+def test_a_late_system_message_goes_first_and_groups_still_stand_for_messages():
+    assert _merged(("user", "1"), ("system", "A")) == [[("system", "A"), ("user", "1")], []]
+
+
+def test_an_empty_system_message_adds_nothing():
+    assert _merged(("system", "A"), ("system", ""), ("user", "1")) == [[("system", "A")], [], [("user", "1")]]
+
+
+@pytest.mark.parametrize("turns", [[], [("user", "1")], [("system", "A"), ("user", "1")], [("system", "")]])
+def test_one_system_message_at_the_front_stays_as_it_is(turns):
+    assert _merged(*turns) == [[turn] for turn in turns]

@@ -1,6 +1,7 @@
 """Images: what Ollama takes arrives, wherever it comes from; what it does not is refused before sending."""
 
 import base64
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ import griptape.common
 import pytest
 from griptape.artifacts import (
     AudioArtifact,
+    ErrorArtifact,
     GenericArtifact,
     ImageArtifact,
     ImageUrlArtifact,
@@ -226,22 +228,83 @@ def test_images_of_earlier_turns_are_remembered(simulator, make_eyes, stream):
 # Models that cannot see
 
 
+_LEFT_OUT = "[An image was left out: this model cannot see images.]"
+
+
 @_both_ways
-@pytest.mark.parametrize("way", ["artifact", "url", "tool result"])
-def test_a_model_without_vision_is_a_clear_error_before_anything_is_sent(simulator, make_driver, web, *, way, stream):
+@pytest.mark.parametrize("way", ["artifact", "url"])
+def test_an_image_in_the_input_of_a_model_without_vision_is_an_error_before_anything_is_sent(
+    simulator, make_driver, web, *, way, stream
+):
     driver = make_driver(model="blind", allow_private_image_urls=True, stream=stream)
-    url = ImageUrlArtifact(f"{web.url}/cat.png")
-    if way == "tool result":
-        simulator.reply(tool_calls=[("Camera_shoot", {})])
-        error = Agent(prompt_driver=driver, tools=[CameraTool(url)]).run("Shoot").output.exception
-    else:
-        with pytest.raises(OllamaContentError) as caught:
-            driver.run(_stack(url if way == "url" else _image(IMAGES["png"])))
-        error = caught.value
-    assert isinstance(error, OllamaContentError)
-    assert str(error) == "Model 'blind' cannot see images: use a model with vision."
-    assert len(simulator.chats) == (1 if way == "tool result" else 0)
+    image = ImageUrlArtifact(f"{web.url}/cat.png") if way == "url" else _image(IMAGES["png"])
+    with pytest.raises(OllamaContentError) as caught:
+        driver.run(_stack(image))
+    assert str(caught.value) == "Model 'blind' cannot see images: use a model with vision."
+    assert simulator.chats == []
     assert not web.asked.is_set()
+
+
+@_both_ways
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (["png"], _LEFT_OUT),
+        (["png", "url"], "[2 images were left out: this model cannot see images.]"),
+        (["bmp"], _LEFT_OUT),
+        ([""], _LEFT_OUT),
+    ],
+    ids=["one", "two", "of another format", "empty"],
+)
+def test_images_in_tool_results_of_a_model_without_vision_are_told_in_words_and_the_task_goes_on(
+    simulator, make_driver, web, caplog, *, images, told, stream
+):
+    known = {**IMAGES, **OTHERS, "": b""}
+    artifacts = [ImageUrlArtifact(f"{web.url}/cat.png") if each == "url" else _image(known[each]) for each in images]
+    simulator.reply(tool_calls=[("Camera_shoot", {})])
+    simulator.reply(tool_calls=[("Camera_shoot", {})])
+    simulator.reply("Done.")
+    tool = CameraTool(ListArtifact([TextArtifact("a cat"), *artifacts]))
+    with caplog.at_level(logging.INFO, logger="griptape_ollama"):
+        output = Agent(prompt_driver=make_driver(model="blind", stream=stream), tools=[tool]).run("Shoot").output
+    assert output.value == "Done."
+    results = [message for message in simulator.last_chat.messages if message["role"] == "tool"]
+    assert [message["content"] for message in results] == [f"a cat\n\n{told}"] * 2
+    assert _sent(simulator) == []
+    assert not web.asked.is_set()
+    assert caplog.text.count("cannot see images: those of tool results and of earlier turns are left out") == 1
+
+
+def test_a_tool_result_that_is_an_image_alone_becomes_words(simulator, make_driver):
+    simulator.reply(tool_calls=[("Camera_shoot", {})])
+    simulator.reply("Done.")
+    Agent(prompt_driver=make_driver(model="blind"), tools=[CameraTool(_image(IMAGES["png"]))]).run("Shoot")
+    assert simulator.last_chat.messages[-1]["content"] == _LEFT_OUT
+
+
+@_both_ways
+def test_an_image_that_was_refused_does_not_end_the_later_turns_that_remember_it(simulator, make_driver, stream):
+    agent = Agent(prompt_driver=make_driver(model="blind", stream=stream))
+    refused = agent.run([TextArtifact("What is this?"), _image(IMAGES["png"])]).output
+    assert isinstance(refused, ErrorArtifact)
+    assert simulator.chats == []
+    simulator.reply("Never mind.")
+    assert agent.run("And now?").output.value == "Never mind."
+    assert simulator.last_chat.messages[0] == {"role": "user", "content": f"What is this?\n\n{_LEFT_OUT}"}
+    assert isinstance(agent.run([TextArtifact("And this?"), _image(IMAGES["png"])]).output, ErrorArtifact)
+
+
+def test_messages_of_ones_own_are_treated_alike(simulator, make_driver):
+    image = _encoded(IMAGES["png"])
+    messages = [
+        {"role": "user", "content": "", "images": [image]},
+        {"role": "assistant", "content": "A cat."},
+        {"role": "user", "content": "Sure?"},
+    ]
+    make_driver(model="blind", extra_params={"messages": messages}).run(_stack())
+    assert simulator.last_chat.messages[0] == {"role": "user", "content": _LEFT_OUT}
+    with pytest.raises(OllamaContentError, match="cannot see images"):
+        make_driver(model="blind", extra_params={"messages": messages[:1]}).run(_stack())
 
 
 def test_where_the_server_does_not_tell_what_a_model_sees_it_is_asked(simulator, make_driver):
@@ -249,6 +312,49 @@ def test_where_the_server_does_not_tell_what_a_model_sees_it_is_asked(simulator,
     with pytest.raises(Exception, match="does not support multimodal"):
         make_driver(model="blind").run(_stack(_image(IMAGES["png"])))
     assert len(simulator.chats) == 1
+    # Its refusal is remembered.
+    with pytest.raises(OllamaContentError, match="cannot see images"):
+        make_driver(model="blind").run(_stack(_image(IMAGES["png"])))
+    assert len(simulator.chats) == 1
+
+
+# Images in the form of a text
+
+
+_TEXT = base64.b64encode(IMAGES["png"] * 20)
+
+
+@_both_ways
+@pytest.mark.parametrize(
+    "value",
+    [
+        _TEXT,
+        _TEXT.decode(),
+        b"data:image/png;base64," + _TEXT,
+        base64.encodebytes(IMAGES["png"] * 20),
+        _TEXT.rstrip(b"="),
+        base64.urlsafe_b64encode(IMAGES["png"] * 20),
+    ],
+    ids=["bytes", "text", "data url", "lines", "unpadded", "safe for urls"],
+)
+@pytest.mark.parametrize("kind", ["png", "f"])  # what Griptape makes of image/gif
+def test_an_image_that_is_its_own_base64_text_is_decoded_once(simulator, make_eyes, *, value, kind, stream):
+    simulator.reply(tool_calls=[("Camera_shoot", {})])
+    simulator.reply("Done.")
+    Agent(prompt_driver=make_eyes(stream=stream), tools=[CameraTool(_image(value, kind))]).run("Shoot")
+    assert _sent(simulator) == [base64.b64encode(IMAGES["png"] * 20).decode()]
+
+
+@pytest.mark.parametrize("value", [b"a word", b"aGVsbG8gd29ybGQ=", base64.b64encode(_TEXT), b"=", b"abcde"])
+def test_bytes_that_are_the_text_of_no_image_are_sent_as_they_are(simulator, make_eyes, value):
+    make_eyes().run(_stack(_image(value)))
+    assert _sent(simulator) == [_encoded(value)]
+
+
+def test_the_format_of_an_image_that_was_decoded_counts(simulator, make_eyes):
+    with pytest.raises(OllamaContentError, match="is TIFF"):
+        make_eyes().run(_stack(_image(base64.b64encode(OTHERS["tiff"]))))
+    assert simulator.requests == []
 
 
 # What is no image
