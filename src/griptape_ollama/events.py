@@ -118,9 +118,9 @@ class OllamaContextEvent(BaseEvent):
     """Published when something happens to a model's context window, or to what does not fit into it.
 
     Attributes:
-        kind: `grown` (a larger window was asked for), `trimmed` (old turns were not sent), `truncated` (the server cut
-            the prompt), `shifted` (the window moved on while the model wrote, so that it forgot the beginning) or
-            `cut` (the reply ended before it was complete).
+        kind: `grown` (a larger window was asked for), `trimmed` (old turns were not sent, and others than in the last
+            prompt of the conversation), `truncated` (the server cut the prompt), `shifted` (the window moved on while
+            the model wrote, so that it forgot the beginning) or `cut` (the reply ended before it was complete).
         model: Model, as it was asked for.
         host: Address of the server, without user and password.
         text: What happened, and what to do, for people.

@@ -22,8 +22,14 @@ they do not know."""
 
 _LARGEST_RESERVE = 2  # a reply, however long it may get, leaves half of the window to the prompt
 
+_SLACK = 0.28  # of the window: in one of 4,096 tokens a cut stays for ten turns of 100 tokens
+_USUAL_UNCERTAINTY = 0.1  # of an estimate that has learned from some replies
+
 # Where conversations were cut last: those of this process, whatever driver they use.
 _cuts: RecentMemory[bool] = RecentMemory(4096)
+
+# The same for each server and model, with the number of messages that the conversation had then.
+_reported_cuts: RecentMemory[int] = RecentMemory(4096)
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,8 @@ class Fitting:
         window: The window that it gets.
         reply_tokens: Tokens that are kept free for the reply.
         trimmed: What was dropped; None where nothing was.
+        has_moved: Whether it was cut elsewhere than the last prompt of the conversation, so that the model reads all
+            of it again.
         warning: What is said where the prompt surely does not fit, and is sent all the same; None where it is not.
     """
 
@@ -83,6 +91,7 @@ class Fitting:
     window: Window
     reply_tokens: int
     trimmed: Trimmed | None = None
+    has_moved: bool = False
     warning: str | None = None
 
 
@@ -132,10 +141,7 @@ class Fitter:
         if conversation.is_pruned and self._settings.max_input_tokens is not None:
             room = min(room, self._settings.max_input_tokens)
         if estimate.high > room and (conversation.is_pruned or self._settings.on_overflow == "trim"):
-            trimmed = self._trimmed(request, estimate, room, conversation)
-            if trimmed is not None and settle:
-                for cut in trimmed.cuts:
-                    _cuts.put(cut, True)
+            trimmed = self._trimmed(request, estimate, room, reply_tokens, conversation)
         if trimmed is not None:
             messages = trimmed.messages
             estimate = self.estimator.estimate(messages, tools)
@@ -157,11 +163,24 @@ class Fitter:
             if settle:
                 raise
             warning = str(error)
+        has_moved = False
         if settle:
             window = decide()
+            has_moved = trimmed is not None and self._commit_cuts(model, trimmed, len(request["messages"]))
         if window.num_ctx is not None:
             fitted["options"] = {**options, "num_ctx": window.num_ctx}
-        return Fitting(request, conversation, fitted, guard, estimate, window, reply_tokens, trimmed, warning)
+        return Fitting(
+            asked=request,
+            conversation=conversation,
+            request=fitted,
+            guard=guard,
+            estimate=estimate,
+            window=window,
+            reply_tokens=reply_tokens,
+            trimmed=trimmed,
+            has_moved=has_moved,
+            warning=warning,
+        )
 
     def fit_again(self, fitting: Fitting, request: dict[str, Any]) -> Fitting:
         """Make a request fit that goes on from one that was made to fit.
@@ -188,22 +207,38 @@ class Fitter:
         request: dict[str, Any],
         estimate: TokenEstimate,
         room: int,
+        reply_tokens: int,
         conversation: Conversation,
     ) -> Trimmed | None:
         messages: list[dict[str, Any]] = request["messages"]
         sizes = [self.estimator.message_tokens(message) for message in messages]
         fixed = estimate.tokens - sum(sizes)
+        budget = message_budget(room, fixed, estimate.high / max(estimate.tokens, 1) - 1)
+        # What a first estimate keeps free because it has learned nothing yet is slack, too: the next one is surer.
+        unsure = max(0.0, message_budget(room, fixed, _USUAL_UNCERTAINTY) - budget)
         trimmed = trim(
             messages,
             sizes,
-            budget=message_budget(room, fixed, estimate.high / max(estimate.tokens, 1) - 1),
+            budget=budget,
+            slack=max(0.0, (room + reply_tokens) * _SLACK - unsure),
             own=conversation.own,
             is_react=conversation.is_react,
             drops_exchanges=self._settings.on_overflow == "trim",
-            expects_more=conversation.is_react or bool(request.get("tools")),
             is_cut=_cuts.get,
         )
         return trimmed if trimmed.dropped else None
+
+    def _commit_cuts(self, model: str, trimmed: Trimmed, length: int) -> bool:
+        """Record where a conversation of so many messages was cut, and return whether that is a new place for it."""
+        has_moved = not trimmed.cuts
+        for cut in trimmed.cuts:
+            _cuts.put(cut, True)
+            key = (self.facts.address, model, cut)
+            before = _reported_cuts.get(key)
+            # A conversation never gets shorter: one that does begins anew.
+            has_moved = has_moved or before is None or length < before
+            _reported_cuts.put(key, length)
+        return has_moved
 
     def _window_settings(self, model: str, asked: dict[str, Any]) -> WindowSettings:
         return WindowSettings(
@@ -216,6 +251,7 @@ class Fitter:
 def forget_cuts() -> None:
     """Forget where conversations were cut, as tests do."""
     _cuts.clear()
+    _reported_cuts.clear()
 
 
 def asked_window(options: dict[str, Any], settings: ContextSettings) -> int | str | None:

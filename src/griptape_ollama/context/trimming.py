@@ -1,9 +1,9 @@
 """Drops the oldest turns of a conversation that is too long, in one pass.
 
-The cut must not move with every turn: all that comes behind it is then new to the server's prompt cache. So more is
-dropped than must be, by up to a quarter of the budget, and a conversation is cut before the turn that it was cut before
-last, as long as that is within this quarter. The turn is known by a hash of its text, so that a conversation that is
-counted a little differently, or loses a turn at its front (`max_runs`), keeps its cut.
+A cut that moves makes the server read the whole prompt again: its prompt cache holds a beginning, byte by byte. So a
+new cut drops more than it must (`slack`), and the next prompts of the conversation are cut at the same turn until they
+do not fit any more. The turn is known by a hash of its text, so that the cut stays where token counts change a little,
+or where turns are lost at the front (`max_runs`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any
 
 from griptape_ollama.context.turns import Indices, to_turns
 
-STEP = 0.25
-"""Share of the budget by which more may be dropped than must be."""
+SLACK = 0.25
+"""Slack where none is given, as a share of the budget."""
 
-_AT_FIRST = 0.875  # of that share: the rest is for counts that go down again
+_MOST_SLACK = 0.5  # of what could stay of a group: a large system prompt must not cost all of the memory
+_LEAST_KEPT = 1 / 3  # of what could stay: a cut that leaves less, made for a smaller window, is not used again
 
 _HASHED = 300  # characters of each message that the place of the cut depends on
 
@@ -34,7 +35,7 @@ class Trimmed:
         dropped: Messages that went, in order.
         dropped_tokens: Tokens of these.
         tokens: Tokens of what stays; more than the budget where no more may go.
-        cuts: Hashes of the turns or exchanges before which it was cut.
+        cuts: Hashes of the turns or exchanges that it was cut before. A group that went whole has none.
     """
 
     messages: list[dict[str, Any]]
@@ -49,10 +50,10 @@ def trim(
     sizes: Sequence[float],
     *,
     budget: float,
+    slack: float | None = None,
     own: range | None = None,
     is_react: bool = False,
     drops_exchanges: bool = False,
-    expects_more: bool = False,
     is_cut: Callable[[bytes], object] = lambda _: False,
 ) -> Trimmed:
     """Drop what must go for the rest to fit: the oldest turns, then a summary, then finished exchanges of the task.
@@ -63,33 +64,30 @@ def trim(
         messages: Chat messages, oldest first.
         sizes: Tokens of each.
         budget: Tokens that they may have together.
+        slack: Tokens that a new cut drops beyond what it must, for the turns that follow; at most half of what could
+            stay. None for a quarter of the budget.
         own: Which of them belong to the task itself (its input and what followed it); None where that is not known:
             then it is the last turn.
         is_react: Whether tools are called in words.
         drops_exchanges: Whether exchanges of the task itself may go where nothing else is left.
-        expects_more: Whether the task may go on with further exchanges. What is remembered then makes room for them
-            ahead, a quarter of the budget at a time, so that the requests of a task begin alike.
         is_cut: Whether a conversation was cut before a turn or an exchange, which is given by its hash (`cuts`).
     """
     total = sum(sizes)
     if total <= budget:
         return Trimmed(list(messages), [], 0, total)
     turns = to_turns(messages, own=own, is_react=is_react)
-    step = max(0.0, budget) * STEP
+    slack = max(0.0, budget) * SLACK if slack is None else slack
     gone: set[int] = set()
     cuts: list[bytes] = []
     groups = [turns.remembered, [turns.pinned] if turns.pinned else []]
     if drops_exchanges:
         groups.append(turns.exchanges[:-1])
-    room = step - sum(sizes[index] for index in chain(*turns.exchanges)) % step if expects_more and step else 0.0
     for group in groups:
         excess = total - budget
         if excess <= 0:
             break
-        if group is turns.remembered:
-            excess += room
         hash_of = functools.partial(_hash, messages, group)
-        count = _cut(hash_of, [sum(sizes[index] for index in indices) for indices in group], excess, step, is_cut)
+        count = _cut(hash_of, [sum(sizes[index] for index in indices) for indices in group], excess, slack, is_cut)
         cuts += [hash_of(count)] if count < len(group) else []
         went = set(chain.from_iterable(group[:count]))
         total -= sum(sizes[index] for index in went)
@@ -101,22 +99,26 @@ def _cut(
     hash_of: Callable[[int], bytes],
     sizes: Sequence[float],
     excess: float,
-    step: float,
+    slack: float,
     is_cut: Callable[[bytes], object],
 ) -> int:
-    """Choose how many of the oldest go: as many as must, and some more for the cut to stay where it was, or is now."""
+    """Return how many of the oldest go: as many as at the last cut, if that still fits, else some more than must."""
+    could_stay = max(0.0, sum(sizes) - excess)
+    wanted = excess + min(slack, could_stay * _MOST_SLACK)
+    most = excess + could_stay * (1 - _LEAST_KEPT)
     dropped = 0.0
-    best = len(sizes)
+    new = len(sizes)
     for place, size in enumerate(sizes):
         if dropped >= excess:
-            if best < len(sizes) and dropped > excess + step:
+            if new < len(sizes) and dropped > most:
                 break
             if is_cut(hash_of(place)):
                 return place
-            if best == len(sizes) or dropped <= excess + step * _AT_FIRST:
-                best = place
+            # The first place behind what is wanted; one turn that is very long does not take the rest with it.
+            if new == len(sizes) or dropped - sizes[place - 1] < wanted:
+                new = place
         dropped += size
-    return best
+    return new
 
 
 def _hash(messages: Sequence[Mapping[str, Any]], group: Sequence[Indices], place: int) -> bytes:

@@ -43,7 +43,6 @@ class ContextWatch:
         self._is_open = True
         self._lacked_room = False
         self._grown_from: int | None = None
-        self._dropped = 0
 
     @property
     def window(self) -> Window:
@@ -76,8 +75,7 @@ class ContextWatch:
             needed = fitting.estimate.high + fitting.reply_tokens
             # Where it was decided, it was logged.
             EventBus.publish_event(self._reporter.grown(fitting.window, fitting.window.grown_from, needed))
-        if fitting.trimmed is not None and len(fitting.trimmed.dropped) > self._dropped:
-            self._dropped = len(fitting.trimmed.dropped)
+        if fitting.trimmed is not None and fitting.has_moved:
             # A conversation memory that outgrew the window is pruned in every run, as Griptape does it in silence.
             level = logging.INFO if fitting.guard.mode == "trim" else logging.DEBUG
             self._tell(self._reporter.trimmed(fitting.trimmed, fitting.window), level)

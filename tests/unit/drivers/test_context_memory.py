@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import copy
+import itertools
 import logging
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 from griptape.artifacts import ErrorArtifact, ImageArtifact, ListArtifact, TextArtifact
@@ -141,17 +143,37 @@ class TestConversationMemory:
         read = sum(chat.outcome.prompt_tokens for chat in simulator.chats)
         assert simulator.evaluated_tokens < 0.05 * read
 
-    def test_the_cut_seldom_moves_so_that_the_prompt_cache_is_used(self, simulator, make_driver):
-        simulator.reply(lambda request: prose(60, len(request.messages)), times=None)
-        agent = Agent(prompt_driver=make_driver(), rules=[Rule("Be brief.")])
+    @pytest.mark.parametrize("settings", [{}, {"max_runs": 40}])
+    def test_at_a_full_window_one_prompt_in_ten_turns_is_read_anew_and_each_is_an_event(
+        self, simulator, make_driver, events, settings
+    ):
+        number_of_replies = itertools.count()
+        simulator.reply(lambda _: prose(50, 1000 + next(number_of_replies)), times=None)
+        agent = Agent(
+            prompt_driver=make_driver(),
+            conversation_memory=ConversationMemory(**settings),
+            rules=[Rule("Be brief.")],
+        )
         for number in range(200):
-            agent.run(f"{number}: {prose(60, number)}")
+            agent.run(f"{number}: {prose(50, number)}")
         assert lost(simulator) == []
-        later = simulator.chats[40:]  # from here on it is as long as may be
-        anew = [chat for chat in later if chat.outcome.evaluated_tokens > 300]
-        assert 0 < len(anew) < len(later) / 4
-        read = sum(chat.outcome.prompt_tokens for chat in later)
-        assert sum(chat.outcome.evaluated_tokens for chat in later) < 0.3 * read
+        beginnings = [chat.messages[1]["content"] for chat in simulator.chats]
+        moves = [index for index, (one, other) in enumerate(pairwise(beginnings), 1) if one != other]
+        assert 10 < len(moves) <= (200 - moves[0]) / 10 + 1
+        trimmed = [event for event in events if isinstance(event, OllamaContextEvent) and event.kind == "trimmed"]
+        assert len(trimmed) == len(moves)
+        anew = [i for i, chat in enumerate(simulator.chats) if chat.outcome.evaluated_tokens > 300]
+        assert anew == moves
+        kept = [chat.outcome.prompt_tokens for chat in simulator.chats[moves[0] :]]
+        assert min(kept) > 4096 / 3
+
+    def test_a_conversation_that_begins_anew_is_an_event_again(self, simulator, make_driver, events):
+        simulator.reply("Fine.", times=None)
+        for _ in range(2):
+            memory = ConversationMemory(runs=_runs(60))
+            for _ in range(2):
+                Agent(prompt_driver=make_driver(), conversation_memory=memory).run("And now?")
+        assert [event.kind for event in events if isinstance(event, OllamaContextEvent)] == ["trimmed", "trimmed"]
 
     def test_prompts_that_were_made_before_any_was_sent_are_pruned_each(self, simulator, make_driver):
         simulator.reply("Fine.", times=None)

@@ -88,7 +88,7 @@ def test_a_number_stays_that_number(simulator, make_driver):
 
 
 def test_a_repair_drops_old_turns_but_never_the_question(simulator, make_driver, events):
-    simulator.reply(prose(600, 40))
+    simulator.reply(prose(1600, 40))
     simulator.reply(_ANSWER)
     question = "Which city? " + prose(300, 70)
     stack = stack_of(*turns(8, 300), ("user", question), output_schema=_SCHEMA)
