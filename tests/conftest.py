@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import threading
 
 import pytest
@@ -39,6 +40,14 @@ def _clean_slate(monkeypatch):
     EventBus.clear_event_listeners()
     forget_all_facts()
     assert set(_simulators()) <= before, "the test left a simulator behind"
+
+
+@pytest.fixture
+def unused_port():
+    """A port at which nothing listens. It is bound meanwhile, so that no other test gets it."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]
 
 
 @pytest.fixture

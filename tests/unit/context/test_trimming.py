@@ -212,9 +212,9 @@ def test_many_messages_take_one_pass(budget):
         sizes += [50.0, 150.0]
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.thread_time()
         trim(messages, sizes, budget=budget, own=range(19_990, 20_000), is_react=True)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.thread_time() - start)
     assert min(seconds) < 2  # under the tracing of coverage, too
 
 

@@ -14,7 +14,7 @@ import pytest
 from griptape_ollama.context import looking, remembered
 from griptape_ollama.context import window as window_module
 from griptape_ollama.context.bounds import Bounds
-from griptape_ollama.context.order import Order
+from griptape_ollama.context.order import ARRIVAL_SECONDS, Order
 from griptape_ollama.context.window import ceiling_of, decide_window, forget_window, learn_window
 from griptape_ollama.errors import OllamaCancelledError
 from griptape_ollama.models import facts as facts_module
@@ -624,7 +624,7 @@ class TestManyAtOnce:
         other = User(simulator.url, limits=OllamaTimeout(total=0.2))
         start = time.monotonic()
         assert other.decide(6000).num_ctx == 8192
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < ARRIVAL_SECONDS
         assert waiting.qsize() == 1
 
     def test_growth_is_not_forgotten_while_the_model_is_loaded_anew(self, simulator, user, clock):
@@ -805,7 +805,7 @@ class TestCost:
 
 
 def _timed(what, times=200):
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in itertools.repeat(None, times):
         what()
-    return (time.perf_counter() - started) / times
+    return (time.thread_time() - started) / times

@@ -34,6 +34,6 @@ def test_a_call_may_still_lack_its_end():
 
 
 def test_a_hostile_text_takes_no_time():
-    start = time.perf_counter()
+    start = time.thread_time()
     assert not is_react_call("Actions:" * 100_000)
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1

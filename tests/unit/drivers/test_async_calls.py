@@ -276,8 +276,10 @@ def test_a_time_limit_of_asyncio_stops_the_server(simulator, make_driver, stack,
     driver = make_driver()
 
     async def main():
+        task = asyncio.ensure_future(driver.arun(stack))
+        await asyncio.to_thread(simulator.wait_for_request, path="/api/chat")
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(driver.arun(stack), 0.2)
+            await asyncio.wait_for(task, 0.01)
 
     asyncio.run(main())
     simulator.wait_for_disconnect()

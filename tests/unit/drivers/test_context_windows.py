@@ -364,7 +364,6 @@ class TestServersThatDoNotTell:
 
 
 @pytest.fixture
-def closed_url():
-    """An address where nobody answers."""
-    with OllamaSimulator() as gone:
-        return gone.url
+def closed_url(unused_port):
+    """An address where nothing listens."""
+    return f"http://127.0.0.1:{unused_port}"

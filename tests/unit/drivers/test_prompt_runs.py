@@ -528,13 +528,11 @@ def test_a_run_can_be_stopped_while_it_asks_for_facts(simulator, make_driver, st
 def test_facts_count_for_the_total(simulator, make_driver, stack):
     silence = threading.Event()
     simulator.reply(path="/api/show", body={}, wait=silence)
-    simulator.reply("never", wait=silence)
-    start = time.monotonic()
     with pytest.raises(OllamaTimeoutError) as caught:
         make_driver(timeout=0.4).run(stack)
     silence.set()
-    assert caught.value.limit == "total"
-    assert 0.4 <= time.monotonic() - start < 0.7
+    assert (caught.value.limit, caught.value.seconds) == ("total", 0.4)
+    assert simulator.chats == []  # nothing was left for it
 
 
 def test_an_empty_prompt_is_refused_before_anything_is_sent(simulator, make_driver):
@@ -567,13 +565,12 @@ def test_a_server_that_comes_up_late_is_waited_for(stack):
             assert running.result(20).to_text()
 
 
-def test_a_server_that_does_not_come_up_is_not_waited_for_longer(stack):
-    with OllamaSimulator() as gone:
-        host = gone.host
+def test_a_server_that_does_not_come_up_is_not_waited_for_longer(stack, unused_port):
+    host = f"127.0.0.1:{unused_port}"
     start = time.monotonic()
     with pytest.raises(OllamaConnectionError, match="ollama serve"):
         OllamaPromptDriver(model="simulator", host=host, wait_for_server=0.6).run(stack)
-    assert 0.6 <= time.monotonic() - start < 5
+    assert 0.6 <= time.monotonic() - start < 30
 
 
 def test_a_server_that_comes_up_late_is_asked_about_its_models_first(stack):
@@ -589,28 +586,25 @@ def test_a_server_that_comes_up_late_is_asked_about_its_models_first(stack):
             assert "temperature" not in late.last_chat.options
 
 
-def test_a_server_that_does_not_come_up_is_waited_for_once(stack, caplog):
-    with OllamaSimulator() as gone:
-        host = gone.host
-    driver = OllamaPromptDriver(model="simulator", host=host, wait_for_server=0.6)
+def test_a_server_that_does_not_come_up_is_waited_for_once(stack, caplog, unused_port):
+    host = f"127.0.0.1:{unused_port}"
+    driver = OllamaPromptDriver(model="simulator", host=host, wait_for_server=1.2)
     with caplog.at_level(logging.WARNING, "griptape_ollama"), pytest.raises(OllamaConnectionError):
         driver.run(stack)
     # It is asked every half a second.
-    assert 1 <= len([record for record in caplog.records if "Attempt" in record.message]) <= 2
+    assert 1 <= len([record for record in caplog.records if "Attempt" in record.message]) <= 3
 
 
-def test_waiting_for_a_server_keeps_to_the_total(stack):
-    with OllamaSimulator() as gone:
-        host = gone.host
+def test_waiting_for_a_server_keeps_to_the_total(stack, unused_port):
+    host = f"127.0.0.1:{unused_port}"
     driver = OllamaPromptDriver(model="simulator", host=host, wait_for_server=60, timeout=0.2)
     with pytest.raises(OllamaTimeoutError) as caught:
         driver.run(stack)
     assert (caught.value.limit, caught.value.seconds) == ("total", 0.2)
 
 
-def test_waiting_for_a_server_can_be_cancelled(stack):
-    with OllamaSimulator() as gone:
-        host = gone.host
+def test_waiting_for_a_server_can_be_cancelled(stack, unused_port):
+    host = f"127.0.0.1:{unused_port}"
     driver = OllamaPromptDriver(model="simulator", host=host, wait_for_server=60)
     tick = threading.Event()
     with ThreadPoolExecutor(1) as pool:
@@ -639,8 +633,8 @@ def test_each_retry_is_one_line_that_says_what_failed_which_try_it_was_and_how_l
 
 _LATE = {
     "first_token": ({"headers_delay": 60}, OllamaTimeout(first_token=0.1), ""),
-    "between_tokens": ({"pause": (2, threading.Event())}, OllamaTimeout(between_tokens=0.1), "one two"),
-    "total": ({"pause": (2, threading.Event())}, OllamaTimeout(total=2), "one two"),
+    "between_tokens": ({"pause": (2, threading.Event())}, OllamaTimeout(between_tokens=1), "one two"),
+    "total": ({"pause": (2, threading.Event())}, OllamaTimeout(total=3), "one two"),
 }
 
 

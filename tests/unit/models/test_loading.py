@@ -39,7 +39,7 @@ class TestWarm:
         result = models.warm("slow")
         assert simulator.loaded_models == ["slow:latest"]
         assert (result.model, result.was_loaded) == ("slow", False)
-        assert LOAD_SECONDS <= result.load_seconds < 10
+        assert LOAD_SECONDS <= result.load_seconds < 60
         assert result.loaded is not None
         assert result.loaded.name == "slow:latest"
         (request,) = [each for each in simulator.requests if each.path == "/api/generate"]
@@ -192,7 +192,7 @@ class TestUnload:
 
 class TestWaiting:
     def test_a_model_that_is_not_loaded_needs_no_wait(self, models):
-        assert models.wait_until_unloaded("slow") < 5
+        assert models.wait_until_unloaded("slow") < 30
 
     def test_it_returns_when_a_busy_model_has_gone(self, still, in_background):
         simulator, models = still

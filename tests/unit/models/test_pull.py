@@ -171,8 +171,8 @@ class TestTries:
             models.pull("big:8b", on_progress=kill)
         assert simulator.models == ["here:latest"]
 
-    def test_a_server_that_comes_back_is_waited_for_where_that_is_wanted(self, unused_port, manage):
-        simulator = OllamaSimulator(models=[], library=[BIG], time_scale=2000, port=unused_port).start()
+    def test_a_server_that_comes_back_is_waited_for_where_that_is_wanted(self, free_port, manage):
+        simulator = OllamaSimulator(models=[], library=[BIG], time_scale=2000, port=free_port).start()
         died, comeback = threading.Event(), threading.Timer(0.2, simulator.start)
 
         def kill(progress):
@@ -357,7 +357,8 @@ class TestEnsure:
 
 
 @pytest.fixture
-def unused_port():
+def free_port():
+    """A port that a server of the test can have, unless another program takes it before."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]

@@ -126,9 +126,9 @@ def test_a_definition_that_contains_itself_is_followed_so_often_and_then_open(co
 )
 @pytest.mark.parametrize("compiler", [compile_parameters, compile_format])
 def test_definitions_that_use_each_other_come_to_an_end(compiler, schema):
-    started = time.perf_counter()
+    started = time.thread_time()
     compiled = compiler(schema)
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5
     assert sum(1 for _ in _keywords(compiled.schema)) < 10 * MAX_NODES
 
 

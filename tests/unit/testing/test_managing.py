@@ -260,7 +260,7 @@ class TestCopyAndDelete:
         assert {future.result(10) for future in futures} == {200}
         assert all(look.result(10).status_code == 200 for look in looks)
         assert len(simulator.models) == 22
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize(

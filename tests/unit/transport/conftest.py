@@ -4,14 +4,6 @@ import pytest
 
 
 @pytest.fixture
-def unused_port():
-    """A port at which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        yield sock.getsockname()[1]
-
-
-@pytest.fixture
 def silent_address():
     """An address that neither accepts nor refuses: the queue of its listener is full."""
     with socket.socket() as listener:

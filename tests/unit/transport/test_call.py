@@ -89,7 +89,7 @@ class TestReply:
         call = _call(connection)
         assert call.time_to_first_token is None
         list(call.lines())
-        assert 0.05 <= call.time_to_first_token < 5
+        assert 0.05 <= call.time_to_first_token < 60
 
     def test_one_connection_serves_calls_one_after_the_other(self, simulator, connection):
         for _ in range(5):
@@ -515,11 +515,11 @@ class TestLimits:
 
     def test_no_token_any_more(self, simulator, connection):
         simulator.reply("one two three", pause=(2, threading.Event()))
-        lines, error = _collect(_call(connection, between_tokens=0.1))
+        lines, error = _collect(_call(connection, between_tokens=0.9))
         assert len(lines) == 2
         assert isinstance(error, OllamaTimeoutError)
         assert error.limit == "between_tokens"
-        assert "no token for 0.1 s after 2 tokens" in str(error)
+        assert "no token for 0.9 s after 2 tokens" in str(error)
 
     def test_bytes_that_make_no_line_do_not_count_as_tokens(self, simulator, connection):
         simulator.reply(lines=[_line("one"), " " * 200, LAST], chunking="bytes", pause=(2, threading.Event()))
@@ -527,15 +527,15 @@ class TestLimits:
         assert isinstance(error, OllamaTimeoutError)
 
     def test_a_slow_but_living_reply_is_not_cut(self, simulator, connection):
-        simulator.reply("one two three four five", line_delay=0.1)
-        assert _text(_call(connection, between_tokens=0.4).lines()) == "one two three four five"
+        simulator.reply("one two three four five", line_delay=0.3)
+        assert _text(_call(connection, between_tokens=1.2).lines()) == "one two three four five"
 
     def test_a_slow_listener_is_not_taken_for_a_slow_server(self, simulator, connection):
         go_on = threading.Event()
         simulator.reply("one two three", pause=(1, go_on))
-        lines = _call(connection, between_tokens=0.2).lines()
+        lines = _call(connection, between_tokens=0.8).lines()
         next(lines)
-        threading.Event().wait(0.4)  # a listener at work
+        threading.Event().wait(1)  # a listener at work
         go_on.set()
         assert _text(lines)
 
@@ -545,7 +545,7 @@ class TestLimits:
         _, error = _collect(_call(connection, total=0.3))
         assert isinstance(error, OllamaTimeoutError)
         assert (error.limit, error.seconds) == ("total", 0.3)
-        assert 0.3 <= time.monotonic() - start < 5
+        assert 0.3 <= time.monotonic() - start < 25
 
     def test_the_total_holds_across_retries(self, simulator, connection):
         simulator.reply(status=503, error="busy", headers={"Retry-After": "30"}, times=None)
@@ -553,7 +553,7 @@ class TestLimits:
         _, error = _collect(_call(connection, attempts=9, total=0.3))
         assert isinstance(error, OllamaTimeoutError)
         assert error.limit == "total"
-        assert 0.3 <= time.monotonic() - start < 5
+        assert 0.3 <= time.monotonic() - start < 25
         assert "0.3 s in all" in str(error)
         assert "The last try failed" in str(error)
         assert "status 503: busy" in str(error)
@@ -568,10 +568,10 @@ class TestLimits:
 
     def test_a_slow_listener_uses_up_the_total(self, simulator, connection):
         simulator.reply([" word"] * 3000)
-        lines = _call(connection, total=0.2).lines()
+        lines = _call(connection, total=0.9).lines()
         next(lines)
-        threading.Event().wait(0.3)  # a listener at work
-        with pytest.raises(OllamaTimeoutError, match=r"longer than 0\.2 s in all"):
+        threading.Event().wait(1)  # a listener at work
+        with pytest.raises(OllamaTimeoutError, match=r"longer than 0\.9 s in all"):
             list(lines)
 
     def test_no_free_connection_in_a_users_client(self, simulator):
@@ -672,7 +672,7 @@ class TestCancelling:
         call = _call(Connection.open(silent_address), connect=60)
         start = time.monotonic()
         self._cancelled(call, lambda: threading.Event().wait(0.1))
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 50
 
     def test_before_the_start_nothing_is_sent(self, simulator, connection):
         call = _call(connection)

@@ -119,7 +119,7 @@ def test_it_can_be_stopped_from_another_thread(server, path):
         fetching.cancel()
         with pytest.raises(OllamaCancelledError, match="was cancelled"):
             future.result(10)
-    assert time.perf_counter() - started < 5
+    assert time.perf_counter() - started < 30
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ def _feed(work):
     return Feed(work, name=NAME)
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """On a busy machine a thread may take longer than a second to end."""
+    monkeypatch.setattr("griptape_ollama.transport.feed.STOP_SECONDS", 30)
+
+
 def _wait_until_stopped():
     """Waits as a call does, until it is stopped."""
     run, stopped = Run(), threading.Event()
@@ -324,17 +330,20 @@ def test_what_is_awaited_gives_its_value_or_its_error():
 
 
 def test_a_time_limit_of_asyncio_stops_what_is_awaited():
-    stopped = []
+    begun, stopped = threading.Event(), []
 
     def work():
+        begun.set()
         try:
             _wait_until_stopped()
         finally:
             stopped.append(True)
 
     async def main():
+        task = asyncio.ensure_future(in_thread(work, name=NAME))
+        await asyncio.to_thread(begun.wait)
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(in_thread(work, name=NAME), 0.01)
+            await asyncio.wait_for(task, 0.01)
         assert stopped == [True]
 
     asyncio.run(main())
