@@ -6,9 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import ollama
-
 from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import OPTION_TYPES, check_options
 

@@ -6,12 +6,11 @@ import threading
 from collections.abc import Mapping
 from typing import Any, cast
 
-import ollama
-
 from griptape_ollama.conversion.embeddings import check_field
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.models.ensuring import PULL_POLICIES
 from griptape_ollama.models.server_settings import checked
+from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.context_window import check_max_num_ctx, check_num_ctx
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import check_options

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
-import ollama
 import tenacity
 from attrs import Factory, define, field
 from typing_extensions import Self
@@ -28,6 +27,7 @@ from griptape_ollama.models.server_settings import (
     to_seconds_of,
     to_verify,
 )
+from griptape_ollama.ollama_package import ollama
 from griptape_ollama.transport.connection import Connection, address_of
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.loops import note_blocking
@@ -240,14 +240,12 @@ class OllamaServerMixin:
         environment = os.environ.get("OLLAMA_HOST") if host is None else None
         # A mapping may be changed in place.
         headers = self.headers if self.headers is None or callable(self.headers) else dict(self.headers)
-        # A forked process must not share sockets with the one it comes from.
-        process = os.getpid() if self._client is None else None
         tls = (self.verify, self.cert, self.ssl_context)
         load = (self.max_concurrency, self.max_wait)
-        return self._client, host, environment, process, self.api_key or None, headers, tls, load
+        return self._client, host, environment, self.api_key or None, headers, tls, load
 
     def _open(self) -> Connection:
-        client, host, _, _, api_key, headers, (verify, cert, ssl_context), (max_concurrency, max_wait) = (
+        client, host, _, api_key, headers, (verify, cert, ssl_context), (max_concurrency, max_wait) = (
             self._connection_key
         )
         load: dict[str, Any] = {"max_concurrency": max_concurrency, "max_wait": max_wait}

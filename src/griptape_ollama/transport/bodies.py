@@ -8,7 +8,10 @@ from collections.abc import Iterator
 import httpx
 
 ACCEPTED = "gzip"
-"""What requests accept besides plain bodies. Ollama compresses nothing (0.33); a proxy in between may."""
+"""What requests for whole documents accept. Ollama compresses nothing (0.33); a proxy in between may."""
+
+STREAMED = "identity"
+"""What requests for streams accept: nginx and Caddy withhold a stream that they compress."""
 
 _PIECE_BYTES = 64 * 1024
 _PLAIN = frozenset({"", "identity"})

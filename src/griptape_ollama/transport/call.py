@@ -20,7 +20,7 @@ from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
 from griptape_ollama.protocol.surrogates import without_halves
-from griptape_ollama.transport.bodies import pieces, read_at_most
+from griptape_ollama.transport.bodies import ACCEPTED, STREAMED, pieces, read_at_most
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.failures import MAX_ERROR_BYTES, Failures
 from griptape_ollama.transport.limits import OllamaTimeout
@@ -206,7 +206,7 @@ class Call:
         return first, lines
 
     def _attempt(self) -> Generator[dict[str, Any], None, None]:
-        with self._response() as response:
+        with self._response(accepted=STREAMED) as response:
             yield from self._read_lines(response)
 
     def _fetch(self, max_bytes: int) -> dict[str, Any]:
@@ -219,10 +219,10 @@ class Call:
             read_at_most(response, MAX_ERROR_BYTES)
 
     @contextlib.contextmanager
-    def _response(self) -> Generator[httpx.Response, None, None]:
+    def _response(self, *, accepted: str = ACCEPTED) -> Generator[httpx.Response, None, None]:
         """Send the request, give the response if its status is 200, and let only our own errors out."""
         try:
-            with self._slot(), self._send() as response:
+            with self._slot(), self._send(accepted) as response:
                 if response.status_code != _OK:
                     raise self._failures.refused(response)
                 self._check_type(response)
@@ -265,7 +265,7 @@ class Call:
         if kind and "json" not in kind and kind not in _TYPES_OF_ANYTHING:
             raise self._failures.wrong_type(kind, response)
 
-    def _send(self) -> contextlib.AbstractContextManager[httpx.Response]:
+    def _send(self, accepted: str) -> contextlib.AbstractContextManager[httpx.Response]:
         self._check_stopped()
         if self._total_is_over:  # used up by the facts, or by the wait for a slot
             raise self._timed_out()
@@ -276,7 +276,7 @@ class Call:
             "write": self._shorter(self._limits.first_token),
             "pool": self._shorter(self._limits.first_token),
         }
-        return self._connection.send(self._guard, self._method, self.path, self._content, limits)
+        return self._connection.send(self._guard, self._method, self.path, self._content, limits, accepted=accepted)
 
     def _read_lines(self, response: httpx.Response) -> Iterator[dict[str, Any]]:
         guard, between = self._guard, self._limits.between_tokens

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import ssl
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from http.cookiejar import DefaultCookiePolicy
-from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 import httpcore
 import httpx
-import ollama
 
 from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.host import Host, origin_of, parse_host
-from griptape_ollama.transport.bodies import ACCEPTED
+from griptape_ollama.transport.bodies import STREAMED
+from griptape_ollama.transport.environment_proxies import Proxy, environment_proxy
+from griptape_ollama.transport.happy_eyeballs import Resolver, resolve
 from griptape_ollama.transport.idle import watch
 from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT, Admission, slots_of
 from griptape_ollama.transport.sockets import Guard, GuardedBackend
+from griptape_ollama.transport.tls import tls_context
 
 _MAX_KEPT_CONNECTIONS = 20
 # Shorter than what proxies and load balancers usually wait before they close an idle connection (60 s).
@@ -50,6 +53,7 @@ class Connection:
         base_url: Address of the server, without user and password.
         identity: The address and a digest of the credentials: what one of them may know, another may not.
         admission: The rule by which requests get slots; None where there is no limit.
+        proxy: The proxy over which the server is asked; None where it is asked directly.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class Connection:
         )
         self._urls: dict[str, httpx.URL] = {}
         self._own_pools: Sequence[httpcore.ConnectionPool] = ()
+        self._users_encoding = _users_encoding(self._session)
+        self.proxy = _proxy_of(self._session)
         guard_sockets(self._session)
 
     @classmethod
@@ -100,14 +106,16 @@ class Connection:
             raise OllamaContentError("give either api_key or user:password@ in the host: both use one header")
         fixed = {} if callable(headers) or headers is None else _checked_headers(headers)
         _check_header("api_key", api_key or "none")
-        settings = _session_settings(address, verify=verify, cert=cert)
+        # A proxy does not know this machine's loopback.
+        proxy = None if address.is_loopback else environment_proxy(address.base_url)
+        settings = _session_settings(address, proxy, verify=verify, cert=cert)
         # Who sends many requests at once wants their connections back for the next ones.
         kept = max(_MAX_KEPT_CONNECTIONS, max_concurrency or 0)
         # No queue of the pool's: a thread that waits for a place in it cannot be stopped.
         settings["limits"] = httpx.Limits(
             max_connections=None, max_keepalive_connections=kept, keepalive_expiry=_IDLE_SECONDS
         )
-        client = _new_client(address, fixed, settings)
+        client = _new_client(address, fixed, settings, proxy)
         session = session_of(client)
         # Ollama sets none; what a proxy sets would be kept without a bound, and shown to it with everybody's requests.
         session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -119,6 +127,8 @@ class Connection:
             max_wait=max_wait,
         )
         connection._own_pools = _pools(session)
+        connection.proxy = proxy
+        connection._users_encoding = httpx.Headers(fixed).get("Accept-Encoding")
         # As long as anybody has the client, be it without the connection, it stays open.
         weakref.finalize(client, session.close)
         return connection
@@ -141,7 +151,14 @@ class Connection:
 
     @contextlib.contextmanager
     def send(
-        self, guard: Guard, method: str, path: str, content: bytes | None, limits: Mapping[str, float | None]
+        self,
+        guard: Guard,
+        method: str,
+        path: str,
+        content: bytes | None,
+        limits: Mapping[str, float | None],
+        *,
+        accepted: str = STREAMED,
     ) -> Generator[httpx.Response, None, None]:
         """Send a request and give the response with its body still to be read.
 
@@ -151,11 +168,15 @@ class Connection:
             path: Path below the base URL.
             content: Body.
             limits: Seconds for `connect`, `read`, `write` and `pool`; None for no limit.
+            accepted: How the body of the response may be packed, where the user's headers say nothing of it.
 
         Raises:
             httpx.TransportError: As the HTTP library says it; the caller translates.
         """
-        headers = {"Accept-Encoding": ACCEPTED, **(_checked_headers(self._headers()) if self._headers else {})}
+        # A mapping that knows that names of headers are the same in capitals.
+        headers = httpx.Headers({"Accept-Encoding": self._users_encoding or accepted})
+        if self._headers is not None:
+            headers.update(_checked_headers(self._headers()))
         request = self._session.build_request(
             method, self._urls.get(path, path), content=content, headers=headers, extensions={"timeout": dict(limits)}
         )
@@ -176,22 +197,20 @@ class Connection:
         self._session.close()
 
 
-def _new_client(address: Host, headers: Mapping[str, str], settings: Mapping[str, Any]) -> ollama.Client:
+def _new_client(
+    address: Host, headers: Mapping[str, str], settings: Mapping[str, Any], proxy: Proxy | None
+) -> ollama.Client:
     try:
         httpx.URL(address.base_url)
-    except httpx.InvalidURL as error:
-        raise OllamaContentError(f"host {address.base_url!r} is not an address: {error}") from error
-    try:
         # With a header in its place, the client does not look for OLLAMA_API_KEY, which `_authorize` sees to.
         return ollama.Client(host=address.base_url, headers={"Authorization": "-", **headers}, **settings)
-    except (httpx.InvalidURL, ValueError, ImportError) as error:
-        advice = (
-            "install httpx[socks] for a SOCKS proxy" if isinstance(error, ImportError) else "write http://proxy:8080"
-        )
-    # Without the error: it may quote the password of the proxy.
-    raise OllamaContentError(
-        f"The proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {advice}, or unset the variable."
-    )
+    except httpx.InvalidURL as error:
+        raise OllamaContentError(f"host {address.base_url!r} is not an address: {error}") from error
+    except ImportError as error:
+        name = "The proxy" if proxy is None else f"The proxy of {proxy.variable}"
+        raise OllamaContentError(
+            f"{name} cannot be used: install httpx[socks] for a SOCKS proxy, or add the host to NO_PROXY."
+        ) from error
 
 
 def session_of(client: ollama.Client) -> httpx.Client:
@@ -223,30 +242,41 @@ def _identity(base_url: str, session: httpx.Client, headers: object) -> tuple[st
     return base_url, hashlib.sha256("\n".join(secrets).encode()).hexdigest()
 
 
-def guard_sockets(session: httpx.Client, backend: httpcore.NetworkBackend | None = None) -> bool:
+def _users_encoding(session: httpx.Client) -> str | None:
+    """Return the Accept-Encoding that a session was given; None for the one that the library sets by itself."""
+    kinds = [kind for kind in type(session).__mro__ if kind.__module__.partition(".")[0] in ("httpx", "httpx2")]
+    fresh = kinds[0](transport=cast("Any", object()), trust_env=False)
+    name = "Accept-Encoding"
+    return None if session.headers.get(name) == fresh.headers.get(name) else session.headers.get(name)
+
+
+def guard_sockets(session: httpx.Client) -> bool:
     """Wrap the network backend of a session, so that calls over it can be stopped while they wait.
 
-    Where the transport is none of httpx's own, nothing is wrapped: a call is then stopped between two lines only.
+    Where a transport is none of httpx's own, nor keeps one, nothing is wrapped: a call is then stopped between two
+    lines only.
 
     Args:
         session: The session.
-        backend: What opens connections in place of the backend that the session has.
 
     Returns:
         Whether every transport is wrapped.
     """
-    guarded = [_guard_pool(getattr(transport, "_pool", None), backend) for transport in _transports(session)]
-    return all(guarded)
+    pools = [_pools_of(transport) for transport in _transports(session)]
+    for pool in itertools.chain.from_iterable(pools):
+        _guard_pool(pool)
+    return all(pools)
 
 
-def guarded_transport(backend: httpcore.NetworkBackend) -> httpx.HTTPTransport:
-    """Make a transport over a backend, whose requests can be stopped while they wait. It asks no proxy.
+def guarded_transport(resolver: Resolver) -> httpx.HTTPTransport:
+    """Make a transport whose requests can be stopped while they wait. It asks no proxy.
 
     Args:
-        backend: What opens connections.
+        resolver: Looks up names.
     """
     transport = httpx.HTTPTransport(trust_env=False)
-    _guard_pool(getattr(transport, "_pool", None), backend)
+    for pool in _pools_of(transport):
+        _guard_pool(pool, resolver)
     return transport
 
 
@@ -255,74 +285,56 @@ def _transports(session: httpx.Client) -> Iterable[Any]:
     return [getattr(session, "_transport", None), *(transport for transport in mounts.values() if transport)]
 
 
-def _is_pool(pool: Any) -> TypeGuard[httpcore.ConnectionPool]:
-    return isinstance(pool, httpcore.ConnectionPool)
-
-
 def _pools(session: httpx.Client) -> Sequence[httpcore.ConnectionPool]:
-    found = (getattr(transport, "_pool", None) for transport in _transports(session))
-    return [pool for pool in found if _is_pool(pool)]
+    return [pool for transport in _transports(session) for pool in _pools_of(transport)]
 
 
-def _guard_pool(pool: Any, backend: httpcore.NetworkBackend | None) -> bool:
-    backend = backend or getattr(pool, "_network_backend", None)
-    if not _is_pool(pool) or not isinstance(backend, httpcore.NetworkBackend):
-        return False
-    if not isinstance(backend, GuardedBackend):
-        pool._network_backend = GuardedBackend(backend)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+def _pools_of(transport: Any, depth: int = 3) -> Sequence[httpcore.ConnectionPool]:
+    """Find the pool of a transport, or those of the transports that it wraps, as for logging or caching."""
+    pool = getattr(transport, "_pool", None)
+    if isinstance(pool, httpcore.ConnectionPool):
+        return [pool]
+    inner = [each for each in getattr(transport, "__dict__", {}).values() if hasattr(each, "handle_request")]
+    return [pool for each in inner if depth for pool in _pools_of(each, depth - 1)]
+
+
+def _guard_pool(pool: httpcore.ConnectionPool, resolver: Resolver = resolve) -> None:
+    backend = getattr(pool, "_network_backend", None)
+    if isinstance(backend, httpcore.NetworkBackend) and not isinstance(backend, GuardedBackend):
+        pool._network_backend = GuardedBackend(backend, resolver, pool=pool)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         # What was opened before is not wrapped; idle connections are cheap to open again.
         for connection in pool.connections:
             if connection.is_idle():
                 connection.close()
-    return True
+
+
+def _proxy_of(session: httpx.Client) -> Proxy | None:
+    """Find the proxy over which a session asks its server."""
+    find = getattr(session, "_transport_for_url", None)
+    for pool in _pools_of(find(session.base_url)) if callable(find) else ():
+        url = getattr(pool, "_proxy_url", None) or getattr(getattr(pool, "_proxy", None), "url", None)
+        if url is not None:
+            port = f":{url.port}" if url.port else ""
+            return Proxy(f"{url.scheme.decode()}://{url.host.decode()}{port}")
+    return None
 
 
 def _session_settings(
-    address: Host, *, verify: bool | str | ssl.SSLContext, cert: tuple[str, ...] | None
+    address: Host, proxy: Proxy | None, *, verify: bool | str | ssl.SSLContext, cert: tuple[str, ...] | None
 ) -> dict[str, Any]:
     settings: dict[str, Any] = {
-        "verify": _tls_context(address, verify, cert),
+        "verify": tls_context(address.base_url, verify=verify, cert=cert),
         "timeout": None,
         # Ollama never redirects; following would carry the prompt, and headers that are secrets, to another host.
         "follow_redirects": False,
+        # What the environment says of proxies and certificates is in the other settings.
+        "trust_env": False,
     }
-    if address.is_loopback:
-        # A proxy from the environment does not know this machine's loopback; it may not even be an address.
-        settings["trust_env"] = False
-        if settings["verify"] is True:
-            settings["verify"] = httpx.create_ssl_context()  # with SSL_CERT_FILE and SSL_CERT_DIR
+    if proxy is not None:
+        settings["proxy"] = httpx.Proxy(proxy.address, auth=proxy.auth)
     if address.user is not None:
         settings["auth"] = httpx.BasicAuth(address.user, address.password or "")
     return settings
-
-
-def _tls_context(
-    address: Host, verify: bool | str | ssl.SSLContext, cert: tuple[str, ...] | None
-) -> ssl.SSLContext | bool:
-    if verify is True and not address.base_url.startswith("https:"):
-        # Reading the CA certificates takes 20 ms; an empty context trusts nobody, should the server redirect to TLS.
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if isinstance(verify, bool) and cert is None:
-        return verify
-    try:
-        context = verify if isinstance(verify, ssl.SSLContext) else _new_tls_context(verify)
-    except (OSError, ssl.SSLError) as error:
-        raise OllamaContentError(f"verify={verify!r} is not a file or folder of CA certificates: {error}") from error
-    if cert is not None:
-        try:
-            context.load_cert_chain(*cert)
-        except (OSError, ssl.SSLError, TypeError) as error:
-            raise OllamaContentError(
-                f"cert={cert!r} is not a certificate file, or a certificate and a key: {error}"
-            ) from error
-    return context
-
-
-def _new_tls_context(verify: bool | str) -> ssl.SSLContext:
-    if isinstance(verify, bool):
-        return httpx.create_ssl_context(verify=verify)
-    is_folder = Path(verify).is_dir()
-    return ssl.create_default_context(capath=verify if is_folder else None, cafile=None if is_folder else verify)
 
 
 def _checked_headers(headers: Any) -> dict[str, str]:

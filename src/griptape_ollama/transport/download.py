@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import socket
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import httpcore
 import httpx
@@ -15,6 +12,7 @@ from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, 
 from griptape_ollama.protocol.images import shown_url
 from griptape_ollama.transport.bodies import ACCEPTED, read_at_most
 from griptape_ollama.transport.connection import guarded_transport
+from griptape_ollama.transport.happy_eyeballs import AddressInfo, resolve
 from griptape_ollama.transport.run import Run
 
 MAX_BYTES = 20 * 1024 * 1024
@@ -87,10 +85,10 @@ class Download:
         if self._guard.stopped:
             raise self._cancelled()
         self._guard.set_limit(self._seconds)
-        backend = httpcore.SyncBackend() if self._allow_private else _PublicBackend()
+        resolver = resolve if self._allow_private else _resolve_public
         # No client around it: that would log the address, with its credentials and query. No proxy either: it would
         # look up the name itself, and reach what must not be reached.
-        with guarded_transport(backend) as transport, self._guard.active():
+        with guarded_transport(resolver) as transport, self._guard.active():
             url = httpx.URL(self._url)
             for _ in range(_MAX_REDIRECTS + 1):
                 body = self._body_or_next(transport, url)
@@ -148,29 +146,12 @@ class _PrivateAddressError(httpcore.ConnectError):
     """The name stands for an address that is not on the internet."""
 
 
-class _PublicBackend(httpcore.SyncBackend):
-    """Connects to public addresses only. What is checked is what is connected to: a name may change its mind."""
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Look up the name, refuse if any of its addresses is private, and connect to the first that answers."""
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise httpcore.ConnectError(str(error)) from error
-        addresses = [str(each[4][0]) for each in found]
-        if not all(_is_public(address) for address in addresses):
-            raise _PrivateAddressError(host)
-        for address in dict.fromkeys(addresses[:-1]):
-            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return super().connect_tcp(address, port, timeout, local_address, socket_options)
-        return super().connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+def _resolve_public(host: str, port: int) -> Sequence[AddressInfo]:
+    """Look up a name, and refuse if any of its addresses is private. What is checked is what is connected to."""
+    found = resolve(host, port)
+    if not all(_is_public(str(each[4][0])) for each in found):
+        raise _PrivateAddressError(host)
+    return found
 
 
 def _is_public(address: str) -> bool:

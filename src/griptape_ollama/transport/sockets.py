@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import queue
 import socket
 import ssl
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import httpcore
+
+from griptape_ollama.transport.forking import forget_connections, renew_when_forked
+from griptape_ollama.transport.happy_eyeballs import AddressRace, Resolver, resolve
+from griptape_ollama.transport.keepalive import UploadPatience, configure
 
 _current = threading.local()
 
@@ -88,12 +95,28 @@ class Guard:
 class GuardedBackend(httpcore.NetworkBackend):
     """Opens connections whose streams belong to the call that last wrote to them.
 
+    The library's own backend tries the addresses of a name one after the other, and sets no keepalive. In its place
+    come `AddressRace` and `keepalive`; a backend of another kind opens its connections itself.
+
     Args:
-        inner: The backend that really opens them.
+        inner: The backend that it takes the place of.
+        resolver: Looks up names.
+        pool: The pool that it opens connections for, which are forgotten in a forked process.
     """
 
-    def __init__(self, inner: httpcore.NetworkBackend) -> None:
+    def __init__(
+        self,
+        inner: httpcore.NetworkBackend,
+        resolver: Resolver = resolve,
+        *,
+        pool: httpcore.ConnectionPool | None = None,
+    ) -> None:
         self._inner = inner
+        self._pool = None if pool is None else weakref.ref(pool)
+        renew_when_forked(self)
+        self._resolver = resolver
+        self._library = _library_of(inner)
+        self._stream_type = _stream_type(inner, self._library)
 
     def connect_tcp(
         self,
@@ -104,19 +127,45 @@ class GuardedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         """Connect; looking up the name and connecting can be stopped, and share one limit."""
+        race = AddressRace(host, port, timeout=timeout, local_address=local_address, resolver=self._resolver)
 
         def connect() -> httpcore.NetworkStream:
+            if self._stream_type is not None:
+                return self._stream_over(race, self._stream_type, socket_options)
             return self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
 
         started = time.monotonic()
-        stream = _abandonable(connect, timeout)
-        return GuardedStream(stream, connect_by=None if timeout is None else started + timeout)
+        stream = _abandonable(connect, timeout, self._library, abandon=race.stop)
+        connect_by = None if timeout is None else started + timeout
+        return GuardedStream(stream, connect_by=connect_by, library=self._library)
+
+    def start_afresh(self) -> None:
+        """Forget the connections of the pool: the process that this one was forked from uses them."""
+        if self._pool is not None and (pool := self._pool()) is not None:
+            forget_connections(pool)
+
+    def _stream_over(
+        self, race: AddressRace, stream_type: Callable[[socket.socket], httpcore.NetworkStream], options: Any
+    ) -> httpcore.NetworkStream:
+        try:
+            sock = race.connect()
+        except TimeoutError as error:
+            raise self._library.ConnectTimeout(str(error)) from error
+        except OSError as error:
+            raise self._library.ConnectError(str(error)) from error
+        try:
+            configure(sock, options)
+            return stream_type(sock)
+        except BaseException:
+            sock.close()
+            raise
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.NetworkStream:
         """Connect to a socket in the file system."""
-        return GuardedStream(self._inner.connect_unix_socket(path, timeout, socket_options))
+        stream = self._inner.connect_unix_socket(path, timeout, socket_options)
+        return GuardedStream(stream, library=self._library)
 
     def sleep(self, seconds: float) -> None:
         """Wait between the tries of the HTTP library."""
@@ -131,10 +180,15 @@ class GuardedStream(httpcore.NetworkStream):
     Args:
         inner: The connection.
         connect_by: `time.monotonic()` at which it must stand, TLS included; None for no limit.
+        library: The library whose exceptions it raises.
     """
 
-    def __init__(self, inner: httpcore.NetworkStream, *, connect_by: float | None = None) -> None:
+    def __init__(
+        self, inner: httpcore.NetworkStream, *, connect_by: float | None = None, library: Any = httpcore
+    ) -> None:
         self._inner = inner
+        self._library = library
+        self._patience = UploadPatience(inner.get_extra_info("socket"))
         self._connect_by = connect_by
         self._guard: Guard | None = None
         self._is_used = False
@@ -152,6 +206,7 @@ class GuardedStream(httpcore.NetworkStream):
             guard.is_bound = True
         self._guard = guard
         self._is_used = True
+        self._patience.before_write(len(buffer))
         self._inner.write(buffer, timeout)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -161,13 +216,14 @@ class GuardedStream(httpcore.NetworkStream):
             httpcore.ReadTimeout: The deadline has passed, be it that bytes kept coming that made no line.
         """
         guard = self._guard
-        if guard is None:
-            return self._inner.read(max_bytes, timeout)
-        remaining = guard.remaining()
-        if remaining is not None and remaining <= 0:
-            raise httpcore.ReadTimeout("timed out")
-        data = self._inner.read(max_bytes, remaining)
-        guard.is_stale = guard.is_stale and not data
+        if guard is not None:
+            timeout = guard.remaining()
+            if timeout is not None and timeout <= 0:
+                raise self._library.ReadTimeout("timed out")
+        data = self._inner.read(max_bytes, timeout)
+        self._patience.after_read()
+        if guard is not None:
+            guard.is_stale = guard.is_stale and not data
         return data
 
     def close(self) -> None:
@@ -184,7 +240,8 @@ class GuardedStream(httpcore.NetworkStream):
         def shake_hands() -> httpcore.NetworkStream:
             return self._inner.start_tls(ssl_context, server_hostname, timeout)
 
-        return GuardedStream(_abandonable(shake_hands, timeout), connect_by=self._connect_by)
+        stream = _abandonable(shake_hands, timeout, self._library, abandon=self._shut_down)
+        return GuardedStream(stream, connect_by=self._connect_by, library=self._library)
 
     def get_extra_info(self, info: str) -> Any:
         """Tell what the connection knows of itself."""
@@ -203,8 +260,40 @@ def _current_guard() -> Guard | None:
     return getattr(_current, "guard", None)
 
 
-def _abandonable(work: Callable[[], httpcore.NetworkStream], timeout: float | None) -> httpcore.NetworkStream:
-    """Run what cannot be interrupted (name look-up, connecting, TLS) in a thread that is left alone when stopped."""
+def _library_of(backend: object) -> Any:
+    """Return the module that a backend belongs to, whose exceptions its callers expect: `httpcore`, or `httpcore2`."""
+    for kind in type(backend).__mro__:
+        library = sys.modules.get(kind.__module__.partition(".")[0])
+        if hasattr(library, "SyncBackend") and hasattr(library, "ConnectTimeout"):
+            return library
+    return httpcore
+
+
+def _stream_type(backend: object, library: Any) -> Callable[[socket.socket], httpcore.NetworkStream] | None:
+    """Return what makes a stream of a socket as the library's own backend does; None for any other backend."""
+    if type(backend) is not library.SyncBackend:
+        return None
+    try:
+        return importlib.import_module(f"{library.__name__}._backends.sync").SyncStream
+    except (ImportError, AttributeError):  # a later release, whose backend connects by itself then
+        return None
+
+
+def _abandonable(
+    work: Callable[[], httpcore.NetworkStream],
+    timeout: float | None,
+    library: Any,
+    *,
+    abandon: Callable[[], object],
+) -> httpcore.NetworkStream:
+    """Run what cannot be interrupted (name look-up, TLS) in a thread that is left alone when stopped.
+
+    Args:
+        work: Opens the connection.
+        timeout: Seconds.
+        library: The library whose exceptions are raised.
+        abandon: Called when nobody waits for the connection any more, so that the thread ends soon.
+    """
     guard = _current_guard()
     if guard is None:
         return work()
@@ -220,7 +309,7 @@ def _abandonable(work: Callable[[], httpcore.NetworkStream], timeout: float | No
         with lock:
             if wanted:
                 outcome.put(result)
-            elif isinstance(result, httpcore.NetworkStream):
+            elif not isinstance(result, BaseException):
                 result.close()
 
     guard.bind(lambda: outcome.put(None))
@@ -228,15 +317,16 @@ def _abandonable(work: Callable[[], httpcore.NetworkStream], timeout: float | No
     try:
         result = outcome.get(timeout=timeout)
     except queue.Empty:
-        result = httpcore.ConnectTimeout("timed out")
+        result = library.ConnectTimeout("timed out")
     guard.release()
     with lock:
         wanted = False
-    if isinstance(result, httpcore.NetworkStream):
+    if result is not None and not isinstance(result, BaseException):
         return result
+    abandon()
     _close_late(outcome)
     if result is None:
-        raise httpcore.ConnectError("stopped")
+        raise library.ConnectError("stopped")
     raise result
 
 
@@ -244,5 +334,5 @@ def _close_late(outcome: queue.SimpleQueue[httpcore.NetworkStream | BaseExceptio
     with contextlib.suppress(queue.Empty):
         while True:
             late = outcome.get_nowait()
-            if isinstance(late, httpcore.NetworkStream):
+            if late is not None and not isinstance(late, BaseException):
                 late.close()

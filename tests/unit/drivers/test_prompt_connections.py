@@ -2,7 +2,6 @@
 
 import base64
 import gc
-import os
 
 import ollama
 import pytest
@@ -253,15 +252,3 @@ def test_what_no_request_can_carry_is_refused_before_anything_is_sent(simulator,
 def test_an_empty_key_is_no_key(simulator, make_driver):
     make_driver(api_key="").run(_HI)
     assert "Authorization" not in simulator.last_chat.headers
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:.*use of fork\\(\\) may lead to deadlocks:DeprecationWarning")
-def test_a_forked_process_opens_a_connection_of_its_own(simulator, make_driver):
-    driver = make_driver()
-    driver.run(_HI)
-    before = driver.connection
-    if (child := os.fork()) == 0:
-        os._exit(0 if driver.connection is not before else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert driver.connection is before

@@ -26,7 +26,7 @@ from griptape_ollama.transport.download import Download
 from unit.hostile import HEAD, HostileServer, chunk
 
 _HI = TextArtifact("Hi")
-_PROXIES = ["socks5://u:hunter2@127.0.0.1:9", "ftp://u:hunter2@h", "http://u:hunter2#x@h", "http://[::hunter2"]
+_PROXIES = ["socks5://u:hunter2@127.0.0.1:9", "ftp://u:hunter2@h", "http://u:hunter2", "http://[::hunter2"]
 
 
 def _shown(error):
@@ -104,7 +104,7 @@ def test_a_client_of_ones_own_follows_no_redirect_with_keys_and_prompts(simulato
 @pytest.mark.parametrize("proxy", _PROXIES)
 def test_a_proxy_that_cannot_be_used_is_our_error_and_its_password_is_not_shown(monkeypatch, proxy):
     monkeypatch.setenv("HTTP_PROXY", proxy)
-    with pytest.raises(OllamaContentError, match="HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used") as caught:
+    with pytest.raises(OllamaContentError, match="The proxy of HTTP_PROXY cannot be used") as caught:
         OllamaPromptDriver(model="m", host="gpu-box").run(_HI)
     assert "hunter" not in _shown(caught.value)
 

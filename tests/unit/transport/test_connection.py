@@ -1,8 +1,8 @@
 """The way to a server: credentials, TLS, proxies, and what is relied on inside other packages."""
 
 import base64
-import contextlib
 import gc
+import gzip
 import socket
 import ssl
 import threading
@@ -23,7 +23,9 @@ from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection, guard_sockets, session_of
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.sockets import GuardedBackend
+from unit.hostile import HEAD, HostileServer, chunk
 from unit.transport.clients import foreign_client
+from unit.transport.tls_front import TlsFront
 
 BODY = {"model": "simulator", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -200,6 +202,58 @@ class TestAddress:
             Call(connection, path, method="GET").document() for path in ("/api/version", "/api/ps", "/api/version")
         ]
         assert answers == [{"version": "1"}, {"models": []}, {"version": "1"}]
+
+
+class TestCompression:
+    """A proxy that compresses withholds a stream, and only because it was asked to compress."""
+
+    def _accepted(self, simulator, connection, *, streamed=True):
+        call = Call(connection, "/api/chat" if streamed else "/api/show", BODY)
+        if streamed:
+            simulator.reply("Hello")
+            list(call.lines())
+        else:
+            call.document()
+        return simulator.requests[-1].headers["Accept-Encoding"]
+
+    def test_streams_are_asked_for_as_they_are_and_documents_packed(self, simulator):
+        connection = Connection.open(simulator.host)
+        assert self._accepted(simulator, connection) == "identity"
+        assert self._accepted(simulator, connection, streamed=False) == "gzip"
+
+    def test_for_a_client_of_ones_own_too(self, simulator):
+        with foreign_client(host=simulator.host, headers={"X-Mine": "1"}) as client:
+            assert self._accepted(simulator, Connection(client)) == "identity"
+
+    @pytest.mark.parametrize("streamed", [True, False])
+    @pytest.mark.parametrize("name", ["Accept-Encoding", "accept-encoding", "ACCEPT-ENCODING"])
+    @pytest.mark.parametrize("way", ["mapping", "function", "client"])
+    def test_a_header_of_the_user_wins(self, simulator, name, way, streamed):
+        headers = {name: "deflate"}
+        with foreign_client(host=simulator.host, headers=headers if way == "client" else {}) as client:
+            connection = {
+                "mapping": lambda: Connection.open(simulator.host, headers=headers),
+                "function": lambda: Connection.open(simulator.host, headers=lambda: headers),
+                "client": lambda: Connection(client),
+            }[way]()
+            assert self._accepted(simulator, connection, streamed=streamed) == "deflate"
+
+    def test_what_the_library_would_send_wins_where_the_user_asks_for_it(self, simulator):
+        default = httpx.Client().headers["Accept-Encoding"]
+        connection = Connection.open(simulator.host, headers={"accept-encoding": default})
+        assert self._accepted(simulator, connection) == default
+
+    def test_of_a_client_and_a_function_the_function_wins(self, simulator):
+        with foreign_client(host=simulator.host, headers={"Accept-Encoding": "deflate"}) as client:
+            connection = Connection(client, headers=lambda: {"accept-encoding": "gzip"})
+            assert self._accepted(simulator, connection) == "gzip"
+
+    def test_a_stream_that_is_packed_all_the_same_is_unpacked(self):
+        packed = gzip.compress(b'{"message":{"content":"Hi"},"done":true,"done_reason":"stop"}\n')
+        head = HEAD + b"Content-Encoding: gzip\r\n\r\n"
+        with HostileServer(lambda _: [head, chunk(packed), chunk(b"")]) as server:
+            (line,) = Call(Connection.open(server.url), "/api/chat", BODY).lines()
+            assert line["message"]["content"] == "Hi"
 
 
 class TestForeignClient:
@@ -383,60 +437,3 @@ class TestTls:
             list(lines)
         canceller.join()
         assert simulator.wait_for_disconnect()
-
-
-class TlsFront:
-    """Ends TLS in front of a plain server, as a reverse proxy does."""
-
-    def __init__(self, context, target):
-        self._context = context
-        self._target = (target.removeprefix("http://").split(":")[0], int(target.rsplit(":", 1)[1]))
-        self._threads = []
-        self._sockets = []
-
-    def __enter__(self):
-        self._listener = self._keep(socket.create_server(("127.0.0.1", 0)))
-        self._start(self._accept)
-        return self._listener.getsockname()[1]
-
-    def __exit__(self, *_):
-        for sock in self._sockets:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        for sock in self._sockets:
-            sock.close()
-
-    def _keep(self, sock):
-        self._sockets.append(sock)
-        return sock
-
-    def _start(self, work, *arguments):
-        thread = threading.Thread(target=work, args=arguments)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                plain, _ = self._listener.accept()
-                self._serve(plain)
-
-    def _serve(self, plain):
-        try:
-            front = self._keep(self._context.wrap_socket(plain, server_side=True))
-        except (OSError, ssl.SSLError):
-            plain.close()
-            return
-        back = self._keep(socket.create_connection(self._target))
-        self._start(self._copy, front, back)
-        self._start(self._copy, back, front)
-
-    @staticmethod
-    def _copy(source, sink):
-        with contextlib.suppress(OSError, ssl.SSLError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(sink, socket.SHUT_RDWR)

@@ -1,5 +1,6 @@
 """Images from the network: within limits, from nowhere private, and stoppable."""
 
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -172,7 +173,7 @@ def test_a_redirect_to_something_else_than_http_is_refused(server, target):
 
 def test_a_name_with_one_private_address_is_refused(monkeypatch):
     found = [(2, 1, 6, "", ("8.8.8.8", 80)), (2, 1, 6, "", ("127.0.0.1", 80))]
-    monkeypatch.setattr(download.socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(OllamaContentError, match="is on a private network"):
         Download("http://two-faced.example/cat.png").read()
 
@@ -195,8 +196,8 @@ def test_where_nothing_answers_is_an_error_that_says_so(url):
 def test_redirects_share_one_time_limit(server, monkeypatch):
     limits = []
 
-    def transport(backend):
-        made = guarded_transport(backend)
+    def transport(resolver):
+        made = guarded_transport(resolver)
         handle = made.handle_request
 
         def handled(request):
