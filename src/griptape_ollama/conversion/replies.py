@@ -22,7 +22,7 @@ from griptape.common import (
 )
 
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent, ThinkTagSplitter
-from griptape_ollama.conversion.tools import OfferedTools
+from griptape_ollama.conversion.tools import OfferedTools, finite
 from griptape_ollama.conversion.turns import RejectedCall
 from griptape_ollama.errors import OllamaStreamError
 from griptape_ollama.protocol.counters import is_counted
@@ -296,7 +296,7 @@ class ReplyReader:
                     raise _odd("arguments of a tool call", given) from error
                 correction = str(error)
         if correction is not None:
-            self.rejected.append(RejectedCall(tag, native_name, arguments, correction))
+            self.rejected.append(RejectedCall(tag, native_name, finite(arguments), correction))
             return _NOTHING
         name, path = ToolAction.from_native_tool_name(native_name)
         index = len(self._calls) + (self._text_index is not None)

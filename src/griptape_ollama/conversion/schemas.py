@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from griptape.artifacts import TextArtifact
 from griptape.common import Message, PromptStack, TextMessageContent
 from griptape.rules import JsonSchemaRule
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from schema import Schema, SchemaError
 
 from griptape_ollama.printable import printable
@@ -19,8 +20,19 @@ from griptape_ollama.protocol.json_schema import CompiledSchema, compile_format,
 _logger = logging.getLogger(__name__)
 
 
+class _Generator(GenerateJsonSchema):
+    """Leaves out defaults that are no JSON, without a warning."""
+
+    ignored_warning_kinds: ClassVar[set[JsonSchemaWarningKind]] = {"skipped-choice", "non-serializable-default"}
+
+
 def compiled_parameters(schema: dict[str, Any]) -> dict[str, Any]:
-    """Compile a JSON schema into the parameters of a function."""
+    """Compile a JSON schema into the parameters of a function.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: It cannot be written as JSON.
+    """
     return _compiled_parameters(json.dumps(schema, default=str)).schema
 
 
@@ -44,10 +56,10 @@ def to_json_schema(schema: Any) -> dict[str, Any]:
     Griptape's own way resolves references first, and never ends for a model that contains itself.
     """
     if isinstance(schema, type) and issubclass(schema, BaseModel):
-        return schema.model_json_schema()
+        return schema.model_json_schema(schema_generator=_Generator)
     if isinstance(schema, Schema):
         return schema.json_schema("schema")  # pyright: ignore[reportUnknownMemberType]
-    return TypeAdapter(cast("Any", schema)).json_schema()
+    return TypeAdapter(cast("Any", schema)).json_schema(schema_generator=_Generator)
 
 
 def validation_error(schema: Any, text: str) -> str | None:
@@ -69,7 +81,12 @@ def validation_error(schema: Any, text: str) -> str | None:
 # A task asks for the same schemas in each of its turns, and most tasks of a program share them.
 @lru_cache(maxsize=512)
 def _compiled_parameters(text: str) -> CompiledSchema:
-    return _logged(compile_parameters(json.loads(text)), "a tool's parameters")
+    schema = json.loads(text)
+    if not isinstance(schema, dict):
+        raise TypeError(f"the schema of a tool must be a JSON schema, not {text:.100}")
+    compiled = _logged(compile_parameters(cast("dict[str, Any]", schema)), "a tool's parameters")
+    json.dumps(compiled.schema, allow_nan=False)  # the server would refuse the whole request
+    return compiled
 
 
 @lru_cache(maxsize=512)

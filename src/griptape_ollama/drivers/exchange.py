@@ -17,6 +17,7 @@ from griptape_ollama.conversion.answers import json_candidates, to_repair_reques
 from griptape_ollama.conversion.react import is_react_call
 from griptape_ollama.conversion.replies import META_KEY, ReplyReader, is_blank
 from griptape_ollama.conversion.schemas import validation_error
+from griptape_ollama.conversion.tools import OfferedTools
 from griptape_ollama.conversion.turns import Turn, to_corrected_turn
 from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.recall import TurnMemory
@@ -50,6 +51,7 @@ class Plan:
         output_schema: What the answer must fit; None for free text.
         withheld_format: The format for the answer, where the first request cannot carry it: the server would make JSON
             of what should be a tool call.
+        offered: The functions that the model may call; None where calls are not held against any.
         is_react: Whether tools are described in words, so that a text may be a call.
         retry_without_thinking: Whether to ask again, once and without thinking, where a reply is empty.
         holds_model: Whether the model is kept in memory until the task is over, and let go then.
@@ -60,6 +62,7 @@ class Plan:
     watch: ContextWatch
     output_schema: Any = None
     withheld_format: dict[str, Any] | None = None
+    offered: OfferedTools | None = None
     is_react: bool = False
     retry_without_thinking: bool = False
     holds_model: bool = False

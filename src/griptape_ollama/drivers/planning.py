@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ from griptape_ollama.conversion.requests import (
     to_chat_request,
 )
 from griptape_ollama.conversion.schemas import to_format
-from griptape_ollama.conversion.tools import to_chat_tools
+from griptape_ollama.conversion.tools import OfferedTools, to_chat_tools
 from griptape_ollama.drivers.abilities import drop_thinking, say_once, without_images
 from griptape_ollama.drivers.context_use import ContextMixin
 from griptape_ollama.drivers.exchange import Plan
@@ -211,14 +212,18 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):
             fields["format"] = None if must_wait else wanted
         if needs_react and self._use_native_tools is None:
             say_once(f"Model {model!r} has no tools: they are described in the prompt (ReAct).", self.connection)
+        tools = to_chat_tools(stack.tools if offers_tools else ())
+        for failure in tools.failures:
+            say_once(failure, self.connection, logging.WARNING)
         request = to_chat_request(
             model=model,
             messages=messages,
-            tools=to_chat_tools(stack.tools) if offers_tools else (),
+            tools=tools.functions,
             options=self._completed(options, known.parameters, needs_react=needs_react),
             fields=fields,
             extra=extra,
         )
+        offers_any = "tools" in request or (offers_tools and bool(stack.tools))
         drop_thinking(request, known, self.connection)
         planned = planned_keep_alive(self.connection, model)
         if planned is not None:
@@ -237,6 +242,7 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):
             output_schema=stack.output_schema if self._holds_answers_to_schema(stack, known) else None,
             withheld_format=wanted if must_wait else None,
             is_react=needs_react,
+            offered=OfferedTools(request.get("tools", ()), tools.schemas) if offers_any else None,
             retry_without_thinking=self.on_empty == ON_EMPTY_RETRY,
         )
 

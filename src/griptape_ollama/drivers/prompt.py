@@ -22,7 +22,6 @@ from griptape_ollama.context.preview import PromptPreview
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent
 from griptape_ollama.conversion.replies import ReplyReader
 from griptape_ollama.conversion.schemas import tell_schema
-from griptape_ollama.conversion.tools import OfferedTools
 from griptape_ollama.drivers.abilities import note_denial
 from griptape_ollama.drivers.async_calls import AsyncPromptMixin
 from griptape_ollama.drivers.chunks import ChunkPublisher, are_chunks_wanted
@@ -162,7 +161,7 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         with contextlib.ExitStack() as stacked:
             stacked.callback(plan.watch.close)  # unless the exchange takes over
             reader = ReplyReader(
-                tools=OfferedTools(plan.request["tools"]) if "tools" in plan.request else None,
+                tools=plan.offered,
                 used_tags=_tags(stack),
                 separate_think_tags=self.separate_think_tags,
             )

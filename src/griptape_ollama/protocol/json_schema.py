@@ -8,14 +8,14 @@ an instance that is valid under the original is valid under the compiled schema 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
-from urllib.parse import unquote
 
 from griptape_ollama.protocol.patterns import to_grammar_pattern
 from griptape_ollama.protocol.schema_limits import drop_crossed, is_taken
 from griptape_ollama.protocol.schema_merging import MERGES, as_types
+from griptape_ollama.protocol.schema_references import look_up
 
 Schema = dict[str, Any]
 
@@ -137,7 +137,7 @@ class _Compiler:
         """Put what a reference names in its place, and what stands beside it on top."""
         while isinstance(ref := schema.get("$ref"), str):
             beside = {key: value for key, value in schema.items() if key != "$ref"}
-            target = self._look_up(ref)
+            target = look_up(self.root, ref)
             if target is None:
                 self._lose(path, f"$ref {ref}")
                 return beside, refs
@@ -151,21 +151,6 @@ class _Compiler:
             if constraints:
                 schema = {"allOf": [schema, constraints], **annotations}
         return schema, refs
-
-    def _look_up(self, ref: str) -> Mapping[str, Any] | None:
-        if not ref.startswith("#"):
-            return None
-        place: Any = self.root
-        for part in filter(None, ref[1:].split("/")):
-            key = unquote(part).replace("~1", "/").replace("~0", "~")
-            if isinstance(place, Mapping):
-                place = cast("Mapping[str, Any]", place).get(key)
-            elif isinstance(place, Sequence) and not isinstance(place, str) and key.isdecimal():
-                items = cast("Sequence[Any]", place)
-                place = items[int(key)] if int(key) < len(items) else None
-            else:
-                return None
-        return cast("Mapping[str, Any]", place) if isinstance(place, Mapping) else None
 
     # Combinations
 

@@ -16,7 +16,8 @@ from griptape.events import ActionChunkEvent, TextChunkEvent
 from griptape.structures import Agent
 from griptape.tools import BaseTool
 from griptape.utils.decorators import activity
-from schema import Schema
+from pydantic import BaseModel
+from schema import Optional, Schema
 
 from griptape_ollama import OllamaResponseError, OllamaStreamError
 from griptape_ollama.drivers import abilities
@@ -196,6 +197,76 @@ def test_parameters_that_are_named_like_a_call_are_left_alone(simulator, buy, sh
     simulator.reply("Done.")
     buy()
     assert shop.bought == [arguments]
+
+
+class PartyTool(BaseTool):
+    """Keeps what it was called with."""
+
+    def __init__(self):
+        super().__init__(name="Party")
+        self.seen = []
+
+    @activity(
+        config={
+            "description": "Plans",
+            "schema": Schema(
+                {
+                    "guests": [{"name": str, "age": int}],
+                    Optional("open"): bool,
+                    Optional("cost"): float,
+                    Optional(str): object,
+                }
+            ),
+        }
+    )
+    def plan(self, params: dict):
+        self.seen.append(params["values"])
+        return TextArtifact("planned")
+
+
+@_both_ways
+def test_texts_in_arguments_are_read_where_the_schema_allows_no_text(simulator, buy, stream):
+    guests = '[{"name": "41", "age": "41"}]'
+    simulator.reply(tool_calls=[("Party_plan", {"guests": guests, "open": "true", "cost": "1.5", "note": "[1]"})])
+    simulator.reply("Done.")
+    party = PartyTool()
+    assert buy(tool=party, stream=stream).value == "Done."
+    read = {"guests": [{"name": "41", "age": 41}], "open": True, "cost": 1.5, "note": "[1]"}
+    assert party.seen == [read]
+    assert _calls(simulator)[0]["function"]["arguments"] == read
+
+
+@_both_ways
+def test_a_text_that_is_no_number_is_an_error_that_the_model_is_told(simulator, buy, stream):
+    simulator.reply(tool_calls=[("Party_plan", {"guests": [{"name": "Bo", "age": "ten"}]})])
+    simulator.reply("Done.")
+    party = PartyTool()
+    assert buy(tool=party, stream=stream).value == "Done."
+    assert party.seen == []
+    assert "'ten' should be instance of 'int'" in _results(simulator)[0]["content"]
+
+
+@_both_ways
+@pytest.mark.parametrize("cost", ['{"guests": [], "cost": NaN}', {"guests": [], "cost": "-Infinity"}])
+def test_a_number_that_json_does_not_know_is_told_to_the_model(simulator, buy, *, cost, stream):
+    simulator.reply(tool_calls=[{"id": "call_1", "function": {"name": "Party_plan", "arguments": cost}}])
+    simulator.reply(tool_calls=[("Party_plan", {"guests": [], "cost": 2.5})])
+    simulator.reply("Done.")
+    party = PartyTool()
+    assert buy(tool=party, stream=stream).value == "Done."
+    assert party.seen == [{"guests": [], "cost": 2.5}]
+    assert simulator.chats[1].messages[-1]["content"] == (
+        "The arguments of 'Party_plan' hold NaN or Infinity, which JSON does not know: use finite numbers."
+    )
+
+
+def test_further_keys_of_a_function_that_allows_them_are_left_alone(simulator, buy):
+    arguments = {"name": "Party_plan", "arguments": {"guests": []}, "guests": []}
+    simulator.reply(tool_calls=[("Party_plan", arguments)])
+    simulator.reply("Done.")
+    party = PartyTool()
+    buy(tool=party)
+    assert party.seen == [arguments]
 
 
 @_both_ways
@@ -414,3 +485,84 @@ def test_deltas_of_a_corrected_reply_name_the_place_of_their_content(simulator, 
         (ActionChunkEvent, 1),
     ]
     assert message.content[0].artifact.value == "Wait. Now. "
+
+
+# Tools that cannot be described
+
+
+class TreeNode(BaseModel):
+    name: str
+    children: list["TreeNode"] = []
+
+
+class TreeTool(BaseTool):
+    """Saves what contains itself, and describes itself in a way that leads to the framework's, as MCPTool does."""
+
+    def __init__(self):
+        super().__init__(name="Trees")
+        self.saved = []
+
+    @activity(config={"description": "Saves", "schema": TreeNode})
+    def save(self, params: dict):
+        self.saved.append(params["values"])
+        return TextArtifact("saved")
+
+    def to_activity_json_schema(self, activity, schema_id):
+        return super().to_activity_json_schema(activity, schema_id)
+
+
+class _Odd:
+    """What no schema can tell."""
+
+
+class OddModel(BaseModel):
+    model_config = {"arbitrary_types_allowed": True}
+    odd: _Odd
+
+
+class OddTool(BaseTool):
+    @activity(config={"description": "Odd", "schema": OddModel})
+    def odd(self, params: dict):
+        return TextArtifact("odd")
+
+
+@_both_ways
+def test_a_schema_that_contains_itself_ends_no_task(simulator, buy, stream):
+    tree = {"name": "a", "children": [{"name": "b", "children": '[{"name": "c"}]'}]}
+    simulator.reply(tool_calls=[("Trees_save", tree)])
+    simulator.reply("Done.")
+    trees = TreeTool()
+    assert buy(tool=trees, stream=stream).value == "Done."
+    assert trees.saved == [{"name": "a", "children": [{"name": "b", "children": [{"name": "c"}]}]}]
+    [function] = simulator.last_chat.tools
+    assert function["function"]["parameters"]["required"] == ["name"]
+
+
+@_both_ways
+def test_a_tool_that_cannot_be_described_is_left_out_with_one_warning_and_the_others_work(
+    simulator, make_driver, shop, caplog, *, stream
+):
+    simulator.reply(tool_calls=[("OddTool_odd", {})])
+    simulator.reply(tool_calls=[("Shop_buy", {"item": "apple"})])
+    simulator.reply("Done.")
+    with caplog.at_level(logging.WARNING, logger="griptape_ollama"):
+        agent = Agent(prompt_driver=make_driver(stream=stream), tools=[OddTool(), shop])
+        assert agent.run("Buy an apple").output.value == "Done."
+    assert shop.bought == [{"item": "apple"}]
+    assert [each["function"]["name"] for each in simulator.last_chat.tools] == ["Shop_buy", "Shop_odd"]
+    assert caplog.text.count("Activity 'odd' of tool 'OddTool' is left out: PydanticInvalidForJsonSchema") == 1
+
+
+def test_where_no_tool_can_be_described_the_model_is_told_to_answer(simulator, buy):
+    simulator.reply(tool_calls=[("OddTool_odd", {})])
+    simulator.reply("Done.")
+    assert buy(tool=OddTool()).value == "Done."
+    assert _results(simulator)[0]["content"] == "There is no tool 'OddTool_odd', and no other. Answer in words."
+    assert simulator.chats[0].tools == []
+
+
+def test_tools_that_cannot_be_described_end_no_task_of_a_model_without_tools(simulator, buy):
+    simulator.reply("Answer: Done.")
+    assert buy(tool=OddTool(), model="words").value == "Done."
+    simulator.reply("Answer: Done.")
+    assert buy(tool=TreeTool(), model="words").value == "Done."
