@@ -16,7 +16,7 @@ from schema import Schema
 from griptape_ollama.conversion.schemas import compiled_parameters, to_json_schema
 from griptape_ollama.printable import printable
 from griptape_ollama.protocol.schema_coercion import coerced, unfenced
-from griptape_ollama.protocol.schema_validation import SchemaReader
+from griptape_ollama.protocol.schema_reader import SchemaReader
 
 _SHOWN = 120
 _SCHEMA_METHOD = "to_activity_json_schema"

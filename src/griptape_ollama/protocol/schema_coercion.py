@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from griptape_ollama.protocol.schema_validation import SchemaReader, schemas_in, type_of
+from griptape_ollama.protocol.schema_reader import SchemaReader, schemas_in, type_of
 
 _FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
 _NOT_FINITE = re.compile(r"\s*[+-]?(nan|inf(inity)?)\s*", re.IGNORECASE)

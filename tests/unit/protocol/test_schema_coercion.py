@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from griptape_ollama.protocol.schema_coercion import NotFiniteError, coerced
-from griptape_ollama.protocol.schema_validation import SchemaReader
+from griptape_ollama.protocol.schema_reader import SchemaReader
 
 _NUMBER, _WHOLE, _FLAG, _TEXT = ({"type": kind} for kind in ("number", "integer", "boolean", "string"))
 _LIST = {"type": "array", "items": _WHOLE}
