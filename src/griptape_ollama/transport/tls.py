@@ -50,27 +50,32 @@ def _context_of(base_url: str, verify: bool | str | ssl.SSLContext) -> ssl.SSLCo
         return _default_context()
     if verify is False:
         return httpx.create_ssl_context(verify=False)
-    folder = verify if Path(verify).is_dir() else None
-    try:
-        return ssl.create_default_context(capath=folder, cafile=None if folder else verify)
-    except (OSError, ssl.SSLError) as error:
-        raise _unusable(f"verify={verify!r} is not a file or folder of CA certificates", error) from error
+    where = {"capath" if Path(verify).is_dir() else "cafile": verify}
+    return _trusting(f"verify={verify!r}", **where)
 
 
 def _default_context() -> ssl.SSLContext:
-    variable, path = next(
-        ((name, path) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if (path := os.environ.get(name))), ("", "")
-    )
-    if variable == "SSL_CERT_DIR" and not _holds_certificates(path):
-        raise OllamaContentError(
-            f"{variable}={path!r} is not a folder of CA certificates under hashed names: run `openssl rehash` on it, "
-            f"correct {variable}, or unset it."
-        )
+    """Build a context as httpx 0.28 does; 0.27 ignores a variable whose path does not exist."""
+    if path := os.environ.get("SSL_CERT_FILE"):
+        return _trusting(f"SSL_CERT_FILE={path!r}", " Correct SSL_CERT_FILE, or unset it.", cafile=path)
+    if path := os.environ.get("SSL_CERT_DIR"):
+        if not _holds_certificates(path):
+            raise OllamaContentError(
+                f"SSL_CERT_DIR={path!r} is not a folder of CA certificates under hashed names: run `openssl rehash` on "
+                "it, correct SSL_CERT_DIR, or unset it."
+            )
+        return _trusting(f"SSL_CERT_DIR={path!r}", " Correct SSL_CERT_DIR, or unset it.", capath=path)
     try:
         return httpx.create_ssl_context()
     except (OSError, ssl.SSLError) as error:
-        text = f"{variable}={path!r} is not a file of CA certificates" if variable else "CA certificates are missing"
-        raise _unusable(text, error, variable) from error
+        raise _unusable("The CA certificates of certifi cannot be used", error) from error
+
+
+def _trusting(setting: str, advice: str = "", **where: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(**where)
+    except (OSError, ssl.SSLError) as error:
+        raise _unusable(f"{setting} is not a file or folder of CA certificates", error, advice) from error
 
 
 def _holds_certificates(folders: str) -> bool:
@@ -82,9 +87,8 @@ def _holds_certificates(folders: str) -> bool:
         return False
 
 
-def _unusable(text: str, error: Exception, variable: str = "") -> OllamaContentError:
+def _unusable(text: str, error: Exception, advice: str = "") -> OllamaContentError:
     log = os.environ.get("SSLKEYLOGFILE")
     if log and getattr(error, "filename", None) == log:
         return OllamaContentError(f"SSLKEYLOGFILE={log!r} cannot be written: {error}. Correct it, or unset it.")
-    advice = f" Correct {variable}, or unset it." if variable else ""
     return OllamaContentError(f"{text}: {error}.{advice}")
