@@ -11,6 +11,7 @@ from griptape_ollama.errors import OllamaContentError, OllamaStreamError
 from griptape_ollama.events import OllamaEmbeddingEvent
 from griptape_ollama.protocol.counters import is_counted, to_count
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
+from griptape_ollama.protocol.numbers import simplified, to_boolean, to_whole
 from griptape_ollama.protocol.options import check_options
 
 STAND_IN = "."
@@ -82,11 +83,14 @@ def check_field(name: str, value: Any) -> Any:
     """
     if name == "keep_alive":
         return normalize_keep_alive(value)
-    if name == "dimensions" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ValueError(f"dimensions={value!r} must be a whole number from 1")
-    if name == "truncate" and not isinstance(value, bool):
+    if name == "dimensions":
+        size = to_whole(value)
+        if size is None or size < 1:
+            raise ValueError(f"dimensions={value!r} must be a whole number from 1")
+        return size
+    if name == "truncate" and to_boolean(value) is None:
         raise ValueError(f"truncate={value!r} must be True or False")
-    return value
+    return simplified(value)
 
 
 def to_vectors(

@@ -9,6 +9,7 @@ from typing import Any, cast
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
+from griptape_ollama.protocol.numbers import simplified
 from griptape_ollama.protocol.options import OPTION_TYPES, check_options
 
 _logger = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ def merge_options(
         extra = extra.model_dump(exclude_none=True)
     if extra is not None and not isinstance(extra, Mapping):
         raise OllamaContentError(f'extra_params["options"] must be a mapping of option names to values, got {extra!r}')
-    return {**fields, **options, **cast("Mapping[str, Any]", extra or {})}
+    merged = {**fields, **options, **cast("Mapping[str, Any]", extra or {})}
+    return {name: simplified(value) for name, value in merged.items()}
 
 
 def check_settings(
@@ -111,6 +113,7 @@ def merge_stop(needed: Sequence[str], given: Any, own: Any) -> Any:
 def _checked_field(name: str, value: Any) -> Any:
     if name == "keep_alive":
         return normalize_keep_alive(value)
+    value = simplified(value)
     _check_field(name, value)
     return value
 

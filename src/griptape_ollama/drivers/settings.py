@@ -13,6 +13,7 @@ from griptape_ollama.models.server_settings import checked
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.context_window import check_max_num_ctx, check_num_ctx
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
+from griptape_ollama.protocol.numbers import simplified, to_boolean, to_number, to_whole
 from griptape_ollama.protocol.options import check_options
 
 ON_EMPTY_RETRY = "retry_without_thinking"
@@ -43,8 +44,8 @@ def to_options(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise OllamaContentError(f"options must be a mapping of option names to values, got {value!r}")
     options = dict(cast("Mapping[str, Any]", value))
-    checked(lambda: check_options(options))
-    return options
+    known = checked(lambda: check_options(options))
+    return {name: simplified(known.get(name)) for name in options}
 
 
 def to_keep_alive(value: Any) -> int | float | str | None:
@@ -68,9 +69,10 @@ def to_pull_policy(value: Any) -> str:
 
 def to_audit(value: Any) -> bool:
     """Give whether requests are recorded."""
-    if not isinstance(value, bool):
+    audits = to_boolean(value)
+    if audits is None:
         raise OllamaContentError(f"audit_requests={value!r} must be True or False")
-    return value
+    return audits
 
 
 def to_dimensions(value: Any) -> int | None:
@@ -89,7 +91,7 @@ def to_extra_params(value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in cast("Mapping[Any, Any]", value)):
         raise OllamaContentError(f"extra_params must be a mapping of field names to values, got {value!r}")
-    return dict(cast("Mapping[str, Any]", value))
+    return {name: simplified(each) for name, each in cast("Mapping[str, Any]", value).items()}
 
 
 def to_on_long_text(value: Any) -> Any:
@@ -101,24 +103,27 @@ def to_on_long_text(value: Any) -> Any:
 
 def to_count(value: Any) -> int:
     """Give a number of things, one at least."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    count = to_whole(value)
+    if count is None or count < 1:
         raise OllamaContentError(f"{value!r} must be a whole number from 1")
-    return value
+    return count
 
 
 def to_size(value: Any) -> int:
     """Give a number of bytes; 0 is none."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    size = to_whole(value)
+    if size is None or size < 0:
         raise OllamaContentError(f"{value!r} must be a whole number of bytes, or 0")
-    return value
+    return size
 
 
 def to_seconds(value: Any) -> float:
     """Give a number of seconds from 0."""
     # What is longer no lock can wait for.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= threading.TIMEOUT_MAX:
+    seconds = to_number(value)
+    if seconds is None or not 0 <= seconds <= threading.TIMEOUT_MAX:
         raise OllamaContentError(f"{value!r} must be a number of seconds from 0")
-    return value
+    return seconds
 
 
 def to_prefix(value: Any) -> str | None:

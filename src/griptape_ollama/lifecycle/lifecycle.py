@@ -10,6 +10,7 @@ from griptape.structures import Structure
 from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.protocol.numbers import to_whole
 from griptape_ollama.transport.scope import outside_scopes
 
 if TYPE_CHECKING:
@@ -74,15 +75,15 @@ class ModelLifecycle:
 
         if not isinstance(structure, Structure):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise OllamaContentError(f"structure must be an Agent, a Pipeline or a Workflow, got {structure!r}")
-        for name, value in (("max_models", max_models), ("memory", memory), ("runs", runs)):
-            _check_count(name, value)
+        room = Room(max_models=_checked_count("max_models", max_models), memory=_checked_count("memory", memory))
+        counted_runs = _checked_count("runs", runs)
         declared = {task: tuple(drivers) for task, drivers in (uses or {}).items()}
         self._make_planner: Callable[[], Planner] = lambda: Planner(
             structure,
-            Room(max_models=max_models, memory=memory),
+            room,
             warm_ahead=warm_ahead,
             unload_foreign=unload_foreign,
-            runs=runs,
+            runs=counted_runs,
             keep_alive=keep_alive,
             uses=declared,
         )
@@ -111,6 +112,8 @@ class ModelLifecycle:
             self._planner.end()
 
 
-def _check_count(name: str, value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+def _checked_count(name: str, value: Any) -> int | None:
+    count = to_whole(value)
+    if value is not None and (count is None or count < 1):
         raise OllamaContentError(f"{name}={value!r} must be a whole number from 1, or None for any")
+    return count

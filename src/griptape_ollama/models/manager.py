@@ -29,7 +29,7 @@ from griptape_ollama.models.progress import OnProgress
 from griptape_ollama.models.progress_bar import progress_bar
 from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.server import OllamaServerMixin
-from griptape_ollama.models.server_settings import checked, to_max_attempts
+from griptape_ollama.models.server_settings import checked, to_max_attempts, to_seconds_of
 from griptape_ollama.models.types import LoadedModel, LoadResult, ModelDetails, ModelInfo, TransferResult
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import check_options
@@ -322,9 +322,11 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         Raises:
             OllamaTimeoutError: It is still there.
             OllamaCancelledError: `cancel` was called.
+            OllamaContentError: `timeout` is no number of seconds.
         """
+        seconds = None if timeout is None else to_seconds_of("timeout")(timeout)
         with self._requests(model) as requests:
-            return Loading(requests).wait_until_unloaded(model, timeout)
+            return Loading(requests).wait_until_unloaded(model, seconds)
 
     def _transfer(
         self, action: str, body: Mapping[str, Any], progress: bool, on_progress: OnProgress | None, **details: Any

@@ -34,8 +34,8 @@ class Progress:
 
     @property
     def share(self) -> float | None:
-        """Share of the bytes that are there, from 0 to 1; None before the server has told of any."""
-        return self.completed / self.total if self.total else None
+        """Share of the bytes that are there, from 0 to 1 whatever the server counts; None before it counts any."""
+        return min(max(self.completed, 0), self.total) / self.total if self.total > 0 else None
 
     def to_event(self) -> OllamaProgressEvent:
         """Give it as an event."""
@@ -114,11 +114,13 @@ class Meter:
         file = self._files.get(digest)
         if file is None:
             # The first line of a file tells what was there: all of it, or what an earlier pull had left.
-            self._files[digest] = _File(total, completed, completed)
+            there = min(completed, total)
+            self._files[digest] = _File(total, there, there)
         else:
-            # The server takes back what a broken part had moved; it moves it again.
+            # The server takes back what a broken part had moved; it moves it again. What was moved twice may count
+            # twice, so that a file seems to have more than there is of it.
             file.total = max(file.total, total)
-            file.completed = max(file.completed, completed)
+            file.completed = min(max(file.completed, completed), file.total)
 
 
 def _is_size(value: Any) -> TypeGuard[int]:

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.host import mask_host, parse_host
+from griptape_ollama.protocol.numbers import to_python, to_real, to_whole
 from griptape_ollama.transport.limits import OllamaTimeout
 
 _CERT_FILES = 2
@@ -50,8 +51,11 @@ def to_limits(value: Any) -> OllamaTimeout | None:
 
 def to_max_concurrency(value: Any) -> int | None:
     """Give how many requests may be under way; None is "as many as there are"."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-        return value
+    if value is None:
+        return None
+    count = to_whole(value)
+    if count is not None and count >= 1:
+        return count
     raise OllamaContentError(f"max_concurrency={value!r} must be a whole number from 1, or None for no limit")
 
 
@@ -59,17 +63,19 @@ def to_max_wait(value: Any) -> float | None:
     """Give for how many seconds a slot is waited for; None is "for as long as it takes"."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+    seconds = to_real(value)
+    if seconds is None or seconds < 0:
         raise OllamaContentError(f"max_wait={value!r} must be a number of seconds from 0, or None for no limit")
     # What is longer than any wait can be is no limit; infinity is.
-    return None if value > threading.TIMEOUT_MAX else value
+    return None if seconds > threading.TIMEOUT_MAX else seconds
 
 
 def to_max_attempts(value: Any) -> int:
     """Give how many tries there are in all; 0 is one, as it is to Griptape."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    attempts = to_whole(value)
+    if attempts is None or attempts < 0:
         raise OllamaContentError(f"max_attempts={value!r} must be a whole number from 1")
-    return value
+    return attempts
 
 
 def to_seconds_of(name: str) -> Callable[[Any], float]:
@@ -79,13 +85,14 @@ def to_seconds_of(name: str) -> Callable[[Any], float]:
         name: Name of the setting.
     """
 
-    def to_seconds(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+    def converted(value: Any) -> float:
+        seconds = to_real(value)
+        if seconds is None or seconds < 0:
             raise OllamaContentError(f"{name}={value!r} must be a number of seconds from 0")
         # What is longer no lock can wait for.
-        return min(value, threading.TIMEOUT_MAX)
+        return min(seconds, threading.TIMEOUT_MAX)
 
-    return to_seconds
+    return converted
 
 
 def to_host(value: Any) -> str | None:
@@ -100,6 +107,7 @@ def to_host(value: Any) -> str | None:
 
 def to_verify(value: Any) -> bool | str:
     """Give whether certificates are checked, or the path of the CA certificates."""
+    value = to_python(value)
     if value is None or isinstance(value, bool):
         return value is not False
     if isinstance(value, (str, os.PathLike)):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
+
+from griptape_ollama.protocol.numbers import to_whole
 
 AUTO = "auto"
 """The window is as large as it has to be."""
@@ -43,11 +44,11 @@ def check_max_num_ctx(value: Any) -> int | None:
 def _check(name: str, value: Any, right: str) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ValueError(  # noqa: TRY004 # a wrong setting, whatever is wrong with it
+    tokens = to_whole(value)
+    if tokens is None:
+        raise ValueError(  # a wrong setting, whatever is wrong with it
             f"{name}={value!r} ({type(value).__name__}) is no size of a window: use {right}"
         )
-    tokens = int(value)
     if not 1 <= tokens <= MAX_NUM_CTX:
         raise ValueError(f"{name}={tokens} must be from 1 to {MAX_NUM_CTX}: use {right}")
     return tokens

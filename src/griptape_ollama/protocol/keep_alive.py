@@ -7,6 +7,8 @@ import re
 from datetime import timedelta
 from typing import Any
 
+from griptape_ollama.protocol.numbers import to_number, to_python
+
 _GO_DURATION = re.compile(r"[+-]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
 _GO_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -20,14 +22,15 @@ def normalize_keep_alive(value: Any) -> int | float | str:
 
     Args:
         value: Seconds, a Go duration such as `"10m"` or `"1h30m"`, a timedelta, 0 (unload now) or a negative number
-            (for good).
+            (for good), also one that is written as text: `"-1"` is how environments have it.
 
     Returns:
-        Seconds as a number, or the duration string as it was.
+        Seconds as a plain number, or the duration string without blanks around it.
 
     Raises:
         ValueError: The server would refuse the value, or misread it. The text names what would be right.
     """
+    value = to_python(value)
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
         value = int(seconds) if seconds.is_integer() else seconds
@@ -37,13 +40,14 @@ def normalize_keep_alive(value: Any) -> int | float | str:
         )
     if isinstance(value, str):
         return _check_text(value)
-    if not isinstance(value, (int, float)) or (isinstance(value, float) and not math.isfinite(value)):
+    number = to_number(value)
+    if number is None:
         raise ValueError(
             f"keep_alive={value!r} is not a duration: use seconds, a text such as '10m', a timedelta, "
             "0 (unload now) or -1 (keep for good)"
         )
-    _check_length(abs(value), value)
-    return value
+    _check_length(abs(number), value)
+    return number
 
 
 def keep_alive_seconds(value: float | str) -> float:
@@ -56,7 +60,8 @@ def keep_alive_seconds(value: float | str) -> float:
     return math.inf if seconds < 0 else seconds
 
 
-def _check_text(text: str) -> str:
+def _check_text(given: str) -> int | float | str:
+    text = given.strip()
     if _GO_DURATION.fullmatch(text):
         _check_length(abs(_text_seconds(text)), text)
         return text
@@ -64,9 +69,11 @@ def _check_text(text: str) -> str:
         number = float(text)
     except ValueError:
         number = math.nan
+    if math.isfinite(number) and number < 0:
+        return int(number) if number.is_integer() else number
     if math.isfinite(number):
-        raise ValueError(f"keep_alive={text!r} has no unit: write {number:g} (seconds) or '{number:g}s'")
-    raise ValueError(f"keep_alive={text!r} is not a duration: write one such as '30s', '10m' or '1h30m'")
+        raise ValueError(f"keep_alive={given!r} has no unit: write {number:g} (seconds) or '{number:g}s'")
+    raise ValueError(f"keep_alive={given!r} is not a duration: write one such as '30s', '10m' or '1h30m'")
 
 
 def _text_seconds(text: str) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
-import operator
 import re
+import sys
 from collections.abc import Mapping
-from typing import Any, SupportsIndex
+from typing import Any
+
+from griptape_ollama.protocol.numbers import to_boolean, to_number
 
 _logger = logging.getLogger(__name__)
 
@@ -84,8 +84,8 @@ def _check(name: str, value: Any) -> Any:
     if wanted == "float":
         return _float(name, value)
     if wanted == "boolean":
-        if isinstance(value, bool):
-            return value
+        if (boolean := to_boolean(value)) is not None:
+            return boolean
     elif isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):  # pyright: ignore[reportUnknownVariableType]
         return list(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     elif isinstance(value, str):
@@ -94,24 +94,17 @@ def _check(name: str, value: Any) -> Any:
 
 
 def _integer(name: str, value: Any) -> int:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not isinstance(value, bool) and isinstance(value, SupportsIndex):
-        # An array of several numbers says that it is none only then.
-        with contextlib.suppress(TypeError):
-            return operator.index(value)
+    number = to_number(value)
+    if number is not None and number == (whole := int(number)):
+        return whole
     raise _wrong_type(name, "integer", value)
 
 
 def _float(name: str, value: Any) -> float:
     # A text is not a number to the server, though float() would take it.
-    if not isinstance(value, (bool, str, bytes)):
-        try:
-            number = float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if math.isfinite(number):
-            return int(value) if isinstance(value, int) else number
+    number = to_number(value)
+    if number is not None and abs(number) <= sys.float_info.max:
+        return number
     raise _wrong_type(name, "number", value)
 
 

@@ -19,6 +19,7 @@ from griptape_ollama.errors import (
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
+from griptape_ollama.protocol.numbers import to_plain
 from griptape_ollama.protocol.surrogates import without_halves
 from griptape_ollama.transport.bodies import ACCEPTED, STREAMED, pieces, read_at_most
 from griptape_ollama.transport.connection import Connection
@@ -401,13 +402,16 @@ def _encode(body: Mapping[str, Any] | None) -> bytes | None:
     if body is None:
         return None
     try:
-        text = json.dumps(body, allow_nan=False, default=_refuse, ensure_ascii=False)
+        text = json.dumps(body, allow_nan=False, default=_to_plain, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise OllamaContentError(f"The request cannot be written as JSON: {error}.") from error
     # U+FFFD in place of half a surrogate pair is what a server makes of one that is escaped.
     return without_halves(text).encode()
 
 
-def _refuse(value: object) -> None:
-    # Griptape replaces the encoder's own refusal by one that does not name the value.
-    raise TypeError(f"{value!r} is a {type(value).__name__}")
+def _to_plain(value: object) -> Any:
+    try:
+        return to_plain(value)
+    except TypeError as error:
+        # Griptape replaces the encoder's own refusal by one that does not name the value.
+        raise TypeError(f"{value!r} is a {type(value).__name__}") from error

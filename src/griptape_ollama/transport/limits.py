@@ -10,6 +10,8 @@ from typing import Any, cast
 import httpx
 from attrs import Attribute, field, frozen
 
+from griptape_ollama.protocol.numbers import to_real
+
 DEFAULT_CONNECT = 5.0
 DEFAULT_FIRST_TOKEN = 300.0
 DEFAULT_BETWEEN_TOKENS = 60.0
@@ -28,7 +30,10 @@ def _check_seconds(_: Any, attribute: Attribute[float | None], value: Any) -> No
 
 def _to_seconds(value: Any) -> Any:
     # What is longer than any wait can be is no limit; infinity is.
-    return None if isinstance(value, (int, float)) and value > threading.TIMEOUT_MAX else value
+    seconds = to_real(value)
+    if seconds is None:
+        return value
+    return None if seconds > threading.TIMEOUT_MAX else seconds
 
 
 def _limit(default: float | None) -> Any:
@@ -78,7 +83,7 @@ class OllamaTimeout:
             pair = cast("tuple[Any, ...]", value)
             if len(pair) == _PAIR:
                 return cls(connect=pair[0], first_token=pair[1], between_tokens=pair[1])
-        elif isinstance(value, (int, float)):
+        elif to_real(value) is not None:
             return cls(total=value)
         raise ValueError(
             f"timeout={value!r} is not a limit: use seconds (total), a pair (connect, read), httpx.Timeout or "

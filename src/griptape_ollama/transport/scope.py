@@ -7,7 +7,6 @@ tasks, tools, and the threads that these run on.
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import weakref
 from collections.abc import Generator
@@ -18,6 +17,7 @@ from typing import Protocol
 from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.protocol.numbers import to_number
 from griptape_ollama.transport.forking import renew_when_forked
 
 _open: ContextVar[tuple[CancelScope, ...]] = ContextVar("ollama_cancel_scopes", default=())
@@ -45,9 +45,7 @@ class CancelScope:
     """
 
     def __init__(self, seconds: float | None = None) -> None:
-        if seconds is not None:
-            _check_seconds(seconds)
-        self._seconds = seconds
+        self._seconds = None if seconds is None else _checked_seconds(seconds)
         self._is_cancelled = False
         self._blocks: list[None] = []
         self._timer: threading.Timer | None = None
@@ -90,9 +88,9 @@ class CancelScope:
         Raises:
             OllamaContentError: That is no number of seconds.
         """
-        _check_seconds(seconds)
+        wait = _checked_seconds(seconds)
         self._stop_timer()
-        timer = threading.Timer(seconds, self.cancel)
+        timer = threading.Timer(wait, self.cancel)
         timer.name = "griptape-ollama-cancel-after"
         timer.daemon = True
         self._timer = timer
@@ -177,8 +175,9 @@ def outside_scopes() -> Generator[None, None, None]:
         _open.reset(before)
 
 
-def _check_seconds(seconds: float) -> None:
-    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+def _checked_seconds(seconds: float) -> float:
+    number = to_number(seconds)
     # What is longer no lock can wait for.
-    if not is_number or math.isnan(seconds) or not 0 <= seconds <= threading.TIMEOUT_MAX:
+    if number is None or not 0 <= number <= threading.TIMEOUT_MAX:
         raise OllamaContentError(f"{seconds!r} must be a number of seconds from 0")
+    return number

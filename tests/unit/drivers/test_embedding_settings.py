@@ -3,7 +3,10 @@
 import math
 import threading
 from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy as np
 import ollama
 import pytest
 from griptape.tokenizers import SimpleTokenizer
@@ -47,6 +50,23 @@ class TestWire:
             ({"keep_alive": 0}, {"keep_alive": 0}),
             ({"keep_alive": -1}, {"keep_alive": -1}),
             ({"options": {"num_ctx": 256}}, {"options": {"num_ctx": 256}}),
+            ({"keep_alive": " -1 "}, {"keep_alive": -1}),
+            ({"keep_alive": np.timedelta64(5, "m")}, {"keep_alive": 300}),
+            ({"dimensions": np.int32(32)}, {"dimensions": 32}),
+            ({"dimensions": Decimal(32)}, {"dimensions": 32}),
+            ({"options": {"num_ctx": np.array(256)}}, {"options": {"num_ctx": 256}}),
+            (
+                {"options": {"num_ctx": Decimal(256), "use_mmap": np.bool_(True)}},
+                {"options": {"num_ctx": 256, "use_mmap": True}},
+            ),
+            (
+                {"extra_params": {"dimensions": np.int64(16), "brand_new": {"deep": [np.float64(0.5), np.int8(3)]}}},
+                {"dimensions": 16, "brand_new": {"deep": [0.5, 3]}},
+            ),
+            (
+                {"extra_params": {"brand_new": np.arange(3), "price": Decimal("0.1")}},
+                {"brand_new": [0, 1, 2], "price": 0.1},
+            ),
             ({"options": ollama.Options(num_ctx=256)}, {"options": {"num_ctx": 256}}),
             ({"options": None}, {}),
             ({"extra_params": None}, {}),
@@ -68,6 +88,26 @@ class TestWire:
             assert found.keys() == body.keys()
         else:
             assert found == body
+
+    def test_numbers_of_other_libraries_are_kept_as_plain_ones(self, simulator, make_embedder):
+        driver = make_embedder(
+            batch_size=np.int64(2),
+            batch_characters=Decimal(1000),
+            gather_seconds=np.float32(0.5),
+            cache_bytes=np.uint32(0),
+            max_attempts=np.int8(1),
+            max_concurrency=Fraction(3),
+            max_wait=Decimal("1.5"),
+            min_retry_delay=np.float64(0.25),
+            timeout=(Decimal("2.5"), np.float32(30)),
+            wait_for_server=np.int16(0),
+            options={"temperature": Decimal("0.5"), "num_ctx": np.int64(256)},
+        )
+        assert len(driver.embed_batch(["a", "b", "c"])) == 3
+        assert [len(texts) for texts in inputs(simulator)] == [2, 1]
+        again = OllamaEmbeddingDriver.from_json(driver.to_json())
+        assert (again.batch_size, again.max_wait, again.options) == (2, 1.5, {"temperature": 0.5, "num_ctx": 256})
+        assert (again.timeout.connect, again.timeout.first_token) == (2.5, 30)
 
     def test_settings_count_at_the_time_of_the_call(self, sent, make_embedder):
         driver = make_embedder(cache_bytes=0)

@@ -79,3 +79,27 @@ def test_sizes_that_no_file_can_have_are_passed_over(absurd):
     meter = _meter()
     assert meter.read({"status": "pulling a", "digest": "a", "total": absurd, "completed": 1}).total == 0
     assert meter.read({"status": "pulling b", "digest": "b", "total": 10, "completed": absurd}).share == 0
+
+
+@pytest.mark.parametrize("lines", [[(100, 500)], [(100, 40), (100, 500)], [(100, 500), (50, 20)], [(0, 5), (100, 100)]])
+def test_the_share_is_never_above_one_whatever_the_server_counts(lines):
+    meter = _meter()
+    for total, completed in lines:
+        meter.read(_line("a", total, completed))
+        assert meter.last.completed <= meter.last.total
+        assert 0 <= (meter.last.share or 0) <= 1
+    assert meter.missing_of("a") >= 0
+
+
+def test_more_than_all_of_one_file_is_not_taken_for_some_of_another():
+    meter = _meter()
+    meter.read(_line("a", 100, 500))
+    meter.read(_line("b", 400, 0))
+    assert meter.last.share == 100 / 500
+
+
+@pytest.mark.parametrize(
+    ("completed", "total", "share"), [(5, 1, 1.0), (-1, 2, 0.0), (1, 2, 0.5), (10**400, 3, 1.0), (1, 0, None)]
+)
+def test_a_share_is_from_0_to_1(completed, total, share):
+    assert Progress("pull", "m", "http://gpu:11434", "", None, completed, total).share == share

@@ -1,5 +1,8 @@
 """What users may write for the size of a window."""
 
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,17 @@ from griptape_ollama.protocol.context_window import check_max_num_ctx, check_num
 @pytest.mark.parametrize("value", [None, "auto", 1, 4096, 2**31 - 1])
 def test_what_is_right_stays_as_it_is(value):
     assert check_num_ctx(value) == value
+
+
+@pytest.mark.parametrize("value", [np.array(8192), Decimal(8192), Decimal("8.192e3"), Fraction(8192), np.uint64(8192)])
+def test_whole_numbers_are_recognised_whatever_library_they_are_of(value):
+    assert (check_num_ctx(value), type(check_num_ctx(value))) == (8192, int)
+
+
+@pytest.mark.parametrize("value", [np.array([8192]), np.bool_(True), Decimal("8192.5"), Decimal("NaN"), 1j])
+def test_what_is_no_whole_number_is_no_window_whatever_library_it_is_of(value):
+    with pytest.raises(ValueError, match="is no size of a window"):
+        check_num_ctx(value)
 
 
 def test_whole_numbers_of_other_libraries_become_plain_ones():

@@ -2,7 +2,10 @@
 
 import math
 from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +45,20 @@ from griptape_ollama.protocol.keep_alive import MAX_SECONDS, keep_alive_seconds,
         (timedelta(0), 0, 0),
         (timedelta(seconds=-1), -1, math.inf),
         (timedelta(days=365), 31_536_000, 31_536_000),
+        ("-1", -1, math.inf),
+        (" -1\n", -1, math.inf),
+        ("-1.0", -1, math.inf),
+        ("-0.5", -0.5, math.inf),
+        (" 5m", "5m", 300),
+        ("5m\n", "5m", 300),
+        ("\t1h30m ", "1h30m", 5400),
+        (np.int64(-1), -1, math.inf),
+        (np.float32(1.5), 1.5, 1.5),
+        (np.array(60), 60, 60),
+        (np.timedelta64(5, "m"), 300, 300),
+        (Decimal("0.5"), 0.5, 0.5),
+        (Decimal(60), 60, 60),
+        (Fraction(3, 2), 1.5, 1.5),
     ],
 )
 def test_what_is_sent_for_a_value_and_how_long_it_is(given_value, sent, seconds):
@@ -56,13 +73,18 @@ def test_what_is_sent_for_a_value_and_how_long_it_is(given_value, sent, seconds)
         (True, "use 0 to unload the model now, -1 to keep it for good"),
         (False, "use 0 to unload the model now, -1 to keep it for good"),
         ("60", r"has no unit: write 60 \(seconds\) or '60s'"),
-        ("-1", r"has no unit: write -1 \(seconds\)"),
         ("1.5", r"has no unit: write 1\.5"),
         ("abc", "write one such as '30s', '10m' or '1h30m'"),
         ("", "is not a duration"),
         ("5 m", "is not a duration"),
-        (" 5m", "is not a duration"),
-        ("5m\n", "is not a duration"),
+        ("5\nm", "is not a duration"),
+        (" ", "is not a duration"),
+        (" 60 ", r"has no unit: write 60 \(seconds\) or '60s'"),
+        (np.bool_(True), "use 0 to unload the model now, -1 to keep it for good"),
+        (np.array([60]), "is not a duration"),
+        (np.float32("nan"), "is not a duration"),
+        (Decimal("Infinity"), "is not a duration"),
+        (Decimal("1e400"), "is not a duration"),
         ("5M", "is not a duration"),
         ("5min", "is not a duration"),
         ("1d", "is not a duration"),
