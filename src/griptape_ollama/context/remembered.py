@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from griptape_ollama.context.order import Order
-from griptape_ollama.context.sight import Sight, key_of_name
+from griptape_ollama.context.sight import Sight
 from griptape_ollama.models.facts import ModelFacts
 from griptape_ollama.models.types import weights_of
+from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.forking import renew_when_forked
 
 V = TypeVar("V")
@@ -161,9 +162,9 @@ class Server:
         """
         cached = self.keys.get(model)
         if known is not None and (cached is None or cached[0] is not known.raw):
-            cached = self.keys[model] = known.raw, weights_of(known.raw) or key_of_name(model)
+            cached = self.keys[model] = known.raw, weights_of(known.raw) or model_key(model)
             _shorten(self.keys, _MAX_MODELS)
-        return _found(self.models, key_of_name(model) if cached is None else cached[1], Remembered, _MAX_MODELS)
+        return _found(self.models, model_key(model) if cached is None else cached[1], Remembered, _MAX_MODELS)
 
     def learn_default(self, tokens: int, limit: int | None) -> None:
         """Take in the default window of a model that was made for at most `limit` tokens."""

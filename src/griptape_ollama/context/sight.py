@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,9 +9,7 @@ from typing import Any, cast
 from griptape_ollama.models.facts import Facts, LoadedList, ModelFacts
 from griptape_ollama.models.types import weights_of
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
-from griptape_ollama.protocol.model_name import model_key
-
-key_of_name = functools.lru_cache(maxsize=1024)(model_key)
+from griptape_ollama.protocol.model_name import find_model, name_of_entry
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,14 @@ def sight_of(facts: Facts, model: str, known: ModelFacts, loaded: LoadedList) ->
 
 
 def _find(facts: Facts, model: str, known: ModelFacts, loaded: LoadedList) -> Mapping[str, Any] | None:
-    named = [(_name(entry), entry) for entry in loaded.entries]
-    for name, entry in named:
-        if key_of_name(name) == key_of_name(model):
-            return entry
+    found = find_model(model, loaded.entries, name_of_entry)
+    if found is not None:
+        return found
     # Models with the same weights share one place, under the name that was loaded first (server 0.33).
     weights = weights_of(known.raw)
     if weights is None:
         return None
+    named = ((name_of_entry(entry), entry) for entry in loaded.entries)
     alike = ((name, entry) for name, entry in named if name and _looks_alike(entry, known.raw))
     return next((entry for name, entry in alike if weights_of(facts.show(name).raw) == weights), None)
 
@@ -60,8 +57,3 @@ def _looks_alike(entry: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
         return False
     mine, theirs = cast("dict[str, Any]", one), cast("dict[str, Any]", other)
     return all(mine.get(name) == theirs.get(name) for name in ("family", "quantization_level"))
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    name = entry.get("name") or entry.get("model")
-    return name if isinstance(name, str) else ""

@@ -17,6 +17,7 @@ from griptape.events import (
 )
 
 from griptape_ollama.models.holds import hold, let_go
+from griptape_ollama.protocol.model_name import is_same_model
 from griptape_ollama.transport.connection import Connection
 
 _current: ContextVar[TaskHold | None] = ContextVar("ollama_task_hold", default=None)
@@ -48,8 +49,8 @@ class TaskHold:
     def of_task(cls, connection: Connection, model: str) -> TaskHold:
         """Give what an earlier turn of the task left, or a new one."""
         found = _current.get()
-        wanted = (connection.base_url, model, threading.get_ident())
-        if found is not None and (found.host, found.model, found.thread) == wanted:
+        wanted = (connection.base_url, threading.get_ident())
+        if found is not None and (found.host, found.thread) == wanted and is_same_model(found.model, model):
             return found
         return cls(connection, model)
 

@@ -12,6 +12,7 @@ from griptape_ollama.models.choice import only_chat_model
 from griptape_ollama.models.ensuring import ensure_model, published
 from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
+from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.run import Run
 
 
@@ -42,10 +43,10 @@ class ModelUseMixin(OllamaServerMixin):
             OllamaError: It cannot be pulled.
         """
         policy: Any = self.pull_policy
-        if policy == "never" or (policy == "always" and model in self._pulled):
+        if policy == "never" or (policy == "always" and model_key(model) in self._pulled):
             return
         ensure_model(self._requests_of(run), model, policy, published())
-        self._pulled.add(model)
+        self._pulled.add(model_key(model))
 
     def _chosen_model(self, run: Run) -> str:
         """Find the model that is meant where none was named.

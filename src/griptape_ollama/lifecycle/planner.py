@@ -25,6 +25,7 @@ from griptape_ollama.lifecycle.warming import Warmer
 from griptape_ollama.lifecycle.watching import Answer, Watch
 from griptape_ollama.models.server_settings import checked
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
+from griptape_ollama.protocol.model_name import is_same_model
 
 _logger = logging.getLogger("griptape_ollama.lifecycle")
 
@@ -147,7 +148,7 @@ class Planner:
                     models = self._steps.of_memory()
                     if models and MEMORY_STEP not in self._progress.running:
                         self._progress.begin(MEMORY_STEP)
-            self._need(each for each in models if each.name == model)
+            self._need(each for each in models if is_same_model(each.name, model))
 
     def tools_begin(self, task: BaseTask[Any] | None, names: list[str]) -> None:
         """Make room for the models of tools that are about to run."""

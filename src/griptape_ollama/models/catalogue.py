@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from griptape_ollama.errors import OllamaModelNotFoundError
 from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.types import LoadedModel, ModelDetails, ModelInfo, weights_of
-from griptape_ollama.protocol.model_name import is_same_model, model_key
+from griptape_ollama.protocol.model_name import find_model
 
 _MOST_NAMES = 20
 
@@ -65,7 +65,7 @@ class Catalogue:
         installed = self.find(model) if loaded else None
         digest = installed.digest if installed else None
         same_digest = next((each for each in loaded if each.digest == digest), None)
-        same_name = next((each for each in loaded if is_same_model(each.name, model)), None)
+        same_name = find_named(model, loaded)
         if same_digest or same_name or not installed:
             return same_digest or same_name
         return next((each for each in loaded if self.share_weights(model, each.name)), None)
@@ -100,7 +100,9 @@ def listed(models: Iterable[ModelInfo]) -> str:
     return f"{', '.join(names[:_MOST_NAMES])}{more}"
 
 
-def find_named(model: str, installed: Iterable[ModelInfo]) -> ModelInfo | None:
-    """Find the model that a name means."""
-    key = model_key(model)
-    return next((each for each in installed if model_key(each.name) == key), None)
+Listed = TypeVar("Listed", ModelInfo, LoadedModel)
+
+
+def find_named(model: str, listed: Iterable[Listed]) -> Listed | None:
+    """Find the model that a name means, among those that are installed or those that are loaded."""
+    return find_model(model, listed, lambda each: each.name)

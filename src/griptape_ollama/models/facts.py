@@ -26,6 +26,7 @@ from griptape_ollama.errors import (
     OllamaTimeoutError,
 )
 from griptape_ollama.printable import printable
+from griptape_ollama.protocol.model_name import find_model, model_key, name_of_entry
 from griptape_ollama.protocol.parameters import parse_parameters
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
@@ -136,12 +137,12 @@ class Facts:
         """Facts about a model; all unknown where the server does not answer, or does not have it."""
         reply = self._ask("/api/show", {"model": model}, _SHOW_SECONDS)
         facts = UNKNOWN_MODEL if reply is None else ModelFacts.from_show(reply)
-        missing = _cache.missing((self._connection.base_url, model))
+        missing = _cache.missing((self._connection.base_url, model_key(model)))
         return replace(facts, missing=missing) if missing else facts
 
     def note_missing(self, model: str, capability: str) -> None:
         """Remember that the server denied the model a capability, until it is forgotten."""
-        _cache.note_missing((self._connection.base_url, model), capability)
+        _cache.note_missing((self._connection.base_url, model_key(model)), capability)
 
     def tags(self) -> list[dict[str, Any]]:
         """The installed models, as `/api/tags` lists them; empty where the server does not answer."""
@@ -149,12 +150,9 @@ class Facts:
 
     def digest(self, model: str) -> str | None:
         """Digest of an installed model; None where the server does not tell."""
-        wanted = {model.lower(), f"{model}:latest".lower()}
-        for each in self.tags():
-            digest = each.get("digest")
-            if str(each.get("model") or each.get("name")).lower() in wanted and isinstance(digest, str) and digest:
-                return digest
-        return None
+        found = find_model(model, self.tags(), name_of_entry)
+        digest = None if found is None else found.get("digest")
+        return digest if isinstance(digest, str) and digest else None
 
     def ps(self) -> list[dict[str, Any]]:
         """The loaded models, as `/api/ps` lists them; empty where the server does not answer."""
@@ -191,7 +189,7 @@ class Facts:
         return None if known is None else known.answer
 
     def _entry(self, path: str, body: dict[str, Any] | None, seconds: float) -> _Entry | None:
-        key = (self._connection.identity, path, (body or {}).get("model"))
+        key = (self._connection.identity, path, model_key(body["model"]) if body else None)
         return _cache.get(key, lambda: self._answer(path, body, seconds), self._run)
 
     def _answer(self, path: str, body: dict[str, Any] | None, seconds: float) -> _Answer:

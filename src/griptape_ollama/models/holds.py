@@ -14,6 +14,7 @@ from typing import Any
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.printable import printable
 from griptape_ollama.protocol.keep_alive import keep_alive_seconds
+from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
@@ -41,18 +42,18 @@ def is_held(connection: Connection, model: str) -> bool:
     """Whether somebody needs the model for more than one request."""
     now = time.monotonic()
     with _lock:
-        return any(until > now for until in _needed.get((connection.base_url, model), {}).values())
+        return any(until > now for until in _needed.get((connection.base_url, model_key(model)), {}).values())
 
 
 def hold(connection: Connection, model: str, who: object, *, seconds: float = HOLD_SECONDS) -> None:
     """Note that somebody needs the model from now on, for so many seconds at most."""
     with _lock:
-        _needed.setdefault((connection.base_url, model), {})[id(who)] = time.monotonic() + seconds
+        _needed.setdefault((connection.base_url, model_key(model)), {})[id(who)] = time.monotonic() + seconds
 
 
 def let_go(connection: Connection, model: str, who: object) -> None:
     """Note that somebody does not need the model any more; if nobody does, it is unloaded."""
-    key, now = (connection.base_url, model), time.monotonic()
+    key, now = (connection.base_url, model_key(model)), time.monotonic()
     with _lock:
         others = {other: until for other, until in _needed.pop(key, {}).items() if other != id(who) and until > now}
         if others:

@@ -10,7 +10,7 @@ from griptape_ollama.errors import OllamaModelNotFoundError, OllamaTimeoutError
 from griptape_ollama.models.catalogue import Catalogue
 from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.types import LoadedModel, LoadResult
-from griptape_ollama.protocol.model_name import is_same_model
+from griptape_ollama.protocol.model_name import find_model
 
 # A model that lets go of its memory is listed for some milliseconds more, a busy one until its reply has ended.
 _FIRST_POLL, _SLOWEST_POLL = 0.02, 0.5
@@ -142,12 +142,12 @@ class Loading:
         installed = self._catalogue.installed()
         same = [each.name for each in installed if each.digest == loaded.digest]
         # What it was loaded by may mean another model by now; if with the same weights, that one will do.
-        names = [name for name in same if is_same_model(name, loaded.name)] or same
-        names = names or [each.name for each in installed if is_same_model(each.name, loaded.name)]
-        if not names:
+        name = find_model(loaded.name, same, str) or next(iter(same), None)
+        name = name or find_model(loaded.name, [each.name for each in installed], str)
+        if name is None:
             return False
         # Without a prompt nothing is loaded for it, should the model have gone meanwhile.
-        self._requests.document("/api/generate", {"model": names[0], "keep_alive": 0, "stream": False})
+        self._requests.document("/api/generate", {"model": name, "keep_alive": 0, "stream": False})
         self._requests.facts.forget_loaded()
         # One that was found has another time to expire at, if it is listed at all.
         return bool(same) or loaded not in self._catalogue.loaded()

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from griptape_ollama.models.facts import ModelFacts
 from griptape_ollama.protocol.counters import to_count
+from griptape_ollama.protocol.model_name import name_of_entry
 from griptape_ollama.protocol.parameters import parse_parameters
 
 _WEIGHTS = re.compile(r"^FROM .*sha256-([0-9a-f]{64})\s*$", re.MULTILINE)
@@ -60,7 +61,7 @@ class ModelInfo:
         """Read an entry of `/api/tags`; what is missing or odd in it is left at its default."""
         details = _object(entry.get("details"))
         return cls(
-            name=_text(entry.get("name")) or _text(entry.get("model")),
+            name=name_of_entry(entry),
             digest=_text(entry.get("digest")),
             size=to_count(entry.get("size")) or 0,
             modified_at=parse_time(entry.get("modified_at")),
@@ -202,7 +203,7 @@ class LoadedModel:
     def from_ps(cls, entry: Mapping[str, Any]) -> LoadedModel:
         """Read an entry of `/api/ps`; what is missing or odd in it is left at its default."""
         return cls(
-            name=_text(entry.get("name")) or _text(entry.get("model")),
+            name=name_of_entry(entry),
             digest=_text(entry.get("digest")),
             size=to_count(entry.get("size")) or 0,
             size_vram=to_count(entry.get("size_vram")) or 0,

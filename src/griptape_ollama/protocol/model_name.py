@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from griptape_ollama.protocol.host import mask_host
+
+T = TypeVar("T")
 
 DEFAULT_REGISTRY = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
@@ -63,6 +68,7 @@ def parse_model_name(text: str) -> ModelName:
     | `library/qwen3` | qwen3:latest |
     | `alice/helper` | alice/helper:latest |
     | `hf.co/alice/helper-GGUF:Q4_K_M` | hf.co/alice/helper-GGUF:Q4_K_M |
+    | `https://hf.co/alice/helper-GGUF` | hf.co/alice/helper-GGUF:latest |
     | `http://127.0.0.1:5000/me/mine` | 127.0.0.1:5000/me/mine:latest |
     | `gpt-oss:120b:cloud` | gpt-oss:120b-cloud |
 
@@ -72,7 +78,7 @@ def parse_model_name(text: str) -> ModelName:
     Raises:
         ValueError: It is no name; the text says which part is wrong.
     """
-    rest = text.split("://", 1)[-1] if text.startswith(("http://", "https://")) else text
+    rest = text.split("://", 1)[-1] if text.lower().startswith(("http://", "https://")) else text
     path, tag = _split_tag(rest)
     parts = path.split("/")
     if len(parts) > _MAX_SLASHES + 1:
@@ -85,8 +91,13 @@ def parse_model_name(text: str) -> ModelName:
     return ModelName(registry, namespace, model, tag)
 
 
+@functools.lru_cache(maxsize=4096)
 def model_key(text: str) -> str:
-    """Give what two names of the same model have in common; a text that is no name has only itself."""
+    """Return what two names of the same model have in common; a text that is no name has only itself.
+
+    The server compares registry, namespace, model and tag without regard to case, and fills in those that are missing
+    (`getExistingName`, server 0.33).
+    """
     try:
         return parse_model_name(text).key
     except ValueError:
@@ -96,6 +107,23 @@ def model_key(text: str) -> str:
 def is_same_model(one: str, other: str) -> bool:
     """Whether two names mean the same model of a server."""
     return model_key(one) == model_key(other)
+
+
+def find_model(name: str, candidates: Iterable[T], name_of: Callable[[T], str]) -> T | None:
+    """Find the model that a name means: the one that is spelled like it, else the first that is the same model.
+
+    Args:
+        name: The name, in any spelling.
+        candidates: What is listed.
+        name_of: Returns the name of one of them.
+    """
+    same = [each for each in candidates if is_same_model(name_of(each), name)]
+    return next((each for each in same if name_of(each) == name), same[0] if same else None)
+
+
+def name_of_entry(entry: Mapping[str, Any]) -> str:
+    """Return the name in an entry of `/api/tags` or `/api/ps`; empty where it has none."""
+    return next((text for text in (entry.get("name"), entry.get("model")) if isinstance(text, str) and text), "")
 
 
 def _split_tag(text: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from griptape_ollama.protocol.model_name import model_key, parse_model_name
 from griptape_ollama.testing.refusals import Refusal
 from griptape_ollama.testing.tokens import CountTokens, counted
 
@@ -16,7 +17,24 @@ _DAY_NS = 86_400 * _SECOND
 _NAME = re.compile(
     r"(?:(?:[\w][\w.:-]*/)?[A-Za-z0-9_][\w.-]*/)?[A-Za-z0-9_][\w.-]{0,79}(?::[A-Za-z0-9_][\w.-]{0,79})?", re.ASCII
 )
-_DEFAULT_PREFIXES = ("registry.ollama.ai/library/", "registry.ollama.ai/", "library/")
+
+
+def with_tag(name: str) -> str:
+    """Add the tag that a name without one means."""
+    return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
+
+
+def listed_name(name: str) -> str:
+    """Return a name as the server lists it: without a registry and a namespace that are the default."""
+    try:
+        return str(parse_model_name(name))
+    except ValueError:
+        return with_tag(name)
+
+
+def is_name(text: str) -> bool:
+    """Say whether a text is a model name."""
+    return bool(_NAME.fullmatch(text.removeprefix("http://").removeprefix("https://")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +102,7 @@ class SimulatedModel:
     tokens_per_image: int = 256
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not is_name(self.name):
             raise ValueError(f"name={self.name!r} is not a model name such as 'qwen3' or 'qwen3:0.6b'")
         if isinstance(self.capabilities, str):
             raise TypeError(f"capabilities={self.capabilities!r}: use a sequence of texts")
@@ -106,7 +124,7 @@ class SimulatedModel:
     @property
     def full_name(self) -> str:
         """Name with its tag."""
-        return with_tag(self.name)
+        return listed_name(self.name)
 
     @property
     def weights_digest(self) -> str:
@@ -145,16 +163,6 @@ DEFAULT_MODELS = (
 """What a simulator serves when it is not told otherwise."""
 
 
-def with_tag(name: str) -> str:
-    """Add the tag that a name without one means."""
-    return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
-
-
-def is_name(text: str) -> bool:
-    """Say whether a text is a model name."""
-    return bool(_NAME.fullmatch(text))
-
-
 class Catalogue:
     """The installed models; names are compared as the server does, without regard to case."""
 
@@ -163,7 +171,7 @@ class Catalogue:
         self._models: dict[str, SimulatedModel] = {}
         self._started = time.time_ns()
         for model in models:
-            key = _key(model.name)
+            key = model_key(model.name)
             if key in self._models:
                 raise ValueError(f"two models are named {model.full_name!r}")
             self._models[key] = model
@@ -178,16 +186,18 @@ class Catalogue:
         """Install a model under a name, in place of one that has it."""
         weights = model.weights or model.full_name
         with self._lock:
-            self._models[_key(name)] = replace(model, name=with_tag(name), weights=weights, modified_at=modified_at)
+            self._models[model_key(name)] = replace(
+                model, name=listed_name(name), weights=weights, modified_at=modified_at
+            )
 
     def remove(self, name: str) -> SimulatedModel | None:
         """Take a model out; return it, None if there was none."""
         with self._lock:
-            return self._models.pop(_key(name), None)
+            return self._models.pop(model_key(name), None)
 
     def get(self, name: str) -> SimulatedModel | None:
         """Find a model by any text."""
-        return self._models.get(_key(name))
+        return self._models.get(model_key(name))
 
     def find(self, name: str) -> SimulatedModel | None:
         """Find a model by the name of a request.
@@ -206,13 +216,5 @@ class Catalogue:
         if model.modified_at is not None:
             return model.modified_at
         with self._lock:
-            place = list(self._models).index(_key(model.name)) + 1
+            place = list(self._models).index(model_key(model.name)) + 1
         return self._started - place * _DAY_NS
-
-
-def _key(name: str) -> str:
-    key = with_tag(name).lower()
-    for prefix in _DEFAULT_PREFIXES:
-        if key.startswith(prefix) and "/" not in key[len(prefix) :]:
-            return key[len(prefix) :]
-    return key

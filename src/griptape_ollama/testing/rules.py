@@ -4,9 +4,9 @@ import random
 import threading
 from dataclasses import dataclass, field
 
+from griptape_ollama.protocol.model_name import is_same_model
 from griptape_ollama.testing.faults import Fault
 from griptape_ollama.testing.journal import RecordedRequest
-from griptape_ollama.testing.script import is_same_model
 
 
 @dataclass(kw_only=True, eq=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from griptape_ollama.protocol.model_name import is_same_model
 from griptape_ollama.testing.journal import RecordedRequest
 
 Line = Mapping[str, Any] | str | bytes
@@ -238,8 +239,3 @@ class Script:
                 if entry.times == 0:
                     self._entries.remove(entry)
             return entry.answer
-
-
-def is_same_model(one: str, other: str) -> bool:
-    """Say whether two names mean the same model."""
-    return one.lower().removesuffix(":latest") == other.lower().removesuffix(":latest")
