@@ -212,10 +212,10 @@ class OllamaStreamError(OllamaError):
 
 
 class OllamaEmbeddingError(OllamaError):
-    """Some of many texts have no vector. The others were embedded.
+    """Some of many texts have no vector, and the others were embedded; or the name came to mean another model.
 
     Attributes:
-        index: Place of the first of these texts among those that were given, from 0.
+        index: Place of the first text without a vector among those that were given, from 0.
         failures: Why there is no vector, by the place of the text.
         vectors: The vectors of all texts, with None for those that have none; empty where they were given before.
     """

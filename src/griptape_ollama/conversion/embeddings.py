@@ -134,6 +134,14 @@ def to_vectors(
     return Vectors(values, were_scaled)
 
 
+def vector_size(reply: Mapping[str, Any]) -> int | None:
+    """Return how many numbers all vectors of a reply have; None where they differ, or there are none."""
+    found = reply.get("embeddings")
+    vectors = cast("list[Any]", found) if isinstance(found, list) else []
+    sizes = {len(cast("list[Any]", vector)) for vector in vectors if isinstance(vector, list)} - {0}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
 def mean_of(vectors: Sequence[tuple[int, list[float]]]) -> list[float]:
     """Give the mean of vectors, each with its weight, scaled to length 1."""
     columns = zip(*([weight * value for value in vector] for weight, vector in vectors), strict=True)

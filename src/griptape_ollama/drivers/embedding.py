@@ -40,6 +40,7 @@ from griptape_ollama.embeddings.cache import CacheInfo, KnownVectors, VectorCach
 from griptape_ollama.embeddings.density import TokenDensity
 from griptape_ollama.embeddings.embedder import SURELY_FITS, Embedder, Outcome
 from griptape_ollama.embeddings.gathering import Gatherer
+from griptape_ollama.embeddings.model_identity import ModelIdentity
 from griptape_ollama.embeddings.order import BatchLimits, OnLongText, Order, Reply, held
 from griptape_ollama.embeddings.prefetching import Prefetch
 from griptape_ollama.embeddings.results import OnProgress, converted, not_all_embedded, to_matrix
@@ -102,6 +103,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
     cache_bytes: int = field(default=64 * 1024 * 1024, converter=to_size, metadata={"serializable": True})
     _gatherer: Gatherer = field(factory=Gatherer, init=False, repr=False, eq=False, metadata=LIVE)
     _cache: VectorCache = field(factory=VectorCache, init=False, repr=False, eq=False, metadata=LIVE)
+    _identity: ModelIdentity = field(factory=ModelIdentity, init=False, repr=False, eq=False, metadata=LIVE)
     _density: TokenDensity = field(factory=TokenDensity, init=False, repr=False, eq=False, metadata=LIVE)
     _prefetches: list[Prefetch] = field(factory=list[Prefetch], init=False, repr=False, eq=False, metadata=LIVE)
 
@@ -115,6 +117,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         """Give a driver with other settings, as all drivers do; it shares the vectors that are known already."""
         twin = super().with_settings(**settings)
         twin._gatherer = self._gatherer  # noqa: SLF001 # its own class
+        twin._identity = self._identity  # noqa: SLF001 # its own class
         if "cache_bytes" not in settings:
             twin._cache = self._cache  # noqa: SLF001 # its own class
         return twin
@@ -125,8 +128,9 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         return self._cache.info()
 
     def clear_cache(self) -> None:
-        """Forget all vectors."""
+        """Forget all vectors, and which model made them: a name may mean another model from now on."""
         self._cache.clear()
+        self._identity.forget()
 
     def embed(self, value: str | BaseArtifact, *, vector_operation: VectorOperation | None = None) -> list[float]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Give the vector of a text.
@@ -140,6 +144,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
 
         Raises:
             OllamaContentError: The value is no text, or a setting cannot be sent.
+            OllamaEmbeddingError: The name of the model means another one than in the calls before.
             OllamaError: Any other kind of it.
         """
         passage = self._passage(value, vector_operation)
@@ -204,7 +209,8 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
 
         Raises:
             OllamaContentError: A value is no text, or a setting cannot be sent; nothing was sent.
-            OllamaEmbeddingError: Some texts have no vector; it tells which, why, and the vectors of the others.
+            OllamaEmbeddingError: Some texts have no vector; it tells which, why, and the vectors of the others. Or the
+                name of the model came to mean another one.
             OllamaError: Any other kind of it.
         """
         passages = list(self._passages(values, vector_operation))
@@ -380,11 +386,17 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             order = self._order(run)
             known = self._known(order, run)
         done = 0
-        for outcomes in in_batches(passages, order, known, runs=runs, replied=functools.partial(self._report, order)):
-            done += len(outcomes)
-            if on_progress is not None:
-                on_progress(done, total)
-            yield outcomes
+        try:
+            for outcomes in in_batches(
+                passages, order, known, runs=runs, replied=functools.partial(self._report, order)
+            ):
+                done += len(outcomes)
+                if on_progress is not None:
+                    on_progress(done, total)
+                yield outcomes
+        except OllamaEmbeddingError as error:  # the model has changed
+            error.index = done
+            raise
 
     def _order(self, run: Run) -> Order:
         extra = dict(self.extra_params)
@@ -414,6 +426,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             batches=BatchLimits(self.batch_size, self.batch_characters),
             on_long_text=on_long_text,
             window=functools.partial(self._window, body),
+            identity=self._identity,
             density=self._density,
             is_audited=self.audit_requests,
             manner=self._manner(),
@@ -445,9 +458,10 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         return min((size for size in sizes if size), default=None)
 
     def _known(self, order: Order, run: Run) -> KnownVectors:
-        digest = Facts(self.connection, run).digest(order.model) if self.cache_bytes else None
         self._cache.limit(self.cache_bytes)
-        return KnownVectors(self._cache, None if digest is None else order.fingerprint(digest))
+        known = KnownVectors(self._cache, order)
+        known.look(run)
+        return known
 
     def _passages(self, values: Any, operation: VectorOperation | None) -> Iterator[Passage]:
         if isinstance(values, (str, bytes, BaseArtifact, Mapping)):

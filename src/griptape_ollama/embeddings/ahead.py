@@ -53,6 +53,7 @@ def _fill(prefetch: Prefetch, order: Order, known: KnownVectors, run: Run, repli
         with held(order) as order_of_many:
             embedder = Embedder(order_of_many, run, replied)
             while passages := prefetch.due(order.batches.texts):
+                known.look(run)
                 size = order.batches.fitting([len(passage.sent) for passage in passages])
                 outcomes = embedder.embed(passages[:size])
                 for passage, outcome in zip(passages, outcomes, strict=False):

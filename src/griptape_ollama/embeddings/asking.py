@@ -9,7 +9,7 @@ from typing import Any
 
 import tenacity
 
-from griptape_ollama.conversion.embeddings import Passage, to_vectors, tokens_of
+from griptape_ollama.conversion.embeddings import Passage, to_vectors, tokens_of, vector_size
 from griptape_ollama.embeddings.order import Order, Reply
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.models.request_audit import audited
@@ -39,20 +39,24 @@ class Asker:
         self._order = order
         self._run = run
         self._replied = replied
-        self._size: int | None = None
 
-    def ask(self, passages: Sequence[Passage], *, is_part: bool = False) -> list[list[float] | str]:
+    def ask(
+        self, passages: Sequence[Passage], *, is_part: bool = False, is_repeated: bool = False
+    ) -> list[list[float] | str]:
         """Ask for the vectors of texts, in one request.
 
         Args:
             passages: The texts.
             is_part: Whether the texts were part of a request that failed. A failure of the server is then not worth
                 a wait; neither is it where there are several texts, since halving them is another try already.
+            is_repeated: Whether the vector of the text was wrong among others that were right: if its size is wrong
+                again, then so is the vector, and not the model.
 
         Returns:
             A vector of length 1 for each text, or what is wrong with it.
 
         Raises:
+            OllamaEmbeddingError: The vectors have another size than those before: the model has changed.
             OllamaError: As `Call.document` does; or the reply has the wrong number of vectors, or the wrong size.
         """
         order = self._order
@@ -67,13 +71,18 @@ class Asker:
         reply = self._reply(call, len(passages))
         self._learn(passages, reply)
         self._replied((len(passages), reply))
+        identity, subject = order.identity, (order.connection, order.model, order.dimensions)
+        size = vector_size(reply)
+        known = identity.size(*subject)
+        if size is not None and known is not None and not is_repeated:
+            identity.check_size(*subject, size, self._run)
         try:
-            values, were_scaled = to_vectors(reply, len(passages), dimensions=order.dimensions, size=self._size)
+            values, were_scaled = to_vectors(reply, len(passages), dimensions=order.dimensions, size=known)
         except (OllamaStreamError, OllamaContentError) as error:
             text = f"Model {order.model!r} of Ollama at {call.host} gave vectors that are of no use: {error}."
             raise type(error)(text, host=call.host, model=order.model) from error
-        if self._size is None:
-            self._size = next((len(value) for value in values if not isinstance(value, str)), None)
+        if known is None and (vector := next((value for value in values if not isinstance(value, str)), None)):
+            identity.check_size(*subject, len(vector), self._run)
         if were_scaled and order.model not in _scaled:
             _scaled.add(order.model)
             _logger.warning("Vectors of model %r had a length other than 1; they were scaled.", order.model)

@@ -106,6 +106,7 @@ def _outcomes(
     if batch.missing:
         missing = list(batch.missing)
         with runs() as run:
+            known.look(run)
             found.update(zip(missing, Embedder(order, run, replied).embed(missing), strict=True))
     for passage, outcome in found.items():
         known.put(passage, outcome)

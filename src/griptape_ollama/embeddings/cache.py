@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Outcome
+from griptape_ollama.embeddings.model_identity import DigestLook
+from griptape_ollama.embeddings.order import Order
 from griptape_ollama.transport.forking import renew_when_forked
+from griptape_ollama.transport.run import Run
 
 _BYTES_PER_ENTRY = 250  # what Python needs for the key, the entry and the array around the numbers
 _DIGEST_BYTES = 20
@@ -38,7 +41,7 @@ class VectorCache:
 
     def __init__(self) -> None:
         self._max_size = 0
-        self._vectors: OrderedDict[bytes, array[float]] = OrderedDict()
+        self._vectors: OrderedDict[bytes, _Entry] = OrderedDict()
         self._size = 0
         self._hits = 0
         self._misses = 0
@@ -53,30 +56,44 @@ class VectorCache:
     def __contains__(self, key: bytes) -> bool:
         """Whether a vector is there; this does not count as a use of it."""
         with self._lock:
-            return key in self._vectors
+            entry = self._vectors.get(key)
+            return entry is not None and not entry.is_refuted
 
     def get(self, key: bytes) -> list[float] | None:
         """Give the vector, exactly as it was; None where it is not there."""
         with self._lock:
-            vector = self._vectors.get(key)
-            if vector is None:
+            entry = self._vectors.get(key)
+            if entry is not None and entry.is_refuted:
+                self._drop(key)
+                entry = None
+            if entry is None:
                 self._misses += 1
                 return None
             self._hits += 1
             self._vectors.move_to_end(key)
-        return vector.tolist()
+        return entry.vector.tolist()
 
-    def put(self, key: bytes, vector: list[float]) -> None:
-        """Keep a vector, and let go of those that were not used for the longest time where there is no room."""
-        kept = array("d", vector)
-        size = _size(kept)
+    def put(self, key: bytes, vector: list[float], look: DigestLook | None = None) -> None:
+        """Keep a vector, and let go of those that were not used for the longest time where there is no room.
+
+        Args:
+            key: What it is the vector of.
+            vector: The vector.
+            look: The latest look at what the model is; the vector is let go of if the next one refutes it.
+        """
+        entry = _Entry(array("d", vector), look)
         with self._lock:
-            if size > self._max_size:
+            if entry.size > self._max_size:
                 return
-            before = self._vectors.pop(key, None)
-            self._size += size - (0 if before is None else _size(before))
-            self._vectors[key] = kept
+            self._drop(key)
+            self._size += entry.size
+            self._vectors[key] = entry
             self._make_room()
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is kept."""
+        return not self._max_size
 
     def limit(self, max_size: int) -> None:
         """Set how many bytes the vectors may take; 0 keeps none."""
@@ -97,21 +114,56 @@ class VectorCache:
 
     def _make_room(self) -> None:
         while self._size > self._max_size:
-            self._size -= _size(self._vectors.popitem(last=False)[1])
+            self._size -= self._vectors.popitem(last=False)[1].size
+
+    def _drop(self, key: bytes) -> None:
+        entry = self._vectors.pop(key, None)
+        self._size -= 0 if entry is None else entry.size
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A vector, and the look at the model that it was made after."""
+
+    vector: array[float]
+    look: DigestLook | None
+
+    @property
+    def size(self) -> int:
+        return len(self.vector) * self.vector.itemsize + _BYTES_PER_ENTRY
+
+    @property
+    def is_refuted(self) -> bool:
+        return self.look is not None and self.look.is_refuted
 
 
 class KnownVectors:
-    """The vectors of a cache that hold for one order.
+    """The vectors of a cache that hold for one order. Nothing is known before the first look at the model.
 
     Args:
         cache: The cache.
-        fingerprint: What decides about a vector besides the text: server, model, options; None where that is not
-            known for sure, so that nothing is kept.
+        order: What is asked for.
     """
 
-    def __init__(self, cache: VectorCache, fingerprint: bytes | None) -> None:
+    def __init__(self, cache: VectorCache, order: Order) -> None:
         self._cache = cache
-        self._fingerprint = fingerprint
+        self._order = order
+        self._digest = ""
+        self._fingerprint: bytes | None = None
+
+    def look(self, run: Run) -> None:
+        """Look which model it is now: from memory, but for once a minute. A cache that keeps nothing needs no look.
+
+        Raises:
+            OllamaEmbeddingError: It is another one than before.
+        """
+        if self._cache.is_off:
+            return
+        look = self._order.identity.look(self._order.connection, self._order.model, run)
+        if look is None:
+            self._fingerprint = None
+        elif look.digest != self._digest or self._fingerprint is None:
+            self._digest, self._fingerprint = look.digest, self._order.fingerprint(look.digest)
 
     def __contains__(self, passage: Passage) -> bool:
         """Whether the vector is there; this does not count as a use of it."""
@@ -123,14 +175,14 @@ class KnownVectors:
 
     def put(self, passage: Passage, outcome: Outcome) -> None:
         """Keep the vector of a text, if it has one."""
-        if self._fingerprint is not None and isinstance(outcome, list):
-            self._cache.put(self._key(passage), outcome)
+        if self._fingerprint is None or not isinstance(outcome, list):
+            return
+        # A look of another thread meanwhile may have found another model.
+        look = self._order.identity.latest(self._order.connection, self._order.model)
+        if look is not None and look.digest == self._digest and not look.is_refuted:
+            self._cache.put(self._key(passage), outcome, look)
 
     def _key(self, passage: Passage) -> bytes:
         fingerprint = self._fingerprint or b""
         whole = b"%d %s%s" % (len(fingerprint), fingerprint, passage.sent.encode("utf-8", "surrogatepass"))
         return hashlib.blake2b(whole, digest_size=_DIGEST_BYTES).digest()
-
-
-def _size(vector: array[float]) -> int:
-    return len(vector) * vector.itemsize + _BYTES_PER_ENTRY

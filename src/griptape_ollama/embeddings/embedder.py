@@ -38,8 +38,9 @@ _USUAL_BATCH_TOKENS = 2048
 # What can be about one of the texts: refused, too large for a proxy, a runner that died, vectors that are no numbers.
 _ABOUT_TEXTS = (400, 413, 500)
 
-_Share = Literal["whole", "half", "piece"]
-"""What is asked for: texts as they came, those of a request that failed, or pieces of one text that is too long."""
+_Share = Literal["whole", "half", "piece", "again"]
+"""What is asked for: texts as they came, those of a request that failed, pieces of one text that is too long, or a text
+whose vector was wrong among others."""
 
 _Parts = list[tuple[int, list[float]]]
 """Vectors of the pieces of a text, each with the length of its piece; of a text that fits, of one piece."""
@@ -88,7 +89,7 @@ class Embedder:
 
     def _found(self, passages: Sequence[Passage], share: _Share) -> list[_Parts | OllamaError]:
         try:
-            values = self._asker.ask(passages, is_part=share != "whole")
+            values = self._asker.ask(passages, is_part=share in ("half", "piece"), is_repeated=share == "again")
         except OllamaError as error:
             is_too_long = isinstance(error, OllamaContextError)
             if not _may_be_about_a_text(error) or (is_too_long and share == "piece"):
@@ -97,7 +98,7 @@ class Embedder:
                 return self._halves(passages, share, by_length=is_too_long)
             return [self._alone(passages[0], error, share)]
         self._has_succeeded = self._has_succeeded or any(isinstance(value, list) for value in values)
-        is_alone = share == "whole" and len(passages) == 1
+        is_alone = share in ("whole", "again") and len(passages) == 1
         return [
             self._again(passage, value, is_alone=is_alone) if isinstance(value, str) else [(len(passage.text), value)]
             for passage, value in zip(passages, values, strict=True)
@@ -127,7 +128,7 @@ class Embedder:
         """Ask once more, alone, for a vector that was wrong in company."""
         if is_alone:
             return _about(passage, self._no_vector(wrong))
-        (found,) = self._found([passage], "whole")
+        (found,) = self._found([passage], "again")
         if isinstance(found, OllamaError):
             self._try_anything()
         return found

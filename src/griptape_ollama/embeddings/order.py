@@ -12,6 +12,7 @@ from typing import Any, Literal
 import tenacity
 
 from griptape_ollama.embeddings.density import TokenDensity
+from griptape_ollama.embeddings.model_identity import ModelIdentity
 from griptape_ollama.models.holds import HOLD_SECONDS, holding, is_held, is_unloading
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
@@ -61,6 +62,7 @@ class Order:
         batches: How much one request may hold.
         on_long_text: What is done with a text that is longer than the model's window.
         window: Tells a run the tokens of that window, at most; None where nobody knows. Asked for long texts only.
+        identity: Tells whether the model is still the one that it was.
         density: Estimates the tokens of a text, and learns from the replies.
         is_audited: Whether each request is recorded.
         manner: Tells apart how it is asked for: limits, retries and the like. Calls of another manner ask for
@@ -75,6 +77,7 @@ class Order:
     batches: BatchLimits
     on_long_text: OnLongText
     window: Callable[[Run], int | None]
+    identity: ModelIdentity = field(default_factory=ModelIdentity)
     density: TokenDensity = field(default_factory=TokenDensity)
     is_audited: bool = False
     manner: str = ""

@@ -116,6 +116,19 @@ class LoadedList:
     asked_at: float
 
 
+@dataclass(frozen=True)
+class ListedDigest:
+    """Digest of a model at one moment.
+
+    Attributes:
+        digest: The digest, as `/api/tags` lists it.
+        asked_at: When the server was asked, on the clock of `time.monotonic()`.
+    """
+
+    digest: str
+    asked_at: float
+
+
 class Facts:
     """Facts about the server at the other end of a connection.
 
@@ -150,9 +163,15 @@ class Facts:
 
     def digest(self, model: str) -> str | None:
         """Digest of an installed model; None where the server does not tell."""
-        found = find_model(model, self.tags(), name_of_entry)
+        listed = self.listed_digest(model)
+        return None if listed is None else listed.digest
+
+    def listed_digest(self, model: str) -> ListedDigest | None:
+        """Digest of an installed model, and how old that is; None where the server does not tell."""
+        known = self._entry("/api/tags", None, _SHOW_SECONDS)
+        found = None if known is None else find_model(model, _models(known.answer), name_of_entry)
         digest = None if found is None else found.get("digest")
-        return digest if isinstance(digest, str) and digest else None
+        return ListedDigest(digest, known.asked_at) if known and isinstance(digest, str) and digest else None
 
     def ps(self) -> list[dict[str, Any]]:
         """The loaded models, as `/api/ps` lists them; empty where the server does not answer."""

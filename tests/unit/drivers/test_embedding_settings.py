@@ -18,7 +18,6 @@ from griptape_ollama import (
     OllamaError,
     OllamaTimeout,
 )
-from griptape_ollama.models.facts import forget_all_facts
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from unit.embeddings.serving import WINDOW, inputs, vector
 
@@ -402,19 +401,6 @@ class TestCache:
         driver.keep_alive = 5
         driver.embed("a")
         assert len(inputs(simulator)) == before + 1
-
-    def test_a_model_that_was_replaced_is_asked_anew_once_the_facts_are_forgotten(self, simulator, embedder):
-        def tags(digest):
-            return {"models": [{"name": "simulator-embed:latest", "model": "simulator-embed:latest", "digest": digest}]}
-
-        simulator.reply(path="/api/tags", body=tags("one"))
-        simulator.reply(path="/api/tags", body=tags("two"))
-        embedder.embed("a")
-        embedder.embed("a")
-        assert len(inputs(simulator)) == 1
-        forget_all_facts()
-        embedder.embed("a")
-        assert len(inputs(simulator)) == 2
 
     def test_where_the_digest_is_not_known_nothing_is_kept(self, simulator, embedder):
         simulator.reply(path="/api/tags", status=500, error="no", times=None)

@@ -15,10 +15,12 @@ from unit.embeddings.serving import inputs, refuse, vector
 
 
 @pytest.fixture
-def known():
+def known(order):
     cache = VectorCache()
     cache.limit(1_000_000)
-    return KnownVectors(cache, b"fingerprint")
+    known = KnownVectors(cache, order)
+    known.look(Run())
+    return known
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_texts_travel_in_full_batches_in_their_order(simulator, batches):
 
 def test_no_texts_make_no_batch(simulator, batches):
     assert list(batches([])) == []
-    assert simulator.requests == []
+    assert inputs(simulator) == []
 
 
 def test_no_more_is_read_than_a_batch_needs(simulator, batches):
@@ -98,7 +100,7 @@ def test_known_texts_are_read_in_bounded_numbers_too(simulator, batches, known):
     read = []
     found = batches(_counted("a" * 1000, read))
     assert len(next(found)) == len(read) == 4 * 16
-    assert simulator.requests == []
+    assert inputs(simulator) == []
 
 
 def test_new_vectors_become_known_and_errors_do_not(simulator, batches, known):

@@ -1,5 +1,6 @@
 """Vectors that are known already."""
 
+import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ import pytest
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.cache import KnownVectors, VectorCache
 from griptape_ollama.errors import OllamaError
+from griptape_ollama.transport.run import Run
 
 _ENTRY = 250 + 2 * 8
 """Bytes that a vector of two numbers takes."""
@@ -124,33 +126,44 @@ def test_a_forked_process_has_the_vectors_unless_a_thread_that_is_gone_was_at_th
 
 
 class TestKnownVectors:
-    def test_texts_are_known_by_what_is_sent(self, cache):
-        known = KnownVectors(cache, b"fingerprint")
-        known.put(Passage("query: ", "cat"), [1.0, 0.0])
-        assert known.get(Passage("", "query: cat")) == [1.0, 0.0]
-        assert Passage("query: ", "cat") in known
-        assert Passage("", "cat") not in known
-        assert known.get(Passage("", "cat")) is None
+    @pytest.fixture
+    def known(self, cache, order):
+        def known(**body):
+            known = KnownVectors(cache, dataclasses.replace(order, body={**order.body, **body}))
+            known.look(Run())
+            return known
 
-    def test_other_fingerprints_know_nothing_of_it_however_they_are_put_together(self, cache):
-        KnownVectors(cache, b"1").put(Passage("", "2 cat"), [1.0, 0.0])
-        for other in (KnownVectors(cache, b"1 2"), KnownVectors(cache, b""), KnownVectors(cache, b"1 ")):
+        return known
+
+    def test_texts_are_known_by_what_is_sent(self, known):
+        found = known()
+        found.put(Passage("query: ", "cat"), [1.0, 0.0])
+        assert found.get(Passage("", "query: cat")) == [1.0, 0.0]
+        assert Passage("query: ", "cat") in found
+        assert Passage("", "cat") not in found
+        assert found.get(Passage("", "cat")) is None
+
+    def test_other_settings_know_nothing_of_it(self, known):
+        known(dimensions=2).put(Passage("", "cat"), [1.0, 0.0])
+        for other in (known(), known(dimensions=3), known(options={"num_ctx": 8})):
             assert Passage("", "cat") not in other
-            assert Passage("", "2 cat") not in other
+        assert Passage("", "cat") in known(dimensions=2, keep_alive=5)
 
-    def test_without_a_fingerprint_nothing_is_kept_or_counted(self, cache):
-        known = KnownVectors(cache, None)
+    def test_without_a_look_at_the_model_nothing_is_kept_or_counted(self, cache, order):
+        known = KnownVectors(cache, order)
         known.put(Passage("", "cat"), [1.0, 0.0])
         assert known.get(Passage("", "cat")) is None
         assert Passage("", "cat") not in known
         assert cache.info() == VectorCache().info()
 
-    def test_errors_are_not_kept(self, cache):
-        known = KnownVectors(cache, b"f")
-        known.put(Passage("", "cat"), OllamaError("no"))
+    def test_a_cache_that_keeps_nothing_asks_for_nothing(self, simulator, order):
+        KnownVectors(VectorCache(), order).look(Run())
+        assert simulator.requests == []
+
+    def test_errors_are_not_kept(self, cache, known):
+        known().put(Passage("", "cat"), OllamaError("no"))
         assert cache.info().entries == 0
 
-    def test_a_text_that_is_no_unicode_can_be_known(self, cache):
-        known = KnownVectors(cache, b"f")
-        known.put(Passage("", "\ud800"), [1.0, 0.0])
-        assert known.get(Passage("", "\ud800")) == [1.0, 0.0]
+    def test_a_text_that_is_no_unicode_can_be_known(self, known):
+        known().put(Passage("", "\ud800"), [1.0, 0.0])
+        assert known().get(Passage("", "\ud800")) == [1.0, 0.0]

@@ -20,6 +20,7 @@ from griptape_ollama.models.facts import (
     forget_all_facts,
     is_cloud_model,
 )
+from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
@@ -364,7 +365,7 @@ def test_the_memory_is_bounded(facts, monkeypatch):
     monkeypatch.setattr(facts_module, "_MAX_ENTRIES", 3)
     for name in "abcde":
         facts.show(name)
-    assert [key[2] for key in facts_module._cache._answers] == ["c", "d", "e"]
+    assert [key[2] for key in facts_module._cache._answers] == [model_key(name) for name in "cde"]
 
 
 def test_facts_do_not_load_a_model(facts, simulator):
