@@ -9,6 +9,7 @@ OllamaError
 │  ├─ OllamaAuthError
 │  ├─ OllamaQuotaError
 │  ├─ OllamaBusyError
+│  ├─ OllamaGatewayError (also an OllamaConnectionError)
 │  └─ OllamaContextError
 ├─ OllamaStreamError
 ├─ OllamaEmbeddingError
@@ -146,6 +147,10 @@ class OllamaQuotaError(OllamaResponseError):
 
 class OllamaBusyError(OllamaResponseError):
     """The server has no free slot. Waiting a little helps."""
+
+
+class OllamaGatewayError(OllamaResponseError, OllamaConnectionError):
+    """A gateway in front of the server answered in its place: it does not reach it, or did not wait long enough."""
 
 
 class OllamaContextError(OllamaResponseError):

@@ -315,7 +315,7 @@ class TestBrokenStreams:
         page = Answer(b"<html>It works!</html>\n", headers=(("Content-Type", "text/html"),))
         result, requests = failing(page, Answer.of(recording(STREAM)), stream=stream)
         assert type(result.error) is OllamaStreamError
-        assert "<html>It works!" in str(result.error)
+        assert "a page in place of a reply: 'It works!'" in str(result.error)
         assert "Is it an Ollama server?" in str(result.error)
         assert requests == 1
 

@@ -60,7 +60,7 @@ FAULTS = {
     "no-done": Fault(lambda text: Reply(text=text, end_without_done=True), OllamaStreamError),
     "error-line": Fault(lambda text: Reply(text=text, error_line=(2, "unexpected EOF")), OllamaStreamError),
     "garbage": Fault(lambda _: Reply(lines=["<html>"]), OllamaStreamError),
-    "login": Fault(lambda text: Reply(text=text, content_type="text/html"), OllamaStreamError),
+    "login": Fault(lambda _: Reply(body="<html>Log in</html>", content_type="text/html"), OllamaStreamError),
     "slow": Fault(lambda text: Reply(text=text, headers_delay=_LATE), OllamaTimeoutError, is_slow=True),
     "stall": Fault(lambda text: Reply(text=text, line_delay=_LATE), OllamaTimeoutError, is_slow=True),
 }

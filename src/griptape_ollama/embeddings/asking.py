@@ -13,9 +13,10 @@ from griptape_ollama.conversion.embeddings import Passage, to_vectors, tokens_of
 from griptape_ollama.embeddings.order import Order, Reply
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.models.request_audit import audited
-from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.call import Call, body_size
 from griptape_ollama.transport.run import Run
 
+_PATH = "/api/embed"
 # The largest vectors in use have 8192 numbers, and a number takes 25 bytes at most.
 _BYTES_PER_VECTOR = 8192 * 25
 _BYTES_PER_REPLY = 1024 * 1024
@@ -62,8 +63,8 @@ class Asker:
         order = self._order
         call = Call(
             order.connection,
-            "/api/embed",
-            {**order.body, "input": [passage.sent for passage in passages]},
+            _PATH,
+            self._body(passages),
             limits=order.limits,
             run=self._run,
             policy=_but_for_failures(order.policy) if is_part or len(passages) > 1 else order.policy,
@@ -87,6 +88,21 @@ class Asker:
             _scaled.add(order.model)
             _logger.warning("Vectors of model %r had a length other than 1; they were scaled.", order.model)
         return values
+
+    def fitting(self, passages: Sequence[Passage]) -> int:
+        """Return how many of the first texts fit into one request, at least one, where a proxy has refused a larger."""
+        largest = self._order.connection.body_limits.largest(_PATH)
+        if largest is None:
+            return len(passages)
+        size = body_size(self._body([]))
+        for number, passage in enumerate(passages):
+            size += body_size([passage.sent])  # with brackets, where there will be a comma and a blank
+            if size > largest and number:
+                return number
+        return len(passages)
+
+    def _body(self, passages: Sequence[Passage]) -> dict[str, Any]:
+        return {**self._order.body, "input": [passage.sent for passage in passages]}
 
     def _reply(self, call: Call, count: int) -> dict[str, Any]:
         record = audited(call) if self._order.is_audited else contextlib.nullcontext(dict[str, Any]())

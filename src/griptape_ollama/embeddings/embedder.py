@@ -85,7 +85,8 @@ class Embedder:
         return found
 
     def _fitting(self, passages: Sequence[Passage]) -> int:
-        return self._order.batches.fitting([len(passage.sent) for passage in passages])
+        number = self._order.batches.fitting([len(passage.sent) for passage in passages])
+        return self._asker.fitting(passages[:number])
 
     def _found(self, passages: Sequence[Passage], share: _Share) -> list[_Parts | OllamaError]:
         try:

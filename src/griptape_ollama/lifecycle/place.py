@@ -14,6 +14,10 @@ from griptape_ollama.models.types import LoadedModel
 
 # For a model that is there, servers tell load times of some milliseconds (server 0.33).
 _SHORTEST_LOAD_SECONDS = 0.1
+# A model is listed for a moment after its time is over. One that is listed long after it answers just now, and stays
+# for its keep_alive afterwards; or the server's clock is another, which a proxy with a `Date` of its own hides.
+_LEAVING_SECONDS = 5.0
+_USUAL_STAY_SECONDS = 300.0
 
 
 @dataclass
@@ -57,7 +61,11 @@ class Place:
 
 
 def remaining_seconds(model: LoadedModel) -> float | None:
-    """Give the seconds that a model has left if nobody uses it; -1 for good, None where unknown."""
+    """Return the seconds that a model has left if nobody uses it; -1 for good, None where unknown.
+
+    Where the time is long over, that is Ollama's default.
+    """
     if model.expires_at is None or model.stays_for_good:
         return -1 if model.stays_for_good else None
-    return max((model.expires_at - datetime.now(timezone.utc)).total_seconds(), 0.0)
+    left = (model.expires_at - datetime.now(timezone.utc)).total_seconds()
+    return max(left, 0.0) if left > -_LEAVING_SECONDS else _USUAL_STAY_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from griptape_ollama.errors import OllamaModelNotFoundError
@@ -25,11 +25,12 @@ class Catalogue:
 
     def installed(self) -> list[ModelInfo]:
         """Give the installed models, newest first."""
-        return [ModelInfo.from_tags(entry) for entry in self._entries("/api/tags")]
+        return [ModelInfo.from_tags(entry) for entry in _entries(self._requests.document("/api/tags"))]
 
     def loaded(self) -> list[LoadedModel]:
         """Give the models in memory, those that stay longest first."""
-        return [LoadedModel.from_ps(entry) for entry in self._entries("/api/ps")]
+        document, offset = self._requests.ask("/api/ps")
+        return [LoadedModel.from_ps(entry, clock_offset=offset) for entry in _entries(document)]
 
     def show(self, model: str) -> ModelDetails:
         """Describe a model in full.
@@ -87,10 +88,11 @@ class Catalogue:
             status=404,
         )
 
-    def _entries(self, path: str) -> list[dict[str, Any]]:
-        models = self._requests.document(path).get("models")
-        entries = cast("list[Any]", models) if isinstance(models, list) else []
-        return [cast("dict[str, Any]", entry) for entry in entries if isinstance(entry, dict)]
+
+def _entries(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    models = document.get("models")
+    entries = cast("list[Any]", models) if isinstance(models, list) else []
+    return [cast("dict[str, Any]", entry) for entry in entries if isinstance(entry, dict)]
 
 
 def listed(models: Iterable[ModelInfo]) -> str:

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple, cast
 from attrs import evolve
 
 from griptape_ollama.errors import (
-    OllamaAuthError,
     OllamaCancelledError,
     OllamaConnectionError,
     OllamaError,
+    OllamaGatewayError,
     OllamaTimeoutError,
 )
+from griptape_ollama.models.refused_questions import Question, RefusedQuestions, is_refusal
 from griptape_ollama.printable import printable
 from griptape_ollama.protocol.model_name import find_model, model_key, name_of_entry
 from griptape_ollama.protocol.parameters import parse_parameters
@@ -208,6 +209,8 @@ class Facts:
         return None if known is None else known.answer
 
     def _entry(self, path: str, body: dict[str, Any] | None, seconds: float) -> _Entry | None:
+        if self._question(path) in _cache.refused:
+            return None
         key = (self._connection.identity, path, model_key(body["model"]) if body else None)
         return _cache.get(key, lambda: self._answer(path, body, seconds), self._run)
 
@@ -224,17 +227,9 @@ class Facts:
             policy=retrying(min_delay=0, wait_for_server=wait) if wait else once_more_if_stale(),
         )
         try:
-            return call.document(), seconds
+            answer = call.document()
         except OllamaCancelledError:
             raise
-        except (OllamaConnectionError, OllamaAuthError) as error:
-            if isinstance(error, OllamaConnectionError) and error.refused and wait:
-                self._run.has_waited = True
-            # Nobody is there: what was known may be about another server. Or somebody with a wrong key asked.
-            _logger.debug("No facts from %s: %s", path, printable(str(error)))
-            if isinstance(error, OllamaConnectionError):
-                self.forget()
-            return None, 0.0
         except OllamaTimeoutError as error:
             _logger.warning(
                 "%s Going on without facts; they are asked for again in %d s.", printable(str(error)), _HUNG_SECONDS
@@ -242,7 +237,23 @@ class Facts:
             return None, _HUNG_SECONDS
         except OllamaError as error:
             _logger.debug("No facts from %s: %s", path, printable(str(error)))
-            return None, _FAILURE_SECONDS
+            return None, self._failed(path, error, has_waited=wait > 0)
+        _cache.refused.remove(self._question(path))
+        return answer, seconds
+
+    def _failed(self, path: str, error: OllamaError, *, has_waited: bool) -> float:
+        """Record a failure, and return for how many seconds the model is not asked about again."""
+        is_connection = isinstance(error, OllamaConnectionError)
+        if is_connection:
+            is_absent = error.refused or isinstance(error, OllamaGatewayError)
+            self._run.has_waited = self._run.has_waited or (is_absent and has_waited)
+            self.forget()  # what was known may be about another server
+        if is_refusal(error):
+            _cache.refused.add(self._question(path), error)
+        return 0.0 if is_connection else _FAILURE_SECONDS
+
+    def _question(self, path: str) -> Question:
+        return self._connection.identity, path
 
 
 _Key = tuple[tuple[str, str], str, str | None]
@@ -258,13 +269,18 @@ class _Entry(NamedTuple):
 
 
 class _Cache:
-    """Remembers answers until they are too old. Threads that want the same answer ask once."""
+    """Remembers answers until they are too old. Threads that want the same answer ask once.
+
+    Attributes:
+        refused: Questions that are not asked for a while.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[_Key, list[queue.SimpleQueue[None]]] = {}
         self._answers: OrderedDict[_Key, _Entry] = OrderedDict()
         self._missing: dict[tuple[str, str], frozenset[str]] = {}
+        self.refused = RefusedQuestions()
 
     def get(self, key: _Key, ask: Callable[[], _Answer], run: Run) -> _Entry | None:
         """Give the remembered answer, or ask for it; wait for it where another thread is asking."""
@@ -324,6 +340,7 @@ class _Cache:
         with self._lock:
             self._answers.clear()
             self._missing.clear()
+        self.refused.clear()
 
     def start_afresh(self) -> None:
         """Begin anew in a forked process, where threads that held the lock are gone."""

@@ -150,7 +150,7 @@ class Loading:
         self._requests.document("/api/generate", {"model": name, "keep_alive": 0, "stream": False})
         self._requests.facts.forget_loaded()
         # One that was found has another time to expire at, if it is listed at all.
-        return bool(same) or loaded not in self._catalogue.loaded()
+        return bool(same) or loaded.raw not in [each.raw for each in self._catalogue.loaded()]
 
     def _out_of_reach(self, names: Sequence[str]) -> OllamaModelNotFoundError:
         host = self._requests.host

@@ -47,7 +47,16 @@ class Requests:
         Raises:
             OllamaError: As `Call.document` does.
         """
-        return self._call(path, body, method="GET" if body is None else "POST").document()
+        return self.ask(path, body)[0]
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], float]:
+        """Ask as `document` does, and return with it by how many seconds the server's clock is ahead.
+
+        Raises:
+            OllamaError: As `Call.document` does.
+        """
+        call = self._call(path, body, method="GET" if body is None else "POST")
+        return call.document(), call.clock_offset
 
     def confirm(self, path: str, body: Mapping[str, Any], *, method: str = "POST", model: str | None = None) -> None:
         """Ask for a change that is answered by a status alone.

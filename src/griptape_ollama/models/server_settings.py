@@ -99,8 +99,6 @@ def to_host(value: Any) -> str | None:
     """Give the host as it was written, but for its credentials, after a look whether it is one."""
     if value is None or isinstance(value, HostWithCredentials):
         return value
-    if not isinstance(value, str):
-        raise OllamaContentError(f"host must be a text, got {value!r}")
     checked(lambda: parse_host(value))
     return HostWithCredentials(value) if mask_host(value) != value else value
 

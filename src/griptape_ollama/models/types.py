@@ -166,7 +166,8 @@ class LoadedModel:
         digest: SHA-256 of its manifest when it was loaded.
         size: Bytes that it takes, in the memory of the machine and of its GPUs together.
         size_vram: Bytes of these that are on GPUs.
-        expires_at: When it is unloaded if nobody asks it meanwhile; None where the server does not tell.
+        expires_at: When it is unloaded if nobody asks it meanwhile, on the clock of this machine; None where the server
+            does not tell.
         context_length: Its context window, in tokens; None where the server does not tell.
         family: Architecture, for example `llama`.
         parameter_size: Number of weights as text.
@@ -200,14 +201,19 @@ class LoadedModel:
         return self.expires_at is not None and self.expires_at - datetime.now(timezone.utc) > _FOR_GOOD
 
     @classmethod
-    def from_ps(cls, entry: Mapping[str, Any]) -> LoadedModel:
-        """Read an entry of `/api/ps`; what is missing or odd in it is left at its default."""
+    def from_ps(cls, entry: Mapping[str, Any], *, clock_offset: float = 0.0) -> LoadedModel:
+        """Parse an entry of `/api/ps`; what is missing or odd in it is left at its default.
+
+        Args:
+            entry: The entry.
+            clock_offset: By how many seconds the server's clock was ahead of this machine's when it replied.
+        """
         return cls(
             name=name_of_entry(entry),
             digest=_text(entry.get("digest")),
             size=to_count(entry.get("size")) or 0,
             size_vram=to_count(entry.get("size_vram")) or 0,
-            expires_at=parse_time(entry.get("expires_at")),
+            expires_at=_on_this_clock(parse_time(entry.get("expires_at")), clock_offset),
             context_length=to_count(entry.get("context_length")),
             raw=entry,
             **_described(_object(entry.get("details"))),
@@ -275,6 +281,13 @@ def parse_time(value: Any) -> datetime | None:
     except ValueError:
         return None
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
+def _on_this_clock(time: datetime | None, offset: float) -> datetime | None:
+    try:
+        return time - timedelta(seconds=offset) if time is not None and offset else time
+    except OverflowError:  # at one of the ends of the calendar
+        return time
 
 
 def _described(details: Mapping[str, Any]) -> dict[str, str]:

@@ -22,6 +22,13 @@ _HOST_NAME = re.compile(
 )
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _MAX_PORT_DIGITS = 5
+# What people write between addresses.
+_SEVERAL = re.compile(r"[,;|]")
+_ANOTHER_URL = re.compile(r"[,;|\s]\s*[A-Za-z][A-Za-z0-9+.-]*://")
+_SEVERAL_ADVICE = (
+    "it is several addresses, and a driver talks to one: give each server a driver, or put a proxy before them; see "
+    "'Several servers' in docs/production.md"
+)
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,15 @@ def parse_host(host: str | None) -> Host:
     Raises:
         ValueError: The address cannot be understood. The text never quotes a password.
     """
+    if host is not None and not isinstance(host, str):  # pyright: ignore[reportUnnecessaryIsInstance] # users' input
+        raise _no_text(host)
     text = (host or "").strip().strip("\"'").strip()
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "http", text
     scheme = scheme.lower()
+    if _SEVERAL.search(scheme) or _ANOTHER_URL.search(rest):
+        raise _error(text, _SEVERAL_ADVICE)
     if scheme not in _SCHEME_PORTS:
         raise _error(text, "the scheme {} is not http or https", scheme)
     address, slash, path = rest.partition("/")
@@ -76,6 +87,8 @@ def parse_host(host: str | None) -> Host:
     if "@" in path:
         raise _error(text, "it has an @ behind a slash; a slash in a password is written %2F, an @ in a path %40")
     address, user, password = _split_user(address)
+    if _SEVERAL.search(address):
+        raise _error(text, _SEVERAL_ADVICE)
     if not separator and _is_cloud(address.lower().removesuffix(":443")):
         scheme, separator = "https", "://"
     name, port = _split_port(address, text)
@@ -90,6 +103,12 @@ def parse_host(host: str | None) -> Host:
         user=user,
         password=password,
     )
+
+
+def _no_text(host: object) -> ValueError:
+    kind = type(host).__name__
+    is_list = isinstance(host, (list, tuple, set, frozenset, dict))
+    return ValueError(f"host is a {kind}: {_SEVERAL_ADVICE}" if is_list else f"host must be a text, got a {kind}")
 
 
 def mask_host(host: str | None) -> str | None:
@@ -167,8 +186,10 @@ def _is_loopback(name: str) -> bool:
 def _error(text: str, reason: str, part: str = "") -> ValueError:
     # Where there are credentials, a part that looks odd may be one of theirs.
     reason = reason.replace("{} ", "") if "@" in text else reason.format(repr(part))
+    # Of several addresses, each may have credentials.
+    shown = mask_host(text) if text.count("@") < 2 else "..."
     return ValueError(
-        f"host {mask_host(text)!r} is not an address: {reason}. "
+        f"host {shown!r} is not an address: {reason}. "
         "Write it like 'gpu-box', 'gpu-box:11434' or 'https://ollama.example.com/prefix'"
     )
 

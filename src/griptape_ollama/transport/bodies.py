@@ -14,9 +14,40 @@ STREAMED = "identity"
 """What requests for streams accept: nginx and Caddy withhold a stream that they compress."""
 
 _PIECE_BYTES = 64 * 1024
+# Enough for the title of a page.
+_PAGE_BYTES = 4 * 1024
+_BLANKS = b"\xef\xbb\xbf \t\r\n"
 _PLAIN = frozenset({"", "identity"})
 _ZIPPED = frozenset({"gzip", "x-gzip", "deflate"})
 _ANY_HEADER = zlib.MAX_WBITS | 32
+
+
+class PageError(ValueError):
+    """A body that is a page, where a reply is expected.
+
+    Attributes:
+        page: Its beginning.
+    """
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__("a page")
+        self.page = page
+
+
+def reply_pieces(response: httpx.Response) -> Iterator[bytes]:
+    """Yield the body as `pieces` does, if it is no page. The first byte tells: gateways give replies any type.
+
+    Raises:
+        PageError: It begins with `<`.
+        httpx.HTTPError: As `pieces` does.
+    """
+    chunks = pieces(response)
+    for chunk in chunks:
+        if (begun := chunk.lstrip(_BLANKS)).startswith(b"<"):
+            raise PageError(_at_most(chunks, _PAGE_BYTES, begun))
+        yield chunk
+        if begun:
+            yield from chunks
 
 
 def pieces(response: httpx.Response) -> Iterator[bytes]:
@@ -41,8 +72,21 @@ def pieces(response: httpx.Response) -> Iterator[bytes]:
 
 def read_at_most(response: httpx.Response, size: int) -> bytes:
     """Read a body, but no more of it than is of use."""
-    body = bytearray()
-    for piece in pieces(response):
+    return _at_most(pieces(response), size)
+
+
+def read_reply(response: httpx.Response, size: int) -> bytes:
+    """Read a body as `read_at_most` does, if it is no page.
+
+    Raises:
+        PageError: It is one.
+    """
+    return _at_most(reply_pieces(response), size)
+
+
+def _at_most(chunks: Iterator[bytes], size: int, begun: bytes = b"") -> bytes:
+    body = bytearray(begun)
+    for piece in chunks if len(body) <= size else ():
         body += piece
         if len(body) > size:
             break

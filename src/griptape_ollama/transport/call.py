@@ -13,6 +13,8 @@ import httpx
 import tenacity
 
 from griptape_ollama.errors import (
+    OllamaAuthError,
+    OllamaConnectionError,
     OllamaContentError,
     OllamaError,
 )
@@ -21,13 +23,15 @@ from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
 from griptape_ollama.protocol.numbers import to_plain
 from griptape_ollama.protocol.surrogates import without_halves
-from griptape_ollama.transport.bodies import ACCEPTED, STREAMED, pieces, read_at_most
+from griptape_ollama.transport.absences import note_absence
+from griptape_ollama.transport.bodies import ACCEPTED, STREAMED, PageError, read_reply, reply_pieces
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.failures import MAX_ERROR_BYTES, Failures
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.reports import CallReport, reported
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.server_clock import clock_offset
 from griptape_ollama.transport.slots import Admission, NoSlotError
 
 T = TypeVar("T")
@@ -38,8 +42,7 @@ _DRAIN_SECONDS = 0.1
 _MAX_SILENT_LINES = 1000
 _MAX_SILENT_BYTES = 1024 * 1024
 _OK = 200
-# Types that a proxy may put in place of Ollama's own; anything with "json" in it is one of Ollama's.
-_TYPES_OF_ANYTHING = frozenset({"text/plain", "application/octet-stream"})
+_TOO_LARGE = 413
 # What models work for. Questions, loads and unloads do not wait behind it.
 _TAKING_SLOTS = frozenset({"/api/chat", "/api/embed"})
 
@@ -65,6 +68,7 @@ class Call:
         path: Path of the request.
         model: Model that the request is about; None where it is about none.
         time_to_first_token: Seconds from the start of the call to the first line that carried output; None before.
+        clock_offset: By how many seconds the server's clock is ahead of this machine's, by the last response.
 
     Raises:
         OllamaContentError: The body cannot be written as JSON.
@@ -84,10 +88,12 @@ class Call:
         model: str | None = None,
     ) -> None:
         self.time_to_first_token: float | None = None
+        self.clock_offset = 0.0
         self._connection = connection
         self.path = path
         self._method = method
         self._content = _encode(body)
+        self._size = len(self._content or b"")
         self.model: str | None = model or (body.get("model") if body else None)
         self._failures = Failures(connection.base_url, self.model, method, path)
         self._kind = kind
@@ -185,6 +191,8 @@ class Call:
         try:
             return work()
         except OllamaError as error:
+            if isinstance(error, (OllamaConnectionError, OllamaAuthError)) and self.path in _TAKING_SLOTS:
+                note_absence(self.host)
             self._failure = str(error)  # the error itself would keep its frames, and they the call
             raise
 
@@ -212,29 +220,44 @@ class Call:
 
     def _fetch(self, max_bytes: int) -> dict[str, Any]:
         with self._response() as response:
-            self._last = document = decode_object(read_at_most(response, max_bytes))
+            self._last = document = decode_object(read_reply(response, max_bytes))
             return document
 
     def _acknowledged(self) -> None:
         with self._response() as response:
-            read_at_most(response, MAX_ERROR_BYTES)
+            read_reply(response, MAX_ERROR_BYTES)
 
     @contextlib.contextmanager
     def _response(self, *, accepted: str = ACCEPTED) -> Generator[httpx.Response, None, None]:
         """Send the request, give the response if its status is 200, and let only our own errors out."""
         try:
             with self._slot(), self._send(accepted) as response:
+                self.clock_offset = clock_offset(response.headers)
+                self._note_size(response.status_code)
                 if response.status_code != _OK:
-                    raise self._failures.refused(response)
-                self._check_type(response)
+                    raise self._failures.refused(response, self._size)
                 yield response
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeEncodeError, NdjsonError) as error:
+        except (
+            httpx.HTTPError,
+            httpx.StreamError,
+            httpx.InvalidURL,
+            UnicodeEncodeError,
+            NdjsonError,
+            PageError,
+        ) as error:
             # What the HTTP library refuses to send is quoted in its error, and may be a secret. How a connection breaks
             # that was shut down on purpose is nobody's concern.
             is_secret = isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError))
             raise self._translate(error) from (None if is_secret or self._guard.stopped else error)
         finally:
             self._guard.release()
+
+    def _note_size(self, status: int) -> None:
+        limits = self._connection.body_limits
+        if status == _OK:
+            limits.note_taken(self.path, self._size)
+        elif status == _TOO_LARGE:
+            limits.note_refused(self.path, self._size)
 
     @contextlib.contextmanager
     def _slot(self) -> Generator[None, None, None]:
@@ -260,12 +283,6 @@ class Call:
         seconds = error.seconds if admission.max_wait is None else admission.max_wait
         return self._failures.no_slot(seconds, slots=admission.limit, ahead=error.ahead)
 
-    def _check_type(self, response: httpx.Response) -> None:
-        """Refuse what cannot be Ollama's, such as the page of a proxy that wants a login."""
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind and "json" not in kind and kind not in _TYPES_OF_ANYTHING:
-            raise self._failures.wrong_type(kind, response)
-
     def _send(self, accepted: str) -> contextlib.AbstractContextManager[httpx.Response]:
         self._check_stopped()
         if self._total_is_over:  # used up by the facts, or by the wait for a slot
@@ -285,7 +302,7 @@ class Call:
         # Where the socket is not ours (a client with its own transport), this is what sets the limit.
         response.request.extensions["timeout"]["read"] = self._shorter(between)
         decoder = NdjsonDecoder(kind=self._kind)
-        chunks = pieces(response)
+        chunks = reply_pieces(response)
         for chunk in itertools.chain(chunks, (b"\n",)):  # the last line may come without its end
             received = self._lines_received
             self._bytes_received += len(chunk)
@@ -326,6 +343,8 @@ class Call:
             return failures.cancelled()
         if isinstance(error, httpx.TimeoutException):
             return self._timed_out(type(error))
+        if isinstance(error, PageError):
+            return failures.page(error)
         if isinstance(error, NdjsonError):
             is_begun = self._began
             return failures.broken(str(error), self._lines_received) if is_begun else failures.no_reply_of_ollama(error)
@@ -398,7 +417,12 @@ class Call:
         self._guard.set_limit(self._shorter(seconds))
 
 
-def _encode(body: Mapping[str, Any] | None) -> bytes | None:
+def body_size(body: Any) -> int:
+    """Return how many bytes a body, or a part of it, has in a request."""
+    return len(_encode(body) or b"")
+
+
+def _encode(body: Any) -> bytes | None:
     if body is None:
         return None
     try:

@@ -20,6 +20,7 @@ from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.host import Host, origin_of, parse_host
 from griptape_ollama.transport.bodies import STREAMED
+from griptape_ollama.transport.body_limits import BodyLimits
 from griptape_ollama.transport.environment_proxies import Proxy, environment_proxy
 from griptape_ollama.transport.happy_eyeballs import Resolver, resolve
 from griptape_ollama.transport.idle import watch
@@ -54,6 +55,7 @@ class Connection:
         identity: The address and a digest of the credentials: what one of them may know, another may not.
         admission: The rule by which requests get slots; None where there is no limit.
         proxy: The proxy over which the server is asked; None where it is asked directly.
+        body_limits: How large requests may be.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Connection:
         self.admission = (
             None if max_concurrency is None else Admission(slots_of(self.base_url), max_concurrency, max_wait)
         )
+        self.body_limits = BodyLimits()
         self._urls: dict[str, httpx.URL] = {}
         self._own_pools: Sequence[httpcore.ConnectionPool] = ()
         self._users_encoding = _users_encoding(self._session)

@@ -20,7 +20,8 @@ from griptape_ollama.errors import (
     OllamaStreamError,
     OllamaTimeoutError,
 )
-from griptape_ollama.transport.bodies import read_at_most
+from griptape_ollama.transport import gateways
+from griptape_ollama.transport.bodies import PageError, read_at_most
 from griptape_ollama.transport.refusals import Refusal, to_response_error
 
 MAX_ERROR_BYTES = 64 * 1024
@@ -28,9 +29,11 @@ MAX_ERROR_BYTES = 64 * 1024
 
 # A hostile server can make the HTTP library quote 100 KB of what it sent.
 _EXCERPT = 500
-_PAGE_BYTES = 120
 # Somebody was there, and hung up: during the TLS handshake, for instance. It passes, as later in the request.
 _BREAKS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+# What TLS says of bytes that are none of its own: those of plain HTTP (OpenSSL 1.1 to 3.5).
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+_WANTS_CERTIFICATE = "CERTIFICATE_REQUIRED"
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Failures:
                 **self._context,
             )
         if isinstance(cause, ssl.SSLError):
-            advice = "Check the certificate, or the settings verify and cert."
+            advice = _advice_on_tls(cause)
         elif isinstance(cause, socket.gaierror):
             advice = "Check the host name."
         else:
@@ -98,6 +101,12 @@ class Failures:
             error: How.
             stale: Whether it was a kept connection.
         """
+        cause = _root_cause(error)
+        if isinstance(cause, ssl.SSLError) and _WANTS_CERTIFICATE in str(cause).upper().replace(" ", "_"):
+            # In TLS 1.3 a server says so after the handshake.
+            return OllamaConnectionError(
+                f"{self.subject} ended the connection ({cause}). {_advice_on_tls(cause)}", **self._context, refused=True
+            )
         return OllamaConnectionError(
             f"{self.subject} did not answer: {self.broken_connection(error)}.", **self._context, stale=stale
         )
@@ -109,21 +118,19 @@ class Failures:
 
     def no_reply_of_ollama(self, error: Exception) -> OllamaError:
         """What came cannot be read."""
-        text = f"{self.subject} gave a reply that is not Ollama's: {error}. Is it an Ollama server?"
+        advice = gateways.advice_on_address(self.host) or "Is it an Ollama server?"
+        text = f"{self.subject} gave a reply that is not Ollama's: {error}. {advice}"
         return OllamaStreamError(text, **self._context)
 
-    def wrong_type(self, kind: str, response: httpx.Response) -> OllamaError:
-        """The reply is of a type that Ollama never sends.
-
-        Args:
-            kind: The type.
-            response: The response, of whose body the beginning is read.
-        """
-        beginning = read_at_most(response, _PAGE_BYTES).decode(errors="replace")
+    def page(self, error: PageError) -> OllamaError:
+        """Return the error of a page in place of a reply."""
+        title = gateways.title_of(error.page.decode(errors="replace"))
+        advice = gateways.advice_on_address(self.host) or (
+            "Is it an Ollama server? It may be the login of a proxy in between: check host, and give what it asks for "
+            "(api_key, headers, user:password@ in host)."
+        )
         return OllamaStreamError(
-            f"{self.subject} gave a reply of type {kind!r}, as Ollama never does: {beginning!r}. Is it an Ollama "
-            "server? It may be a page of a proxy in between.",
-            **self._context,
+            f"{self.subject} gave a page in place of a reply: {title or 'it has no text'!r}. {advice}", **self._context
         )
 
     def broken(self, reason: str, lines: int, **details: Any) -> OllamaError:
@@ -150,17 +157,19 @@ class Failures:
         """
         return self.broken(error.server_message[:_EXCERPT], lines, server_message=error.server_message)
 
-    def refused(self, response: httpx.Response) -> OllamaError:
-        """The status is another than 200."""
+    def refused(self, response: httpx.Response, sent: int | None = None) -> OllamaError:
+        """The status is another than 200.
+
+        Args:
+            response: The response.
+            sent: Bytes of the body of the request.
+        """
         text = read_at_most(response, MAX_ERROR_BYTES).decode(errors="replace")
         if response.has_redirect_location:
-            return OllamaConnectionError(
-                f"{self.subject} redirects elsewhere: use the address that it redirects to as host.",
-                **self._context,
-                refused=True,
-            )
+            where = gateways.redirected(self.host, self.path, response.headers["location"])
+            return OllamaConnectionError(f"{self.subject} {where}.", **self._context, refused=True)
         return to_response_error(
-            Refusal(response.status_code, text, response.headers, self.method, self.path, self.host, self.model)
+            Refusal(response.status_code, text, response.headers, self.method, self.path, self.host, self.model, sent)
         )
 
     def timed_out(self, limit: str, what: str, seconds: float | None) -> OllamaError:
@@ -196,6 +205,15 @@ class Failures:
     @property
     def _context(self) -> dict[str, Any]:
         return {"host": self.host, "model": self.model}
+
+
+def _advice_on_tls(error: ssl.SSLError) -> str:
+    said = str(error).upper().replace(" ", "_")
+    if any(each in said for each in _NO_TLS):
+        return "The port speaks plain HTTP, it seems: write http:// in host."
+    if _WANTS_CERTIFICATE in said:
+        return "It wants a client certificate: give it as cert=."
+    return "Check the certificate, or the settings verify and cert."
 
 
 def _root_cause(error: BaseException) -> BaseException:

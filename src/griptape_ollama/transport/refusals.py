@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, cast
 
 from griptape_ollama.errors import (
     OllamaAuthError,
     OllamaBusyError,
     OllamaContextError,
+    OllamaGatewayError,
     OllamaModelNotFoundError,
     OllamaQuotaError,
     OllamaResponseError,
 )
 from griptape_ollama.protocol.surrogates import without_halves
+from griptape_ollama.transport import gateways
+from griptape_ollama.transport.server_clock import retry_after
 
 
 class Refusal(NamedTuple):
@@ -31,6 +32,7 @@ class Refusal(NamedTuple):
         path: Path of the request.
         host: Address of the server.
         model: Model that was asked for.
+        sent: Bytes of the body of the request; None where they are not known.
     """
 
     status: int | None
@@ -40,12 +42,31 @@ class Refusal(NamedTuple):
     path: str
     host: str
     model: str | None
+    sent: int | None = None
 
 
 _QUOTA = re.compile(
     r"quota|usage limit|limit reached|billing|upgrade|credits|(?:hourly|daily|weekly|monthly)", re.IGNORECASE
 )
-_LOAD_FAILED = re.compile(r"loading model|unable to load|failed to load|requires more system memory", re.IGNORECASE)
+# Texts of servers 0.1 to 0.40 about a model that they can never load; a load that a dead process ended may pass.
+_LOAD_FAILED = re.compile(
+    r"loading model|unable to load|failed to load|startup failed|binary not found"
+    r"|error starting (?:llama|mlx|runner)|failed to start \w* ?runner"
+    r"|invalid file magic|GGUF|check_tensor|wrong number of tensors|missing tensor"
+    r"|tensor \S+ (?:not found|offset|size|elements|dimensions)"
+    r"|no projector tensors|mmproj metadata|draft model metadata|architecture not set"
+    r"|unsupported quantization|improper type for|cannot find tokenizer|MLX (?:on|is not|not|runtime is not|support)",
+    re.IGNORECASE,
+)
+_TOO_OLD = re.compile(
+    r"(?:not supported by|incompatible with) your version|newer version of ollama|need to upgrade"
+    r"|unknown model architecture|unsupported model|unsupported architecture",
+    re.IGNORECASE,
+)
+# Memory that lacks before a model is there; the server has unloaded what it could before it says so.
+_TOO_LARGE = re.compile(
+    r"requires more system memory|model requires .{1,40} but only|out-of-memory during startup", re.IGNORECASE
+)
 _OUT_OF_MEMORY = re.compile(
     r"requires more system memory|out of (device )?memory|malloc failed|failed to allocate|allocation failed"
     r"|unable to allocate|(not enough|insufficient) memory",
@@ -90,12 +111,16 @@ _ADVICE = (
 def to_response_error(refusal: Refusal) -> OllamaResponseError:
     """Make the error that tells what was refused, why, and what to do next."""
     said = without_halves(server_message(refusal.text))
-    kind, permanent, advice = _classify(refusal, said[:_CLASSIFIED])
+    shown = gateways.title_of(said) if gateways.is_page(said) else _without_repeats(said[:_CLASSIFIED])
+    kind, permanent, advice = _classify(refusal, shown)
     who = f"Ollama at {refusal.host}"
     about = f" (model {refusal.model!r})" if refusal.model else ""
     status = "" if refusal.status is None else f" with status {refusal.status}"
-    why = f": {said[:_EXCERPT]}" if said else ""
-    text = f"{who} refused {refusal.method} {refusal.path}{about}{status}{why}"
+    why = f": {shown[:_EXCERPT]}" if shown else ""
+    did = "refused"
+    if kind is OllamaGatewayError:
+        who, did = f"The proxy in front of {who}{gateways.name_of(refusal.headers)}", "answered in its place"
+    text = f"{who} {did} {refusal.method} {refusal.path}{about}{status}{why}"
     text = text if text.endswith((".", "!", "?")) else f"{text}."
     arguments: dict[str, Any] = {
         "host": refusal.host,
@@ -104,7 +129,7 @@ def to_response_error(refusal: Refusal) -> OllamaResponseError:
         "server_message": said,
         "method": refusal.method,
         "path": refusal.path,
-        "retry_after": _retry_after(refusal.headers),
+        "retry_after": retry_after(refusal.headers),
         "permanent": permanent,
     }
     if kind is OllamaModelNotFoundError:
@@ -142,14 +167,14 @@ def _inner(fields: Mapping[str, Any]) -> Any:
 def _classify(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], bool, str]:
     """Find the kind of error, whether it is permanent, and the advice."""
     status = refusal.status
+    if status is not None and gateways.is_in_place_of_ollama(status, refusal.text):
+        return OllamaGatewayError, False, gateways.advice_in_place(status, said)
     if status == 404:
         return _not_found(refusal, said)
     if status in (401, 403):
         return OllamaAuthError, True, _auth_advice(refusal)
     if status == 429:
-        if _QUOTA.search(said):
-            return OllamaQuotaError, True, "A quota is used up: wait for its next period, or raise it."
-        return OllamaBusyError, False, "Send fewer requests at once, or raise max_attempts."
+        return _too_many(refusal, said)
     if status == 503:
         return (
             OllamaBusyError,
@@ -161,21 +186,39 @@ def _classify(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], b
         return OllamaContextError, True, advice
     is_dead = status == 400 and _DEAD_RUNNER.search(said) is not None
     if status is None or is_dead or (status >= 500 and status != 501):
-        return _server_failure(said)
+        return _server_failure(refusal, said)
     return OllamaResponseError, True, _request_advice(refusal, said)
 
 
 def _not_found(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], bool, str]:
     if refusal.model and re.search(r"model .*not found|not found.*model", said):
         return OllamaModelNotFoundError, True, f"Get it with: ollama pull {refusal.model}"
-    return OllamaResponseError, True, f"Is {refusal.host} an Ollama server, and is its path prefix right?"
+    return OllamaResponseError, True, _address_advice(refusal)
 
 
-def _server_failure(said: str) -> tuple[type[OllamaResponseError], bool, str]:
+def _too_many(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], bool, str]:
+    if _QUOTA.search(said):
+        return OllamaQuotaError, True, "A quota is used up: wait for its next period, or raise it."
+    if gateways.is_of_ollama(refusal.text):
+        return OllamaBusyError, False, "Send fewer requests at once, or raise max_attempts."
+    advice = (
+        "A proxy in between limits requests: send fewer at once (max_concurrency), or raise its limit or max_attempts."
+    )
+    return OllamaBusyError, False, advice
+
+
+def _server_failure(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], bool, str]:
+    if gateways.is_page(refusal.text):
+        return OllamaResponseError, False, "It is a page of a proxy in between: see the log of that proxy."
     if _WRONG_REQUEST.search(said):
         return OllamaResponseError, True, "Correct the option or format."
     if _NO_IMAGES.search(said):
         return OllamaResponseError, True, _USE_VISION
+    if _TOO_OLD.search(said):
+        return OllamaResponseError, True, "Upgrade Ollama on the server, then pull the model again."
+    if _TOO_LARGE.search(said):
+        advice = "It has no memory for the model: use a smaller one or a smaller num_ctx, or unload others."
+        return OllamaResponseError, True, advice
     if _LOAD_FAILED.search(said):
         return OllamaResponseError, True, "The model cannot be loaded: see the server's log; pulling it again may help."
     return OllamaResponseError, False, "See the server's log."
@@ -186,25 +229,30 @@ def _auth_advice(refusal: Refusal) -> str:
         return "Sign in on the server with `ollama signin`, or pass api_key."
     if refusal.status == 403 and not refusal.text.strip():
         return "It does not accept this Host or Origin: see OLLAMA_HOST and OLLAMA_ORIGINS on the server, or the proxy."
-    return "Check api_key and headers."
+    return gateways.advice_on_login(refusal.headers) or "Check api_key and headers."
 
 
 def _request_advice(refusal: Refusal, said: str) -> str:
     if refusal.status == 413:
-        return "The request is larger than a proxy in between allows."
-    if refusal.status is not None and refusal.status < 400:
-        return "Is it an Ollama server?"
+        return gateways.advice_on_size(refusal.sent)
+    if refusal.status == 405 or (refusal.status is not None and refusal.status < 400):
+        return _address_advice(refusal)
+    if not gateways.is_of_ollama(refusal.text) and (advice := gateways.advice_on_tls(refusal.text[:_CLASSIFIED])):
+        return advice
     return next((advice for pattern, advice in _ADVICE if pattern in said.lower()), "Correct the request.")
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3)."""
-    value = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):  # no date, or one in a year that no calendar has
-        return None
+def _address_advice(refusal: Refusal) -> str:
+    return gateways.advice_on_address(refusal.host) or (
+        f"Is {refusal.host} an Ollama server, is its path prefix right, and does a proxy in between let {refusal.path} "
+        "through?"
+    )
+
+
+def _without_repeats(said: str) -> str:
+    """Leave out lines that say what a line before them has said."""
+    lines: list[str] = []
+    for line in said.splitlines():
+        if not any(line.strip() in before for before in lines):
+            lines.append(line)
+    return "\n".join(lines)

@@ -12,6 +12,7 @@ import tenacity
 
 from griptape_ollama.errors import (
     OllamaConnectionError,
+    OllamaGatewayError,
     OllamaResponseError,
     OllamaStreamError,
 )
@@ -26,6 +27,7 @@ SERVER_POLL_SECONDS = 0.5
 _MAX_DOUBLINGS = 30
 
 _POLLS = "griptape_ollama_polls"
+_LOGGED = "griptape_ollama_logged"
 
 _logger = logging.getLogger(__name__)
 
@@ -36,10 +38,10 @@ def is_passing(error: BaseException) -> bool:
     A refused connection, a limit that was reached and a cancelled call are not passing; neither is whatever the
     server would say again. Broken connections, busy servers and dead runners are.
     """
-    if isinstance(error, OllamaConnectionError):
-        return not error.refused
     if isinstance(error, OllamaResponseError):
         return not error.permanent and (error.retry_after or 0) <= MAX_RETRY_AFTER
+    if isinstance(error, OllamaConnectionError):
+        return not error.refused
     return isinstance(error, OllamaStreamError) and error.retryable
 
 
@@ -53,7 +55,7 @@ def retrying(
     after: Callable[[tenacity.RetryCallState], Any] | None = None,
     progress: Callable[[], float] | None = None,
 ) -> tenacity.Retrying:
-    """Make the policy: exponential backoff with full jitter, and Retry-After where the server sends it.
+    """Make the policy: exponential backoff with full jitter, on top of Retry-After where the server sends it.
 
     A kept connection that broke without a word is replaced without a wait.
 
@@ -61,7 +63,8 @@ def retrying(
         max_attempts: Tries in all, not counting those that found no server while it is waited for.
         min_delay: Upper end of the first wait, in seconds; it doubles with each try.
         max_delay: Longest wait of the backoff, in seconds.
-        wait_for_server: Seconds from the first try for which a server that is not there is asked again.
+        wait_for_server: Seconds from the first try for which a server that is not there is asked again, also one behind
+            a gateway that answers in its place.
         ignored: Types of errors that are never tried again.
         after: Called after each try that failed.
         progress: Gives a number that grows while the work gets on; a policy with it serves one call. Tries and seconds
@@ -75,21 +78,24 @@ def retrying(
 
     def wait(state: tenacity.RetryCallState) -> float:
         error = _error_of(state)
-        if _is_refused(error):
-            return SERVER_POLL_SECONDS
         if _is_stale(error):
             return 0.0
+        longest = SERVER_POLL_SECONDS if is_waited_for(state) else backoff(state)
         asked = error.retry_after if isinstance(error, OllamaResponseError) else None
-        return backoff(state) if asked is None else asked
+        # On top, so that those who were told the same do not come back together; never below what was asked for.
+        return longest if asked is None else asked + longest
+
+    def is_waited_for(state: tenacity.RetryCallState) -> bool:
+        return _is_absent(_error_of(state)) and tries.seconds(state) < wait_for_server
 
     def is_worth_it(error: BaseException) -> bool:
         return (is_passing(error) or (wait_for_server > 0 and _is_refused(error))) and not isinstance(error, ignored)
 
     def stop(state: tenacity.RetryCallState) -> bool:
-        if _is_refused(_error_of(state)):
+        if is_waited_for(state):
             tries.note_poll(state)
-            return tries.seconds(state) >= wait_for_server
-        return tries.count(state) >= max_attempts
+            return False
+        return _is_refused(_error_of(state)) or tries.count(state) >= max_attempts
 
     def noop(_: Any) -> None:
         pass
@@ -163,7 +169,16 @@ def _is_refused(error: BaseException | None) -> bool:
     return isinstance(error, OllamaConnectionError) and error.refused
 
 
+def _is_absent(error: BaseException | None) -> bool:
+    """Return whether no server is there, or a gateway says so of the server behind it."""
+    return _is_refused(error) or isinstance(error, OllamaGatewayError)
+
+
 def _log(state: tenacity.RetryCallState) -> None:
-    error = _error_of(state)
+    text = printable(str(_error_of(state)))
     wait = state.next_action.sleep if state.next_action else 0
-    _logger.warning("Attempt %d failed: %s Trying again in %.1f s.", state.attempt_number, printable(str(error)), wait)
+    if vars(state).get(_LOGGED) == text:
+        _logger.warning("Attempt %d failed in the same way. Trying again in %.1f s.", state.attempt_number, wait)
+        return
+    vars(state)[_LOGGED] = text
+    _logger.warning("Attempt %d failed: %s Trying again in %.1f s.", state.attempt_number, text, wait)

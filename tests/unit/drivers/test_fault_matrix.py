@@ -310,7 +310,8 @@ TABLE = {
         is_once=True,
         **_HUGE,
     ),
-    "wrong content type": _row("content_type", (_GARBAGE, _GARBAGE, _IN_HALVES), content_type="text/html"),
+    "wrong content type": _row("content_type", WORKS, content_type="text/html"),
+    "page": _row("garbage", (_GARBAGE, _GARBAGE, _IN_HALVES), after=0, data=b"<html>Please log in</html>"),
     "redirect": _row("redirect", fails(OllamaConnectionError), location="http://127.0.0.1:9/login"),
 }
 

@@ -62,7 +62,7 @@ FAULTS = {
     "garbage": {"lines": ["\x1b[2J \x07 garbage"]},
     "odd": {"lines": [json.dumps({"message": {"content": [FORGED]}, "done": False})]},
     "odd call": {"lines": [json.dumps({"message": {"tool_calls": [{"function": FORGED}]}, "done": False})]},
-    "type": {"text": "x", "content_type": "text/html\x1b[2J"},
+    "page": {"body": f"<title>{FORGED}</title>".encode("utf-8", "surrogatepass")},
 }
 
 

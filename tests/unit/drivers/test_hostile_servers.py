@@ -182,12 +182,12 @@ def test_deep_json_gives_one_of_our_errors(call, depth, status, form):
 
 @pytest.mark.parametrize("call", IN_JSON, ids=lambda call: call.__name__)
 @pytest.mark.parametrize("kind", [b"text/html", b"image/png", b"text/event-stream", b"application/xml"])
-def test_another_type_is_refused_and_hardly_read(call, kind):
+def test_a_page_of_any_type_is_refused_and_hardly_read(call, kind):
     head = HEAD.replace(b"application/x-ndjson", kind) + b"\r\n"
     with (
-        HostileServer(lambda _: itertools.chain([head], itertools.repeat(SPACES))) as server,
+        HostileServer(lambda _: itertools.chain([head, b"7\r\n<title>\r\n"], itertools.repeat(SPACES))) as server,
         peak_bytes() as peak,
-        pytest.raises(OllamaStreamError, match="as Ollama never does"),
+        pytest.raises(OllamaStreamError, match="a page in place of a reply"),
     ):
         call(server.url)
     assert peak[0] < 5 * MB

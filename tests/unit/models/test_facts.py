@@ -11,6 +11,7 @@ import pytest
 
 from griptape_ollama.errors import OllamaCancelledError
 from griptape_ollama.models import facts as facts_module
+from griptape_ollama.models import refused_questions
 from griptape_ollama.models.facts import (
     DEFAULT_WINDOW,
     UNKNOWN_MODEL,
@@ -50,7 +51,8 @@ def facts(simulator):
 def clock(monkeypatch):
     """Time as the module sees it; it stands still until a test moves it."""
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(facts_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for module in (facts_module, refused_questions):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -381,11 +383,65 @@ def test_what_one_key_may_know_another_may_not(simulator):
     assert _count(simulator, "/api/show") == 2
 
 
-def test_a_refused_key_is_not_remembered(simulator):
+def test_a_refused_key_is_soon_tried_again(simulator, clock):
     connection = Connection.open(simulator.url, api_key="changed meanwhile")
     simulator.reply(path="/api/show", status=401, error="unauthorized")
-    Facts(connection).show("clever")
+    assert Facts(connection).show("clever").capabilities is None
+    clock.now += 10.1
     assert Facts(connection).show("clever").capabilities is not None
+
+
+_PAGE = "<html><head><title>no</title></head></html>"
+_REFUSALS = [
+    {"status": 403, "body": _PAGE},
+    {"status": 404, "body": _PAGE},
+    {"status": 405, "body": ""},
+    {"status": 401, "body": _PAGE},
+    {"status": 502, "body": _PAGE},
+    {"status": 503, "body": ""},
+    {"status": 200, "body": _PAGE},
+    {"status": 200, "body": "not allowed"},
+    {"body": "", "reset": True},
+]
+
+
+@pytest.mark.parametrize("refusal", _REFUSALS, ids=str)
+def test_a_refused_question_is_asked_once_for_all_models_and_said_once(facts, simulator, clock, caplog, refusal):
+    for path in ("/api/show", "/api/ps", "/api/tags", "/api/version"):
+        simulator.reply(path=path, times=None, **refusal)
+    for model in ("clever", "plain", "nope"):
+        assert facts.show(model) == ModelFacts()
+        assert (facts.ps(), facts.loaded(), facts.tags(), facts.version()) == ([], None, [], None)
+    assert sorted(request.path for request in simulator.requests) == [
+        "/api/ps",
+        "/api/show",
+        "/api/tags",
+        "/api/version",
+    ]
+    assert [record.levelname for record in caplog.records if "does not tell" in record.message] == ["WARNING"]
+    assert "/api/show, /api/ps, /api/tags" in caplog.text
+
+
+@pytest.mark.parametrize("refusal", _REFUSALS, ids=str)
+def test_a_question_that_stays_refused_is_asked_once_a_minute(facts, simulator, clock, refusal):
+    simulator.reply(path="/api/show", times=None, **refusal)
+    for _ in range(120):
+        facts.show("clever")
+        clock.now += 1
+    assert 2 <= _count(simulator, "/api/show") <= 3
+
+
+def test_a_question_that_is_answered_again_is_refused_no_more(facts, simulator, clock):
+    simulator.reply(path="/api/show", status=403, body=_PAGE)
+    assert facts.show("clever").capabilities is None
+    clock.now += 60.1
+    assert facts.show("clever").can("thinking")
+    assert facts.show("plain").capabilities == {"completion"}
+
+
+def test_a_model_that_is_missing_says_nothing_of_others(facts):
+    assert facts.show("nope").capabilities is None
+    assert facts.show("clever").can("thinking")
 
 
 def test_a_server_that_hangs_is_not_waited_for_again(simulator):

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
+from griptape_ollama import OllamaModels
 from griptape_ollama.models.types import LoadedModel, ModelDetails, ModelInfo, TransferResult, parse_time
 
 _RECORDINGS = Path(__file__).parents[2] / "contract" / "recordings" / "0.33.0-rc2"
@@ -145,3 +147,41 @@ def test_results_cannot_be_changed():
         info.name = "other"
     assert TransferResult("pull", info, "d", 0, 1, 0.5).is_unchanged
     assert not TransferResult("pull", info, None, 0, 1, 0.5).is_unchanged
+
+
+class TestClock:
+    """Times of a server whose clock is another than ours."""
+
+    @staticmethod
+    def _loaded(simulator, *, ahead, expires):
+        now = datetime.now(timezone.utc) + timedelta(seconds=ahead)
+        entry = {"name": "m:latest", "expires_at": expires(now)}
+        headers = {"Date": format_datetime(now, usegmt=True)}
+        simulator.reply(path="/api/ps", body={"models": [entry]}, headers=headers)
+        (loaded,) = OllamaModels(host=simulator.url).loaded()
+        return (loaded.expires_at - datetime.now(timezone.utc)).total_seconds(), loaded
+
+    @pytest.mark.parametrize("ahead", [-86_400, -600, -3, 0, 3, 600, 7200, 86_400])
+    def test_a_model_has_as_long_as_the_server_says_by_its_own_clock(self, simulator, ahead):
+        left, _ = self._loaded(simulator, ahead=ahead, expires=lambda now: (now + timedelta(seconds=290)).isoformat())
+        assert 280 < left <= 292
+
+    @pytest.mark.parametrize("hours", [-8, 5.5, 14])
+    def test_the_zone_that_a_server_writes_makes_no_difference(self, simulator, hours):
+        zone = timezone(timedelta(hours=hours))
+        left, _ = self._loaded(
+            simulator, ahead=600, expires=lambda now: (now + timedelta(seconds=290)).astimezone(zone).isoformat()
+        )
+        assert 280 < left <= 292
+
+    def test_a_model_that_stays_for_good_does_so_by_any_clock(self, simulator):
+        _, loaded = self._loaded(simulator, ahead=-600, expires=lambda _: "2318-09-11T10:05:42.123456789Z")
+        assert loaded.stays_for_good
+
+    @pytest.mark.parametrize("date", ["", "soon", "Thu, 01 Jan 1970 00:00:10 GMT"])
+    def test_without_a_clock_of_the_server_ours_counts(self, simulator, date):
+        expires = (datetime.now(timezone.utc) + timedelta(seconds=290)).isoformat()
+        body = {"models": [{"name": "m", "expires_at": expires}]}
+        simulator.reply(path="/api/ps", body=body, headers={"Date": date} if date else {})
+        (loaded,) = OllamaModels(host=simulator.url).loaded()
+        assert 270 < (loaded.expires_at - datetime.now(timezone.utc)).total_seconds() <= 292

@@ -129,7 +129,12 @@ def test_without_an_at_sign_there_is_no_user(host):
         ("-gpu", "'-gpu' is not a host name"),
         ("gpu-", "'gpu-' is not a host name"),
         ("gpu\\ollama", "is not a host name"),
-        ("gpu,other", "'gpu,other' is not a host name"),
+        ("gpu,other", "it is several addresses"),
+        ("gpu:11434, other:11434", "it is several addresses"),
+        ("gpu;other", "it is several addresses"),
+        ("http://gpu:11434,http://other:11434", "it is several addresses"),
+        ("http://gpu http://other", "it is several addresses"),
+        ("gpu,http://other", "it is several addresses"),
         ("ä..b", "'ä..b' is not a host name"),
         ("ä" * 70, "is not a host name"),
         ("gpu:0", "the port '0' is not a number from 1 to 65535"),
@@ -176,6 +181,8 @@ def test_what_is_not_an_address_is_refused_with_the_reason_and_an_example(host, 
         "https://user:[hunter2@gpu:x",
         "https://user/hunter2@gpu",
         "hunter2/more@gpu:x",
+        "http://user:hunter2@gpu,http://user:hunter2@other",
+        "http://gpu,http://user:hunter2@other",
     ],
 )
 def test_an_error_never_shows_a_password(host):
@@ -183,6 +190,19 @@ def test_an_error_never_shows_a_password(host):
         parse_host(host)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None or "hunter2" not in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("host", [["gpu", "other"], ("gpu",), {"gpu"}, ["http://user:hunter2@gpu"]], ids=repr)
+def test_a_list_of_addresses_is_refused_with_the_page_about_several_servers(host):
+    with pytest.raises(ValueError, match=r"docs/production\.md") as caught:
+        parse_host(host)
+    assert f"host is a {type(host).__name__}" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_comma_in_a_password_or_a_path_is_one():
+    assert parse_host("http://user:a,b@gpu").base_url == "http://gpu:80"
+    assert parse_host("http://gpu/a,b").base_url == "http://gpu:80/a,b"
 
 
 @pytest.mark.parametrize(

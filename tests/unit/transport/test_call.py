@@ -230,28 +230,47 @@ class TestBrokenReplies:
         lines, _ = _collect(_call(connection))
         assert _text(lines) == "Hello there"
 
-    def test_a_page_in_place_of_a_reply_asks_whether_this_is_ollama(self, simulator, connection):
-        simulator.reply(body="<html>Please log in</html>", content_type="text/html")
+    @pytest.mark.parametrize("kind", ["text/html", "application/x-ndjson", "application/json", "text/plain", ""])
+    @pytest.mark.parametrize("chunking", ["whole", "bytes", 7])
+    def test_a_page_in_place_of_a_reply_is_refused_with_its_title(self, simulator, connection, kind, chunking):
+        page = "\n <!DOCTYPE html>\n<html><head><title>Sign in &amp;\n go on</title></head><body>x</body></html>"
+        simulator.reply(body=page, content_type=kind, chunking=chunking)
         _, error = _collect(_call(connection, attempts=3))
         assert isinstance(error, OllamaStreamError)
         assert "Is it an Ollama server?" in str(error)
-        assert "<html>" in str(error)
+        assert "'Sign in & go on'" in str(error)
+        assert "<" not in str(error)
         assert len(simulator.chats) == 1
-
-    @pytest.mark.parametrize("kind", ["text/html", "text/event-stream", "image/png", "TEXT/HTML; charset=utf-8"])
-    def test_a_type_that_ollama_never_sends_is_refused(self, simulator, connection, kind):
-        simulator.reply("Hello", content_type=kind)
-        _, error = _collect(_call(connection, attempts=3))
-        assert isinstance(error, OllamaStreamError)
-        assert repr(kind.partition(";")[0].lower()) in str(error)
-        simulator.reply(path="/api/version", body={"version": "1"}, content_type=kind)
-        with pytest.raises(OllamaStreamError):
+        simulator.reply(path="/api/version", body=page, content_type=kind, chunking=chunking)
+        with pytest.raises(OllamaStreamError, match="Sign in & go on"):
             Call(connection, "/api/version", method="GET").document()
+        simulator.reply(path="/api/copy", body=page, content_type=kind, chunking=chunking)
+        with pytest.raises(OllamaStreamError, match="Sign in & go on"):
+            Call(connection, "/api/copy", {}).confirm()
 
-    @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "text/plain", "application/octet-stream"])
-    def test_a_type_that_a_proxy_may_put_in_its_place_is_taken(self, simulator, connection, kind):
-        simulator.reply("Hello", content_type=kind)
-        assert _text(_call(connection).lines()) == "Hello"
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "text/html",
+            "text/event-stream",
+            "image/png",
+            "TEXT/HTML; charset=utf-8",
+            "application/json; charset=utf-8",
+            "text/plain",
+            "application/octet-stream",
+        ],
+    )
+    def test_a_reply_is_taken_whatever_type_a_proxy_gives_it(self, simulator, connection, kind):
+        simulator.reply("Hello there", content_type=kind)
+        assert _text(_call(connection).lines()) == "Hello there"
+        simulator.reply(path="/api/version", body={"version": "1"}, content_type=kind)
+        assert Call(connection, "/api/version", method="GET").document() == {"version": "1"}
+
+    def test_events_of_a_browser_are_no_reply(self, simulator, connection):
+        simulator.reply(body='data: {"done":true}\n\n', content_type="text/event-stream")
+        _, error = _collect(_call(connection))
+        assert isinstance(error, OllamaStreamError)
+        assert "data: " in str(error)
 
     def test_an_endless_line_is_refused_in_bounded_memory(self, simulator, connection, monkeypatch):
         monkeypatch.setattr("griptape_ollama.protocol.ndjson.NdjsonDecoder.__init__.__defaults__", (1000,))
@@ -486,6 +505,23 @@ class TestRefusals:
         assert isinstance(error, OllamaConnectionError)
         assert "redirects" in str(error)
         assert len(simulator.requests) == 1
+
+    @pytest.mark.parametrize(
+        ("location", "said"),
+        [
+            ("https://login.example.com/start?rd=secret", "to another host (https://login.example.com/start)"),
+            ("//user:secret@sso.example.com/", "to another host (http://sso.example.com)"),
+            ("/oauth2/sign_in?rd=%2Fapi%2Fchat%3Fsecret", "/oauth2/sign_in. That may be a login"),
+            ("https://127.0.0.1/api/chat", "use https:// in host"),
+            ("http://[oops", "elsewhere"),
+        ],
+    )
+    def test_a_redirect_says_where_it_leads_and_why_that_may_be(self, simulator, connection, location, said):
+        simulator.reply(status=302, body="", headers={"Location": location})
+        _, error = _collect(_call(connection))
+        assert isinstance(error, OllamaConnectionError)
+        assert said in str(error)
+        assert "secret" not in str(error)
 
 
 class TestConnecting:

@@ -1,5 +1,6 @@
 """What a refusal means, and what it tells the user to do."""
 
+import json
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
@@ -8,7 +9,9 @@ import pytest
 from griptape_ollama.errors import (
     OllamaAuthError,
     OllamaBusyError,
+    OllamaConnectionError,
     OllamaContextError,
+    OllamaGatewayError,
     OllamaModelNotFoundError,
     OllamaQuotaError,
     OllamaResponseError,
@@ -47,6 +50,13 @@ def _error(status, text, **headers):
         (413, "<html>413 Request Entity Too Large</html>", OllamaResponseError, "proxy"),
         (500, '{"error":"option \\"seed\\" must be of type integer"}', OllamaResponseError, "Correct the option"),
         (500, '{"error":"unable to load model: /x"}', OllamaResponseError, "cannot be loaded"),
+        (
+            500,
+            '{"error":"this model is not supported by your version of Ollama"}',
+            OllamaResponseError,
+            "Upgrade Ollama",
+        ),
+        (500, '{"error":"model requires more system memory (44 GiB)"}', OllamaResponseError, "smaller"),
         (500, "", OllamaResponseError, "status 500"),
     ],
 )
@@ -57,6 +67,134 @@ def test_each_refusal_has_its_kind_and_its_advice(status, text, kind, advice):
     assert "http://gpu-box:11434" in str(error)
     assert "'qwen3'" in str(error)
     assert (error.status, error.model, error.host) == (status, "qwen3", "http://gpu-box:11434")
+
+
+_NGINX_504 = "<html>\r\n<head><title>504 Gateway Time-out</title></head>\r\n<body><center><h1>504</h1></center></html>"
+_CLOUDFLARE = "<!DOCTYPE html><html><head><title>llm.example.com | 524: A timeout occurred</title></head></html>"
+_HAPROXY = (
+    "<html><body><h1>503 Service Unavailable</h1>\nNo server is available to handle this request.\n</body></html>"
+)
+_ALB = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center>...</center></body>\r\n</html>"
+_APACHE = (
+    '<!DOCTYPE HTML PUBLIC "-//IETF//DTD HTML 2.0//EN">\n<html><head>\n<title>502 Proxy Error</title>\n</head></html>'
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "shown", "advice"),
+    [
+        (504, _NGINX_504, "504 Gateway Time-out", "proxy_read_timeout"),
+        (524, _CLOUDFLARE, "llm.example.com | 524: A timeout occurred", "did not wait long enough"),
+        (504, "", "status 504.", "did not wait long enough"),
+        (502, _ALB, "502 Bad Gateway", "does not reach Ollama behind it"),
+        (502, _APACHE, "502 Proxy Error", "does not reach Ollama behind it"),
+        (502, "", "status 502.", "does not reach Ollama behind it"),  # Caddy
+        (502, "Bad Gateway", "Bad Gateway", "does not reach Ollama behind it"),  # Traefik
+        (503, _HAPROXY, "503 Service Unavailable", "does not reach Ollama behind it"),
+        (503, "no healthy upstream", "no healthy upstream", "does not reach Ollama behind it"),  # Envoy
+        (503, '{"message":"name resolution failed"}', "name resolution failed", "does not reach Ollama"),  # Kong
+        (503, "<html><head><title>503 Service Temporarily Unavailable</title></head></html>", "503", "limit_req"),
+        (522, "<html></html>", "status 522.", "does not reach Ollama behind it"),
+        (525, "<html><title>525: SSL handshake failed</title></html>", "525", "TLS fails"),
+        (530, "error code: 1033", "error code: 1033", "cloudflared"),
+    ],
+)
+def test_what_a_gateway_says_in_place_of_ollama_is_not_taken_for_its_words(status, text, shown, advice):
+    error = _error(status, text, server="nginx/1.22.1")
+    assert type(error) is OllamaGatewayError
+    assert isinstance(error, OllamaConnectionError)
+    assert (error.status, error.permanent, error.refused) == (status, False, False)
+    assert "The proxy in front of Ollama at http://gpu-box:11434 (nginx/1.22.1)" in str(error)
+    assert shown in str(error)
+    assert advice in str(error)
+    assert "<" not in str(error)
+    assert "server's log" not in str(error)
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_what_ollama_says_of_its_own_under_such_a_status_stays_its_own(status):
+    error = _error(status, '{"error":"dial tcp: lookup ollama.com: no such host"}')
+    assert type(error) is (OllamaBusyError if status == 503 else OllamaResponseError)
+    assert not error.permanent
+
+
+def test_a_page_of_a_failed_proxy_names_the_log_of_the_proxy():
+    error = _error(500, "<html><head><title>500 Internal Server Error</title></head></html>")
+    assert (type(error), error.permanent) == (OllamaResponseError, False)
+    assert "log of that proxy" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("challenge", "advice"),
+    [
+        ('Basic realm="Ollama"', "user:password@"),
+        ("basic", "user:password@"),
+        ('Bearer realm="x", error="invalid_token"', "api_key"),
+        ('Bearer realm="api", Basic realm="x"', "user:password@"),
+        ('Basic realm="a, Bearer b=c"', "user:password@"),
+        ("Negotiate", "negotiate"),
+        ("", "Check api_key and headers"),
+    ],
+)
+def test_a_challenge_names_the_setting_that_answers_it(challenge, advice):
+    error = _error(401, "<html><title>401 Authorization Required</title></html>", **{"www-authenticate": challenge})
+    assert type(error) is OllamaAuthError
+    assert advice in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("<html><head><title>429 Too Many Requests</title></head></html>", OllamaBusyError),
+        ("<html><meta content='upgrade-insecure-requests'><title>Slow down</title></html>", OllamaBusyError),
+        ("Too Many Requests\n", OllamaBusyError),
+        ("", OllamaBusyError),
+        ("You have used up your daily quota.", OllamaQuotaError),
+    ],
+)
+def test_a_limiter_is_told_from_a_quota(text, kind):
+    error = _error(429, text)
+    assert type(error) is kind
+    assert error.permanent is (kind is OllamaQuotaError)
+    assert ("proxy in between limits requests" in str(error)) is (kind is OllamaBusyError)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("<html><head><title>400 No required SSL certificate was sent</title></head></html>", "cert="),
+        ("<html><head><title>400 The SSL certificate error</title></head></html>", "cert="),
+        ("<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>", "https://"),
+        ("Client sent an HTTP request to an HTTPS server.\n", "https://"),
+    ],
+)
+def test_a_refusal_that_is_about_tls_names_the_setting(text, advice):
+    assert advice in str(_error(400, text))
+
+
+def test_a_request_that_is_too_large_tells_its_size_and_the_limit_to_raise():
+    refusal = Refusal(413, "", {}, "POST", "/api/chat", "http://gpu-box:11434", "qwen3", 1_234_567)
+    assert "1,234,567 bytes" in str(to_response_error(refusal))
+    assert "client_max_body_size" in str(to_response_error(refusal))
+
+
+@pytest.mark.parametrize("end", ["/v1", "/api", "/api/chat", "/v1/chat/completions", "/ollama/v1", "/api/embed"])
+@pytest.mark.parametrize("status", [404, 405])
+def test_an_endpoint_at_the_end_of_the_address_is_to_be_left_out(end, status):
+    refusal = Refusal(status, "404 page not found", {}, "POST", "/api/chat", f"http://gpu-box:11434{end}", "qwen3")
+    assert f"Leave out '{end.removeprefix('/ollama')}' at the end of host" in str(to_response_error(refusal))
+
+
+def test_a_path_that_is_a_prefix_is_not():
+    refusal = Refusal(404, "", {}, "POST", "/api/chat", "http://gpu-box:11434/v1/ollama", "qwen3")
+    assert "Leave out" not in str(to_response_error(refusal))
+
+
+def test_what_a_server_says_twice_is_shown_once():
+    said = "llama-server process has terminated: error loading model: x\nerror loading model: x"
+    error = _error(500, json.dumps({"error": said}))
+    assert str(error).count("error loading model: x") == 1
+    assert error.server_message == said
 
 
 def test_a_context_error_tells_tokens_wanted_and_had():
@@ -98,6 +236,22 @@ def test_a_retry_after_that_cannot_be_understood_is_none(value):
 def test_retry_after_as_a_date():
     date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
     assert 25 < _error(503, "busy", **{"retry-after": date}).retry_after <= 31
+
+
+def _http_date(seconds, *, ahead=0.0):
+    return format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds + ahead), usegmt=True)
+
+
+@pytest.mark.parametrize("ahead", [-7200, -600, 600, 86_400])
+def test_retry_after_as_a_date_is_read_by_the_clock_of_who_wrote_it(ahead):
+    headers = {"retry-after": _http_date(30, ahead=ahead), "date": _http_date(0, ahead=ahead)}
+    assert 28 <= _error(503, "busy", **headers).retry_after <= 31
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Thu, 01 Jan 1970 00:00:10 GMT", "Mon, 01 Jan 99999999999 00:00:00 GMT"])
+def test_a_date_that_cannot_be_is_no_clock(date):
+    headers = {"retry-after": _http_date(30), "date": date}
+    assert 28 <= _error(503, "busy", **headers).retry_after <= 31
 
 
 def test_a_long_text_is_cut():

@@ -1,18 +1,48 @@
 """The retry table, row by row."""
 
+import json
 import logging
 
 import pytest
 
 from griptape_ollama.errors import (
+    OllamaBusyError,
     OllamaCancelledError,
     OllamaConnectionError,
     OllamaContentError,
+    OllamaGatewayError,
     OllamaStreamError,
     OllamaTimeoutError,
 )
 from griptape_ollama.transport.refusals import Refusal, to_response_error
 from griptape_ollama.transport.retry import MAX_RETRY_AFTER, is_passing, retrying
+
+# Texts of servers 0.1 to 0.40: of a file that no try makes better, of memory that lacks, and of a process that died.
+NEVER_LOADS = (
+    "llama-server process has terminated: exit status 1: error loading model: check_tensor_dims: tensor 'x' not found",
+    "llama runner process has terminated: error loading model vocabulary: cannot find tokenizer merges in model file",
+    "llama runner process has terminated: this model is not supported by your version of Ollama.",
+    "exit status 1: error loading model: unknown model architecture: 'qwen9'",
+    "unable to load model: /usr/share/ollama/.ollama/models/blobs/sha256-0",
+    "unsupported model format: this model may be incompatible with your version of Ollama. Try updating it",
+    "invalid file magic",
+    'tensor "blk.0.attn_k.weight" offset+size (4096) exceeds file size (1024)',
+    'read mmproj metadata "/models/blobs/sha256-0": no projector tensors found',
+    "llama-server binary not found (checked: /usr/lib/ollama)",
+    "this model requires MLX support, but the MLX runtime is not available",
+    "model requires more system memory (44.0 GiB) than is available (7.6 GiB)",
+    "model requires 44 GiB but only 7 GiB are available (after 1 GiB overhead)",
+    "llama-server process has terminated: exit status 1: error loading model: unable to allocate CPU buffer",
+)
+CRASHED = (
+    "llama runner process has terminated: exit status 2",
+    "llama-server process has terminated: signal: killed",
+    "llama runner process no longer running: -1 ",
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error",
+    "timed out waiting for llama-server to start - ",
+    'do load request: Post "http://127.0.0.1:40933/load": EOF',
+    "CUDA error: an illegal memory access was encountered",
+)
 
 
 def _refusal(status, text, **headers):
@@ -31,6 +61,7 @@ def _refusal(status, text, **headers):
         _refusal(500, '{"error":"an error was encountered while running the model: unexpected EOF"}'),
         _refusal(None, '{"error":"an error was encountered while running the model: unexpected EOF"}'),
         _refusal(507, "something new"),
+        *(_refusal(500, json.dumps({"error": text})) for text in CRASHED),
         OllamaStreamError("load", retryable=True),
     ],
     ids=str,
@@ -51,7 +82,7 @@ def test_what_passes_is_tried_again(error):
         _refusal(501, '{"error":"This server does not support embeddings."}'),
         _refusal(429, '{"error":"you have reached your hourly usage limit"}'),
         _refusal(500, '{"error":"option \\"num_predict\\" must be of type integer"}'),
-        _refusal(500, '{"error":"llama-server process has terminated: exit status 1: error loading model: x"}'),
+        *(_refusal(500, json.dumps({"error": text})) for text in NEVER_LOADS),
         OllamaStreamError("cut"),
         OllamaTimeoutError("slow"),
         OllamaCancelledError("stopped"),
@@ -101,9 +132,16 @@ def test_waits_are_spread_over_the_whole_range():
     assert max(waits) > 0.8
 
 
-def test_retry_after_replaces_the_wait():
-    work = _Failing(_refusal(503, "busy", **{"retry-after": "7"}))
-    assert _waits(retrying(min_delay=1), work) == [7]
+def test_retry_after_is_the_least_wait_and_those_who_were_told_the_same_do_not_come_back_together():
+    waits = []
+    for _ in range(200):
+        waits += _waits(retrying(min_delay=2), _Failing(_refusal(503, "busy", **{"retry-after": "7"})))
+    assert 7 <= min(waits) < 7.2
+    assert 8.8 < max(waits) <= 9
+
+
+def test_retry_after_without_a_delay_of_ones_own_is_exact():
+    assert _waits(retrying(min_delay=0), _Failing(_refusal(503, "busy", **{"retry-after": "7"}))) == [7]
 
 
 def test_a_delay_of_nothing_is_no_wait():
@@ -133,6 +171,62 @@ def test_each_retry_is_one_line_in_the_log(caplog):
         "Attempt 1 failed: It broke.",
         "Attempt 2 failed: Again.",
     ]
+
+
+def test_a_failure_that_comes_again_is_quoted_once(caplog):
+    message = "unable to reach the runner " * 20
+    with caplog.at_level(logging.WARNING, "griptape_ollama"):
+        _waits(retrying(max_attempts=5), _Failing(*[OllamaConnectionError(message)] * 4))
+    assert caplog.text.count(message.strip()) == 1
+    assert [record.message.split(" Trying")[0] for record in caplog.records][1:] == [
+        f"Attempt {number} failed in the same way." for number in (2, 3, 4)
+    ]
+
+
+class TestGateway:
+    """A gateway that answers in place of the server: a server that is not there, where it is waited for."""
+
+    PAGE = "<html><head><title>502 Bad Gateway</title></head></html>"
+
+    @pytest.mark.parametrize("status", [502, 503, 504, 520, 522, 524, 530])
+    def test_it_is_waited_for_and_uses_up_no_try(self, status):
+        work = _Failing(*[_refusal(status, self.PAGE)] * 9)
+        waits = _waits(retrying(max_attempts=2, min_delay=0, wait_for_server=60), work)
+        assert waits == [0.5] * 9
+
+    def test_without_waiting_it_is_tried_as_often_as_any_failure_that_passes(self):
+        work = _Failing(*[_refusal(502, self.PAGE)] * 3)
+        with pytest.raises(OllamaGatewayError):
+            _waits(retrying(max_attempts=3, min_delay=0), work)
+        assert work.calls == 3
+
+    def test_a_gateway_that_takes_longer_than_the_wait_is_still_tried_again(self, monkeypatch):
+        now = [1000.0]
+        monkeypatch.setattr("tenacity.time.monotonic", lambda: now[0])
+        tries = []
+
+        def work():
+            tries.append(now[0])
+            now[0] += 60
+            raise _refusal(504, self.PAGE)
+
+        with pytest.raises(OllamaGatewayError):
+            _waits(retrying(max_attempts=2, min_delay=0, wait_for_server=20), work)
+        assert len(tries) == 2
+
+    def test_its_retry_after_is_kept_to(self):
+        work = _Failing(_refusal(503, self.PAGE, **{"retry-after": "3"}))
+        assert _waits(retrying(wait_for_server=60), work) == [3.5]
+        work = _Failing(_refusal(503, self.PAGE, **{"retry-after": "3600"}))
+        with pytest.raises(OllamaGatewayError):
+            _waits(retrying(wait_for_server=60), work)
+        assert work.calls == 1
+
+    def test_a_busy_server_is_there(self):
+        work = _Failing(*[_refusal(503, '{"error":"server busy"}')] * 3)
+        with pytest.raises(OllamaBusyError):
+            _waits(retrying(max_attempts=2, min_delay=0, wait_for_server=60), work)
+        assert work.calls == 2
 
 
 class TestProgress:

@@ -1,0 +1,58 @@
+"""The server's clock, as the `Date` of a reply shows it: what times of the server mean on the clock of this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+
+_TOLERANCE = 2.0
+"""Seconds that `Date` and this clock may be apart without meaning anything: it has whole seconds, and takes its way."""
+
+# A clock that is further away was never set, as that of a device without a battery: it says nothing of Ollama's.
+_LARGEST_OFFSET = 366 * 86_400.0
+_LONGEST_DATE = 100
+
+
+def clock_offset(headers: Mapping[str, str], *, now: float | None = None) -> float:
+    """Return by how many seconds the server's clock is ahead of this one; 0 where both agree, or it does not tell.
+
+    Args:
+        headers: Headers of a reply that has just come.
+        now: When it came, in seconds since 1970; by default now.
+    """
+    date = _parse_date(headers.get("date", ""))
+    if date is None:
+        return 0.0
+    offset = date + 0.5 - (time.time() if now is None else now)
+    return offset if _TOLERANCE < abs(offset) <= _LARGEST_OFFSET else 0.0
+
+
+def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
+    """Return the seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3); None for neither.
+
+    Args:
+        headers: Headers of a reply that has just come.
+        now: As for `clock_offset`.
+    """
+    value = headers.get("retry-after", "")
+    try:
+        seconds = float(value)
+    except ValueError:
+        date = _parse_date(value)
+        if date is None:
+            return None
+        now = time.time() if now is None else now
+        seconds = date - now - clock_offset(headers, now=now)
+    return max(0.0, seconds)
+
+
+def _parse_date(value: str) -> float | None:
+    try:
+        date: datetime | None = parsedate_to_datetime(value[:_LONGEST_DATE])
+        date = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+        return date.timestamp()
+    # What is no date, or one in a year that no calendar has; some Pythons fail otherwise at odd ones.
+    except (ValueError, OverflowError, TypeError, IndexError, AttributeError):
+        return None
