@@ -21,6 +21,7 @@ from griptape_ollama.context.window import ceiling_of
 from griptape_ollama.drivers.settings import to_max_num_ctx, to_num_ctx
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts
+from griptape_ollama.models.field_overrides import chosen
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.protocol.model_name import model_key
 
@@ -50,6 +51,19 @@ class ContextMixin(OllamaServerMixin):
         factory=lambda: None, init=False, repr=False, eq=False, metadata=LIVE
     )
 
+    @property
+    def tokenizer(self) -> BaseTokenizer:
+        """What counts tokens: the one that was given, else an OllamaTokenizer that knows the window."""
+        return self._used_tokenizer()
+
+    @tokenizer.setter
+    def tokenizer(self, value: BaseTokenizer | None) -> None:
+        self._tokenizer = value
+
+    @tokenizer.deleter
+    def tokenizer(self) -> None:
+        del self._tokenizer
+
     def prompt_stack_to_string(self, prompt_stack: PromptStack) -> str:
         """Give a stack as one text, which knows its tokens.
 
@@ -70,13 +84,16 @@ class ContextMixin(OllamaServerMixin):
         """The options that a request would have now."""
 
     def _context_settings(self) -> ContextSettings:
-        given = self._tokenizer
+        given = self._given_tokenizer()
         return ContextSettings(
             num_ctx=self.num_ctx,
             max_num_ctx=self.max_num_ctx,
             on_overflow=self.on_overflow,
             max_input_tokens=given.given_max_input_tokens if isinstance(given, OllamaTokenizer) else None,
         )
+
+    def _given_tokenizer(self) -> BaseTokenizer | None:
+        return chosen(self, "tokenizer", ContextMixin.tokenizer)
 
     def _used_tokenizer(self) -> BaseTokenizer:
         """Give the tokenizer that was given, or one that knows the window of this driver."""
@@ -90,7 +107,7 @@ class ContextMixin(OllamaServerMixin):
 
     def _estimator(self) -> PromptEstimator:
         """Give what counts tokens: shared by all drivers of the model, unless this one was given a tokenizer."""
-        given = self._tokenizer
+        given = self._given_tokenizer()
         # Griptape's own only divides by four; a subclass of it may count.
         if given is None or isinstance(given, OllamaTokenizer) or type(given) is SimpleTokenizer:
             return estimator_of(self.connection.base_url, model_key(self._asked_model()))

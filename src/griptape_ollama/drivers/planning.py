@@ -12,7 +12,6 @@ from griptape.common import PromptStack
 from griptape.drivers.prompt import BasePromptDriver
 from griptape.drivers.prompt.base_prompt_driver import StructuredOutputStrategy
 from griptape.tasks import PromptTask
-from griptape.tokenizers import BaseTokenizer
 
 from griptape_ollama.context.fitting import Fitter
 from griptape_ollama.context.watching import ContextWatch
@@ -42,6 +41,7 @@ from griptape_ollama.drivers.settings import (
     to_temperature,
 )
 from griptape_ollama.models.facts import Facts, ModelFacts, is_cloud_model
+from griptape_ollama.models.field_overrides import chosen
 from griptape_ollama.models.holds import HOLD_SECONDS, is_held, is_unloading
 from griptape_ollama.models.planned import planned_keep_alive
 from griptape_ollama.models.server import LIVE
@@ -70,7 +70,7 @@ def _without_replaced(_: type, fields: list[Attribute[Any]]) -> list[Attribute[A
 
 
 @define(kw_only=True, slots=False, field_transformer=_without_replaced)
-class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):
+class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # pyright: ignore[reportIncompatibleVariableOverride]
     """Knows what to ask for.
 
     Attributes:
@@ -143,8 +143,12 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):
         return DEFAULT_TEMPERATURE if self._temperature is None else self._temperature
 
     @temperature.setter
-    def temperature(self, value: float | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def temperature(self, value: float | None) -> None:
         self._temperature = value
+
+    @temperature.deleter
+    def temperature(self) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        del self._temperature
 
     @property
     def use_native_tools(self) -> bool:
@@ -155,17 +159,12 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):
         return Facts(self.connection, run).show(self._model(run)).can("tools")
 
     @use_native_tools.setter
-    def use_native_tools(self, value: bool | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def use_native_tools(self, value: bool | None) -> None:
         self._use_native_tools = value
 
-    @property
-    def tokenizer(self) -> BaseTokenizer:
-        """What counts tokens: the one that was given, else an OllamaTokenizer that knows the window."""
-        return self._used_tokenizer()
-
-    @tokenizer.setter
-    def tokenizer(self, value: BaseTokenizer | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._tokenizer = value
+    @use_native_tools.deleter
+    def use_native_tools(self) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        del self._use_native_tools
 
     def _model(self, run: Run) -> str:
         """Give the name of the model; found out now where none was given."""
@@ -204,13 +203,14 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):
             messages = without_images(messages, model, self.connection)
         elif images:
             messages = _flat(self._messages(stack, {url: self._fetched(url, run) for url in urls_to_fetch(images)}))
-        offers_tools = known.can("tools") if self._use_native_tools is None else bool(self._use_native_tools)
+        native_tools = chosen(self, "use_native_tools", PlanningPromptDriver.use_native_tools)
+        offers_tools = known.can("tools") if native_tools is None else bool(native_tools)
         needs_react = bool(stack.tools) and not offers_tools
         wanted = self._wanted_format(stack, known)
         must_wait = wanted is not None and bool(stack.tools)
         if wanted is not None:
             fields["format"] = None if must_wait else wanted
-        if needs_react and self._use_native_tools is None:
+        if needs_react and native_tools is None:
             say_once(f"Model {model!r} has no tools: they are described in the prompt (ReAct).", self.connection)
         tools = to_chat_tools(stack.tools if offers_tools else ())
         for failure in tools.failures:
@@ -262,8 +262,9 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):
     def _completed(self, options: dict[str, Any], own: Mapping[str, Any], *, needs_react: bool) -> dict[str, Any]:
         """Add the temperature and the stop texts, which leave alone what the model brings of its own."""
         completed = dict(options)
-        if "temperature" not in options and (self._temperature is not None or "temperature" not in own):
-            completed["temperature"] = self.temperature
+        temperature = chosen(self, "temperature", PlanningPromptDriver.temperature)
+        if "temperature" not in options and (temperature is not None or "temperature" not in own):
+            completed["temperature"] = DEFAULT_TEMPERATURE if temperature is None else temperature
         needed = self._stop_sequences(needs_react=needs_react)
         completed["stop"] = merge_stop(needed, options.get("stop"), own.get("stop"))
         return completed

@@ -16,6 +16,7 @@ from attrs import Factory, define, field
 from typing_extensions import Self
 
 from griptape_ollama.models.facts import Facts
+from griptape_ollama.models.field_overrides import FieldOverrides
 from griptape_ollama.models.server_settings import (
     HostWithCredentials,
     to_cert,
@@ -44,7 +45,7 @@ _SHARED = ("_client", "ssl_context")  # they cannot be copied, but used by sever
 
 
 @define(kw_only=True, slots=False)
-class OllamaServerMixin:
+class OllamaServerMixin(FieldOverrides):
     """Everything about the server that one talks to.
 
     Attributes:
@@ -110,6 +111,10 @@ class OllamaServerMixin:
         self._client = client
         if isinstance(client, ollama.Client):
             self.host = address_of(client)
+
+    @client.deleter
+    def client(self) -> None:
+        del self._client
 
     @property
     def connection(self) -> Connection:
@@ -233,6 +238,8 @@ class OllamaServerMixin:
         """Take the address of a client that was given, so that it is there when the settings are stored without it."""
         if self.host is None and isinstance(self._client, ollama.Client):
             self.host = address_of(self._client)
+        if following := getattr(super(), "__attrs_post_init__", None):
+            following()
 
     @property
     def _connection_key(self) -> tuple[Any, ...]:
