@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 from unicodedata import category
 
@@ -22,6 +22,7 @@ from griptape.common import (
 )
 
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent, ThinkTagSplitter
+from griptape_ollama.conversion.text_calls import TextCallGate
 from griptape_ollama.conversion.tools import OfferedTools, finite
 from griptape_ollama.conversion.turns import RejectedCall
 from griptape_ollama.errors import OllamaStreamError
@@ -58,18 +59,25 @@ class ReplyReader:
         tools: What was offered; calls of anything else are rejected. None takes every call.
         used_tags: Tags of calls earlier in the conversation; a call never gets one of them again.
         separate_think_tags: Whether `<think>...</think>` before the answer is thinking.
+        new_gate: Makes what holds back text that may be a call; None where text is never one.
 
     Attributes:
         rejected: Calls of the current round that Griptape cannot run.
     """
 
     def __init__(
-        self, *, tools: OfferedTools | None = None, used_tags: Collection[str] = (), separate_think_tags: bool = True
+        self,
+        *,
+        tools: OfferedTools | None = None,
+        used_tags: Collection[str] = (),
+        separate_think_tags: bool = True,
+        new_gate: Callable[[], TextCallGate] | None = None,
     ) -> None:
         self.rejected: list[RejectedCall] = []
         self._tools = tools
         self._tags = set(used_tags)
         self._separate_think_tags = separate_think_tags
+        self._new_gate = new_gate
         self._texts: list[str] = []
         self._thinking: list[str] = []
         self._calls: list[ToolAction] = []
@@ -79,8 +87,12 @@ class ReplyReader:
         self._rounds = 0
         self.start_round()
 
-    def start_round(self) -> None:
-        """Begin with the lines of one more request."""
+    def start_round(self, *, offers_tools: bool = True) -> None:
+        """Begin with the lines of one more request.
+
+        Args:
+            offers_tools: Whether the request offers tools, so that a text may be a call.
+        """
         for name in _ADDED_UP:
             if is_counted(value := self._rest.get(name)):
                 self._totals[name] = self._totals.get(name, 0) + cast("float", value)
@@ -88,6 +100,7 @@ class ReplyReader:
         self._rest = {}
         self._last: Mapping[str, Any] = {}
         self._splitter = ThinkTagSplitter() if self._separate_think_tags else None
+        self._gate = self._new_gate() if self._new_gate is not None and offers_tools else None
         self.rejected = []
         self._round = (len(self._texts), len(self._thinking), len(self._calls))
 
@@ -99,8 +112,8 @@ class ReplyReader:
 
     @property
     def text(self) -> str:
-        """The text so far."""
-        return "".join(self._texts)
+        """The text so far, with what is held back."""
+        return "".join(self._texts) + ("" if self._gate is None else self._gate.held)
 
     @property
     def text_index(self) -> int:
@@ -163,7 +176,7 @@ class ReplyReader:
         )
         if not is_plain or not isinstance(content, str):
             return self._feed_more(line, message, content)
-        if self._splitter is None and self._text_index is not None and content:
+        if self._splitter is None and self._gate is None and self._text_index is not None and content:
             # The way of nearly every line, without the calls that the others need.
             self._texts.append(content)
             return (TextDeltaMessageContent(content, index=self._text_index),)
@@ -224,18 +237,37 @@ class ReplyReader:
         if not isinstance(text, str):
             raise _odd("content", text)
         if self._splitter is None:
-            return self._shown_text(text)
+            return self._gated_text(text)
         thinking, answer = self._splitter.feed(text)
         if self._splitter.is_done:
             self._splitter = None
-        return [*self._shown_thinking(thinking), *self._shown_text(answer)]
+        return [*self._shown_thinking(thinking), *self._gated_text(answer)]
 
     def _finish_text(self) -> Sequence[BaseDeltaMessageContent]:
-        """Give what was held back, since it might have become a tag."""
+        """Give what was held back, since it might have become a tag or a call."""
         if self._splitter is None:
-            return _NOTHING
+            return self._finish_calls()
         thinking, answer = self._splitter.finish()
-        return [*self._shown_thinking(thinking), *self._shown_text(answer)]
+        return [*self._shown_thinking(thinking), *self._gated_text(answer), *self._finish_calls()]
+
+    def _gated_text(self, text: str) -> Sequence[BaseDeltaMessageContent]:
+        """Return the text, unless it may be a call."""
+        if self._gate is None or not text:
+            return self._shown_text(text)
+        shown = self._gate.feed(text)
+        if self._gate.is_open:
+            self._gate = None
+        return self._shown_text(shown)
+
+    def _finish_calls(self) -> Sequence[BaseDeltaMessageContent]:
+        """Return the calls that the text is, or the text if it is none."""
+        gate, self._gate = self._gate, None
+        if gate is None:
+            return _NOTHING
+        calls = [] if self.round_calls or self.rejected else gate.calls()
+        if not calls:
+            return self._shown_text(gate.release())
+        return [delta for call in calls for delta in self._feed_call({"function": call._asdict()})]
 
     def _shown_text(self, text: str) -> Sequence[BaseDeltaMessageContent]:
         if not text:
@@ -268,6 +300,9 @@ class ReplyReader:
         if calls := message.get("tool_calls"):
             if not isinstance(calls, list):
                 raise _odd("tool_calls", calls)
+            if self._gate is not None:  # text beside calls of the server's is none itself
+                deltas += self._shown_text(self._gate.release())
+                self._gate = None
             deltas += [delta for call in cast("list[Any]", calls) for delta in self._feed_call(call)]
         self._keep_rest(line, message)
         if line.get("done"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from functools import lru_cache
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from griptape.artifacts import TextArtifact
 from griptape.common import Message, PromptStack, TextMessageContent
@@ -23,7 +23,8 @@ _logger = logging.getLogger(__name__)
 class _Generator(GenerateJsonSchema):
     """Leaves out defaults that are no JSON, without a warning."""
 
-    ignored_warning_kinds: ClassVar[set[JsonSchemaWarningKind]] = {"skipped-choice", "non-serializable-default"}
+    def render_warning_message(self, kind: JsonSchemaWarningKind, detail: str) -> str | None:
+        """Return no warning."""
 
 
 def compiled_parameters(schema: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -123,6 +123,11 @@ class OfferedTools:
         """Whether any function was offered."""
         return bool(self._schemas)
 
+    @property
+    def names(self) -> Collection[str]:
+        """Names of the functions."""
+        return self._schemas.keys()
+
     def correction(self, name: str) -> str | None:
         """Say what is wrong with the name of a call, for the model to read; None where nothing is."""
         if name in self._schemas:
@@ -159,6 +164,14 @@ class OfferedTools:
         except RecursionError:
             raise ValueError(f"The arguments of {name!r} are nested too deeply.") from None
         return value
+
+    def fitting_arguments(self, name: str, given: Any) -> dict[str, Any] | None:
+        """Return the arguments of a call, as `arguments` does; None where they do not fit the schema."""
+        try:
+            value, schema = self.arguments(name, given), self._schemas[name]
+            return value if SchemaReader(schema).fits(value, schema) else None
+        except (KeyError, ValueError, RecursionError):
+            return None
 
 
 def finite(value: Any) -> Any:

@@ -154,7 +154,7 @@ class Exchange:
             if following is not None:
                 following = self._plan.watch.follow(following)
                 self._plan.watch.begin()
-                self._reader.start_round()
+                self._reader.start_round(offers_tools="tools" in following)
                 self._call = self._call_for(following)
             request = following
 

@@ -38,6 +38,7 @@ from griptape_ollama.drivers.settings import (
     to_model,
     to_on_empty,
     to_options,
+    to_parse_text_calls,
     to_temperature,
 )
 from griptape_ollama.models.facts import Facts, ModelFacts, is_cloud_model
@@ -96,6 +97,8 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
         allow_private_image_urls: Whether images are fetched from this machine and from private networks, too.
         max_image_bytes: Largest image that is fetched from a URL, in bytes.
         separate_think_tags: Whether `<think>...</think>` before the answer is taken for thinking.
+        parse_text_calls: Whether a reply that is nothing but the text of a call, of a tool that was offered and as its
+            schema wants it, is that call.
         tokenizer: Counts tokens; by default an OllamaTokenizer, which estimates them and learns from each reply.
     """
 
@@ -135,6 +138,7 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
     allow_private_image_urls: bool = field(default=False, metadata={"serializable": True})
     max_image_bytes: int = field(default=MAX_BYTES, metadata={"serializable": True})
     separate_think_tags: bool = field(default=True, metadata={"serializable": True})
+    parse_text_calls: bool = field(default=True, converter=to_parse_text_calls, metadata={"serializable": True})
     _turns: TurnMemory = field(factory=TurnMemory, init=False, repr=False, eq=False, metadata=LIVE)
 
     @property

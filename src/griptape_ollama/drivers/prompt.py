@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -21,11 +21,12 @@ from griptape.events import EventBus
 from griptape_ollama.context.preview import PromptPreview
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent
 from griptape_ollama.conversion.replies import ReplyReader
-from griptape_ollama.conversion.schemas import tell_schema
+from griptape_ollama.conversion.schemas import tell_schema, validation_error
+from griptape_ollama.conversion.text_calls import TextCallGate
 from griptape_ollama.drivers.abilities import note_denial
 from griptape_ollama.drivers.async_calls import AsyncPromptMixin
 from griptape_ollama.drivers.chunks import ChunkPublisher, are_chunks_wanted
-from griptape_ollama.drivers.exchange import Exchange, to_response_event
+from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
 from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.observing import observable_stream
 from griptape_ollama.drivers.planning import PlanningPromptDriver
@@ -164,6 +165,7 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
                 tools=plan.offered,
                 used_tags=_tags(stack),
                 separate_think_tags=self.separate_think_tags,
+                new_gate=self._new_gate(plan),
             )
             exchange = Exchange(
                 plan,
@@ -175,6 +177,15 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
             )
             stacked.pop_all()
             return exchange
+
+    def _new_gate(self, plan: Plan) -> Callable[[], TextCallGate] | None:
+        """Return what makes a gate for text that may be a call; None where it never is."""
+        tools, schema = plan.offered, plan.output_schema
+        if not self.parse_text_calls or not tools:
+            return None
+        return lambda: TextCallGate(
+            tools, lambda text: schema is not None and validation_error(schema, text.strip()) is None
+        )
 
     def _init_structured_output(self, prompt_stack: PromptStack) -> None:
         with self._run_of_caller() as run:

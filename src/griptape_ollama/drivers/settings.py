@@ -75,6 +75,13 @@ def to_audit(value: Any) -> bool:
     return audits
 
 
+def to_parse_text_calls(value: Any) -> bool:
+    """Return whether text that is a call is one."""
+    if not isinstance(value, bool):
+        raise OllamaContentError(f"parse_text_calls={value!r} must be True or False")
+    return value
+
+
 def to_dimensions(value: Any) -> int | None:
     """Give how many numbers a vector is to have; None is "not set"."""
     return None if value is None else checked(lambda: check_field("dimensions", value))
