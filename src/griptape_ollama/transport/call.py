@@ -95,7 +95,7 @@ class Call:
         self._content = _encode(body)
         self._size = len(self._content or b"")
         self.model: str | None = model or (body.get("model") if body else None)
-        self._failures = Failures(connection.base_url, self.model, method, path)
+        self._failures = Failures(connection.base_url, self.model, method, path, connection.proxy)
         self._kind = kind
         self._run = run or Run(limits)
         self._limits = limits or self._run.limits
@@ -350,6 +350,8 @@ class Call:
             return failures.broken(str(error), self._lines_received) if is_begun else failures.no_reply_of_ollama(error)
         if isinstance(error, httpx.ConnectError):
             return failures.not_connected(error)
+        if isinstance(error, httpx.ProxyError):
+            return failures.proxy_refused(error)
         if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError)):
             return self._disconnected(error)
         return failures.cannot_be_sent(error)

@@ -66,7 +66,7 @@ class Proxy:
     @property
     def name(self) -> str:
         """The address, and where it comes from."""
-        return f"the proxy {self.address} ({self.variable or 'of the client'})"
+        return f"proxy {self.address} ({self.variable or 'of the client'})"
 
     @property
     def advice(self) -> str:
@@ -74,6 +74,17 @@ class Proxy:
         if self.variable is None:
             return "Correct the proxy of the client."
         return f"Correct {self.variable}, or add the host to NO_PROXY."
+
+    @property
+    def advice_on_login(self) -> str:
+        """What to do where it wants a login."""
+        if self.variable is None:
+            return "Give the proxy of the client its user and password."
+        scheme, _, host = self.address.partition("://")
+        return (
+            f"Give it its user and password, as in {self.variable}={scheme}://user:password@{host}, or add the host to "
+            "NO_PROXY."
+        )
 
 
 class Target(NamedTuple):

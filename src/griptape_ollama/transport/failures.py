@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 
 from griptape_ollama.errors import (
+    OllamaAuthError,
     OllamaCancelledError,
     OllamaConnectionError,
     OllamaError,
+    OllamaGatewayError,
     OllamaResponseError,
     OllamaSlotError,
     OllamaStreamError,
@@ -22,6 +24,7 @@ from griptape_ollama.errors import (
 )
 from griptape_ollama.transport import gateways
 from griptape_ollama.transport.bodies import PageError, read_at_most
+from griptape_ollama.transport.environment_proxies import Proxy
 from griptape_ollama.transport.refusals import Refusal, to_response_error
 
 MAX_ERROR_BYTES = 64 * 1024
@@ -33,6 +36,8 @@ _EXCERPT = 500
 _BREAKS = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 # What TLS says of bytes that are none of its own: those of plain HTTP (OpenSSL 1.1 to 3.5).
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+# A proxy that wants a login, and one that does not let this host through.
+_LOGIN = (403, 407)
 _WANTS_CERTIFICATE = "CERTIFICATE_REQUIRED"
 
 
@@ -45,12 +50,14 @@ class Failures:
         model: Model that the request is about; None where it is about none.
         method: HTTP method.
         path: Path of the request.
+        proxy: Proxy that the server is asked through; None where it is asked directly.
     """
 
     host: str
     model: str | None
     method: str
     path: str
+    proxy: Proxy | None = None
 
     @property
     def subject(self) -> str:
@@ -79,10 +86,17 @@ class Failures:
         """Nobody is there, or TLS fails, or the connection broke while it was made."""
         cause = _root_cause(error)
         if isinstance(cause, _BREAKS):
+            between = self._through or " If it always does, look at what stands between, such as a proxy."
             return OllamaConnectionError(
-                f"{self.subject} did not answer: the connection broke while it was made ({cause}). If it always does, "
-                "look at what stands between, such as a proxy.",
+                f"{self.subject} did not answer: the connection broke while it was made ({cause}).{between}",
                 **self._context,
+            )
+        if self.proxy is not None and not (isinstance(cause, ssl.SSLError) and self._is_tunnelled):
+            return OllamaConnectionError(
+                f"The {self.proxy.name} does not answer ({cause}); Ollama at {self.host} is asked through it. "
+                f"{self.proxy.advice}",
+                **self._context,
+                refused=True,
             )
         if isinstance(cause, ssl.SSLError):
             advice = _advice_on_tls(cause)
@@ -93,6 +107,21 @@ class Failures:
         return OllamaConnectionError(
             f"No Ollama server answers at {self.host} ({cause}). {advice}", **self._context, refused=True
         )
+
+    def proxy_refused(self, error: httpx.ProxyError) -> OllamaError:
+        """Return the error of a proxy that opens no tunnel to the server: an HTTP status, or the words of SOCKS."""
+        proxy = self.proxy or Proxy("between")
+        said = str(error)[:_EXCERPT]
+        status = int(said[:3]) if said[:3].isascii() and said[:3].isdigit() else None
+        arguments = {**self._context, "status": status, "server_message": said, "method": "CONNECT", "path": self.path}
+        text = f"The {proxy.name} did not connect to Ollama at {self.host}: {said or 'it did not say why'}."
+        if status is None:
+            return OllamaConnectionError(f"{text} {proxy.advice}", **self._context, refused=True)
+        if status in _LOGIN:
+            return OllamaAuthError(f"{text} {proxy.advice_on_login if status == 407 else proxy.advice}", **arguments)
+        if status >= 500 or status == 429:
+            return OllamaGatewayError(f"{text} {proxy.advice}", **arguments, permanent=False)
+        return OllamaResponseError(f"{text} {proxy.advice}", **arguments)
 
     def no_answer(self, error: Exception, *, stale: bool) -> OllamaError:
         """The connection broke before any output.
@@ -108,7 +137,9 @@ class Failures:
                 f"{self.subject} ended the connection ({cause}). {_advice_on_tls(cause)}", **self._context, refused=True
             )
         return OllamaConnectionError(
-            f"{self.subject} did not answer: {self.broken_connection(error)}.", **self._context, stale=stale
+            f"{self.subject} did not answer: {self.broken_connection(error)}.{self._through}",
+            **self._context,
+            stale=stale,
         )
 
     @staticmethod
@@ -130,7 +161,8 @@ class Failures:
             "(api_key, headers, user:password@ in host)."
         )
         return OllamaStreamError(
-            f"{self.subject} gave a page in place of a reply: {title or 'it has no text'!r}. {advice}", **self._context
+            f"{self.subject} gave a page in place of a reply: {title or 'it has no text'!r}. {advice}{self._through}",
+            **self._context,
         )
 
     def broken(self, reason: str, lines: int, **details: Any) -> OllamaError:
@@ -169,7 +201,17 @@ class Failures:
             where = gateways.redirected(self.host, self.path, response.headers["location"])
             return OllamaConnectionError(f"{self.subject} {where}.", **self._context, refused=True)
         return to_response_error(
-            Refusal(response.status_code, text, response.headers, self.method, self.path, self.host, self.model, sent)
+            Refusal(
+                response.status_code,
+                text,
+                response.headers,
+                self.method,
+                self.path,
+                self.host,
+                self.model,
+                sent,
+                None if self._is_tunnelled else self.proxy,
+            )
         )
 
     def timed_out(self, limit: str, what: str, seconds: float | None) -> OllamaError:
@@ -182,7 +224,8 @@ class Failures:
         """
         how_long = "its own limit" if seconds is None else f"{seconds:g} s"
         kind = OllamaSlotError if limit == "slot" else OllamaTimeoutError
-        text = f"{self.subject} {what.format(how_long)} (limit: {limit})."
+        through = self._through if limit == "connect" else ""
+        text = f"{self.subject} {what.format(how_long)} (limit: {limit}).{through}"
         return kind(text, **self._context, limit=limit, seconds=seconds)
 
     def no_slot(self, seconds: float, *, slots: int, ahead: int) -> OllamaError:
@@ -201,6 +244,16 @@ class Failures:
             limit="slot",
             seconds=seconds,
         )
+
+    @property
+    def _is_tunnelled(self) -> bool:
+        """Whether a proxy passes on bytes, and cannot answer in place of the server."""
+        return self.proxy is not None and (self.host.startswith("https:") or self.proxy.address.startswith("socks"))
+
+    @property
+    def _through(self) -> str:
+        """A sentence about the proxy, with a blank before it; empty where there is none."""
+        return "" if self.proxy is None else f" It was asked through the {self.proxy.name}. {self.proxy.advice}"
 
     @property
     def _context(self) -> dict[str, Any]:

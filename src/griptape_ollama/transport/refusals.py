@@ -18,6 +18,7 @@ from griptape_ollama.errors import (
 )
 from griptape_ollama.protocol.surrogates import without_halves
 from griptape_ollama.transport import gateways
+from griptape_ollama.transport.environment_proxies import Proxy
 from griptape_ollama.transport.server_clock import retry_after
 
 
@@ -33,6 +34,7 @@ class Refusal(NamedTuple):
         host: Address of the server.
         model: Model that was asked for.
         sent: Bytes of the body of the request; None where they are not known.
+        proxy: Proxy that the request was passed on by, and that may have answered; None for none.
     """
 
     status: int | None
@@ -43,6 +45,7 @@ class Refusal(NamedTuple):
     host: str
     model: str | None
     sent: int | None = None
+    proxy: Proxy | None = None
 
 
 _QUOTA = re.compile(
@@ -119,7 +122,15 @@ def to_response_error(refusal: Refusal) -> OllamaResponseError:
     why = f": {shown[:_EXCERPT]}" if shown else ""
     did = "refused"
     if kind is OllamaGatewayError:
-        who, did = f"The proxy in front of {who}{gateways.name_of(refusal.headers)}", "answered in its place"
+        if refusal.proxy is None:
+            who = f"The proxy in front of {who}{gateways.name_of(refusal.headers)}"
+        else:
+            who = f"The {refusal.proxy.name}, through which {who} is asked, or another one behind it"
+        did = "answered in its place"
+    if refusal.proxy is not None and not gateways.is_of_ollama(refusal.text):
+        login = refusal.status == 407
+        through = "" if kind is OllamaGatewayError else f"It was asked through the {refusal.proxy.name}. "
+        advice = f"{advice} {through}{refusal.proxy.advice_on_login if login else refusal.proxy.advice}"
     text = f"{who} {did} {refusal.method} {refusal.path}{about}{status}{why}"
     text = text if text.endswith((".", "!", "?")) else f"{text}."
     arguments: dict[str, Any] = {
@@ -173,6 +184,8 @@ def _classify(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], b
         return _not_found(refusal, said)
     if status in (401, 403):
         return OllamaAuthError, True, _auth_advice(refusal)
+    if status == 407:
+        return OllamaAuthError, True, "A proxy in between wants a user and a password."
     if status == 429:
         return _too_many(refusal, said)
     if status == 503:
