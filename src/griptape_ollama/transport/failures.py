@@ -113,15 +113,16 @@ class Failures:
         proxy = self.proxy or Proxy("between")
         said = str(error)[:_EXCERPT]
         status = int(said[:3]) if said[:3].isascii() and said[:3].isdigit() else None
-        arguments = {**self._context, "status": status, "server_message": said, "method": "CONNECT", "path": self.path}
+        answer: dict[str, Any] = {"status": status, "server_message": said, "method": "CONNECT", "path": self.path}
         text = f"The {proxy.name} did not connect to Ollama at {self.host}: {said or 'it did not say why'}."
         if status is None:
             return OllamaConnectionError(f"{text} {proxy.advice}", **self._context, refused=True)
         if status in _LOGIN:
-            return OllamaAuthError(f"{text} {proxy.advice_on_login if status == 407 else proxy.advice}", **arguments)
+            advice = proxy.advice_on_login if status == 407 else proxy.advice
+            return OllamaAuthError(f"{text} {advice}", **self._context, **answer)
         if status >= 500 or status == 429:
-            return OllamaGatewayError(f"{text} {proxy.advice}", **arguments, permanent=False)
-        return OllamaResponseError(f"{text} {proxy.advice}", **arguments)
+            return OllamaGatewayError(f"{text} {proxy.advice}", **self._context, **answer, permanent=False)
+        return OllamaResponseError(f"{text} {proxy.advice}", **self._context, **answer)
 
     def no_answer(self, error: Exception, *, stale: bool) -> OllamaError:
         """The connection broke before any output.

@@ -50,8 +50,8 @@ def _context_of(base_url: str, verify: bool | str | ssl.SSLContext) -> ssl.SSLCo
         return _default_context()
     if verify is False:
         return httpx.create_ssl_context(verify=False)
-    where = {"capath" if Path(verify).is_dir() else "cafile": verify}
-    return _trusting(f"verify={verify!r}", **where)
+    is_folder = Path(verify).is_dir()
+    return _trusting(f"verify={verify!r}", capath=verify if is_folder else None, cafile=None if is_folder else verify)
 
 
 def _default_context() -> ssl.SSLContext:
@@ -71,9 +71,11 @@ def _default_context() -> ssl.SSLContext:
         raise _unusable("The CA certificates of certifi cannot be used", error) from error
 
 
-def _trusting(setting: str, advice: str = "", **where: str) -> ssl.SSLContext:
+def _trusting(
+    setting: str, advice: str = "", *, cafile: str | None = None, capath: str | None = None
+) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(**where)
+        return ssl.create_default_context(cafile=cafile, capath=capath)
     except (OSError, ssl.SSLError) as error:
         raise _unusable(f"{setting} is not a file or folder of CA certificates", error, advice) from error
 
