@@ -35,6 +35,7 @@ class OllamaResponseEvent(BaseEvent):
         host: Address of the server, without user and password.
         done_reason: Why the reply ended: `stop`, or `length` when it was cut.
         input_tokens: Tokens of the whole prompt, cached or not; None where the server does not tell.
+        cached_tokens: Those of the input tokens that the server need not read again; None where it does not tell.
         output_tokens: Tokens of the reply.
         total_seconds: From the server's receiving the request to its last token.
         load_seconds: Loading the model.
@@ -51,6 +52,7 @@ class OllamaResponseEvent(BaseEvent):
     host: str = field(metadata={"serializable": True})
     done_reason: str | None = field(default=None, metadata={"serializable": True})
     input_tokens: int | None = field(default=None, metadata={"serializable": True})
+    cached_tokens: int | None = field(default=None, metadata={"serializable": True})
     output_tokens: int | None = field(default=None, metadata={"serializable": True})
     total_seconds: float | None = field(default=None, metadata={"serializable": True})
     load_seconds: float | None = field(default=None, metadata={"serializable": True})

@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import random
+import re
 import sys
 import time
 import traceback
@@ -21,23 +22,47 @@ import httpx
 import ollama
 from griptape.artifacts import TextArtifact
 from griptape.common import Message, PromptStack
+from griptape.events import BaseEvent, EventListener
 from griptape.tools import CalculatorTool
 from schema import Schema
 
 from contract.replay import RECORDINGS, recording
-from griptape_ollama import OllamaEmbeddingDriver, OllamaError, OllamaModels, OllamaPromptDriver
+from griptape_ollama import OllamaEmbeddingDriver, OllamaError, OllamaMetrics, OllamaModels, OllamaPromptDriver
 from griptape_ollama.models.facts import forget_all_facts
 
 _PATHS = ("/api/chat", "/api/embed", "/api/show", "/api/tags", "/api/ps", "/api/pull")
 _PIECES = [
     *(b'"', b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\r\n", b"\\", b"\x00", b"\xff", b"\xc3", b"\xed\xa0\x80"),
     *(b"null", b"true", b"-1", b"1e999", b"NaN", b'"\\ud800"', b'"\\u0085"', b"9" * 400, b"[" * 5000, b'{"a":' * 5000),
+    *(b"\\ud83d", b"\\ude00", b"\xed\xa0\xbd"),
     *(b'{"error":"x"}\n', b'{"error":{"message":1}}\n', b'{"done":true}\n', b"{}\n", b"data: {}\n", b"<html>"),
 ]
 _VALUES: list[Any] = [
     *(None, True, False, 0, -1, 1.5, 10**30, float("inf"), "", "x", "\ud800", "<think>", "</think>", [], {}, [None]),
     *([[]], [{}], {"": None}, {"a": [1]}, "1", [1, "a"], {"function": None}, {"name": 7, "arguments": "no"}, "stop"),
 ]
+# As JSON spells them: Python's own encoder cannot write them all.
+_NUMBERS = [
+    *(b"9" * 400, b"9" * 5000, b"-" + b"9" * 400, b"-" + b"9" * 5000, b"1" + b"0" * 25, b"0." + b"3" * 5000),
+    *(b"1e999", b"-1e999", b"1e308", b"1e-320", b"NaN", b"Infinity", b"-Infinity", b"1e18", b"1e400000000"),
+    *(
+        b"-1",
+        b"-0",
+        b"0",
+        b"0.0",
+        b"0.5",
+        b"5.0",
+        b"1.5",
+        b"4294967296",
+        b"9223372036854775807",
+        b"9223372036854775808",
+    ),
+    *(b"true", b"false", b"null", b'"12"', b'"1e999"', b"[1]", b"{}"),
+]
+_DIGITS = re.compile(rb"-?\d+(?:\.\d+)?")
+_PLACE = "@number@"
+_COUNTERS = ("prompt_eval_count", "prompt_eval_cached_count", "eval_count", "total_duration", "eval_duration", "total")
+_RETRY_AFTER = ("0", "-1", "1e999", "nan", "9" * 400, "soon", "Fri, 31 Dec 9999 23:59:59 GMT", "1.5", "")
 _INSTALLED = {"models": [{"name": "m:latest", "digest": "d" * 64}]}
 _SCHEMA = Schema({"city": str})
 _TOOL = CalculatorTool()
@@ -58,7 +83,7 @@ def _originals() -> dict[str, list[str]]:
 
 def _changed(body: bytes, dice: random.Random) -> bytes:
     for _ in range(dice.randint(1, 3)):
-        body = dice.choice((_with_other_value, _with_other_value, _with_other_bytes, _with_other_lines))(body, dice)
+        body = dice.choice(_CHANGES)(body, dice)
     return body
 
 
@@ -111,11 +136,45 @@ def _with_other_value(body: bytes, dice: random.Random) -> bytes:
     return b"".join(lines)
 
 
+def _with_other_number(body: bytes, dice: random.Random) -> bytes:
+    """Replace a number, or add one that servers count with; those inside texts included."""
+    number = dice.choice(_NUMBERS)
+    if dice.random() < 0.2:
+        found = list(_DIGITS.finditer(body))
+        match = dice.choice(found) if found else None
+        return body if match is None else body[: match.start()] + number + body[match.end() :]
+    lines = body.splitlines(keepends=True)
+    if not lines:
+        return body
+    # The last line has most of them.
+    at = dice.choice((len(lines) - 1, dice.randrange(len(lines))))
+    try:
+        value = json.loads(lines[at])
+    except (ValueError, RecursionError):
+        return body
+    places = [place for place in _places(value) if isinstance(place[0][place[1]], (int, float))]
+    if isinstance(value, dict) and (not places or dice.random() < 0.3):
+        places = [(value, dice.choice(_COUNTERS))]
+    if not places:
+        return body
+    container, key = dice.choice(places)
+    container[key] = _PLACE
+    lines[at] = json.dumps(value).encode().replace(f'"{_PLACE}"'.encode(), number) + b"\n"
+    return b"".join(lines)
+
+
+_CHANGES = (
+    *(_with_other_value, _with_other_value, _with_other_number, _with_other_number),
+    *(_with_other_bytes, _with_other_lines),
+)
+
+
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in list(inside):
         yield value, key
-        yield from _places(each)
+        if isinstance(each, (dict, list)):
+            yield from _places(each)
 
 
 class Reader:
@@ -123,10 +182,11 @@ class Reader:
 
     def __init__(self) -> None:
         self._replies: dict[str, Callable[[], httpx.Response]] = {}
+        self._metrics = OllamaMetrics().start()
         client = ollama.Client(host="http://fuzzed", transport=httpx.MockTransport(self._answer))
-        self.close = client._client.close
+        self._client = client
         settings: dict[str, Any] = {"client": client, "max_attempts": 1}
-        self._plain = OllamaPromptDriver(model="m", **settings)
+        self._plain = OllamaPromptDriver(model="m", audit_requests=True, **settings)
         self._streamed = OllamaPromptDriver(model="m", stream=True, on_empty="retry_without_thinking", **settings)
         self._vectors = OllamaEmbeddingDriver(model="m", cache_bytes=0, **settings)
         self._models = OllamaModels(**settings)
@@ -138,6 +198,12 @@ class Reader:
             "/api/ps": [self._models.loaded],
             "/api/pull": [lambda: self._models.pull("m")],
         }
+
+    def close(self) -> None:
+        """Look at what was counted, and close the client."""
+        json.dumps(self._metrics.summary().to_dict(), allow_nan=False)
+        self._metrics.stop()
+        self._client._client.close()
 
     def read(self, number: int) -> str:
         """Read one reply, and say what came of it.
@@ -159,8 +225,10 @@ class Reader:
             path: self._response(recording(dice.choice(_originals()[path])), dice),
         }
         try:
-            dice.choice(self._calls[path])()
+            with EventListener(_check_event):
+                _check(dice.choice(self._calls[path])())
         except OllamaError as error:
+            f"{error} {getattr(error, 'server_message', '')} {error.partial_text}".encode()
             return type(error).__name__ if str(error) else "an error without a text"
         return "read"
 
@@ -173,6 +241,8 @@ class Reader:
             headers["Content-Type"] = dice.choice(["text/html", "", "application/octet-stream", ";;;"])
         if dice.random() < 0.02:
             headers["Content-Encoding"] = dice.choice(["gzip", "deflate", "br", "none"])
+        if dice.random() < 0.02:
+            headers["Retry-After"] = dice.choice(_RETRY_AFTER)
         status = original.status if dice.random() < 0.9 else dice.choice(_STATUSES)
         # Who asks again, as after a call of a tool that does not exist, gets the same again.
         return lambda: httpx.Response(status, headers=headers, content=iter(pieces))
@@ -199,6 +269,18 @@ class Reader:
 
     def _deltas(self) -> Any:
         return list(self._streamed.try_stream(PromptStack.from_artifact(TextArtifact("Hi"))))
+
+
+def _check(result: Any) -> None:
+    """Check that what was read can be stored and printed."""
+    if isinstance(result, Message):
+        json.dumps([content.artifact.meta for content in result.content], ensure_ascii=False, default=str).encode()
+    repr(result)
+
+
+def _check_event(event: BaseEvent) -> None:
+    if type(event).__module__.startswith("griptape_ollama"):
+        json.dumps(vars(event), ensure_ascii=False, allow_nan=False).encode()
 
 
 def main(count: int, first: int = 0) -> int:

@@ -15,6 +15,7 @@ _SETTINGS: dict[type[BaseEvent], dict[str, Any]] = {
         "host": "http://gpu:11434",
         "done_reason": "length",
         "input_tokens": 45,
+        "cached_tokens": 12,
         "output_tokens": 30,
         "total_seconds": 2.5,
         "load_seconds": 0.5,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from griptape_ollama.models.facts import DEFAULT_WINDOW, ModelFacts
+from griptape_ollama.protocol.context_window import MAX_NUM_CTX
+from griptape_ollama.protocol.counters import to_count
 
 DEFAULT_MAX_NUM_CTX = 32_768
 """Size up to which a window grows where nobody says otherwise, in tokens.
@@ -61,8 +63,8 @@ class Bounds:
 
 def own_window(known: ModelFacts, bounds: Bounds) -> int | None:
     """Give the window that is baked into a model as its own `num_ctx`; None where there is none."""
-    own = known.parameters.get("num_ctx")
-    return bounds.clamp(own) if isinstance(own, int) and not isinstance(own, bool) and own > 0 else None
+    own = to_count(known.parameters.get("num_ctx"), least=1, most=MAX_NUM_CTX)
+    return None if own is None else bounds.clamp(own)
 
 
 def assumed_window(bounds: Bounds) -> int:

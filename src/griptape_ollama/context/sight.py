@@ -9,6 +9,7 @@ from typing import Any, cast
 from griptape_ollama.models.facts import Facts, LoadedList, ModelFacts
 from griptape_ollama.models.types import weights_of
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
+from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.model_name import find_model, name_of_entry
 
 
@@ -32,9 +33,8 @@ def sight_of(facts: Facts, model: str, known: ModelFacts, loaded: LoadedList) ->
     entry = _find(facts, model, known, loaded)
     if entry is None:
         return Sight(loaded.asked_at, is_listed=False)
-    tokens = entry.get("context_length")
-    is_size = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 < tokens <= MAX_NUM_CTX
-    return Sight(loaded.asked_at, is_listed=True, tokens=tokens if is_size else None)
+    tokens = to_count(entry.get("context_length"), least=1, most=MAX_NUM_CTX)
+    return Sight(loaded.asked_at, is_listed=True, tokens=tokens)
 
 
 def _find(facts: Facts, model: str, known: ModelFacts, loaded: LoadedList) -> Mapping[str, Any] | None:

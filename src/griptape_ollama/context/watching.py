@@ -35,8 +35,7 @@ class ContextWatch:
         self._fitting = fitting
         self._estimator = fitter.estimator
         self._facts = fitter.facts
-        own_limit = fitter.known.parameters.get("num_predict")
-        self._own_limit = own_limit if isinstance(own_limit, int) else None
+        self._own_limit: int | None = fitter.known.parameters.get("num_predict")
         guard = fitting.guard
         self._reporter = ContextReporter(guard.model, guard.host, guard.mode, guard.settings)
         self._findings = Findings()
@@ -96,7 +95,7 @@ class ContextWatch:
         """
         messages, tools = request["messages"], request.get("tools", ())
         window = self._fitting.window
-        read = _count(line, "prompt_eval_count")
+        read = _prompt_tokens(line)
         exchanged = Exchanged(
             estimate=self._estimator.estimate(messages, tools),
             prompt_tokens=read,
@@ -181,6 +180,11 @@ class ContextWatch:
         EventBus.publish_event(event)
 
 
+def _prompt_tokens(line: Mapping[str, Any]) -> int | None:
+    """Return the tokens of the whole prompt, which those that were cached are part of; None where that cannot be."""
+    read, cached = _count(line, "prompt_eval_count"), _count(line, "prompt_eval_cached_count")
+    return None if read is not None and cached is not None and cached > read else read
+
+
 def _count(line: Mapping[str, Any], name: str) -> int | None:
-    count = to_count(line.get(name))
-    return count if count is not None and count <= MAX_NUM_CTX else None
+    return to_count(line.get(name), most=MAX_NUM_CTX)

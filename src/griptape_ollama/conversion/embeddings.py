@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from griptape_ollama.errors import OllamaContentError, OllamaStreamError
 from griptape_ollama.events import OllamaEmbeddingEvent
-from griptape_ollama.protocol.counters import is_counted, to_count
+from griptape_ollama.protocol.counters import to_count, to_seconds
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.numbers import simplified, to_boolean, to_whole
 from griptape_ollama.protocol.options import check_options
@@ -130,7 +130,7 @@ def to_vectors(
             were_scaled = True
             values.append([value / length for value in vector])
         else:
-            values.append(vector)
+            values.append(vector if set(map(type, vector)) == {float} else list(map(float, vector)))
     return Vectors(values, were_scaled)
 
 
@@ -163,18 +163,14 @@ def to_embedding_event(texts: int, reply: Mapping[str, Any], *, host: str) -> Ol
         host=host,
         texts=texts,
         input_tokens=tokens_of(reply),
-        total_seconds=_seconds(reply.get("total_duration")),
-        load_seconds=_seconds(reply.get("load_duration")),
+        total_seconds=to_seconds(reply.get("total_duration")),
+        load_seconds=to_seconds(reply.get("load_duration")),
     )
 
 
 def tokens_of(reply: Mapping[str, Any]) -> int | None:
     """Give the tokens of all texts of a request; None where the server does not tell."""
     return to_count(reply.get("prompt_eval_count"))
-
-
-def _seconds(nanoseconds: Any) -> float | None:
-    return nanoseconds / 1e9 if is_counted(nanoseconds) else None
 
 
 def _length(vector: Any, size: int) -> float | str:
@@ -187,6 +183,8 @@ def _length(vector: Any, size: int) -> float | str:
     try:
         length = math.hypot(*numbers)
     except (TypeError, OverflowError):
+        return "its vector has values that are no numbers"
+    if bool in set(map(type, numbers)):
         return "its vector has values that are no numbers"
     if not math.isfinite(length):
         return "its vector has numbers that are not finite"

@@ -26,13 +26,12 @@ from griptape_ollama.conversion.text_calls import TextCallGate
 from griptape_ollama.conversion.tools import OfferedTools, finite
 from griptape_ollama.conversion.turns import RejectedCall
 from griptape_ollama.errors import OllamaStreamError
-from griptape_ollama.protocol.counters import is_counted
+from griptape_ollama.protocol.counters import to_count, to_number, to_seconds
 from griptape_ollama.protocol.surrogates import without_halves_inside
 
 META_KEY = "ollama"
 """Key of an artifact's `meta` under which the metadata of a reply stands."""
 
-_NANOSECONDS = 1e9
 # A line and its message have these keys and no others, unless there is something to keep.
 _PLAIN_LINE_KEYS = 4  # model, created_at, message, done
 _PLAIN_MESSAGE_KEYS = 2  # role, content
@@ -44,7 +43,13 @@ _SECONDS_OF = {
     "prompt_eval_duration": "prompt_seconds",
     "eval_duration": "generation_seconds",
 }
-_ADDED_UP = ("prompt_eval_count", "eval_count", *_SECONDS_OF)
+# How each number is read that is added up over several requests.
+_ADDED_UP: Mapping[str, Callable[[Any], int | float | None]] = {
+    "prompt_eval_count": to_count,
+    "prompt_eval_cached_count": to_count,
+    "eval_count": to_count,
+    **dict.fromkeys(_SECONDS_OF, to_number),
+}
 _NO_TOOLS = OfferedTools(())
 _NOTHING: Sequence[BaseDeltaMessageContent] = ()
 
@@ -94,8 +99,8 @@ class ReplyReader:
             offers_tools: Whether the request offers tools, so that a text may be a call.
         """
         for name in _ADDED_UP:
-            if is_counted(value := self._rest.get(name)):
-                self._totals[name] = self._totals.get(name, 0) + cast("float", value)
+            if (value := self._rest.get(name)) is not None:
+                self._totals[name] = self._totals.get(name, 0) + value
         self._rounds += 1
         self._rest = {}
         self._last: Mapping[str, Any] = {}
@@ -197,9 +202,8 @@ class ReplyReader:
         sums = {name: self._sum(name) for name in _ADDED_UP}
         metadata = {**measured, **self._rest, **{name: value for name, value in sums.items() if value is not None}}
         for wire, name in _SECONDS_OF.items():
-            if is_counted(duration := metadata.get(wire)):
-                metadata[name] = cast("float", duration) / _NANOSECONDS
-                del metadata[wire]
+            if (duration := metadata.pop(wire, None)) is not None:
+                metadata[name] = to_seconds(duration)
         if (rate := _tokens_per_second(metadata)) is not None:
             metadata["tokens_per_second"] = rate
         if self._thinking:
@@ -227,8 +231,7 @@ class ReplyReader:
         )
 
     def _sum(self, name: str) -> Any:
-        value = self._rest.get(name)
-        count = value if is_counted(value) else None
+        count = self._rest.get(name)
         if name not in self._totals:
             return count
         return self._totals[name] + (count or 0)
@@ -352,9 +355,16 @@ class ReplyReader:
             for key, value in source.items():
                 if key in read:
                     continue
+                if (read_number := _ADDED_UP.get(key)) is not None:
+                    self._keep_number(key, read_number(value))
+                    continue
                 known = self._rest.get(key)
                 # Lists (logprobs) come piece by piece.
                 self._rest[key] = [*known, *value] if isinstance(known, list) and isinstance(value, list) else value
+
+    def _keep_number(self, name: str, number: float | None) -> None:
+        if number is not None:
+            self._rest[name] = number
 
 
 def is_blank(text: str) -> bool:
@@ -368,7 +378,7 @@ def _new_tag() -> str:
 
 def _tokens_per_second(metadata: Mapping[str, Any]) -> float | None:
     tokens, seconds = metadata.get("eval_count"), metadata.get("generation_seconds")
-    return tokens / seconds if isinstance(tokens, int) and seconds else None
+    return tokens / seconds if tokens is not None and seconds else None
 
 
 def _odd(what: str, value: Any) -> OllamaStreamError:

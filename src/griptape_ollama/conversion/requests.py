@@ -14,7 +14,6 @@ from griptape_ollama.protocol.options import OPTION_TYPES, check_options
 
 _logger = logging.getLogger(__name__)
 
-_THINK_LEVELS = ("low", "medium", "high", "max")
 _MAX_TOP_LOGPROBS = 20
 _noted: set[str] = set()
 
@@ -120,8 +119,9 @@ def _checked_field(name: str, value: Any) -> Any:
 
 def _check_field(name: str, value: Any) -> None:
     is_bool = isinstance(value, bool)
-    if name == "think" and not is_bool and value not in _THINK_LEVELS:
-        raise ValueError(f"think={value!r} must be True, False or one of {', '.join(map(repr, _THINK_LEVELS))}")
+    # Which levels there are is for the model to say.
+    if name == "think" and not is_bool and not (isinstance(value, str) and value.strip()):
+        raise ValueError(f"think={value!r} must be True, False or the name of a level, such as 'low' or 'high'")
     if name == "format" and value != "json" and not isinstance(value, dict):
         raise ValueError(f"format={value!r} must be 'json' or a JSON schema")
     if name in ("truncate", "shift", "logprobs") and not is_bool:

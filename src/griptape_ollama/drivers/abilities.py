@@ -9,6 +9,7 @@ from typing import Any
 from griptape_ollama.conversion.messages import leave_out_images
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError
 from griptape_ollama.models.facts import Facts, ModelFacts
+from griptape_ollama.printable import printable
 from griptape_ollama.transport.connection import Connection
 
 _logger = logging.getLogger(__name__)
@@ -22,11 +23,11 @@ _DENIALS = {
 
 
 def say_once(text: str, connection: Connection, level: int = logging.INFO) -> None:
-    """Log a text, once per server."""
+    """Log a text once per server."""
     key = (connection.base_url, text)
     if key not in _said:
         _said.add(key)
-        _logger.log(level, text)
+        _logger.log(level, "%s", text)
 
 
 def without_images(messages: Iterable[Mapping[str, Any]], model: str, connection: Connection) -> list[dict[str, Any]]:
@@ -55,6 +56,15 @@ def drop_thinking(request: dict[str, Any], facts: ModelFacts, connection: Connec
     if request.get("think") and not facts.can("thinking"):
         del request["think"]
         say_once(f"Model {request['model']!r} does not think: asked without think.", connection)
+
+
+def check_think_level(request: Mapping[str, Any], facts: ModelFacts, connection: Connection) -> None:
+    """Warn of a level of thinking that the model does not list; it is sent as it is."""
+    level, levels = request.get("think"), facts.think_levels
+    if isinstance(level, str) and levels and level not in levels:
+        listed = printable(", ".join(map(repr, levels)))
+        text = f"Model {request['model']!r} lists no think level {level!r}, only {listed}; it is sent as it is."
+        say_once(text, connection, logging.WARNING)
 
 
 def note_denial(error: OllamaResponseError, facts: Facts) -> None:

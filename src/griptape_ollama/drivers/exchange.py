@@ -359,6 +359,7 @@ def to_response_event(message: Message) -> OllamaResponseEvent | None:
         host=meta.get("host", ""),
         done_reason=meta.get("done_reason"),
         input_tokens=meta.get("prompt_eval_count"),
+        cached_tokens=meta.get("prompt_eval_cached_count"),
         output_tokens=meta.get("eval_count"),
         total_seconds=meta.get("total_seconds"),
         load_seconds=meta.get("load_seconds"),

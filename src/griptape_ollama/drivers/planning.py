@@ -25,7 +25,7 @@ from griptape_ollama.conversion.requests import (
 )
 from griptape_ollama.conversion.schemas import to_format
 from griptape_ollama.conversion.tools import OfferedTools, to_chat_tools
-from griptape_ollama.drivers.abilities import drop_thinking, say_once, without_images
+from griptape_ollama.drivers.abilities import check_think_level, drop_thinking, say_once, without_images
 from griptape_ollama.drivers.context_use import ContextMixin
 from griptape_ollama.drivers.exchange import Plan
 from griptape_ollama.drivers.model_use import ModelUseMixin, model_of_environment
@@ -82,7 +82,7 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
         options: Model options by name, such as `num_ctx`, `seed` or `top_p`.
         keep_alive: How long the model stays loaded after the reply: seconds, a Go duration such as `"10m"`, a
             timedelta, 0 (unload now) or -1 (for good).
-        think: Whether a thinking model thinks: True, False, or `low`, `medium`, `high`, `max`.
+        think: Whether a thinking model thinks: True, False, or a level of its own, such as `low` or `high`.
         format: `"json"` or a JSON schema that the reply must fit.
         truncate: False makes the server refuse a prompt that does not fit, rather than cut it.
         shift: False makes the server end a reply that outgrows the window, rather than drop the beginning.
@@ -229,6 +229,7 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
         )
         offers_any = "tools" in request or (offers_tools and bool(stack.tools))
         drop_thinking(request, known, self.connection)
+        check_think_level(request, known, self.connection)
         planned = planned_keep_alive(self.connection, model)
         if planned is not None:
             request["keep_alive"] = planned

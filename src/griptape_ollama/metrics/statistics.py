@@ -53,6 +53,8 @@ class OllamaStatistics:
         retries: Tries beyond the first of each call.
         input_tokens: Tokens of prompts, as the server counted them.
         output_tokens: Tokens of replies, likewise.
+        cached_tokens: Those of prompts that were in the server's prompt cache; 0 where it does not tell (before 0.34).
+        cache_hit_rate: Share of these in the tokens of the prompts of which it told; None where it told of none.
         time_to_first_token: Of every call that got so far, from its start, queues and retries included.
         total: Of the calls that succeeded.
         in_queue: Of the calls that waited for one of `max_concurrency` places, how long.
@@ -66,6 +68,8 @@ class OllamaStatistics:
     retries: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_hit_rate: float | None = None
     time_to_first_token: Seconds = field(default_factory=Seconds)
     total: Seconds = field(default_factory=Seconds)
     in_queue: Seconds = field(default_factory=Seconds)
@@ -101,6 +105,8 @@ class Tally:
     def __init__(self) -> None:
         self._calls = self._succeeded = self._cancelled = self._retries = 0
         self._input_tokens = self._output_tokens = 0
+        # Tokens of prompts of which the server tells how many it had, and how many it had of them.
+        self._cacheable_tokens = self._cached_tokens = 0
         self._errors: dict[str, int] = {}
         self._timeouts: dict[str, int] = {}
         self._first_token, self._total, self._in_queue = Histogram(), Histogram(), Histogram()
@@ -111,6 +117,9 @@ class Tally:
         self._retries += report.retries
         self._input_tokens += report.input_tokens or 0
         self._output_tokens += report.output_tokens or 0
+        if report.cached_tokens is not None and report.input_tokens is not None:
+            self._cacheable_tokens += report.input_tokens
+            self._cached_tokens += min(report.cached_tokens, report.input_tokens)
         if report.time_to_first_token is not None:
             self._first_token.add(report.time_to_first_token)
         if report.seconds_in_queue:
@@ -143,6 +152,8 @@ class Tally:
         self._retries += other._retries
         self._input_tokens += other._input_tokens
         self._output_tokens += other._output_tokens
+        self._cacheable_tokens += other._cacheable_tokens
+        self._cached_tokens += other._cached_tokens
         for mine, others in ((self._errors, other._errors), (self._timeouts, other._timeouts)):
             for name, count in others.items():
                 _count(mine, name, count)
@@ -160,6 +171,8 @@ class Tally:
             retries=self._retries,
             input_tokens=self._input_tokens,
             output_tokens=self._output_tokens,
+            cached_tokens=self._cached_tokens,
+            cache_hit_rate=self._cached_tokens / self._cacheable_tokens if self._cacheable_tokens else None,
             time_to_first_token=Seconds.of(self._first_token),
             total=Seconds.of(self._total),
             in_queue=Seconds.of(self._in_queue),

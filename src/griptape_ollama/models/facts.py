@@ -27,6 +27,7 @@ from griptape_ollama.errors import (
 )
 from griptape_ollama.models.refused_questions import Question, RefusedQuestions, is_refusal
 from griptape_ollama.printable import printable
+from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.model_name import find_model, model_key, name_of_entry
 from griptape_ollama.protocol.parameters import parse_parameters
 from griptape_ollama.transport.call import Call
@@ -61,6 +62,7 @@ class ModelFacts:
         context_length: Longest context that the model was made for, in tokens; None where unknown.
         embedding_length: How many numbers its vectors have; None where unknown.
         remote_host: Where a cloud model really runs; None for a local one.
+        think_levels: Levels of thinking that the model lists; None where it lists none (before 0.34).
         missing: Capabilities that a refusal of the server denied.
         raw: The whole reply.
     """
@@ -70,6 +72,7 @@ class ModelFacts:
     context_length: int | None = None
     embedding_length: int | None = None
     remote_host: str | None = None
+    think_levels: tuple[str, ...] | None = None
     missing: frozenset[str] = frozenset()
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
@@ -92,8 +95,17 @@ class ModelFacts:
             context_length=_number(info, "context_length"),
             embedding_length=_number(info, "embedding_length"),
             remote_host=remote_host if isinstance(remote_host, str) and remote_host else None,
+            think_levels=think_levels_of(reply),
             raw=reply,
         )
+
+
+def think_levels_of(reply: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the levels of thinking that a reply of `/api/show` lists; None where it lists none."""
+    values = _field(reply.get("thinking"), "values")
+    if not isinstance(values, list):
+        return None
+    return tuple(each for each in cast("list[Any]", values) if isinstance(each, str))
 
 
 UNKNOWN_MODEL = ModelFacts()
@@ -386,9 +398,11 @@ def _shorter(one: OllamaTimeout, other: OllamaTimeout) -> OllamaTimeout:
 
 def _number(info: Any, name: str) -> int | None:
     """Read a number from 1 that stands under the model's architecture."""
-    known = cast("dict[str, Any]", info) if isinstance(info, dict) else {}
-    number = known.get(f"{known.get('general.architecture')}.{name}")
-    return number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else None
+    return to_count(_field(info, f"{_field(info, 'general.architecture')}.{name}"), least=1)
+
+
+def _field(value: Any, name: str) -> Any:
+    return cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None
 
 
 def _models(reply: dict[str, Any] | None) -> list[dict[str, Any]]:

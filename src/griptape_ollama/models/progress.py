@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from griptape_ollama.events import OllamaProgressEvent
-from griptape_ollama.protocol.counters import is_counted
+from griptape_ollama.protocol.counters import to_count
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,9 @@ class Meter:
     def read(self, line: Mapping[str, Any]) -> Progress | None:
         """Take in a line; give how far it is, None where the line says nothing new."""
         digest = line.get("digest")
-        total = line.get("total")
-        if isinstance(digest, str) and _is_size(total):
-            completed = line.get("completed")
-            self._take(digest, total, completed if _is_size(completed) else 0)
+        total = to_count(line.get("total"))
+        if isinstance(digest, str) and total is not None:
+            self._take(digest, total, to_count(line.get("completed")) or 0)
         elif str(line.get("status", "")).startswith(_ALL_THERE):
             for file in self._files.values():
                 file.completed = file.total
@@ -106,9 +105,9 @@ class Meter:
         return progress
 
     def missing_of(self, digest: str) -> int:
-        """Bytes that are still missing of a file."""
-        file = self._files[digest]
-        return file.total - file.completed
+        """Bytes that are still missing of a file; 0 where the server did not tell how large it is."""
+        file = self._files.get(digest)
+        return 0 if file is None else file.total - file.completed
 
     def _take(self, digest: str, total: int, completed: int) -> None:
         file = self._files.get(digest)
@@ -121,7 +120,3 @@ class Meter:
             # twice, so that a file seems to have more than there is of it.
             file.total = max(file.total, total)
             file.completed = min(max(file.completed, completed), file.total)
-
-
-def _is_size(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and is_counted(value)

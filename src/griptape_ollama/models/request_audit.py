@@ -9,6 +9,7 @@ from typing import Any
 
 from griptape_ollama.errors import OllamaCancelledError
 from griptape_ollama.models.audit import record_generation
+from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.transport.call import Call
 
 
@@ -37,7 +38,7 @@ def audited(call: Call) -> Generator[dict[str, Any], None, None]:
             model=call.model or "",
             host=call.host,
             seconds=time.monotonic() - started,
-            input_tokens=last.get("prompt_eval_count"),
-            output_tokens=last.get("eval_count"),
+            input_tokens=to_count(last.get("prompt_eval_count")),
+            output_tokens=to_count(last.get("eval_count")),
             error=error,
         )

@@ -97,6 +97,8 @@ class ModelDetails:
         parent_model: Model that it was made from; empty for none.
         modified_at: When it was made or pulled; None where the server does not tell.
         remote_host: Where a cloud model really runs; None for a local one.
+        think_levels: Levels of thinking that it lists; None where it lists none (before 0.34).
+        default_think_level: What it does where no level is asked for; None where it does not tell.
         raw: The whole reply.
     """
 
@@ -118,6 +120,8 @@ class ModelDetails:
     parent_model: str = ""
     modified_at: datetime | None = None
     remote_host: str | None = None
+    think_levels: tuple[str, ...] | None = None
+    default_think_level: str | bool | None = None
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 
     def can(self, capability: str) -> bool:
@@ -138,6 +142,7 @@ class ModelDetails:
         facts = ModelFacts.from_show(reply)
         info = _object(reply.get("model_info"))
         messages = reply.get("messages")
+        default = _object(reply.get("thinking")).get("default")
         return cls(
             name=name,
             capabilities=facts.capabilities,
@@ -152,6 +157,8 @@ class ModelDetails:
             parameter_count=to_count(info.get("general.parameter_count")),
             modified_at=parse_time(reply.get("modified_at")),
             remote_host=facts.remote_host,
+            think_levels=facts.think_levels,
+            default_think_level=default if isinstance(default, (str, bool)) else None,
             raw=reply,
             **_described(_object(reply.get("details"))),
         )

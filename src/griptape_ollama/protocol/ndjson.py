@@ -17,6 +17,10 @@ _EXCERPT = 120
 
 # Unlike json.loads, this does not look for white space around the value, which lines of a reply do not have.
 _decode_json = json.JSONDecoder().raw_decode
+# Takes a whole number of any length for what no counter can hold.
+_decode_any_number = json.JSONDecoder(
+    parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits)
+).raw_decode
 
 
 class NdjsonError(ValueError):
@@ -96,7 +100,7 @@ def decode_object(line: bytes) -> dict[str, Any]:
 def _decode(line: bytes, mend: Callable[[dict[str, Any]], dict[str, Any]] | None) -> dict[str, Any]:
     try:
         text = _to_text(line)
-        value, end = _decode_json(text) if line.startswith(b"{") else (json.loads(text), len(text))
+        value, end = _decode_text(text)
         if end < len(text) and not text[end:].isspace():
             raise ValueError("more than one value")  # noqa: TRY301 # a call per line would cost more
         if mend is not None and isinstance(value, dict):
@@ -106,6 +110,17 @@ def _decode(line: bytes, mend: Callable[[dict[str, Any]], dict[str, Any]] | None
     if not isinstance(value, dict):
         raise NdjsonError(f"expected a JSON object, got {_quote(line[:_EXCERPT])}")
     return value  # pyright: ignore[reportUnknownVariableType] # JSON objects have string keys and any values
+
+
+def _decode_text(text: str) -> tuple[Any, int]:
+    """Return the value that a text begins with, and where it ends."""
+    start = 0 if text.startswith("{") else len(text) - len(text.lstrip())
+    try:
+        return _decode_json(text, start)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # a number of more digits than Python reads
+        return _decode_any_number(text, start)
 
 
 def _to_text(line: bytes) -> str:

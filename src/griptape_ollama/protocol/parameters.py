@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from griptape_ollama.protocol.counters import MOST, to_count, to_number
 from griptape_ollama.protocol.options import OPTION_TYPES
 
 
@@ -34,9 +36,21 @@ def parse_parameters(text: str) -> dict[str, Any]:
 def _value(raw: str, wanted: str | None) -> Any:
     if not raw:
         return None
-    if raw.startswith('"') or wanted in ("integer", "float", "boolean"):
+    if raw.startswith('"') or wanted in _READERS:
         try:
-            return json.loads(raw)
-        except ValueError:
+            return _READERS.get(wanted, _as_it_is)(json.loads(raw))
+        except (ValueError, RecursionError):
             return raw.strip('"') if raw.startswith('"') else None
     return raw
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_READERS: Mapping[str | None, Callable[[Any], Any]] = {
+    # Some mean "no limit" by negative ones.
+    "integer": lambda value: to_count(value, least=-MOST),
+    "float": lambda value: to_number(value, least=-MOST),
+    "boolean": lambda value: value if isinstance(value, bool) else None,
+}

@@ -1,6 +1,6 @@
 """The chat endpoint: what it accepts, and how a model answers it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -97,7 +97,7 @@ def accept_chat(body: dict[str, Any], catalogue: Catalogue, default_window: int)
     Raises:
         Refusal: The server refuses it.
     """
-    validation.check_chat(body)
+    validation.check_chat(body, think_levels(body, catalogue))
     keep_alive = validation.keep_alive(body.get("keep_alive"))
     name = as_text(body.get("model"))
     model = catalogue.find(name)
@@ -162,7 +162,9 @@ def think_up(request: SpokenRequest) -> Reply:
     return brain.answer(request.prompt.messages, request.tools, request.body.get("format"), thinks=request.thinks)
 
 
-def occasion_of(request: SpokenRequest, now: Callable[[], int], load_ns: int, evaluated: int) -> Occasion:
+def occasion_of(
+    request: SpokenRequest, now: Callable[[], int], load_ns: int, evaluated: int, *, tells_cached: bool = False
+) -> Occasion:
     """Gather what the lines of a reply show of its request."""
     logprobs = request.body.get("top_logprobs") or 0
     return Occasion(
@@ -172,6 +174,7 @@ def occasion_of(request: SpokenRequest, now: Callable[[], int], load_ns: int, ev
         load_ns=load_ns,
         prompt_tokens=request.prompt.tokens,
         evaluated_tokens=evaluated,
+        tells_cached=tells_cached,
         is_native=request.model.kind == "native",
         is_generate=request.is_generate,
         context=request.context,
@@ -216,6 +219,12 @@ def spoken(
         text = reply.error_line if isinstance(reply.error_line, str) else reply.error_line[1]
         return plain(encode({"error": text}), reply, status=500)
     return plain(b"" if reply.end_without_done is not False else whole_body(speech, reply, occasion), reply)
+
+
+def think_levels(body: Mapping[str, Any], catalogue: Catalogue) -> Sequence[str]:
+    """Return the levels of thinking that the model of a request knows."""
+    model = catalogue.get(as_text(body.get("model")))
+    return validation.THINK_LEVELS if model is None or model.think_levels is None else model.think_levels
 
 
 def registry_name(model: SimulatedModel) -> str:

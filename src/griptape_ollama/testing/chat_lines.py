@@ -35,6 +35,7 @@ class Occasion:
         load_ns: How long loading took, in nanoseconds.
         prompt_tokens: Tokens of the prompt.
         evaluated_tokens: Those of them that were not in the prompt cache.
+        tells_cached: Whether the others are told, as servers from 0.34 do.
         is_native: Whether tool calls stand in the last line.
         is_generate: Whether it is a generate request, whose lines have a `response` in place of a `message`.
         context: Tokens that came before this prompt, for the `context` of a generate reply; None for no context.
@@ -48,6 +49,7 @@ class Occasion:
     prompt_tokens: int
     evaluated_tokens: int
     is_native: bool
+    tells_cached: bool = False
     is_generate: bool = False
     context: list[int] | None = None
     logprobs: int | None = None
@@ -138,6 +140,7 @@ def _last(
     prompt_ns = occasion.evaluated_tokens * _PROMPT_NS_PER_TOKEN
     eval_ns = speech.tokens * _NS_PER_TOKEN
     load_ns = occasion.load_ns + _WARM_LOAD_NS
+    cached = max(occasion.prompt_tokens - occasion.evaluated_tokens, 0)
     last: dict[str, Any] = {
         "model": occasion.model,
         "created_at": timestamp(now),
@@ -149,6 +152,7 @@ def _last(
         "total_duration": max(now - occasion.started, load_ns + prompt_ns + eval_ns + _MILLISECOND),
         "load_duration": load_ns,
         "prompt_eval_count": occasion.prompt_tokens,
+        "prompt_eval_cached_count": cached if occasion.tells_cached else None,
         "prompt_eval_duration": prompt_ns,
         "eval_count": speech.tokens,
         "eval_duration": eval_ns,

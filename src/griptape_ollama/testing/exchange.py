@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ from griptape_ollama.testing.wire import NDJSON, Outgoing, Wire, Written, phrase
 
 _logger = logging.getLogger(__name__)
 _TEXT = "text/plain"
+_VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})")
+_TELLS_CACHED = (0, 34)
 _SECOND = 1_000_000_000
 
 
@@ -51,6 +54,12 @@ class State:
     downloads: dict[str, int] = field(default_factory=dict[str, int])
     refuse: Callable[[Fault], Awaitable[None]] | None = None
     is_stopping: bool = False
+
+    @property
+    def tells_cached(self) -> bool:
+        """Whether the server is one that tells how much of a prompt was cached (from 0.34)."""
+        match = _VERSION.match(self.version)
+        return match is not None and (int(match[1]), int(match[2])) >= _TELLS_CACHED
 
 
 class Exchange:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.chat import SpokenRequest, check_task, read_prompt, registry_name
+from griptape_ollama.testing.chat import SpokenRequest, check_task, read_prompt, registry_name, think_levels
 from griptape_ollama.testing.json_text import as_list, as_object, as_text
 from griptape_ollama.testing.models import Catalogue, SimulatedModel
 from griptape_ollama.testing.prompt_size import Prompt, fit, raw_prompt
@@ -20,7 +20,7 @@ def accept_generate(body: dict[str, Any], catalogue: Catalogue, default_window: 
     Raises:
         Refusal: The server refuses it.
     """
-    validation.check_generate(body)
+    validation.check_generate(body, think_levels(body, catalogue))
     keep_alive = validation.keep_alive(body.get("keep_alive"))
     name = as_text(body.get("model"))
     model = catalogue.get(name)

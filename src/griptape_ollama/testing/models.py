@@ -44,6 +44,9 @@ class SimulatedModel:
     Attributes:
         name: Name; without a tag it means `:latest`.
         capabilities: What `show` lists: `completion`, `tools`, `thinking`, `vision`, `embedding`.
+        think_levels: Levels of thinking that `show` lists, as servers from 0.34 do, and the only ones that are taken;
+            None for those of 0.33, which lists none.
+        default_think_level: The one of them that `show` calls the default, or None.
         kind: Who parses the model's output. `go_template` and `builtin` send each tool call in a line of its own;
             `native` sends all of them in the last line, and rejects a single overlong message.
         context_length: Tokens that the model was made for.
@@ -75,6 +78,8 @@ class SimulatedModel:
 
     name: str
     capabilities: Sequence[str] = ("completion", "tools")
+    think_levels: Sequence[str] | None = None
+    default_think_level: str | None = None
     kind: Literal["go_template", "builtin", "native"] = "go_template"
     context_length: int = 8192
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -104,12 +109,11 @@ class SimulatedModel:
     def __post_init__(self) -> None:
         if not is_name(self.name):
             raise ValueError(f"name={self.name!r} is not a model name such as 'qwen3' or 'qwen3:0.6b'")
-        if isinstance(self.capabilities, str):
-            raise TypeError(f"capabilities={self.capabilities!r}: use a sequence of texts")
+        for name in ("capabilities", "think_levels", "license"):
+            if isinstance(value := getattr(self, name), str):
+                raise TypeError(f"{name}={value!r}: use a sequence of texts")
         if self.kind not in ("go_template", "builtin", "native"):
             raise ValueError(f"kind={self.kind!r}: use 'go_template', 'builtin' or 'native'")
-        if isinstance(self.license, str):
-            raise TypeError(f"license={self.license!r}: use a sequence of texts")
         if self.pull_bytes_per_second is not None and self.pull_bytes_per_second <= 0:
             raise ValueError(f"pull_bytes_per_second={self.pull_bytes_per_second!r}: use a positive number, or None")
         if self.count_tokens is not None and not callable(self.count_tokens):

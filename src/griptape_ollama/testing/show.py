@@ -71,9 +71,10 @@ def show_body(model: SimulatedModel, modified_at: int, *, verbose: bool) -> dict
         "projector_info": _projector_info(model),
         "tensors": _tensors(model),
         "capabilities": list(model.capabilities),
+        "thinking": _thinking(model),
         "modified_at": timestamp(modified_at),
     }
-    optional = ("license", "parameters", "system", "messages", "projector_info")
+    optional = ("thinking", "license", "parameters", "system", "messages", "projector_info")
     return {name: value for name, value in body.items() if value or name not in optional}
 
 
@@ -115,6 +116,13 @@ def _modelfile(model: SimulatedModel, template: str) -> str:
     lines += [f"MESSAGE {message.get('role')} {message.get('content')}" for message in model.messages]
     lines += [f'LICENSE """{text}"""' for text in model.license]
     return "\n".join(lines) + "\n"
+
+
+def _thinking(model: SimulatedModel) -> dict[str, Any] | None:
+    if model.think_levels is None:
+        return None
+    default = {"default": model.default_think_level} if model.default_think_level is not None else {}
+    return {"values": list(model.think_levels), **default}
 
 
 def _model_info(model: SimulatedModel, *, verbose: bool) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class OllamaSimulator:
             raises an `UnexpectedRequestError`.
         tokens_per_second: Pace of streamed replies, None for as fast as possible.
         context_length: Window in tokens of a model for which nobody asks another (`OLLAMA_CONTEXT_LENGTH`).
-        version: Version that `/api/version` reports.
+        version: Version that `/api/version` reports. From `"0.34"` on, replies also tell how many tokens of the prompt
+            were cached (`prompt_eval_cached_count`).
         port: Port to listen on, 0 for a free one.
         library: Models that can be pulled, None for a registry that does not answer. By default a few made-up ones.
         memory: Bytes for loaded models, None for any number: those that are idle make room for others.

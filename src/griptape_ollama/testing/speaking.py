@@ -50,7 +50,9 @@ async def answer(exchange: Exchange, entry: Entry | None, request: chats.SpokenR
     if not reply.is_spoken:
         return as_given(reply, exchange.recorded)
     evaluated = _read(exchange.recorded.outcome, held.loaded, request.prompt)
-    occasion = chats.occasion_of(request, lambda: state.clock.now_ns, held.load_ns, evaluated)
+    occasion = chats.occasion_of(
+        request, lambda: state.clock.now_ns, held.load_ns, evaluated, tells_cached=state.tells_cached
+    )
 
     def on_speech(speech: Speech) -> None:
         _remember(exchange.recorded.outcome, held.loaded, request, reply, speech)

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from griptape_ollama.protocol.keep_alive import keep_alive_seconds
@@ -84,7 +84,9 @@ _FIELDS = {
     "EmbeddingRequest": _EMBEDDING_FIELDS,
     "EmbedRequest": _EMBED_FIELDS,
 }
-_LEVELS = '"high", "medium", "low", "max", true, or false'
+THINK_LEVELS = ("high", "medium", "low", "max")
+"""Levels of thinking of server 0.33, which are the same for all models."""
+
 # JSON knows no other white space; Python does.
 _WHITE = " \t\r\n"
 _LITERALS = ("true", "false", "null")
@@ -120,8 +122,12 @@ def _refuse_constant(name: str) -> None:
     raise Refusal(400, f"invalid character '{name.lstrip('-')[0]}' {where}")
 
 
-def check_chat(body: Mapping[str, Any]) -> None:
+def check_chat(body: Mapping[str, Any], think_levels: Sequence[str] = THINK_LEVELS) -> None:
     """Check the types of a chat request's fields.
+
+    Args:
+        body: The request.
+        think_levels: Levels of thinking that the model knows.
 
     Raises:
         Refusal: One is wrong.
@@ -133,22 +139,26 @@ def check_chat(body: Mapping[str, Any]) -> None:
         _check_fields(as_object(message), _MESSAGE_FIELDS, "ChatRequest.messages")
         _check_calls(as_object(message))
         _check_images(as_object(message))
-    _check_answer(body)
+    _check_answer(body, think_levels)
 
 
-def check_generate(body: Mapping[str, Any]) -> None:
+def check_generate(body: Mapping[str, Any], think_levels: Sequence[str] = THINK_LEVELS) -> None:
     """Check the types of a generate request's fields.
+
+    Args:
+        body: The request.
+        think_levels: Levels of thinking that the model knows.
 
     Raises:
         Refusal: One is wrong.
     """
     _check_fields(body, _GENERATE_FIELDS, "GenerateRequest")
     _check_images(body)
-    _check_answer(body)
+    _check_answer(body, think_levels)
 
 
-def _check_answer(body: Mapping[str, Any]) -> None:
-    _check_think(body.get("think"))
+def _check_answer(body: Mapping[str, Any], think_levels: Sequence[str]) -> None:
+    _check_think(body.get("think"), think_levels)
     top = body.get("top_logprobs") or 0
     if not 0 <= top <= _MAX_TOP_LOGPROBS:
         raise Refusal(400, f"top_logprobs must be between 0 and {_MAX_TOP_LOGPROBS}")
@@ -241,12 +251,13 @@ def _check_images(message: Mapping[str, Any]) -> None:
             raise Refusal(400, f"illegal base64 data at input byte {wrong.start()}")
 
 
-def _check_think(value: Any) -> None:
+def _check_think(value: Any, levels: Sequence[str]) -> None:
+    named = f"{', '.join(map(json.dumps, levels))}, true, or false"
     if isinstance(value, str):
-        if value not in ("high", "medium", "low", "max"):
-            raise Refusal(400, f"invalid think value: {json.dumps(value)} (must be {_LEVELS})")
+        if value not in levels:
+            raise Refusal(400, f"invalid think value: {json.dumps(value)} (must be {named})")
     elif value is not None and not isinstance(value, bool):
-        raise Refusal(400, f"think must be a boolean or string ({_LEVELS})")
+        raise Refusal(400, f"think must be a boolean or string ({named})")
 
 
 def _syntax_error(text: str, position: int) -> str:

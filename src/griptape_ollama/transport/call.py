@@ -179,6 +179,7 @@ class Call:
             retries=self._retries,
             input_tokens=to_count(last.get("prompt_eval_count")),
             output_tokens=to_count(last.get("eval_count")),
+            cached_tokens=to_count(last.get("prompt_eval_cached_count")),
             error=error,
         )
 

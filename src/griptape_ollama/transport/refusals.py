@@ -100,6 +100,7 @@ _USE_VISION = "Use a model with vision for images."
 _ADVICE = (
     ("does not support tools", "Use a model with tools, or use_native_tools=False."),
     ("does not support thinking", "Leave think out for this model."),
+    ("invalid think value", "Use a think level that the model knows, True or False."),
     ("does not support chat", "It is an embedding model: use a chat model here."),
     ("does not support embeddings", "It is a chat model: use an embedding model here, such as nomic-embed-text."),
     ("multimodal data provided", _USE_VISION),

@@ -25,6 +25,7 @@ class CallReport:
         seconds_in_queue: Part of `seconds` for which it waited for one of `max_concurrency` places.
         retries: Tries after the first.
         input_tokens: Tokens of the prompt, where the server told.
+        cached_tokens: Those of them that the server need not read again, likewise.
         output_tokens: Tokens of the reply, likewise.
         error: Why it failed; None where it did not. An OllamaCancelledError where the reply was left before its end.
     """
@@ -39,6 +40,7 @@ class CallReport:
     input_tokens: int | None = None
     output_tokens: int | None = None
     error: BaseException | None = None
+    cached_tokens: int | None = None
 
 
 Listener = Callable[[CallReport], object]

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
+from griptape_ollama.protocol.counters import MOST, to_number
+
 _TOLERANCE = 2.0
 """Seconds that `Date` and this clock may be apart without meaning anything: it has whole seconds, and takes its way."""
 
 # A clock that is further away was never set, as that of a device without a battery: it says nothing of Ollama's.
 _LARGEST_OFFSET = 366 * 86_400.0
 _LONGEST_DATE = 100
+_LONGEST_WAIT = 366 * 86_400  # seconds; a lock cannot wait for all that a header may say
 
 
 def clock_offset(headers: Mapping[str, str], *, now: float | None = None) -> float:
@@ -30,7 +33,9 @@ def clock_offset(headers: Mapping[str, str], *, now: float | None = None) -> flo
 
 
 def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Return the seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3); None for neither.
+    """Return the seconds of a Retry-After header, which is a number or a date (RFC 9110, 10.2.3).
+
+    None for neither, and for what nothing can wait for: more than a year, infinity.
 
     Args:
         headers: Headers of a reply that has just come.
@@ -45,7 +50,8 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
             return None
         now = time.time() if now is None else now
         seconds = date - now - clock_offset(headers, now=now)
-    return max(0.0, seconds)
+    bounded = to_number(seconds, least=-MOST, most=_LONGEST_WAIT)
+    return None if bounded is None else max(0.0, bounded)
 
 
 def _parse_date(value: str) -> float | None:

@@ -7,6 +7,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import ollama
 import pytest
 from griptape.common import PromptStack
 from griptape.events import BaseEvent, FinishPromptEvent, TextChunkEvent
@@ -16,10 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schema import Schema
 
-from griptape_ollama import OllamaContentError, OllamaPromptDriver, ReasoningChunkEvent
+from griptape_ollama import (
+    OllamaContentError,
+    OllamaModels,
+    OllamaPromptDriver,
+    OllamaResponseError,
+    ReasoningChunkEvent,
+)
 from griptape_ollama.conversion.turns import Turn
 from griptape_ollama.drivers import abilities
 from griptape_ollama.drivers.recall import MAX_TURNS, TurnMemory
+from griptape_ollama.models.types import ModelDetails
 from griptape_ollama.testing import OllamaSimulator, Reply, SimulatedModel
 
 _both_ways = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
@@ -94,11 +102,86 @@ def test_think_is_sent_as_it_is_set(simulator, make_driver, stack, *, think, str
 
 
 @_both_ways
-@pytest.mark.parametrize("think", ["", "maximum", 1, 0, 0.5, []])
+@pytest.mark.parametrize("think", ["", " ", 1, 0, 0.5, [], b"low"])
 def test_what_is_no_way_to_think_is_refused_before_anything_is_sent(simulator, make_driver, stack, *, think, stream):
     with pytest.raises(OllamaContentError, match="think="):
         make_driver(model="template", think=think, stream=stream).run(stack)
     assert simulator.chats == []
+
+
+@pytest.mark.parametrize("where", ["field", "extra_params"])
+def test_a_level_of_which_nothing_is_known_is_sent_as_it_is(simulator, make_driver, stack, caplog, where):
+    settings = {"think": "minimal"} if where == "field" else {"extra_params": {"think": "minimal"}}
+    caplog.set_level(logging.WARNING, logger="griptape_ollama")
+    with pytest.raises(OllamaResponseError, match="invalid think value") as caught:
+        make_driver(model="template", **settings).run(stack)
+    assert "Use a think level that the model knows" in str(caught.value)
+    assert [request.body["think"] for request in simulator.chats] == ["minimal"]
+    assert "lists no think level" not in caplog.text
+
+
+class TestLevelsOfAModel:
+    @pytest.fixture
+    def simulator(self, monkeypatch):
+        monkeypatch.setattr(abilities, "_said", set())
+        levels = {"think_levels": ("none", "low", "extra high"), "default_think_level": "low"}
+        with OllamaSimulator(
+            models=[
+                SimulatedModel(name="template", capabilities=_CAPABILITIES, **levels),
+                SimulatedModel(name="mute", capabilities=_CAPABILITIES, think_levels=()),
+            ]
+        ) as simulator:
+            yield simulator
+
+    @_both_ways
+    @pytest.mark.parametrize("think", ["none", "low", "extra high", True, False, None])
+    def test_its_own_levels_are_taken(self, simulator, make_driver, stack, caplog, *, think, stream):
+        with caplog.at_level(logging.WARNING, logger="griptape_ollama"):
+            assert make_driver(model="template", think=think, stream=stream).run(stack).to_text()
+        assert simulator.last_chat.body.get("think") == think
+        assert caplog.text == ""
+
+    def test_another_level_is_sent_and_warned_of_once(self, simulator, make_driver, stack, caplog):
+        with caplog.at_level(logging.WARNING, logger="griptape_ollama"):
+            for _ in range(2):
+                with pytest.raises(OllamaResponseError, match="invalid think value"):
+                    make_driver(model="template", think="high").run(stack)
+        assert [request.body["think"] for request in simulator.chats] == ["high", "high"]
+        said = [record.message for record in caplog.records if "think level" in record.message]
+        assert said == [
+            "Model 'template' lists no think level 'high', only 'none', 'low', 'extra high'; it is sent as it is."
+        ]
+
+    def test_a_model_with_an_empty_list_gets_no_warning(self, simulator, make_driver, stack, caplog):
+        caplog.set_level(logging.WARNING, logger="griptape_ollama")
+        with pytest.raises(OllamaResponseError, match="invalid think value"):
+            make_driver(model="mute", think="low").run(stack)
+        assert "think level" not in caplog.text
+
+    def test_show_tells_them(self, simulator):
+        details = OllamaModels(host=simulator.url).show("template")
+        assert details.think_levels == ("none", "low", "extra high")
+        assert details.default_think_level == "low"
+
+    def test_generate_takes_the_same(self, simulator):
+        client = ollama.Client(host=simulator.url)
+        assert client.generate("template", "Hi", think="extra high").response
+        with pytest.raises(ollama.ResponseError, match="invalid think value"):
+            client.generate("template", "Hi", think="high")
+        client._client.close()
+
+
+@pytest.mark.parametrize("thinking", [None, "low", [], {"values": "low"}, {"values": {"low": 1}}, {"values": None}])
+def test_an_odd_list_of_levels_is_none(thinking):
+    details = ModelDetails.from_show("m", {"thinking": thinking})
+    assert details.think_levels is None
+    assert details.default_think_level is None
+
+
+def test_a_list_of_levels_may_have_booleans_too():
+    details = ModelDetails.from_show("m", {"thinking": {"values": [False, True, "low"], "default": True}})
+    assert details.think_levels == ("low",)
+    assert details.default_think_level is True
 
 
 @_both_ways

@@ -1,6 +1,7 @@
 """Framing: whatever the pieces, the same objects."""
 
 import json
+import math
 from itertools import pairwise
 
 import pytest
@@ -136,9 +137,11 @@ def test_nesting_without_end_is_refused_and_not_a_crash(line):
         _decode([line + b"\n"])
 
 
-def test_a_number_too_long_for_python_is_refused():
+def test_a_number_too_long_for_python_is_an_infinite_one():
+    line = b'{"a":' + b"9" * 10_000 + b',"b":-' + b"9" * 10_000 + b',"c":12,"d":0.' + b"3" * 10_000 + b"}\n"
+    assert _decode([line]) == [{"a": math.inf, "b": -math.inf, "c": 12, "d": 1 / 3}]
     with pytest.raises(NdjsonError):
-        _decode([b'{"a":' + b"9" * 10_000 + b"}\n"])
+        _decode([line.replace(b',"c"', b'"c"')])
 
 
 def test_objects_before_a_bad_line_are_yielded():

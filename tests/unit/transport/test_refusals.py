@@ -223,13 +223,20 @@ def test_the_servers_words_are_unwrapped(text, said):
     assert server_message(text) == said
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("3", 3), ("0.5", 0.5), ("-1", 0), ("soon", None), ("", None)])
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("3", 3), ("0.5", 0.5), ("-1", 0), ("soon", None), ("", None), ("-inf", None)]
+)
 def test_retry_after_in_seconds(value, seconds):
     assert _error(503, "busy", **{"retry-after": value}).retry_after == seconds
 
 
 @pytest.mark.parametrize("value", ["soon", "", "Mon, 99 Foo", "Mon, 01 Jan 99999999999 00:00:00 GMT", "0x10"])
 def test_a_retry_after_that_cannot_be_understood_is_none(value):
+    assert _error(503, "busy", **{"retry-after": value}).retry_after is None
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e999", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_retry_after_for_which_nothing_can_wait_is_none(value):
     assert _error(503, "busy", **{"retry-after": value}).retry_after is None
 
 
