@@ -30,6 +30,10 @@ SPENT_ON_THINKING = "The reply was cut, its tokens were used up by thinking: rai
 SPENT_ON_A_CALL = (
     "The reply was cut, its tokens were used up by what may have been a tool call: raise max_tokens (num_predict)."
 )
+ENDED_EMPTY = (
+    "The reply ended with neither text nor a tool call: ask again, set think=False, or let "
+    'on_empty="retry_without_thinking" do both.'
+)
 
 
 @dataclass
@@ -153,6 +157,8 @@ def expected_facts(lines: Sequence[Mapping[str, Any]], host: str) -> Facts:
         meta["thinking"] = thinking
     if last["done_reason"] == "length" and not contents:
         meta["problem"] = SPENT_ON_THINKING if thinking else SPENT_ON_A_CALL
+    elif not contents:
+        meta["problem"] = ENDED_EMPTY
     if any("logprobs" in line for line in lines):
         meta["logprobs"] = [entry for line in lines for entry in line.get("logprobs", [])]
     return Facts(

@@ -8,6 +8,7 @@ from griptape.artifacts import ListArtifact
 from griptape.events import FinishPromptEvent, TextChunkEvent
 
 from contract.observing import (
+    ENDED_EMPTY,
     SPENT_ON_A_CALL,
     SPENT_ON_THINKING,
     WHOLE_RUN,
@@ -314,6 +315,7 @@ class TestFacts:
 
     def test_a_call_of_a_tool_that_was_not_offered_is_swallowed_by_the_server(self, stream):
         assert contents_of("tools_model_calls_unlisted_tool", stream=stream) == [("text", "")]
+        assert meta_of("tools_model_calls_unlisted_tool", stream=stream)["problem"] == ENDED_EMPTY
 
     def test_thinking_is_metadata_and_not_text(self, stream):
         result, _ = replay("think_default_stream", stream=stream)

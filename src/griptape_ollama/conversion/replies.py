@@ -98,8 +98,8 @@ class ReplyReader:
         Args:
             offers_tools: Whether the request offers tools, so that a text may be a call.
         """
-        for name in _ADDED_UP:
-            if (value := self._rest.get(name)) is not None:
+        for name, read in _ADDED_UP.items():
+            if (value := read(self._rest.get(name))) is not None:
                 self._totals[name] = self._totals.get(name, 0) + value
         self._rounds += 1
         self._rest = {}
@@ -200,10 +200,14 @@ class ReplyReader:
         known = {"model": self._last.get("model"), "created_at": self._last.get("created_at")}
         measured = {name: value for name, value in {**known, **more}.items() if value is not None}
         sums = {name: self._sum(name) for name in _ADDED_UP}
-        metadata = {**measured, **self._rest, **{name: value for name, value in sums.items() if value is not None}}
+        # What was measured here wins over a field of the same name.
+        metadata = {**self._rest, **measured, **{name: value for name, value in sums.items() if value is not None}}
+        metadata.pop("tokens_per_second", None)
         for wire, name in _SECONDS_OF.items():
-            if (duration := metadata.pop(wire, None)) is not None:
-                metadata[name] = to_seconds(duration)
+            metadata.pop(name, None)
+            if (seconds := to_seconds(metadata.get(wire))) is not None:
+                metadata[name] = seconds
+                del metadata[wire]
         if (rate := _tokens_per_second(metadata)) is not None:
             metadata["tokens_per_second"] = rate
         if self._thinking:
@@ -231,7 +235,7 @@ class ReplyReader:
         )
 
     def _sum(self, name: str) -> Any:
-        count = self._rest.get(name)
+        count = _ADDED_UP[name](self._rest.get(name))
         if name not in self._totals:
             return count
         return self._totals[name] + (count or 0)
@@ -355,16 +359,9 @@ class ReplyReader:
             for key, value in source.items():
                 if key in read:
                     continue
-                if (read_number := _ADDED_UP.get(key)) is not None:
-                    self._keep_number(key, read_number(value))
-                    continue
                 known = self._rest.get(key)
                 # Lists (logprobs) come piece by piece.
                 self._rest[key] = [*known, *value] if isinstance(known, list) and isinstance(value, list) else value
-
-    def _keep_number(self, name: str, number: float | None) -> None:
-        if number is not None:
-            self._rest[name] = number
 
 
 def is_blank(text: str) -> bool:
@@ -377,7 +374,7 @@ def _new_tag() -> str:
 
 
 def _tokens_per_second(metadata: Mapping[str, Any]) -> float | None:
-    tokens, seconds = metadata.get("eval_count"), metadata.get("generation_seconds")
+    tokens, seconds = to_count(metadata.get("eval_count")), metadata.get("generation_seconds")
     return tokens / seconds if tokens is not None and seconds else None
 
 

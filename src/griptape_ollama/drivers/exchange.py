@@ -25,6 +25,7 @@ from griptape_ollama.errors import OllamaContextError, OllamaError, OllamaRespon
 from griptape_ollama.events import OllamaResponseEvent
 from griptape_ollama.models.request_audit import audited
 from griptape_ollama.printable import printable
+from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.transport.call import Call
 
 MAX_CORRECTIONS = 3
@@ -298,7 +299,9 @@ class Exchange:
             advice = "its context window is full: raise num_ctx" if is_full else "raise max_tokens (num_predict)"
             return f"The reply was cut, its tokens were used up by {spent}: {advice}."
         end = "The reply ended after thinking," if reader.round_thinking else "The reply ended"
-        without = "with neither text nor a tool call"
+        # The parsers of servers swallow a call of a tool that was not offered (0.33).
+        swallowed = " (it may have called a tool that there is not)" if "tools" in request else ""
+        without = f"with neither text nor a tool call{swallowed}"
         if request.get("think") is False:
             return f"{end} {without}: ask again, or word the prompt differently."
         return f'{end} {without}: ask again, set think=False, or let on_empty="retry_without_thinking" do both.'
@@ -358,9 +361,9 @@ def to_response_event(message: Message) -> OllamaResponseEvent | None:
         model=meta.get("model", ""),
         host=meta.get("host", ""),
         done_reason=meta.get("done_reason"),
-        input_tokens=meta.get("prompt_eval_count"),
-        cached_tokens=meta.get("prompt_eval_cached_count"),
-        output_tokens=meta.get("eval_count"),
+        input_tokens=to_count(meta.get("prompt_eval_count")),
+        cached_tokens=to_count(meta.get("prompt_eval_cached_count")),
+        output_tokens=to_count(meta.get("eval_count")),
         total_seconds=meta.get("total_seconds"),
         load_seconds=meta.get("load_seconds"),
         prompt_seconds=meta.get("prompt_seconds"),

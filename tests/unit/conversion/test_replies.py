@@ -337,6 +337,14 @@ def test_counters_that_no_server_can_have_are_kept_but_not_calculated_with(absur
     assert not {"tokens_per_second", "total_seconds", "generation_seconds"} & set(metadata)
 
 
+def test_what_the_caller_measured_wins_over_what_a_server_says_under_the_same_name():
+    reader = ReplyReader()
+    reader.feed(_last("x", host="forged", context=[1, 2], total_seconds="x", tokens_per_second=[], eval_count=3))
+    metadata = reader.metadata(host="http://gpu", context={"window": 4096})
+    assert (metadata["host"], metadata["context"]) == ("http://gpu", {"window": 4096})
+    assert not {"total_seconds", "tokens_per_second"} & set(metadata)
+
+
 def test_what_the_caller_measured_is_added_unless_it_is_none():
     reader = ReplyReader()
     reader.feed(_last("x"))

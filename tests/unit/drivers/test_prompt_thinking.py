@@ -391,6 +391,12 @@ def test_a_reply_after_a_tools_result_that_says_nothing_is_asked_for_again(
     assert simulator.chats[1].messages == simulator.chats[2].messages
 
 
+def test_an_empty_reply_where_tools_were_offered_says_what_may_have_become_of_it(simulator, make_driver, weather_tool):
+    simulator.reply("")
+    output = Agent(prompt_driver=make_driver(model="template"), tools=[weather_tool]).run("Oslo?").output
+    assert "(it may have called a tool that there is not)" in output.meta["ollama"]["problem"]
+
+
 @_both_ways
 def test_an_empty_reply_is_asked_for_again_once(simulator, make_driver, stack, stream):
     simulator.reply("", times=None)
