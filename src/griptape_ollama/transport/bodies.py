@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Iterator
 
@@ -73,6 +74,21 @@ def pieces(response: httpx.Response) -> Iterator[bytes]:
 def read_at_most(response: httpx.Response, size: int) -> bytes:
     """Read a body, but no more of it than is of use."""
     return _at_most(pieces(response), size)
+
+
+def read_refusal(response: httpx.Response, size: int) -> bytes:
+    """Read the body of a refusal as `read_at_most` does; where the connection is its end, a reset is one, too.
+
+    A proxy that refuses a request before it has read all of it (407, 413) closes the connection, and TCP resets it.
+    """
+    body = bytearray()
+    has_an_end = "content-length" in response.headers or "transfer-encoding" in response.headers
+    with contextlib.nullcontext() if has_an_end else contextlib.suppress(httpx.ReadError):
+        for piece in pieces(response):
+            body += piece
+            if len(body) > size:
+                break
+    return bytes(body[:size])
 
 
 def read_reply(response: httpx.Response, size: int) -> bytes:

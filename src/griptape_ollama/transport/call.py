@@ -236,7 +236,9 @@ class Call:
                 self.clock_offset = clock_offset(response.headers)
                 self._note_size(response.status_code)
                 if response.status_code != _OK:
-                    raise self._failures.refused(response, self._size)
+                    refused = self._failures.refused(response, self._size)
+                    self._check_stopped()  # which may be why its body ended
+                    raise refused
                 yield response
         except (
             httpx.HTTPError,

@@ -23,7 +23,7 @@ from griptape_ollama.errors import (
     OllamaTimeoutError,
 )
 from griptape_ollama.transport import gateways
-from griptape_ollama.transport.bodies import PageError, read_at_most
+from griptape_ollama.transport.bodies import PageError, read_refusal
 from griptape_ollama.transport.environment_proxies import Proxy
 from griptape_ollama.transport.refusals import Refusal, to_response_error
 
@@ -197,7 +197,7 @@ class Failures:
             response: The response.
             sent: Bytes of the body of the request.
         """
-        text = read_at_most(response, MAX_ERROR_BYTES).decode(errors="replace")
+        text = read_refusal(response, MAX_ERROR_BYTES).decode(errors="replace")
         if response.has_redirect_location:
             where = gateways.redirected(self.host, self.path, response.headers["location"])
             return OllamaConnectionError(f"{self.subject} {where}.", **self._context, refused=True)

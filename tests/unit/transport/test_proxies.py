@@ -157,6 +157,25 @@ class TestForwarding:
         assert isinstance(error, OllamaAuthError)
         assert f"HTTP_PROXY={server.url.replace('://', '://user:password@')}" in str(error)
 
+    def test_one_that_does_not_wait_for_the_request_is_heard_all_the_same(self, monkeypatch):
+        """It closes the connection with part of the request unread, which resets it behind the reply (tinyproxy)."""
+
+        class Hasty(HostileServer):
+            def _serve(self, peer):
+                with peer:
+                    while not peer.recv(65536, socket.MSG_PEEK).endswith(b"}"):
+                        pass
+                    peer.sendall(
+                        b"HTTP/1.0 407 Proxy Authentication Required\r\nContent-Type: text/html\r\n\r\n" + PAGE
+                    )
+
+        with Hasty(None) as server:
+            _use(monkeypatch, server.url)
+            with pytest.raises(OllamaAuthError) as caught:
+                OllamaModels(host=PLAIN, max_attempts=1).show("m")
+        assert caught.value.status == 407
+        assert "Squid says no" in str(caught.value)
+
     @pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "400 Bad Request"])
     def test_a_page_of_another_status_may_be_its_own(self, monkeypatch, status):
         with HostileServer(_answer(status, PAGE)) as server:
