@@ -1,47 +1,121 @@
-"""JSON answers, found in what a model wrapped them in, and the words to ask for a better one."""
+"""The JSON document that a reply is, or that a model wrapped in a fence or in prose. Never a part of one.
+
+These count, in this order:
+
+1. The whole text, where it is one document.
+2. Blocks between fences (three or more backticks or tildes, any info string) that are one document, the last one first.
+3. Objects and arrays that stand in the prose, the last one first. An empty one does not count there, nor does an array
+   of plain values in the middle of a line: both are how people write about JSON, or cite (`[1]`).
+
+What does not count:
+
+- Anything inside a bracket that is no JSON up to its closing bracket (a trailing comma, single quotes), or that has no
+  closing bracket. If it begins like a document, it is a *broken document*: the prose around it does not count either,
+  since it may repeat a part, nor does a fence before it. A fence behind it is a correction, and counts.
+- A bracket that has no closing bracket and does not begin like a document is a character like any other.
+- Documents in the prose before a closing bracket that nothing opened, or in a text that begins with a key: they may
+  come from inside of a document whose beginning is missing.
+- An older version: a document that has keys in common with a later one that does not fit.
+- Of a reply that was cut, everything but the whole text and a fenced document with nothing begun behind it. A number
+  may be the beginning of a longer one.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
 
-_FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
-_START = re.compile(r"[\[{]")
+# Brackets in quotes are spoken of.
+_MARK = re.compile(r"`{3,}|~{3,}|([\"'`])(?:[\]}]{1,2}\1|[\[{]\1(?=[\s.,;:!?)]|\Z))|[\[\]{}]")
+_BLOCK_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})", re.MULTILINE)
+_INFO_LINE = re.compile(r"[^\n`]*\n\s*")
+_INFO_WORD = re.compile(r"[ \t]*[\w+.-]*[ \t]*(?=[\[{])")
+_TOKEN = re.compile(r"""\s+|"(?:[^"\\]|\\.)*"|[\[\]{},:"']|[^\s\[\]{}"',:]+""", re.DOTALL)
+_SINGLE_QUOTED = re.compile(r"'(?:[^'\\\n]|\\.)*'")
+_COMMENTS = r"(?:\s|//[^\n]*\n|\#[^\n]*\n|/\*.*?\*/)*"
+# A key as JSON, Python or JavaScript write it, also with one of its quotes missing.
+_QUOTED_KEY = r"""(?:"(?:[^"\\]|\\.)*"\s*[:,=]|'(?:[^'\\\n]|\\.)*'\s*[:,=]|[\w$.-]+["']\s*[:=]|["'][\w$.-]+\s*:)"""
+_BEGINNING = re.compile(rf"\{{{_COMMENTS}{_QUOTED_KEY}|\[{_COMMENTS}[\[{{\"']", re.DOTALL)
+_OPEN_BEGINNING = re.compile(rf"\{{{_COMMENTS}[\w$-]+\s*:|\[{_COMMENTS}(?:-?\d[\w.+-]*|[A-Za-z]{{4,5}})\s*,", re.DOTALL)
+# The text goes on from an opening bracket in the prompt.
+_INSIDE = re.compile(r'\s*"(?:[^"\\]|\\.)*"\s*:')
+_MAX_STRAYS = 8
+_CLOSING = {"]": "[", "}": "{"}
 _decode = json.JSONDecoder().raw_decode
 
 
-def json_candidates(text: str) -> Iterator[str]:
-    """Find what may be the JSON of an answer: all of it, what stands in fences, then each object and array in between.
+@dataclass(frozen=True)
+class Found:
+    """What was found in a text.
 
-    Where there is no JSON, the text is the only candidate.
+    Attributes:
+        document: The document that fits; None where none does.
+        error: Why none does; empty where one does.
+        is_json: Whether the whole text is one document.
+        is_open: Whether the text ends inside of a document.
     """
-    whole = text.strip()
-    found = False
-    for each in (whole, *(fenced.strip() for fenced in _FENCE.findall(text))):
-        if _is_json(each):
-            found = True
-            yield each
-    at = 0
-    while (start := _START.search(text, at)) is not None:
-        try:
-            _, at = _decode(text, start.start())
-        except ValueError:  # noqa: PERF203 # not JSON after all
-            at = start.end()
-        except RecursionError:  # nor can what is inside be anything
-            break
-        else:
-            found = True
-            yield text[start.start() : at]
-    if not found:
-        yield text
+
+    document: str | None
+    error: str = ""
+    is_json: bool = False
+    is_open: bool = False
 
 
-def to_schema_request(schema: dict[str, Any]) -> dict[str, Any]:
-    """Ask for the answer once more, as JSON that fits the schema."""
-    text = f"Give that answer as JSON, and nothing else. It must fit this schema: {json.dumps(schema)}"
-    return {"role": "user", "content": text}
+def find_answer(text: str, error_of: Callable[[str], str | None], *, is_cut: bool = False) -> Found:
+    """Find the document in a text that fits.
+
+    Args:
+        text: What the model wrote.
+        error_of: Says why a document does not fit; None where it does.
+        is_cut: Whether the model was stopped before it was done.
+    """
+    whole = text.strip("\ufeff \t\r\n")
+    is_json = is_document(whole)
+    scan = _Scan(text) if not is_json else None
+    error: str | None = None
+    rejected: list[Any] = []
+    for each in _candidates(whole, scan, is_cut=is_cut):
+        value = json.loads(each)
+        if any(_is_version_of(value, later) for later in rejected):
+            continue
+        wrong = error_of(each)
+        if wrong is None:
+            return Found(each, is_json=is_json)
+        error = error or wrong
+        rejected.append(value)
+    is_open = scan is not None and scan.is_open
+    return Found(None, error or error_of(whole) or "it was cut", is_json=is_json, is_open=is_open)
+
+
+def is_document(text: str) -> bool:
+    """Whether a text is one JSON document and nothing else."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def load_json(text: str) -> Any:
+    """Read JSON that means one thing only.
+
+    Raises:
+        ValueError: It is no JSON (NaN and Infinity are none), or has two values for one key.
+    """
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unambiguous)
+
+
+def to_schema_request(schema: Any) -> dict[str, Any]:
+    """Ask for the answer once more, as JSON that fits the schema.
+
+    Args:
+        schema: A JSON schema, or `"json"` for any document.
+    """
+    fits = "" if schema == "json" else f" It must fit this schema: {compact_json(schema)}"
+    return {"role": "user", "content": f"Give that answer as JSON, and nothing else.{fits}"}
 
 
 def to_repair_request(error: str) -> dict[str, Any]:
@@ -52,9 +126,186 @@ def to_repair_request(error: str) -> dict[str, Any]:
     }
 
 
-def _is_json(text: str) -> bool:
+def compact_json(value: Any) -> str:
+    """Write JSON in as few tokens as it takes."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def _candidates(whole: str, scan: _Scan | None, *, is_cut: bool) -> Iterator[str]:
+    """Yield the documents in a text that may be the answer, the best one first."""
+    if scan is None:
+        if not is_cut or not whole[-1:].isdigit():
+            yield whole
+    elif is_cut:
+        if scan.fenced and not scan.has_more:
+            yield scan.fenced[-1]
+    else:
+        yield from reversed(scan.fenced)
+        if not scan.is_broken:
+            yield from reversed(scan.bare)
+
+
+@dataclass
+class _Scan:
+    """The documents in a text.
+
+    Attributes:
+        text: The text.
+        fenced: Documents between fences.
+        bare: Documents in the prose.
+        is_broken: Whether there is a broken document.
+        is_open: Whether a broken document has no end.
+        has_more: Whether something was begun behind the last fence.
+    """
+
+    text: str
+    fenced: list[str] = field(default_factory=list[str])
+    bare: list[str] = field(default_factory=list[str])
+    is_broken: bool = False
+    is_open: bool = False
+    has_more: bool = False
+    _strays: int = 0
+    _endless: set[str] = field(default_factory=set[str])
+
+    def __post_init__(self) -> None:
+        at: int | None = 0
+        self.is_broken = _INSIDE.match(self.text) is not None
+        while at is not None and not self.is_open and (mark := _MARK.search(self.text, at)) is not None:
+            self.has_more = True
+            at = self._past(mark)
+        while self.is_open and at is not None and (fence := _BLOCK_FENCE.search(self.text, at)) is not None:
+            at = self._past_fence(fence.end(), fence.group(1))
+
+    def _past(self, mark: re.Match[str]) -> int | None:
+        """Read what begins at a mark, and return where it ends; None for the end of the text."""
+        what = mark.group()
+        if what[0] in "`~" and len(set(what)) == 1:
+            return self._past_fence(mark.end(), what)
+        if what in _CLOSING:
+            self.bare.clear()
+        return self._past_bracket(mark.start()) if what in "[{" else mark.end()
+
+    def _past_bracket(self, start: int) -> int | None:
+        text = self.text
+        try:
+            value, end = _decode(text, start)
+        except ValueError:
+            closing = _closing_of(text, start)
+        except RecursionError:
+            return self._break(None)
+        else:
+            if _counts_in_prose(value, text, start, end):
+                self.bare.append(text[start:end])
+            return end
+        if _begins_document(text, start, closing):
+            return self._break(closing, start + 1)
+        if closing is None:
+            self._strays += 1
+            return start + 1 if self._strays <= _MAX_STRAYS else self._break(None)
+        return closing
+
+    def _break(self, closing: int | None, start: int | None = None) -> int | None:
+        """Record a broken document, and return where to go on: behind it, or among the fences where it has no end."""
+        self.is_broken = True
+        self.is_open = closing is None
+        self.fenced.clear()
+        return start if closing is None else closing
+
+    def _past_fence(self, start: int, run: str) -> int:
+        """Read a block between fences; an opening fence without a closing one is ignored."""
+        text = self.text
+        same = rf"{re.escape(run[0])}{{{len(run)},}}"
+        for info in (_INFO_LINE, _INFO_WORD):
+            content = info.match(text, start)
+            end = _end_of_document(text, content.end()) if content is not None else None
+            if content is None or end is None:
+                continue
+            if (closed := re.compile(rf"\s*{same}").match(text, end)) is not None:
+                self.fenced.append(text[content.end() : end])
+                self.has_more = False
+                return closed.end()
+        line = _INFO_LINE.match(text, start)
+        if line is not None and run not in self._endless:
+            closed = re.compile(rf"^[ \t]*{same}[ \t]*(?P<info>\w*)", re.MULTILINE).search(text, line.end())
+            if closed is not None and closed["info"]:
+                return start  # another one opens, so that this one has no end
+            if closed is not None:
+                if text[line.end()] in "{[" and _begins_document(text, line.end(), closed.start()):
+                    self.is_broken = True
+                    self.fenced.clear()
+                return closed.end()
+            self._endless.add(run)
+        same_line = re.compile(rf"[^\n]*?{same}").match(text, start)
+        return start if same_line is None else same_line.end()
+
+
+def _end_of_document(text: str, start: int) -> int | None:
     try:
-        json.loads(text)
+        return _decode(text, start)[1]
     except (ValueError, RecursionError):
+        return None
+
+
+def _closing_of(text: str, start: int) -> int | None:
+    """Return where the bracket is closed that opens at `start`; None where it is not, or another one is."""
+    opened: list[str] = []
+    before, at = "", start
+    while (token := _TOKEN.match(text, at)) is not None:
+        what, at = token.group(), token.end()
+        if what == '"':  # a string without an end
+            return None
+        if what == "'" and before in "[{,:" and (quoted := _SINGLE_QUOTED.match(text, token.start())) is not None:
+            at = quoted.end()
+        elif what in "[{":
+            opened.append(what)
+        elif what in _CLOSING:
+            if opened.pop() != _CLOSING[what]:
+                return None
+            if not opened:
+                return at
+        if not what.isspace():
+            before = what
+    return None
+
+
+def _begins_document(text: str, start: int, closing: int | None) -> bool:
+    """Whether a bracket that is no JSON was meant to be some."""
+    if _BEGINNING.match(text, start) is not None:
+        return True
+    if closing is None:
+        return _OPEN_BEGINNING.match(text, start) is not None
+    return text[start] == "[" and "{" in text[start:closing]
+
+
+def _counts_in_prose(value: Any, text: str, start: int, end: int) -> bool:
+    if not value:
         return False
-    return True
+    if isinstance(value, dict) or any(isinstance(each, (dict, list)) for each in value):
+        return True
+    before = text[text.rfind("\n", 0, start) + 1 : start].strip()
+    line_end = text.find("\n", end)
+    after = text[end : line_end if line_end >= 0 else None].strip(" \t\r.;!")
+    return (not before or before.endswith(":")) and not after
+
+
+def _is_version_of(value: Any, later: Any) -> bool:
+    """Whether two documents say the same kind of thing."""
+    if isinstance(value, dict) and isinstance(later, dict):
+        return not cast("dict[str, Any]", value).keys().isdisjoint(cast("dict[str, Any]", later))
+    if isinstance(value, list) and isinstance(later, list):
+        one, other = cast("list[Any]", value)[:1], cast("list[Any]", later)[:1]
+        return one == other or (bool(one and other) and _is_version_of(one[0], other[0]))
+    return False
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a value of JSON")
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        for name, value in pairs:
+            if document[name] != value:
+                raise ValueError(f"the key {name!r} stands there twice, with different values")
+    return document

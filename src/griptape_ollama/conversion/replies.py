@@ -21,7 +21,14 @@ from griptape.common import (
     ToolAction,
 )
 
-from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent, ThinkTagSplitter
+from griptape_ollama.conversion.answers import is_document
+from griptape_ollama.conversion.reasoning import (
+    DEFAULT_MARKS,
+    ReasoningDeltaMessageContent,
+    ThinkMark,
+    ThinkTagSplitter,
+    separate_alone,
+)
 from griptape_ollama.conversion.text_calls import TextCallGate
 from griptape_ollama.conversion.tools import OfferedTools, finite
 from griptape_ollama.conversion.turns import RejectedCall
@@ -63,11 +70,14 @@ class ReplyReader:
     Args:
         tools: What was offered; calls of anything else are rejected. None takes every call.
         used_tags: Tags of calls earlier in the conversation; a call never gets one of them again.
-        separate_think_tags: Whether `<think>...</think>` before the answer is thinking.
+        think_marks: What stands around thinking before the answer.
+        awaits_closing: Whether a mark is expected that ends thinking without one that begins it. Text is held back
+            until it comes, or the end.
         new_gate: Makes what holds back text that may be a call; None where text is never one.
 
     Attributes:
         rejected: Calls of the current round that Griptape cannot run.
+        had_lone_mark: Whether thinking of the last round that is over ended with a mark, and did not begin with one.
     """
 
     def __init__(
@@ -75,13 +85,15 @@ class ReplyReader:
         *,
         tools: OfferedTools | None = None,
         used_tags: Collection[str] = (),
-        separate_think_tags: bool = True,
+        think_marks: Sequence[ThinkMark] = DEFAULT_MARKS,
+        awaits_closing: bool = False,
         new_gate: Callable[[], TextCallGate] | None = None,
     ) -> None:
         self.rejected: list[RejectedCall] = []
         self._tools = tools
         self._tags = set(used_tags)
-        self._separate_think_tags = separate_think_tags
+        self._think_marks = think_marks
+        self._awaits_closing = awaits_closing
         self._new_gate = new_gate
         self._texts: list[str] = []
         self._thinking: list[str] = []
@@ -104,8 +116,12 @@ class ReplyReader:
         self._rounds += 1
         self._rest = {}
         self._last: Mapping[str, Any] = {}
-        self._splitter = ThinkTagSplitter() if self._separate_think_tags else None
-        self._gate = self._new_gate() if self._new_gate is not None and offers_tools else None
+        self.had_lone_mark = False
+        self._splitter = (
+            ThinkTagSplitter(self._think_marks, awaits_closing=self._awaits_closing) if self._think_marks else None
+        )
+        self._offers_tools = offers_tools
+        self._gate = self._gate_of_round()
         self.rejected = []
         self._round = (len(self._texts), len(self._thinking), len(self._calls))
 
@@ -247,15 +263,43 @@ class ReplyReader:
             return self._gated_text(text)
         thinking, answer = self._splitter.feed(text)
         if self._splitter.is_done:
+            self.had_lone_mark = self._splitter.was_alone
             self._splitter = None
         return [*self._shown_thinking(thinking), *self._gated_text(answer)]
 
     def _finish_text(self) -> Sequence[BaseDeltaMessageContent]:
-        """Give what was held back, since it might have become a tag or a call."""
-        if self._splitter is None:
-            return self._finish_calls()
-        thinking, answer = self._splitter.finish()
-        return [*self._shown_thinking(thinking), *self._gated_text(answer), *self._finish_calls()]
+        """Give what was held back, since it might have become a mark or a call, and take thinking out of the text."""
+        deltas: list[BaseDeltaMessageContent] = []
+        if self._splitter is not None:
+            thinking, answer = self._splitter.finish()
+            self.had_lone_mark = self._splitter.was_alone
+            deltas = [*self._shown_thinking(thinking), *self._gated_text(answer)]
+        deltas += self._finish_calls()
+        if (answer := self._without_lone_thinking()) is not None:
+            del self._texts[self._round[0] :]
+            if not self._texts:
+                self._text_index = None
+            self._gate = self._gate_of_round()
+            self._gated_text(answer)  # which was shown
+            deltas += [each for each in self._finish_calls() if not isinstance(each, TextDeltaMessageContent)]
+        return deltas
+
+    def _without_lone_thinking(self) -> str | None:
+        """Take for thinking what stands before a closing mark without an opening one, and return what is behind it.
+
+        It was text while it came, and is not shown once more. None where there is no such mark.
+        """
+        if not self._think_marks or self.round_thinking:
+            return None
+        text = self.round_text
+        if (found := separate_alone(text, self._think_marks)) is None or is_document(text):
+            return None
+        self.had_lone_mark = True
+        self._shown_thinking(found[0])
+        return found[1]
+
+    def _gate_of_round(self) -> TextCallGate | None:
+        return self._new_gate() if self._new_gate is not None and self._offers_tools else None
 
     def _gated_text(self, text: str) -> Sequence[BaseDeltaMessageContent]:
         """Return the text, unless it may be a call."""
@@ -301,6 +345,8 @@ class ReplyReader:
         if thinking := message.get("thinking"):
             if not isinstance(thinking, str):
                 raise _odd("thinking", thinking)
+            if self._splitter is not None:
+                deltas += self._gated_text(self._splitter.stop_waiting()[1])  # this server separates it
             deltas += self._shown_thinking(thinking)
         if content:
             deltas += self._feed_text(content)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
 from griptape.artifacts import TextArtifact
 from griptape.common import Message, PromptStack, TextMessageContent
-from griptape.rules import JsonSchemaRule
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from schema import Schema, SchemaError
 
+from griptape_ollama.conversion.answers import compact_json, load_json
 from griptape_ollama.printable import printable
 from griptape_ollama.protocol.json_schema import CompiledSchema, compile_format, compile_parameters
+from griptape_ollama.protocol.schema_text import brief_schema
+from griptape_ollama.protocol.schema_validation import MisfitError, check_fits
 
 _logger = logging.getLogger(__name__)
 
@@ -42,13 +46,56 @@ def to_format(stack: PromptStack) -> dict[str, Any]:
     return _compiled_format(json.dumps(to_json_schema(stack.output_schema), default=str)).schema
 
 
-def tell_schema(stack: PromptStack) -> None:
-    """Say in the system message what the answer must fit, as Griptape does; its own way never ends for some schemas."""
-    rule = TextMessageContent(TextArtifact(JsonSchemaRule(to_format(stack)).to_text()))
-    if system_messages := stack.system_messages:
-        system_messages[-1].content.extend([TextMessageContent(TextArtifact("\n\n")), rule])
+def tell_schema(stack: PromptStack, schema: Any, *, own_system: str = "") -> None:
+    """Say in the system message what the answer must fit, unless that is said there already.
+
+    It is the same text in each turn of a task, and stands where nothing before it changes, so that the server can go on
+    from the prompt that it read for the turn before.
+
+    Args:
+        stack: The prompt, which is changed.
+        schema: The schema, or `"json"` for any document.
+        own_system: The model's own system prompt, whose place a system message takes.
+    """
+    fits, shown = ("", "") if schema == "json" else (" that fits the JSON schema below", f"\n{compact_json(schema)}")
+    text = f"Your final answer is one JSON document{fits}, and nothing else: no code block, no other text.{shown}"
+    system_messages = stack.system_messages
+    if any(content.to_text() == text for message in system_messages for content in message.content):
+        return
+    rule = TextMessageContent(TextArtifact(text))
+    blank = TextMessageContent(TextArtifact("\n\n"))
+    if system_messages:
+        system_messages[-1].content.extend([blank, rule])
     else:
-        stack.messages.insert(0, Message([rule], role=Message.SYSTEM_ROLE))
+        own = [TextMessageContent(TextArtifact(own_system)), blank] if own_system else []
+        stack.messages.insert(0, Message([*own, rule], role=Message.SYSTEM_ROLE))
+
+
+@dataclass(frozen=True)
+class AnswerRule:
+    """What an answer must fit.
+
+    Attributes:
+        error_of: Says why a document does not fit; None where it does.
+        told: The schema as the model is told it, or `"json"` for any document.
+        is_demanded: Whether a task relies on it, so that a part of an answer is an error.
+    """
+
+    error_of: Callable[[str], str | None]
+    told: Any
+    is_demanded: bool
+
+    @classmethod
+    def of_task(cls, stack: PromptStack) -> AnswerRule:
+        """Make the rule of a task's output schema."""
+        schema = stack.output_schema
+        return cls(lambda text: validation_error(schema, text), brief_schema(to_json_schema(schema)), is_demanded=True)
+
+    @classmethod
+    def of_format(cls, wanted: Any) -> AnswerRule:
+        """Make the rule of a format that the user set: `"json"` or a JSON schema."""
+        told = wanted if wanted == "json" else brief_schema(wanted)
+        return cls(lambda text: format_error(wanted, text), told, is_demanded=False)
 
 
 def to_json_schema(schema: Any) -> dict[str, Any]:
@@ -67,13 +114,26 @@ def validation_error(schema: Any, text: str) -> str | None:
     """Say why a text is not JSON that fits the schema; None where it is."""
     try:
         if isinstance(schema, Schema):
-            schema.validate(json.loads(text))  # pyright: ignore[reportUnknownMemberType]
+            schema.validate(load_json(text))  # pyright: ignore[reportUnknownMemberType]
         else:
+            load_json(text)
             TypeAdapter(schema).validate_json(text)
     except SchemaError as error:
         return str(error)
     except ValidationError as error:
         return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in error.errors())
+    except (ValueError, RecursionError) as error:
+        return f"it is not JSON ({error})"
+    return None
+
+
+def format_error(wanted: Any, text: str) -> str | None:
+    """Say why a text does not fit a format: `"json"` or a JSON schema; None where it surely does."""
+    try:
+        value = load_json(text)
+        check_fits(wanted if isinstance(wanted, dict) else {"type": ["object", "array"]}, value)
+    except MisfitError as error:
+        return str(error)
     except (ValueError, RecursionError) as error:
         return f"it is not JSON ({error})"
     return None

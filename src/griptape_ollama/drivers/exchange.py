@@ -13,13 +13,13 @@ from griptape.common import BaseDeltaMessageContent, DeltaMessage, Message, Text
 
 from griptape_ollama.context.fitting import Fitting
 from griptape_ollama.context.watching import ContextWatch
-from griptape_ollama.conversion.answers import json_candidates, to_repair_request, to_schema_request
 from griptape_ollama.conversion.react import is_react_call
 from griptape_ollama.conversion.replies import META_KEY, ReplyReader, is_blank
-from griptape_ollama.conversion.schemas import validation_error
 from griptape_ollama.conversion.tools import OfferedTools
 from griptape_ollama.conversion.turns import Turn, to_corrected_turn
+from griptape_ollama.drivers.answer_checks import AnswerChecks, CutAnswerError, Wanted
 from griptape_ollama.drivers.holding import TaskHold
+from griptape_ollama.drivers.observed_model import ObservedModel
 from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.errors import OllamaContextError, OllamaError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.events import OllamaResponseEvent
@@ -30,9 +30,6 @@ from griptape_ollama.transport.call import Call
 
 MAX_CORRECTIONS = 3
 """How often a model is told in one answer that it called something that does not exist."""
-
-MAX_REPAIRS = 2
-"""How often a model is asked in one answer for JSON that fits the schema better."""
 
 # A native model whose call was cut by num_predict (server 0.33).
 _CUT_CALL = re.compile(r"tool call.*unexpected end of JSON", re.DOTALL | re.IGNORECASE)
@@ -49,9 +46,8 @@ class Plan:
     Attributes:
         fitting: The first request, and how it was made to fit.
         watch: Told of the requests and their replies.
-        output_schema: What the answer must fit; None for free text.
-        withheld_format: The format for the answer, where the first request cannot carry it: the server would make JSON
-            of what should be a tool call.
+        wanted: What the answer must fit; None for free text.
+        awaits_closing: Whether text is held back for a mark that ends thinking.
         offered: The functions that the model may call; None where calls are not held against any.
         is_react: Whether tools are described in words, so that a text may be a call.
         retry_without_thinking: Whether to ask again, once and without thinking, where a reply is empty.
@@ -61,8 +57,8 @@ class Plan:
 
     fitting: Fitting
     watch: ContextWatch
-    output_schema: Any = None
-    withheld_format: dict[str, Any] | None = None
+    wanted: Wanted | None = None
+    awaits_closing: bool = False
     offered: OfferedTools | None = None
     is_react: bool = False
     retry_without_thinking: bool = False
@@ -85,6 +81,7 @@ class Exchange:
         turns: Remembers what the next turn needs.
         hold: Keeps the model in memory until the task is over; None where the server's keep_alive does.
         refused: Told of refusals, which may say what a model cannot do.
+        observed: Told of what replies show of the model.
     """
 
     def __init__(
@@ -96,6 +93,7 @@ class Exchange:
         turns: TurnMemory,
         hold: TaskHold | None = None,
         refused: Callable[[OllamaResponseError], None],
+        observed: ObservedModel,
     ) -> None:
         self._plan = plan
         self._call_for = call_for
@@ -103,10 +101,14 @@ class Exchange:
         self._turns = turns
         self._hold = hold
         self._refused = refused
+        self._observed = observed
+        self._checks = (
+            AnswerChecks(plan.wanted, is_react=plan.is_react, ignored=observed.ignored_format) if plan.wanted else None
+        )
         self._call = call_for(plan.request)
         self._time_to_first_token: float | None = None
         self._corrections = 0
-        self._repairs = 0
+        self._is_held: bool | None = False
         self._problem: str | None = None
 
     def deltas(self) -> Generator[BaseDeltaMessageContent, None, None]:
@@ -140,17 +142,17 @@ class Exchange:
         request: Request | None = self._plan.request
         self._plan.watch.begin()
         while request is not None:
-            is_held = self._plan.output_schema is not None and "format" not in request
             try:
-                yield from self._shown(self._round(request), is_held=is_held)
+                yield from self._shown(self._round(request), request)
             except OllamaResponseError as error:  # which comes before any output
                 request = self._refitted(request, error)
                 self._call = self._call_for(request)
                 continue
             if self._time_to_first_token is None:
                 self._time_to_first_token = self._call.time_to_first_token
+            self._observed.ended_round(self._reader)
             following = self._following(request)
-            if is_held and (text := self._held_text(following)):
+            if self._checks is not None and (text := self._held_text(following)):
                 yield TextDeltaMessageContent(text, index=self._reader.text_index)
             if following is not None:
                 following = self._plan.watch.follow(following)
@@ -217,20 +219,33 @@ class Exchange:
         return _audited_lines(self._call) if self._plan.is_audited else self._call.lines()
 
     def _shown(
-        self, deltas: Generator[BaseDeltaMessageContent, None, None], *, is_held: bool
+        self, deltas: Generator[BaseDeltaMessageContent, None, None], request: Request
     ) -> Generator[BaseDeltaMessageContent, None, None]:
+        """Yield what listeners see as it comes; text that may be replaced is held back."""
+        self._is_held = False
         with contextlib.closing(deltas):
-            if not is_held:
+            if self._checks is None:
                 yield from deltas
                 return
+            self._is_held = self._hides(request)
             for delta in deltas:
-                if not isinstance(delta, TextDeltaMessageContent):
+                if not isinstance(delta, TextDeltaMessageContent) or self._is_held is False:
                     yield delta
+                    continue
+                if self._is_held is None:
+                    self._is_held = self._hides(request)
+                if self._is_held is False:
+                    yield TextDeltaMessageContent(self._reader.round_text, index=delta.index)
+
+    def _hides(self, request: Request) -> bool | None:
+        """Whether the text of a reply is held back; None where it has not begun."""
+        may_show = self._checks.may_show(request, self._reader.round_text) if self._checks is not None else True
+        return None if may_show is None else not may_show
 
     def _held_text(self, following: Request | None) -> str:
         """Give the text of a round that was held back; none if another round takes its place."""
         if following is None:
-            return self._reader.round_text
+            return "" if self._is_held is False else self._reader.round_text
         self._reader.discard_round()
         return ""
 
@@ -251,9 +266,7 @@ class Exchange:
             return self._corrected(request)
         if is_blank(reader.round_text):
             return self._after_empty(request)
-        if self._plan.output_schema is not None:
-            return self._after_answer(request)
-        return None
+        return self._after_answer(request)
 
     def _corrected(self, request: Request) -> Request | None:
         reader = self._reader
@@ -278,7 +291,7 @@ class Exchange:
             _logger.info("Model %r gave no answer; asking again without thinking.", self._call.model)
             reader.discard_round()  # blanks
             return {**request, "think": False}
-        if self._plan.output_schema is not None and (following := self._after_answer(request)) is not None:
+        if (following := self._after_answer(request)) is not None:
             return following
         self._problem = self._empty_problem(request)
         _logger.warning("Model %r: %s", self._call.model, self._problem)
@@ -307,31 +320,11 @@ class Exchange:
         return f'{end} {without}: ask again, set think=False, or let on_empty="retry_without_thinking" do both.'
 
     def _after_answer(self, request: Request) -> Request | None:
-        """Hold the answer against its schema."""
-        reader, plan = self._reader, self._plan
-        is_enforced = "format" in request
-        text = reader.round_text
-        if plan.is_react and not is_enforced and is_react_call(text):
-            return None
-        error: str | None = None
-        for answer in json_candidates(text):
-            wrong = validation_error(plan.output_schema, answer)
-            if wrong is None:
-                if answer != text:
-                    reader.replace_round_text(answer)
-                return None
-            error = error or wrong
-        if reader.was_cut:
-            raise self._cut_answer()
-        if is_enforced or self._repairs >= MAX_REPAIRS:
-            return None  # the shape is right, and what is wrong inside is for the task to say
-        draft = [{"role": "assistant", "content": text}] if text else []
-        if plan.withheld_format is not None:
-            asked = [*request["messages"], *draft, to_schema_request(plan.withheld_format)]
-            without_tools = {name: value for name, value in request.items() if name != "tools"}
-            return {**without_tools, "messages": asked, "format": plan.withheld_format}
-        self._repairs += 1
-        return {**request, "messages": [*request["messages"], *draft, to_repair_request(error or "it is empty")]}
+        """Hold the answer against what it must fit."""
+        try:
+            return self._checks.following(request, self._reader) if self._checks is not None else None
+        except CutAnswerError:
+            raise self._cut_answer() from None
 
     def _cut_answer(self) -> OllamaStreamError:
         spent = "used up" if self._reader.round_text or not self._reader.round_thinking else "used up by thinking"

@@ -17,18 +17,21 @@ from griptape_ollama.context.fitting import Fitter
 from griptape_ollama.context.watching import ContextWatch
 from griptape_ollama.conversion.images import check_images, images_of, input_of, urls_to_fetch
 from griptape_ollama.conversion.messages import merge_system_messages, to_chat_groups
+from griptape_ollama.conversion.reasoning import to_think_marks
 from griptape_ollama.conversion.requests import (
     check_settings,
     merge_options,
     merge_stop,
     to_chat_request,
 )
-from griptape_ollama.conversion.schemas import to_format
+from griptape_ollama.conversion.schemas import AnswerRule, to_format
 from griptape_ollama.conversion.tools import OfferedTools, to_chat_tools
 from griptape_ollama.drivers.abilities import check_think_level, drop_thinking, say_once, without_images
+from griptape_ollama.drivers.answer_checks import Wanted
 from griptape_ollama.drivers.context_use import ContextMixin
 from griptape_ollama.drivers.exchange import Plan
 from griptape_ollama.drivers.model_use import ModelUseMixin, model_of_environment
+from griptape_ollama.drivers.observed_model import awaits_closing_mark
 from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.drivers.settings import (
     DEFAULT_TEMPERATURE,
@@ -39,11 +42,14 @@ from griptape_ollama.drivers.settings import (
     to_on_empty,
     to_options,
     to_parse_text_calls,
+    to_separate_think_tags,
+    to_tell_schema,
     to_temperature,
 )
 from griptape_ollama.models.facts import Facts, ModelFacts, is_cloud_model
 from griptape_ollama.models.field_overrides import chosen
 from griptape_ollama.models.holds import HOLD_SECONDS, is_held, is_unloading
+from griptape_ollama.models.model_habits import IGNORES_FORMAT
 from griptape_ollama.models.planned import planned_keep_alive
 from griptape_ollama.models.server import LIVE
 from griptape_ollama.transport.download import MAX_BYTES, Download
@@ -96,7 +102,11 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
         on_empty: `"retry_without_thinking"` asks again, once, when a reply has neither text nor a call.
         allow_private_image_urls: Whether images are fetched from this machine and from private networks, too.
         max_image_bytes: Largest image that is fetched from a URL, in bytes.
-        separate_think_tags: Whether `<think>...</think>` before the answer is taken for thinking.
+        tell_schema: Whether the model is told the schema that its answer must fit in the system message, also where the
+            server's grammar enforces it: a grammar knows no descriptions. False saves the tokens.
+        separate_think_tags: Which marks around thinking before the answer are taken for such: True (all that are known:
+            `<think>`, `<thinking>`, `<thought>`, `[THINK]`, and the channels of harmony), False, or a list of opening
+            marks, `"harmony"`, and pairs of an opening and a closing mark.
         parse_text_calls: Whether a reply that is nothing but the text of a call, of a tool that was offered and as its
             schema wants it, is that call.
         tokenizer: Counts tokens; by default an OllamaTokenizer, which estimates them and learns from each reply.
@@ -137,7 +147,10 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
     on_empty: str | None = field(default=None, converter=to_on_empty, metadata={"serializable": True})
     allow_private_image_urls: bool = field(default=False, metadata={"serializable": True})
     max_image_bytes: int = field(default=MAX_BYTES, metadata={"serializable": True})
-    separate_think_tags: bool = field(default=True, metadata={"serializable": True})
+    tell_schema: bool = field(default=True, converter=to_tell_schema, metadata={"serializable": True})
+    separate_think_tags: Any | None = field(
+        default=True, converter=to_separate_think_tags, metadata={"serializable": True}
+    )
     parse_text_calls: bool = field(default=True, converter=to_parse_text_calls, metadata={"serializable": True})
     _turns: TurnMemory = field(factory=TurnMemory, init=False, repr=False, eq=False, metadata=LIVE)
 
@@ -210,10 +223,9 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
         native_tools = chosen(self, "use_native_tools", PlanningPromptDriver.use_native_tools)
         offers_tools = known.can("tools") if native_tools is None else bool(native_tools)
         needs_react = bool(stack.tools) and not offers_tools
-        wanted = self._wanted_format(stack, known)
-        must_wait = wanted is not None and bool(stack.tools)
-        if wanted is not None:
-            fields["format"] = None if must_wait else wanted
+        has_tools = bool(stack.tools) or bool(extra.get("tools"))
+        wanted, fields["format"] = self._wanted(stack, known, has_tools=has_tools)
+        extra.pop("format", None)
         if needs_react and native_tools is None:
             say_once(f"Model {model!r} has no tools: they are described in the prompt (ReAct).", self.connection)
         tools = to_chat_tools(stack.tools if offers_tools else ())
@@ -244,8 +256,8 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
             ContextWatch(fitter, fitting),
             holds_model=holds_model,
             is_audited=self.audit_requests,
-            output_schema=stack.output_schema if self._holds_answers_to_schema(stack, known) else None,
-            withheld_format=wanted if must_wait else None,
+            wanted=wanted,
+            awaits_closing=awaits_closing_mark(known, to_think_marks(self.separate_think_tags)),
             is_react=needs_react,
             offered=OfferedTools(request.get("tools", ()), tools.schemas) if offers_any else None,
             retry_without_thinking=self.on_empty == ON_EMPTY_RETRY,
@@ -290,18 +302,45 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
         stops = self.tokenizer.stop_sequences
         return [stop for stop in stops if needs_react or stop != PromptTask.RESPONSE_STOP_SEQUENCE]
 
-    def _strategy(self, facts: ModelFacts) -> StructuredOutputStrategy:
-        """The strategy in use: a cloud model ignores a format, so that it has to be told in words."""
-        is_native = self.structured_output_strategy == "native"
-        return "rule" if is_native and is_cloud_model(self.model, facts) else self.structured_output_strategy
+    def _strategy(self, known: ModelFacts) -> StructuredOutputStrategy:
+        """The strategy in use: where a format is ignored, the model has to be told in words."""
+        is_ignored = is_cloud_model(self._asked_model(), known) or IGNORES_FORMAT in known.habits
+        return "rule" if self.structured_output_strategy == "native" and is_ignored else self.structured_output_strategy
 
-    def _wanted_format(self, stack: PromptStack, facts: ModelFacts) -> dict[str, Any] | None:
-        """The format that the answer needs; None where none does it."""
-        is_native = stack.output_schema is not None and self._strategy(facts) == "native"
-        return to_format(stack) if is_native else None
+    def _given_format(self) -> Any:
+        """The format that the user set; None where there is none."""
+        return self.extra_params.get("format", self.format)
 
-    def _holds_answers_to_schema(self, stack: PromptStack, facts: ModelFacts) -> bool:
-        return stack.output_schema is not None and self._strategy(facts) in ("native", "rule")
+    def _told_rule(self, stack: PromptStack, known: ModelFacts) -> AnswerRule | None:
+        """What the model is told in words of the answer; None where that is nothing."""
+        if stack.output_schema is None:
+            given = self._given_format()
+            return AnswerRule.of_format(given) if given is not None and IGNORES_FORMAT in known.habits else None
+        strategy = self._strategy(known)
+        is_told = strategy == "rule" or (strategy == "native" and self.tell_schema)
+        return AnswerRule.of_task(stack) if is_told else None
+
+    def _wanted(self, stack: PromptStack, known: ModelFacts, *, has_tools: bool) -> tuple[Wanted | None, Any]:
+        """Decide what the answer must fit, and which format the first request has.
+
+        Returns:
+            The first is None for free text; the second is None where there is no format, or where it has to wait until
+            the model has called its tools.
+        """
+        given = self._given_format()
+        if stack.output_schema is None:
+            if given is None:
+                return None, None
+            rule = AnswerRule.of_format(given)
+            sent = None if IGNORES_FORMAT in known.habits else given
+        else:
+            strategy = self._strategy(known)
+            if strategy == "tool":
+                return None, None
+            rule = AnswerRule.of_task(stack)
+            is_chosen = strategy == self.structured_output_strategy
+            sent = to_format(stack) if strategy == "native" else given if is_chosen else None
+        return (Wanted(rule, withheld_format=sent), None) if has_tools else (Wanted(rule), sent)
 
 
 def _flat(groups: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -19,15 +19,16 @@ from griptape.common import (
 from griptape.events import EventBus
 
 from griptape_ollama.context.preview import PromptPreview
-from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent
+from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent, to_think_marks
 from griptape_ollama.conversion.replies import ReplyReader
-from griptape_ollama.conversion.schemas import tell_schema, validation_error
+from griptape_ollama.conversion.schemas import tell_schema
 from griptape_ollama.conversion.text_calls import TextCallGate
 from griptape_ollama.drivers.abilities import note_denial
 from griptape_ollama.drivers.async_calls import AsyncPromptMixin
 from griptape_ollama.drivers.chunks import ChunkPublisher, are_chunks_wanted
 from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
 from griptape_ollama.drivers.holding import TaskHold
+from griptape_ollama.drivers.observed_model import ObservedModel
 from griptape_ollama.drivers.observing import observable_stream
 from griptape_ollama.drivers.planning import PlanningPromptDriver
 from griptape_ollama.models.facts import Facts
@@ -161,10 +162,12 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         plan = self._plan(stack, run, facts)
         with contextlib.ExitStack() as stacked:
             stacked.callback(plan.watch.close)  # unless the exchange takes over
+            model = plan.request["model"]
             reader = ReplyReader(
                 tools=plan.offered,
                 used_tags=_tags(stack),
-                separate_think_tags=self.separate_think_tags,
+                think_marks=to_think_marks(self.separate_think_tags),
+                awaits_closing=plan.awaits_closing,
                 new_gate=self._new_gate(plan),
             )
             exchange = Exchange(
@@ -172,29 +175,31 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
                 lambda request: Call(self.connection, "/api/chat", request, run=run, policy=self.retrying()),
                 reader=reader,
                 turns=self._turns,
-                hold=TaskHold.of_task(self.connection, plan.request["model"]) if plan.holds_model else None,
+                hold=TaskHold.of_task(self.connection, model) if plan.holds_model else None,
                 refused=lambda refusal: note_denial(refusal, facts),
+                observed=ObservedModel(facts, model, facts.show(model), self.connection),
             )
             stacked.pop_all()
             return exchange
 
     def _new_gate(self, plan: Plan) -> Callable[[], TextCallGate] | None:
         """Return what makes a gate for text that may be a call; None where it never is."""
-        tools, schema = plan.offered, plan.output_schema
+        tools, wanted = plan.offered, plan.wanted
         if not self.parse_text_calls or not tools:
             return None
         return lambda: TextCallGate(
-            tools, lambda text: schema is not None and validation_error(schema, text.strip()) is None
+            tools, lambda text: wanted is not None and wanted.rule.error_of(text.strip()) is None
         )
 
     def _init_structured_output(self, prompt_stack: PromptStack) -> None:
         with self._run_of_caller() as run:
-            if prompt_stack.output_schema is None:
+            if prompt_stack.output_schema is None and self._given_format() is None:
                 return
-            strategy = self._strategy(Facts(self.connection, run).show(self.model))
-        if strategy == "rule":
-            tell_schema(prompt_stack)
-        else:
+            known = Facts(self.connection, run).show(self._asked_model())
+        if (rule := self._told_rule(prompt_stack, known)) is not None:
+            own = known.raw.get("system")
+            tell_schema(prompt_stack, rule.told, own_system=own if isinstance(own, str) else "")
+        elif self._strategy(known) == "tool":
             super()._init_structured_output(prompt_stack)
 
 

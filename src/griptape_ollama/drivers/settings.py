@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from griptape_ollama.conversion.embeddings import check_field
+from griptape_ollama.conversion.reasoning import to_think_marks
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.models.ensuring import PULL_POLICIES
 from griptape_ollama.models.server_settings import checked
@@ -144,6 +145,19 @@ def to_on_empty(value: Any) -> str | None:
     """Give what is done when thinking used up all tokens; None is "nothing"."""
     if value not in (None, ON_EMPTY_RETRY):
         raise OllamaContentError(f"on_empty={value!r} must be None or {ON_EMPTY_RETRY!r}")
+    return value
+
+
+def to_separate_think_tags(value: Any) -> Any:
+    """Give which marks separate thinking, as they are stored: True, False, or a list of names and pairs."""
+    checked(lambda: to_think_marks(value))
+    return value if isinstance(value, bool) else [each if isinstance(each, str) else [*each] for each in value]
+
+
+def to_tell_schema(value: Any) -> bool:
+    """Give whether the model is told the schema that its answer must fit."""
+    if not isinstance(value, bool):
+        raise OllamaContentError(f"tell_schema={value!r} must be True or False")
     return value
 
 

@@ -25,6 +25,7 @@ from griptape_ollama.errors import (
     OllamaGatewayError,
     OllamaTimeoutError,
 )
+from griptape_ollama.models.model_habits import model_habits
 from griptape_ollama.models.refused_questions import Question, RefusedQuestions, is_refusal
 from griptape_ollama.printable import printable
 from griptape_ollama.protocol.counters import to_count
@@ -64,6 +65,8 @@ class ModelFacts:
         remote_host: Where a cloud model really runs; None for a local one.
         think_levels: Levels of thinking that the model lists; None where it lists none (before 0.34).
         missing: Capabilities that a refusal of the server denied.
+        is_cloud: Whether the server runs in Ollama's cloud itself, and with it all its models.
+        habits: How the model behaved (`model_habits`).
         raw: The whole reply.
     """
 
@@ -74,6 +77,8 @@ class ModelFacts:
     remote_host: str | None = None
     think_levels: tuple[str, ...] | None = None
     missing: frozenset[str] = frozenset()
+    is_cloud: bool = False
+    habits: frozenset[str] = frozenset()
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     def can(self, capability: str) -> bool:
@@ -112,8 +117,16 @@ UNKNOWN_MODEL = ModelFacts()
 
 
 def is_cloud_model(model: str, known: ModelFacts) -> bool:
-    """Whether a model runs at ollama.com, whatever server is asked."""
-    return known.remote_host is not None or model.lower().endswith((":cloud", "-cloud"))
+    """Whether a model runs at ollama.com, whatever server is asked.
+
+    The tag in its name tells (`:cloud`, `:120b-cloud`), unless the server shows a file of its own under that name.
+    """
+    if known.is_cloud or known.remote_host is not None:
+        return True
+    tag = model.lower().rpartition("/")[2].partition(":")[2]
+    details: Any = known.raw.get("details")
+    is_file = isinstance(details, dict) and bool(cast("dict[str, Any]", details).get("format"))
+    return not is_file and (tag == "cloud" or tag.endswith((":cloud", "-cloud")))
 
 
 @dataclass(frozen=True)
@@ -164,11 +177,25 @@ class Facts:
         reply = self._ask("/api/show", {"model": model}, _SHOW_SECONDS)
         facts = UNKNOWN_MODEL if reply is None else ModelFacts.from_show(reply)
         missing = _cache.missing((self._connection.base_url, model_key(model)))
-        return replace(facts, missing=missing) if missing else facts
+        habits = model_habits.of(self._habit_key(model), _version_of(facts))
+        is_cloud = self._connection.is_cloud
+        changes = bool(missing or habits or is_cloud)
+        return replace(facts, missing=missing, habits=habits, is_cloud=is_cloud) if changes else facts
 
     def note_missing(self, model: str, capability: str) -> None:
         """Remember that the server denied the model a capability, until it is forgotten."""
         _cache.note_missing((self._connection.base_url, model_key(model)), capability)
+
+    def note_habit(self, model: str, known: ModelFacts, habit: str) -> bool:
+        """Remember how a model behaved (`model_habits`), and return whether that is new."""
+        return model_habits.note(self._habit_key(model), habit, _version_of(known))
+
+    def drop_habit(self, model: str, habit: str) -> None:
+        """Forget how a model behaved, since it does so no more."""
+        model_habits.drop(self._habit_key(model), habit)
+
+    def _habit_key(self, model: str) -> tuple[tuple[str, str], str]:
+        return self._connection.identity, model_key(model)
 
     def tags(self) -> list[dict[str, Any]]:
         """The installed models, as `/api/tags` lists them; empty where the server does not answer."""
@@ -203,6 +230,7 @@ class Facts:
     def forget(self) -> None:
         """Forget what is known of this server: it was changed, or is another one now."""
         _cache.forget(self._connection.base_url)
+        model_habits.forget(self._connection.base_url)
 
     def forget_loaded(self) -> None:
         """Forget which models are loaded: some were loaded or unloaded."""
@@ -378,6 +406,7 @@ if hasattr(os, "register_at_fork"):
 def forget_all_facts() -> None:
     """Forget everything about all servers, as between tests."""
     _cache.clear()
+    model_habits.clear()
 
 
 def _limits(wait_for_server: float) -> OllamaTimeout:
@@ -394,6 +423,11 @@ def _shorter(one: OllamaTimeout, other: OllamaTimeout) -> OllamaTimeout:
         first_token=shorter(one.first_token, other.first_token),
         total=shorter(one.total, other.total),
     )
+
+
+def _version_of(known: ModelFacts) -> str:
+    """Return what changes with the model behind a name."""
+    return str(known.raw.get("modified_at", ""))
 
 
 def _number(info: Any, name: str) -> int | None:

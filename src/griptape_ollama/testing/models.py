@@ -131,6 +131,12 @@ class SimulatedModel:
         return listed_name(self.name)
 
     @property
+    def remote_host(self) -> str | None:
+        """Where a model runs whose tag says that it is one of the cloud; None for others."""
+        tag = self.full_name.rpartition("/")[2].partition(":")[2].lower()
+        return "https://ollama.com:443" if tag == "cloud" or tag.endswith("-cloud") else None
+
+    @property
     def weights_digest(self) -> str:
         """SHA-256 that stands for the file with the weights."""
         return hashlib.sha256(f"{self.weights or self.full_name} {self.size}".encode()).hexdigest()

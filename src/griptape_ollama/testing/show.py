@@ -25,7 +25,7 @@ def details(model: SimulatedModel) -> dict[str, Any]:
     """Return the `details` that show, tags and ps share."""
     return {
         "parent_model": model.parent_model,
-        "format": "gguf",
+        "format": "" if model.remote_host else "gguf",
         "family": model.family,
         "families": [model.family],
         "parameter_size": model.parameter_size,
@@ -74,6 +74,8 @@ def show_body(model: SimulatedModel, modified_at: int, *, verbose: bool) -> dict
         "thinking": _thinking(model),
         "modified_at": timestamp(modified_at),
     }
+    if model.remote_host is not None:
+        body |= {"remote_model": model.name.rpartition("-cloud")[0] or model.name, "remote_host": model.remote_host}
     optional = ("thinking", "license", "parameters", "system", "messages", "projector_info")
     return {name: value for name, value in body.items() if value or name not in optional}
 

@@ -53,6 +53,7 @@ class Connection:
         client: The client.
         base_url: Address of the server, without user and password.
         identity: The address and a digest of the credentials: what one of them may know, another may not.
+        is_cloud: Whether the server is Ollama's own service, whose models all run there.
         admission: The rule by which requests get slots; None where there is no limit.
         proxy: The proxy over which the server is asked; None where it is asked directly.
         body_limits: How large requests may be.
@@ -70,6 +71,7 @@ class Connection:
         self._headers = headers
         self._session = session_of(client)
         self.base_url = address_of(client)
+        self.is_cloud = _is_cloud(self.base_url)
         self.identity = _identity(self.base_url, self._session, headers)
         self.admission = (
             None if max_concurrency is None else Admission(slots_of(self.base_url), max_concurrency, max_wait)
@@ -236,6 +238,13 @@ def session_of(client: ollama.Client) -> httpx.Client:
 def address_of(client: ollama.Client) -> str:
     """Give the address that a client talks to, without user and password."""
     return origin_of(str(session_of(client).base_url))
+
+
+def _is_cloud(base_url: str) -> bool:
+    try:
+        return parse_host(base_url).is_cloud
+    except ValueError:  # a client of the user's may lead anywhere
+        return False
 
 
 def _identity(base_url: str, session: httpx.Client, headers: object) -> tuple[str, str]:

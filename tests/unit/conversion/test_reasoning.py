@@ -2,14 +2,21 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.conversion.reasoning import ThinkTagSplitter
+from griptape_ollama.conversion.reasoning import (
+    DEFAULT_MARKS,
+    ThinkTagSplitter,
+    leaves_thinking_open,
+    separate_alone,
+    to_think_marks,
+)
 
 
-def _split(pieces):
-    splitter = ThinkTagSplitter()
+def _split(pieces, setting=True, *, awaits_closing=False):
+    splitter = ThinkTagSplitter(to_think_marks(setting), awaits_closing=awaits_closing)
     parts = [splitter.feed(piece) for piece in pieces] + [splitter.finish()]
     return "".join(thinking for thinking, _ in parts), "".join(answer for _, answer in parts)
 
@@ -36,7 +43,7 @@ def test_what_stands_in_tags_is_thinking_and_the_rest_the_answer():
 
 
 def test_a_tag_that_is_not_at_the_beginning_is_part_of_the_answer():
-    for text in ("Use <think>x</think>.", "a<think>", "</think>a", "<thinking>a</thinking>", "< think>"):
+    for text in ("Use <think>x</think>.", "a<think>", "</think>a", "<thoughts>a</thoughts>", "< think>"):
         assert _split([text]) == ("", text)
 
 
@@ -75,3 +82,111 @@ def test_it_does_not_matter_where_any_text_is_cut(case):
     assert (thinking, answer) == _split([text])
     if not text.lstrip().startswith("<think>"):
         assert (thinking, answer) == ("", text)
+
+
+# Other marks
+
+
+_HARMONY = (
+    "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>analysis<|message|> Well.<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>Yes <|x|>.<|return|>"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("<thinking>Hm.</thinking>Yes.", ("Hm.", "Yes.")),
+        ("<thought>\nHm.\n</thought>\nYes.", ("\nHm.\n", "Yes.")),
+        ("[THINK]Hm.[/THINK]Yes.", ("Hm.", "Yes.")),
+        (_HARMONY, ("Hm. Well.", "Yes <|x|>.")),
+        ("<|start|>assistant<|channel|>final<|message|>Yes.<|return|>", ("", "Yes.")),
+        ("<|channel|>analysis<|message|>Hm.<|end|>Yes.<|end|> No.<|return|>\n", ("Hm.", "Yes.<|end|> No.")),
+        ("<|channel|>final<|message|>Yes.<|ret", ("", "Yes.<|ret")),
+        ("<|channel|>commentary<|message|>Hm.<|end|>", ("", "<|channel|>commentary<|message|>Hm.<|end|>")),
+        ("<|channel|>analysis<|message|>Hm", ("Hm", "")),
+    ],
+)
+def test_every_known_mark_separates_wherever_it_is_cut(text, parts):
+    assert _split([text]) == parts
+    assert _split(text) == parts
+    assert _split([text[:30], text[30:]]) == parts
+
+
+def test_a_setting_names_the_marks():
+    assert to_think_marks(True) == DEFAULT_MARKS
+    assert to_think_marks(False) == ()
+    assert _split(["<think>a</think>b"], ["[THINK]"]) == ("", "<think>a</think>b")
+    assert _split(["[THINK]a[/THINK]b"], ["<think>", "[THINK]"]) == ("a", "b")
+    assert _split(["<plan>a</plan>b"], ("<plan>",)) == ("a", "b")
+    assert _split(["◁think▷a◁/think▷b"], [("◁think▷", "◁/think▷")]) == ("a", "b")
+    assert _split([_HARMONY], ["harmony"])[0] == "Hm. Well."
+
+
+@pytest.mark.parametrize(
+    "setting", [None, 1, "<think>", ["think"], ["</think>"], [("a", "a")], [("a",)], [("", "b")], {}]
+)
+def test_what_names_no_marks_is_refused(setting):
+    with pytest.raises(ValueError, match="separate_think_tags="):
+        to_think_marks(setting)
+
+
+# Closing marks without opening ones
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("Hm.\n</think>\n\nYes.", ("Hm.\n", "Yes.")),
+        ("Hm. </think> Yes.", ("Hm. ", "Yes.")),
+        ("</think>\n\nYes.", ("", "Yes.")),
+        ("Hm.</think>", ("Hm.", "")),
+        ("a</think>b</think>c", ("a", "b</think>c")),
+        ("Hm.[/THINK]Yes.", ("Hm.", "Yes.")),
+        ("Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>", ("Hm.", "Yes.")),
+        ("Say `</think>` or '</think>' or \"</think>\".", None),
+        ("First <think>a</think> b", None),
+        ("```\n{}\n```</think>Yes.", ("```\n{}\n```", "Yes.")),
+        ("'Hm.'</think>", ("'Hm.'", "")),
+        ("Yes.<|end|>", None),
+        ("Yes.", None),
+    ],
+)
+def test_everything_before_a_lone_closing_mark_is_thinking(text, parts):
+    assert separate_alone(text, DEFAULT_MARKS) == parts
+    if parts is not None:
+        assert _split([text], awaits_closing=True) == parts
+        assert _split(text, awaits_closing=True) == parts
+    else:
+        assert _split(text, awaits_closing=True) == ("", text)
+
+
+def test_text_is_held_back_until_the_mark_that_is_awaited():
+    splitter = ThinkTagSplitter(awaits_closing=True)
+    assert [splitter.feed(piece) for piece in ("Hm", ". </th", "ink>\n", "Yes", ".")] == [
+        *(("", ""), ("", ""), ("Hm. ", ""), ("", "Yes"), ("", ".")),
+    ]
+    assert splitter.was_alone
+
+
+def test_an_opening_mark_does_not_keep_one_waiting():
+    splitter = ThinkTagSplitter(awaits_closing=True)
+    assert splitter.feed("<think>Hm.</think>Yes.") == ("Hm.", "Yes.")
+    assert not splitter.was_alone
+
+
+@pytest.mark.parametrize(
+    ("template", "is_open"),
+    [
+        ("{{ .Prompt }}<|Assistant|><think>\n", True),
+        ("{{- range .Messages }}{{ .Content }}{{ end }}<|im_start|>assistant\n<think>\n{{ end }}", True),
+        ("{{- '<|im_start|>assistant\\n<think>\\n' }}\n{%- endif %}", True),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),
+        ("{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}assistant\n", False),
+        ("{{ .Prompt }}", False),
+        (None, False),
+    ],
+)
+def test_a_template_tells_whether_it_opens_the_thinking(template, is_open):
+    assert leaves_thinking_open(template, DEFAULT_MARKS) is is_open
+    assert not leaves_thinking_open(template, ())

@@ -18,7 +18,7 @@ from schema import Optional as Maybe
 from schema import Or, Schema
 
 from griptape_ollama import OllamaStreamError
-from griptape_ollama.drivers.exchange import MAX_REPAIRS
+from griptape_ollama.drivers.answer_checks import MAX_REPAIRS
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 _both_ways = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
@@ -113,7 +113,8 @@ def test_by_default_the_server_makes_the_answer_fit(simulator, ask, stream):
         "required": ["city", "degrees"],
         "type": "object",
     }
-    assert request.messages == [{"role": "user", "content": "Oslo?"}]
+    told, asked = request.messages
+    assert (told["role"], asked) == ("system", {"role": "user", "content": "Oslo?"})
 
 
 @_both_ways

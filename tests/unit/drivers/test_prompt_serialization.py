@@ -28,6 +28,7 @@ _CHANGED: dict[str, Any] = {
     "allow_private_image_urls": True,
     "max_image_bytes": 1000,
     "separate_think_tags": False,
+    "tell_schema": False,
     "parse_text_calls": False,
     "pull_policy": "when_missing",
     "audit_requests": True,

@@ -485,3 +485,93 @@ def test_it_does_not_matter_where_a_tag_is_cut(simulator, make_driver, stack, cu
     simulator.reply(text=pieces)
     message = make_driver(model="plain", stream=stream).run(stack)
     assert (message.to_text(), _thinking(message.content[0].artifact)) == ("Yes.", "Hm, well.")
+
+
+# Marks that only end
+
+
+@_both_ways
+@pytest.mark.parametrize(
+    "pieces", [["Hm, </th", "ink>\n\n", "Yes."], [*"Hm, </think>\nYes."], ["Hm, ", "[/THINK]Yes."]]
+)
+def test_everything_before_a_lone_closing_mark_is_thinking(simulator, make_driver, stack, *, pieces, stream):
+    simulator.reply(text=pieces)
+    message = make_driver(model="plain", stream=stream).run(stack)
+    assert (message.to_text(), _thinking(message.content[0].artifact)) == ("Yes.", "Hm, ")
+
+
+def test_a_model_that_did_that_once_is_held_back_until_the_mark_or_the_end(simulator, make_driver, stack, events):
+    driver = make_driver(model="plain", stream=True)
+    simulator.reply(text=["Hm, ", "</think>", "Yes."])
+    driver.run(stack)
+    events.clear()
+    simulator.reply(text=["Hm, ", "</think>", "Y", "es."])
+    assert driver.run(stack).to_text() == "Yes."
+    assert [event.token for event in events if type(event) is ReasoningChunkEvent] == ["Hm, "]
+    assert [event.token for event in events if type(event) is TextChunkEvent] == ["Y", "es."]
+    for shown in (["No, never."], ["No,", " never."]):  # without a mark it is text, and the next reply is not held back
+        events.clear()
+        simulator.reply(text=["No,", " never."])
+        assert driver.run(stack).to_text() == "No, never."
+        assert [event.token for event in events if type(event) is TextChunkEvent] == shown
+
+
+def test_a_template_that_opens_the_thinking_tells_beforehand(make_driver, stack, events):
+    template = "{{ range .Messages }}{{ .Content }}{{ end }}<|assistant|><think>\n"
+    model = SimulatedModel(name="opens", capabilities=("completion",), template=template)
+    with OllamaSimulator([model]) as server:
+        server.reply(text=["Hm, ", "</think>", "Yes."])
+        message = make_driver(model="opens", host=server.url, stream=True).run(stack)
+    assert (message.to_text(), _text(events, TextChunkEvent)) == ("Yes.", "Yes.")
+
+
+@_both_ways
+def test_a_server_that_separates_thinking_keeps_no_text_back(simulator, make_driver, stack, events, stream):
+    driver = make_driver(model="template", stream=stream)
+    simulator.reply(text="Hm, </think>Yes.")
+    driver.run(stack)
+    events.clear()
+    simulator.reply(thinking="Hm, ", text=["The mark ", "</think> ends it."])
+    assert driver.run(stack).to_text() == "The mark </think> ends it."
+    assert [event.token for event in events if type(event) is TextChunkEvent] == (
+        ["The mark ", "</think> ends it."] if stream else []
+    )
+
+
+@_both_ways
+def test_thinking_before_a_lone_mark_goes_back_with_its_calls(simulator, make_driver, weather_tool, stream):
+    simulator.reply(text=["Oslo.", "</think>"], tool_calls=[_call()])
+    simulator.reply("Done.")
+    output = Agent(prompt_driver=make_driver(model="plain", stream=stream), tools=[weather_tool]).run("Go").output
+    assert output.value == "Done."
+    assert (_assistant(simulator.last_chat)[0]["thinking"], _assistant(simulator.last_chat)[0]["content"]) == (
+        "Oslo.",
+        "",
+    )
+
+
+@_both_ways
+@pytest.mark.parametrize("text", ["Write `</think>` to end it.", '{"note": "before </think> after"}'])
+def test_an_answer_may_speak_of_the_mark(simulator, make_driver, stack, *, text, stream):
+    simulator.reply(text=list(text))
+    assert make_driver(model="plain", stream=stream).run(stack).to_text() == text
+
+
+@_both_ways
+def test_the_marks_are_a_setting(simulator, make_driver, stack, stream):
+    text = "<think>a</think>b"
+    simulator.reply(text, times=2)
+    assert make_driver(model="plain", separate_think_tags=["[THINK]"], stream=stream).run(stack).to_text() == text
+    driver = make_driver(model="plain", separate_think_tags=["[THINK]", ("<think>", "</think>")], stream=stream)
+    assert driver.run(stack).to_text() == "b"
+    simulator.reply("a</think>b")
+    assert make_driver(model="plain", separate_think_tags=False).run(stack).to_text() == "a</think>b"
+
+
+@_both_ways
+def test_channels_of_harmony_are_separated(simulator, make_driver, stack, events, stream):
+    text = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>"
+    simulator.reply(text=list(text))
+    message = make_driver(model="plain", stream=stream).run(stack)
+    assert (message.to_text(), _thinking(message.content[0].artifact)) == ("Yes.", "Hm.")
+    assert _text(events, TextChunkEvent) == ("Yes." if stream else "")

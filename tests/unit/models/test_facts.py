@@ -4,9 +4,12 @@ import json
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
+import ollama
 import pytest
 
 from griptape_ollama.errors import OllamaCancelledError
@@ -201,6 +204,44 @@ def test_a_model_is_one_of_the_cloud_by_its_name_or_by_where_it_runs(name):
     assert is_cloud_model(name, UNKNOWN_MODEL)
     assert is_cloud_model("mine", ModelFacts(remote_host="https://ollama.com:443"))
     assert not is_cloud_model("cloud:latest", UNKNOWN_MODEL)
+    assert not is_cloud_model("weather-cloud", UNKNOWN_MODEL)
+    assert is_cloud_model("llama3", ModelFacts(is_cloud=True))
+
+
+def test_a_model_that_the_server_has_a_file_of_is_none_of_the_cloud_whatever_its_name():
+    local = ModelFacts(raw={"details": {"format": "gguf"}})
+    assert not is_cloud_model("mine:big-cloud", local)
+    assert is_cloud_model("mine:big-cloud", ModelFacts(raw={"details": {"family": "gptoss"}}))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_cloud"),
+    [
+        ("https://ollama.com", True),
+        ("https://eu.ollama.com/", True),
+        ("http://ollama.com", False),
+        ("https://ollama.com.example.org", False),
+        ("http://127.0.0.1:1", False),
+    ],
+)
+def test_every_model_behind_ollama_com_is_one_of_the_cloud(host, is_cloud):
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={"details": {"format": "gguf"}}))
+    connection = Connection(ollama.Client(host=host, transport=transport))
+    assert is_cloud_model("llama3", Facts(connection).show("llama3")) is is_cloud
+
+
+def test_how_a_model_behaves_is_remembered_until_it_changes(simulator):
+    facts = Facts(Connection.open(simulator.url))
+    known = facts.show("plain")
+    assert facts.note_habit("plain", known, "bites")
+    assert not facts.note_habit("Plain:latest", known, "bites")
+    assert facts.show("plain").habits == {"bites"}
+    assert Facts(Connection.open(simulator.url, api_key="k")).show("plain").habits == set()
+    assert facts.note_habit("plain", replace(known, raw={"modified_at": "later"}), "bites")
+    assert facts.show("plain").habits == set()
+    facts.note_habit("plain", known, "bites")
+    facts.drop_habit("plain", "bites")
+    assert facts.show("plain").habits == set()
 
 
 def test_of_an_unknown_model_everything_is_assumed(facts):
