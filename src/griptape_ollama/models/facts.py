@@ -27,6 +27,7 @@ from griptape_ollama.errors import (
 )
 from griptape_ollama.models.model_habits import model_habits
 from griptape_ollama.models.refused_questions import Question, RefusedQuestions, is_refusal
+from griptape_ollama.models.several_servers import several_servers
 from griptape_ollama.printable import printable
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.model_name import find_model, model_key, name_of_entry
@@ -34,6 +35,7 @@ from griptape_ollama.protocol.parameters import parse_parameters
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.outcomes import forget_outcomes
 from griptape_ollama.transport.retry import once_more_if_stale, retrying
 from griptape_ollama.transport.run import Run
 
@@ -266,6 +268,7 @@ class Facts:
             run=self._run,
             policy=retrying(min_delay=0, wait_for_server=wait) if wait else once_more_if_stale(),
         )
+        asked_at = time.monotonic()
         try:
             answer = call.document()
         except OllamaCancelledError:
@@ -279,6 +282,7 @@ class Facts:
             _logger.debug("No facts from %s: %s", path, printable(str(error)))
             return None, self._failed(path, error, has_waited=wait > 0)
         _cache.refused.remove(self._question(path))
+        several_servers.observe(self.address, path, call.model, answer, asked_at=asked_at, now=time.monotonic())
         return answer, seconds
 
     def _failed(self, path: str, error: OllamaError, *, has_waited: bool) -> float:
@@ -407,6 +411,8 @@ def forget_all_facts() -> None:
     """Forget everything about all servers, as between tests."""
     _cache.clear()
     model_habits.clear()
+    several_servers.clear()
+    forget_outcomes()
 
 
 def _limits(wait_for_server: float) -> OllamaTimeout:

@@ -20,7 +20,7 @@ from griptape_ollama.errors import (
     OllamaStreamError,
 )
 from griptape_ollama.printable import printable
-from griptape_ollama.transport.absences import last_absence
+from griptape_ollama.transport.outcomes import last_absence
 
 REFUSED_SECONDS = 60.0
 """How long a refused question is not asked again, whatever model it is about."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import tenacity
 
 from griptape_ollama.models.facts import Facts
+from griptape_ollama.models.several_servers import several_servers
 from griptape_ollama.protocol.lines import STATUS
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
@@ -56,7 +58,10 @@ class Requests:
             OllamaError: As `Call.document` does.
         """
         call = self._call(path, body, method="GET" if body is None else "POST")
-        return call.document(), call.clock_offset
+        asked_at = time.monotonic()
+        document = call.document()
+        several_servers.observe(self.host, path, call.model, document, asked_at=asked_at, now=time.monotonic())
+        return document, call.clock_offset
 
     def confirm(self, path: str, body: Mapping[str, Any], *, method: str = "POST", model: str | None = None) -> None:
         """Ask for a change that is answered by a status alone.

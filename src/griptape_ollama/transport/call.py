@@ -23,11 +23,11 @@ from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
 from griptape_ollama.protocol.numbers import to_plain
 from griptape_ollama.protocol.surrogates import without_halves
-from griptape_ollama.transport.absences import note_absence
 from griptape_ollama.transport.bodies import ACCEPTED, STREAMED, PageError, read_reply, reply_pieces
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.failures import MAX_ERROR_BYTES, Failures
 from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.outcomes import note_absence, note_reply
 from griptape_ollama.transport.reports import CallReport, reported
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
@@ -45,6 +45,7 @@ _OK = 200
 _TOO_LARGE = 413
 # What models work for. Questions, loads and unloads do not wait behind it.
 _TAKING_SLOTS = frozenset({"/api/chat", "/api/embed"})
+_USING = _TAKING_SLOTS | {"/api/generate"}
 
 
 class Call:
@@ -95,6 +96,7 @@ class Call:
         self._content = _encode(body)
         self._size = len(self._content or b"")
         self.model: str | None = model or (body.get("model") if body else None)
+        self._keep_alive: Any = body.get("keep_alive") if body else None
         self._failures = Failures(connection.base_url, self.model, method, path, connection.proxy)
         self._kind = kind
         self._run = run or Run(limits)
@@ -221,8 +223,9 @@ class Call:
 
     def _fetch(self, max_bytes: int) -> dict[str, Any]:
         with self._response() as response:
-            self._last = document = decode_object(read_reply(response, max_bytes))
-            return document
+            document = decode_object(read_reply(response, max_bytes))
+        self._note_reply(document)
+        return document
 
     def _acknowledged(self) -> None:
         with self._response() as response:
@@ -254,6 +257,11 @@ class Call:
             raise self._translate(error) from (None if is_secret or self._guard.stopped else error)
         finally:
             self._guard.release()
+
+    def _note_reply(self, last: Mapping[str, Any]) -> None:
+        self._last = last
+        if self.path in _USING and self.model:
+            note_reply(self.host, self.model, self._keep_alive, last)
 
     def _note_size(self, status: int) -> None:
         limits = self._connection.body_limits
@@ -315,7 +323,7 @@ class Call:
                 self._lines_received += 1
                 is_last = line.get(last_field) == last_value
                 if is_last:
-                    self._last = line
+                    self._note_reply(line)
                 yield line
                 if is_last:
                     self._drain(chunks)
