@@ -13,7 +13,8 @@ from griptape_ollama.conversion.embeddings import Passage, to_vectors, tokens_of
 from griptape_ollama.embeddings.order import Order, Reply
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.models.request_audit import audited
-from griptape_ollama.transport.call import Call, body_size
+from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.request_body import body_size
 from griptape_ollama.transport.run import Run
 
 _PATH = "/api/embed"

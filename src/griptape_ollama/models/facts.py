@@ -287,14 +287,14 @@ class Facts:
 
     def _failed(self, path: str, error: OllamaError, *, has_waited: bool) -> float:
         """Record a failure, and return for how many seconds the model is not asked about again."""
-        is_connection = isinstance(error, OllamaConnectionError)
-        if is_connection:
-            is_absent = error.refused or isinstance(error, OllamaGatewayError)
-            self._run.has_waited = self._run.has_waited or (is_absent and has_waited)
-            self.forget()  # what was known may be about another server
         if is_refusal(error):
             _cache.refused.add(self._question(path), error)
-        return 0.0 if is_connection else _FAILURE_SECONDS
+        if not isinstance(error, OllamaConnectionError):
+            return _FAILURE_SECONDS
+        is_absent = error.refused or isinstance(error, OllamaGatewayError)
+        self._run.has_waited = self._run.has_waited or (is_absent and has_waited)
+        self.forget()  # what was known may be about another server
+        return 0.0
 
     def _question(self, path: str) -> Question:
         return self._connection.identity, path
@@ -313,11 +313,7 @@ class _Entry(NamedTuple):
 
 
 class _Cache:
-    """Remembers answers until they are too old. Threads that want the same answer ask once.
-
-    Attributes:
-        refused: Questions that are not asked for a while.
-    """
+    """Remembers answers until they are too old. Threads that want the same answer ask once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

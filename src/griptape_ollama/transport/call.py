@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
@@ -15,20 +14,18 @@ import tenacity
 from griptape_ollama.errors import (
     OllamaAuthError,
     OllamaConnectionError,
-    OllamaContentError,
     OllamaError,
 )
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
-from griptape_ollama.protocol.numbers import to_plain
-from griptape_ollama.protocol.surrogates import without_halves
 from griptape_ollama.transport.bodies import ACCEPTED, STREAMED, PageError, read_reply, reply_pieces
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.failures import MAX_ERROR_BYTES, Failures
 from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.outcomes import note_absence, note_reply
 from griptape_ollama.transport.reports import CallReport, reported
+from griptape_ollama.transport.request_body import encode_body
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.server_clock import clock_offset
@@ -93,7 +90,7 @@ class Call:
         self._connection = connection
         self.path = path
         self._method = method
-        self._content = _encode(body)
+        self._content = encode_body(body)
         self._size = len(self._content or b"")
         self.model: str | None = model or (body.get("model") if body else None)
         self._keep_alive: Any = body.get("keep_alive") if body else None
@@ -428,27 +425,3 @@ class Call:
 
     def _set_deadline(self, seconds: float | None) -> None:
         self._guard.set_limit(self._shorter(seconds))
-
-
-def body_size(body: Any) -> int:
-    """Return how many bytes a body, or a part of it, has in a request."""
-    return len(_encode(body) or b"")
-
-
-def _encode(body: Any) -> bytes | None:
-    if body is None:
-        return None
-    try:
-        text = json.dumps(body, allow_nan=False, default=_to_plain, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise OllamaContentError(f"The request cannot be written as JSON: {error}.") from error
-    # U+FFFD in place of half a surrogate pair is what a server makes of one that is escaped.
-    return without_halves(text).encode()
-
-
-def _to_plain(value: object) -> Any:
-    try:
-        return to_plain(value)
-    except TypeError as error:
-        # Griptape replaces the encoder's own refusal by one that does not name the value.
-        raise TypeError(f"{value!r} is a {type(value).__name__}") from error
