@@ -8,8 +8,13 @@ from collections.abc import Generator
 from contextvars import ContextVar
 from itertools import count
 
-from griptape.common import ActionCallDeltaMessageContent, BaseDeltaMessageContent, TextDeltaMessageContent
-from griptape.events import ActionChunkEvent, EventBus, TextChunkEvent
+from griptape.common import (
+    ActionCallDeltaMessageContent,
+    AudioDeltaMessageContent,
+    BaseDeltaMessageContent,
+    TextDeltaMessageContent,
+)
+from griptape.events import ActionChunkEvent, AudioChunkEvent, EventBus, TextChunkEvent
 
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent
 from griptape_ollama.events import ReasoningChunkEvent
@@ -61,3 +66,5 @@ class ChunkPublisher:
                     id=event_id,
                 )
             )
+        elif isinstance(delta, AudioDeltaMessageContent) and delta.data is not None:
+            EventBus.publish_event(AudioChunkEvent(data=delta.data, id=event_id))

@@ -20,7 +20,9 @@ from griptape_ollama.conversion.embeddings import Passage, to_embed_request, to_
 from griptape_ollama.conversion.prefixes import prefixes_of
 from griptape_ollama.conversion.requests import merge_options
 from griptape_ollama.drivers.async_calls import AsyncEmbeddingMixin
+from griptape_ollama.drivers.embedding_overrides import Single, embedded, outcome_of, single_of
 from griptape_ollama.drivers.model_use import ModelUseMixin
+from griptape_ollama.drivers.overrides import is_overridden
 from griptape_ollama.drivers.settings import (
     to_count,
     to_dimensions,
@@ -47,7 +49,7 @@ from griptape_ollama.embeddings.results import OnProgress, converted, not_all_em
 from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
 from griptape_ollama.models.facts import Facts
 from griptape_ollama.models.planned import planned_keep_alive
-from griptape_ollama.models.server import LIVE, OllamaServerMixin
+from griptape_ollama.models.server import LIVE
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.scope import outside_scopes
 
@@ -110,8 +112,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
     def __attrs_post_init__(self) -> None:
         """Do what both bases do, and look whether the settings go together."""
         _on_long_text(self.on_long_text, self.truncate)
-        OllamaServerMixin.__attrs_post_init__(self)
-        BaseEmbeddingDriver.__attrs_post_init__(self)
+        super().__attrs_post_init__()
 
     def with_settings(self, **settings: Any) -> Self:
         """Give a driver with other settings, as all drivers do; it shares the vectors that are known already."""
@@ -147,7 +148,14 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             OllamaEmbeddingError: The name of the model means another one than in the calls before.
             OllamaError: Any other kind of it.
         """
-        passage = self._passage(value, vector_operation)
+        single = single_of(self, value, vector_operation, _OWN)
+        if single is not None:
+            with self._tracked_run() as run:
+                return embedded(self, single, run, in_pieces=self._chunks_long_texts)
+        return self._embedded(value, vector_operation)
+
+    def _embedded(self, value: Any, operation: VectorOperation | None) -> list[float]:
+        passage = self._passage(value, operation)
         with self._tracked_run() as run:
             order = self._order(run)
             known = self._known(order, run)
@@ -161,14 +169,16 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         return outcome
 
     def try_embed_chunk(self, chunk: str, *, vector_operation: VectorOperation | None = None) -> list[float]:
-        """Give the vector of a text, as `embed` does."""
-        return self.embed(chunk, vector_operation=vector_operation)
+        """Return the vector of a text. Where a subclass has its own, all texts go through that, one by one."""
+        return self._embedded(chunk, vector_operation)
 
     def try_embed_artifact(
         self, artifact: BaseArtifact, *, vector_operation: VectorOperation | None = None
     ) -> list[float]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Give the vector of an artifact, as `embed` does."""
-        return self.embed(artifact, vector_operation=vector_operation)
+        """Return the vector of an artifact. Where a subclass has its own, images go through that."""
+        if isinstance(artifact, TextArtifact):
+            return self.try_embed_chunk(artifact.to_text(), vector_operation=vector_operation)
+        return self._embedded(artifact, vector_operation)
 
     @overload
     def embed_batch(
@@ -344,7 +354,12 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             OllamaContentError: An artifact is no text, or a setting cannot be sent.
         """
         groups = cast("Mapping[str, Any]", artifacts).values() if isinstance(artifacts, Mapping) else [artifacts]
-        passages = [passage for group in groups for passage in self._passages(group, vector_operation)]
+        items = [item for group in groups for item in self._passages(group, vector_operation)]
+        # What a subclass embeds is not sent ahead as it came.
+        passages = [item for item in items if isinstance(item, Passage)]
+        if items and not passages:
+            yield
+            return
         with self._running.tracking(self._run_within(attrs.evolve(self.limits, total=None))) as run:
             order = self._order(run)
             known = self._known(order, run)
@@ -376,20 +391,17 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
 
     def _outcomes(
         self,
-        passages: Iterable[Passage],
+        items: Iterable[Passage | Single],
         runs: Callable[[], contextlib.AbstractContextManager[Run]],
         on_progress: OnProgress | None,
         *,
         total: int | None,
     ) -> Iterator[list[Outcome]]:
-        with runs() as run:
-            order = self._order(run)
-            known = self._known(order, run)
         done = 0
+        has_own = any(is_overridden(self, name, _OWN) for name in _OWN)
+        batches = self._mixed(items, runs) if has_own else self._batched(cast("Iterable[Passage]", items), runs)
         try:
-            for outcomes in in_batches(
-                passages, order, known, runs=runs, replied=functools.partial(self._report, order)
-            ):
+            for outcomes in batches:
                 done += len(outcomes)
                 if on_progress is not None:
                     on_progress(done, total)
@@ -397,6 +409,27 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         except OllamaEmbeddingError as error:  # the model has changed
             error.index = done
             raise
+
+    def _mixed(
+        self, items: Iterable[Passage | Single], runs: Callable[[], contextlib.AbstractContextManager[Run]]
+    ) -> Iterator[list[Outcome]]:
+        """Embed by the methods of a subclass, one by one, and what is left between in batches."""
+        for is_single, group in itertools.groupby(items, lambda item: isinstance(item, Single)):
+            if not is_single:
+                yield from self._batched(cast("Iterator[Passage]", group), runs)
+                continue
+            for single in cast("Iterator[Single]", group):
+                with runs() as run:
+                    outcome = outcome_of(self, single, run, in_pieces=self._chunks_long_texts)
+                yield [outcome]
+
+    def _batched(
+        self, passages: Iterable[Passage], runs: Callable[[], contextlib.AbstractContextManager[Run]]
+    ) -> Iterator[list[Outcome]]:
+        with runs() as run:
+            order = self._order(run)
+            known = self._known(order, run)
+        yield from in_batches(passages, order, known, runs=runs, replied=functools.partial(self._report, order))
 
     def _order(self, run: Run) -> Order:
         extra = dict(self.extra_params)
@@ -463,14 +496,15 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         known.look(run)
         return known
 
-    def _passages(self, values: Any, operation: VectorOperation | None) -> Iterator[Passage]:
+    def _passages(self, values: Any, operation: VectorOperation | None) -> Iterator[Passage | Single]:
         if isinstance(values, (str, bytes, BaseArtifact, Mapping)):
             kind = type(cast("object", values)).__name__
             raise OllamaContentError(
                 f"Many texts are wanted here, got one {kind}. Give [text], or use embed().", model=self.model
             )
         for index, value in enumerate(values):
-            yield self._passage(value, operation, index)
+            single = single_of(self, value, operation, _OWN, of_many=True)
+            yield self._passage(value, operation, index) if single is None else single
 
     def _passage(self, value: Any, operation: VectorOperation | None, index: int | None = None) -> Passage:
         if not isinstance(value, (str, TextArtifact)):
@@ -480,6 +514,10 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
                 model=self.model,
             )
         return Passage(self._prefix(operation), value if isinstance(value, str) else value.to_text())
+
+    @property
+    def _chunks_long_texts(self) -> bool:
+        return _on_long_text(self.on_long_text, self.truncate) == "chunk"
 
     def _prefix(self, operation: VectorOperation | None) -> str:
         if operation is None:
@@ -495,6 +533,9 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
     def _report(self, order: Order, reply: Reply) -> None:
         texts, body = reply
         EventBus.publish_event(to_embedding_event(texts, body, host=order.connection.base_url))
+
+
+_OWN = {name: vars(OllamaEmbeddingDriver)[name] for name in ("embed", "try_embed_chunk", "try_embed_artifact")}
 
 
 def _on_long_text(on_long_text: str | None, truncate: Any) -> OnLongText:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator
-from contextvars import ContextVar
 from typing import Any
 
 from attrs import define
@@ -20,7 +19,7 @@ from griptape.events import EventBus
 
 from griptape_ollama.context.preview import PromptPreview
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent, to_think_marks
-from griptape_ollama.conversion.replies import ReplyReader
+from griptape_ollama.conversion.replies import META_KEY, ReplyReader
 from griptape_ollama.conversion.schemas import tell_schema
 from griptape_ollama.conversion.text_calls import TextCallGate
 from griptape_ollama.drivers.abilities import note_denial
@@ -30,12 +29,12 @@ from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
 from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.observed_model import ObservedModel
 from griptape_ollama.drivers.observing import observable_stream
+from griptape_ollama.drivers.overrides import HandOver, handed_over_to, is_overridden, with_retries
 from griptape_ollama.drivers.planning import PlanningPromptDriver
+from griptape_ollama.drivers.streamed_message import StreamedMessage, take_deltas, to_deltas, with_metadata
 from griptape_ollama.models.facts import Facts
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.run import Run
-
-_handed_over: ContextVar[Run | None] = ContextVar("handed_over_run", default=None)
 
 
 @define(kw_only=True, slots=False)
@@ -59,13 +58,10 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         stack = PromptStack.from_artifact(prompt_input) if isinstance(prompt_input, BaseArtifact) else prompt_input
         with self._tracked_run() as run:
             self._model(run)
-            with _handing_over(run):
+            hand = HandOver(self, run)
+            with hand.offered():
                 self.before_run(stack)
-            if self.stream or are_chunks_wanted():
-                message = self._run_streamed(stack, run)
-            else:
-                with _handing_over(run):
-                    message = self.try_run(stack)
+            message = self._answered(stack, hand)
             self.after_run(message)
             return message
 
@@ -82,8 +78,8 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         Raises:
             OllamaError: Any kind of it.
         """
-        with self._run_of_caller() as run:
-            exchange = self._exchange(prompt_stack, run)
+        with self._hand_of_caller() as hand:
+            exchange = self._exchange(prompt_stack, hand.run)
             for _ in exchange.deltas():
                 pass
             return exchange.message()
@@ -95,12 +91,15 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         Raises:
             OllamaError: Any kind of it.
         """
-        with self._tracked_run() as run:
-            exchange = self._exchange(prompt_stack, run)
+        with self._hand_of_caller() as hand:
+            exchange = self._exchange(prompt_stack, hand.run)
             with contextlib.closing(exchange.deltas()) as deltas:
                 for delta in deltas:
                     if not isinstance(delta, ReasoningDeltaMessageContent):  # the framework knows no such content
                         yield DeltaMessage(content=delta)
+                    elif hand.publish is not None:
+                        hand.publish(delta)
+            hand.metadata = exchange.message().content[0].artifact.meta[META_KEY]
             yield DeltaMessage(usage=exchange.usage())
 
     def preview(self, prompt_input: PromptStack | BaseArtifact, *, render: bool = False) -> PromptPreview:
@@ -126,7 +125,7 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         twin = PromptStack(messages=messages, tools=list(stack.tools), output_schema=stack.output_schema)
         with self._tracked_run() as run:
             self._model(run)
-            with _handing_over(run):
+            with HandOver(self, run).offered():
                 self._init_structured_output(twin)
             fitting = self._plan(twin, run, Facts(self.connection, run), is_preview=True).fitting
             return PromptPreview.of(fitting, self._rendered(fitting.request, run) if render else None)
@@ -142,11 +141,54 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         rendered = told.get("rendered_template") if isinstance(told, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return rendered if isinstance(rendered, str) else None
 
-    def _run_of_caller(self) -> contextlib.AbstractContextManager[Run]:
-        """Give the run that `run` handed over, or start one where this was called by itself."""
-        run = _handed_over.get()
-        _handed_over.set(None)
-        return self._tracked_run() if run is None else contextlib.nullcontext(run)
+    def _hand_of_caller(self) -> contextlib.AbstractContextManager[HandOver]:
+        """Take over the run of `run`, or start one where this was called by itself."""
+        hand = handed_over_to(self)
+        return self._own_hand() if hand is None else hand.taken()
+
+    @contextlib.contextmanager
+    def _own_hand(self) -> Generator[HandOver, None, None]:
+        with self._tracked_run() as run:
+            yield HandOver(self, run)
+
+    def _answered(self, stack: PromptStack, hand: HandOver) -> Message:
+        """Return the answer from the methods that Griptape's base class would call, where a subclass replaced them."""
+        runs_own = not is_overridden(self, "try_run", _OWN)
+        wants_chunks = self.stream or are_chunks_wanted()
+        if wants_chunks and is_overridden(self, "try_stream", _OWN):
+            return self._run_overridden_stream(stack, hand)
+        if self.stream or (wants_chunks and runs_own):
+            return self._run_streamed(stack, hand.run)
+        if runs_own:
+            with hand.offered():
+                return self.try_run(stack)
+        message = self._run_overridden(stack, hand)
+        if wants_chunks:
+            publish = ChunkPublisher().publish
+            for delta in to_deltas(message):
+                publish(delta)
+        return message
+
+    def _run_overridden(self, stack: PromptStack, hand: HandOver) -> Message:
+        def work() -> Message:
+            with hand.offered():
+                return self.try_run(stack)
+
+        return with_retries(self, work, hand.run)
+
+    def _run_overridden_stream(self, stack: PromptStack, hand: HandOver) -> Message:
+        streamed = StreamedMessage()
+
+        def work() -> Message:
+            nonlocal streamed
+            streamed, hand.metadata = StreamedMessage(), None
+            hand.publish = streamed.publish
+            with hand.offered():
+                deltas = self.try_stream(stack)
+            take_deltas(deltas, streamed, hand)
+            return with_metadata(streamed.message(), hand.metadata)
+
+        return with_retries(self, work, hand.run, may_retry=lambda: not streamed.has_published)
 
     @observable
     def _run_streamed(self, stack: PromptStack, run: Run) -> Message:
@@ -192,10 +234,10 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         )
 
     def _init_structured_output(self, prompt_stack: PromptStack) -> None:
-        with self._run_of_caller() as run:
+        with self._hand_of_caller() as hand:
             if prompt_stack.output_schema is None and self._given_format() is None:
                 return
-            known = Facts(self.connection, run).show(self._asked_model())
+            known = Facts(self.connection, hand.run).show(self._asked_model())
         if (rule := self._told_rule(prompt_stack, known)) is not None:
             own = known.raw.get("system")
             tell_schema(prompt_stack, rule.told, own_system=own if isinstance(own, str) else "")
@@ -203,14 +245,7 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
             super()._init_structured_output(prompt_stack)
 
 
-@contextlib.contextmanager
-def _handing_over(run: Run) -> Generator[None, None, None]:
-    """Let what is called here go on in a run; nothing of it stays behind, taken or not."""
-    before = _handed_over.set(run)
-    try:
-        yield
-    finally:
-        _handed_over.reset(before)
+_OWN = {name: vars(OllamaPromptDriver)[name] for name in ("try_run", "try_stream")}
 
 
 def _tags(stack: PromptStack) -> set[str]:

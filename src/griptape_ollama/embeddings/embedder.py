@@ -93,7 +93,7 @@ class Embedder:
             values = self._asker.ask(passages, is_part=share in ("half", "piece"), is_repeated=share == "again")
         except OllamaError as error:
             is_too_long = isinstance(error, OllamaContextError)
-            if not _may_be_about_a_text(error) or (is_too_long and share == "piece"):
+            if not may_be_about_a_text(error) or (is_too_long and share == "piece"):
                 raise
             if len(passages) > 1:
                 return self._halves(passages, share, by_length=is_too_long)
@@ -220,7 +220,7 @@ def _joined(found: _Parts | OllamaError) -> Outcome:
     return found[0][1] if len(found) == 1 else mean_of(found)
 
 
-def _may_be_about_a_text(error: OllamaError) -> bool:
+def may_be_about_a_text(error: OllamaError) -> bool:
     """Whether other texts may fare better."""
     if isinstance(error, OllamaContextError):
         return True
