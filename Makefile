@@ -10,7 +10,7 @@ PYTEST = $(BIN)/pytest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo format check test test/unit test/contract test/live test/lowest bench soak fuzz lock clean
+.PHONY: help install demo format check test test/unit test/contract test/live test/lowest test/newest bench soak fuzz lock clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z/]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,20 @@ test/lowest: ## All tests with the lowest versions that pyproject.toml allows (n
 	uv venv --quiet --allow-existing --python $(PYTHON) .venv-lowest
 	VIRTUAL_ENV=.venv-lowest uv pip install --quiet --resolution lowest-direct --group dev -e '.[testing]'
 	.venv-lowest/bin/pytest -n $(WORKERS) $(ARGS)
+
+# Without requirements.lock, and without the constraints that a machine may have for pip.
+test/newest: ## Unit and contract tests with the newest versions of all dependencies.
+	rm -rf .venv-newest
+ifeq ($(UV),)
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	PIP_CONSTRAINT=/dev/null .venv-newest/bin/python -m pip install --quiet --disable-pip-version-check \
+		--group dev -e '.[testing]'
+else
+	$(UV) venv --quiet --python $(PYTHON) .venv-newest
+	VIRTUAL_ENV=.venv-newest $(UV) pip install --quiet --upgrade --group dev -e '.[testing]'
+endif
+	.venv-newest/bin/pytest -n $(WORKERS) tests/unit tests/contract $(ARGS)
 
 bench: $(INSTALLED) ## Print the benchmark tables.
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import httpx
 
+from griptape_ollama.transport.http_libraries import raw_pieces
+
 ACCEPTED = "gzip"
 """What requests for whole documents accept. Ollama compresses nothing (0.33); a proxy in between may."""
 
@@ -65,9 +67,9 @@ def pieces(response: httpx.Response) -> Iterator[bytes]:
     if response.is_stream_consumed:
         return response.iter_bytes(_PIECE_BYTES)
     if encoding in _PLAIN:
-        return response.iter_raw()
+        return raw_pieces(response)
     if encoding in _ZIPPED:
-        return _unzipped(response.iter_raw())
+        return _unzipped(raw_pieces(response))
     raise httpx.DecodingError(f"the body is packed as {encoding[:40]!r}, where only {ACCEPTED} was accepted")
 
 

@@ -23,6 +23,13 @@ from griptape_ollama.transport.bodies import STREAMED
 from griptape_ollama.transport.body_limits import BodyLimits
 from griptape_ollama.transport.environment_proxies import Proxy, environment_proxy
 from griptape_ollama.transport.happy_eyeballs import Resolver, resolve
+from griptape_ollama.transport.http_libraries import (
+    is_async_session,
+    is_pool,
+    is_session,
+    library_of,
+    raised_as_httpx,
+)
 from griptape_ollama.transport.idle import watch
 from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT, Admission, slots_of
 from griptape_ollama.transport.sockets import Guard, GuardedBackend
@@ -117,7 +124,7 @@ class Connection:
         # Who sends many requests at once wants their connections back for the next ones.
         kept = max(_MAX_KEPT_CONNECTIONS, max_concurrency or 0)
         # No queue of the pool's: a thread that waits for a place in it cannot be stopped.
-        settings["limits"] = httpx.Limits(
+        settings["limits"] = library_of(ollama.Client).Limits(
             max_connections=None, max_keepalive_connections=kept, keepalive_expiry=_IDLE_SECONDS
         )
         client = _new_client(address, fixed, settings, proxy)
@@ -152,7 +159,8 @@ class Connection:
     @property
     def timeout(self) -> httpx.Timeout:
         """The limits that the client was made with."""
-        return self._session.timeout
+        own: Any = self._session.timeout
+        return own if isinstance(own, httpx.Timeout) else httpx.Timeout(**own.as_dict())
 
     @contextlib.contextmanager
     def send(
@@ -182,12 +190,13 @@ class Connection:
         headers = httpx.Headers({"Accept-Encoding": self._users_encoding or accepted})
         if self._headers is not None:
             headers.update(_checked_headers(self._headers()))
-        request = self._session.build_request(
-            method, self._urls.get(path, path), content=content, headers=headers, extensions={"timeout": dict(limits)}
-        )
-        # Joining a path to the base URL is a tenth of what a request costs (httpx 0.28).
-        self._urls[path] = request.url
-        with guard.active():
+        with guard.active(), raised_as_httpx():
+            url = self._urls.get(path, path)
+            request = self._session.build_request(
+                method, url, content=content, headers=headers, extensions={"timeout": dict(limits)}
+            )
+            # Joining a path to the base URL is a tenth of what a request costs (httpx 0.28).
+            self._urls[path] = request.url
             # A client of the user's would take along the prompt, and headers that are secrets, wherever it is sent.
             response = self._session.send(request, stream=True, follow_redirects=False)
         try:
@@ -225,13 +234,13 @@ def session_of(client: ollama.Client) -> httpx.Client:
         OllamaContentError: The client is not an `ollama.Client`, or this release of `ollama` keeps no session in it.
     """
     session = getattr(client, "_client", None)
-    if isinstance(session, httpx.Client):
+    if is_session(session):
         return session
-    if isinstance(session, httpx.AsyncClient):
+    if is_async_session(session):
         raise OllamaContentError("client is an ollama.AsyncClient: give an ollama.Client")
     raise OllamaContentError(
         f"client must be an ollama.Client, got {type(client).__name__}. If it is one, this release of the ollama "
-        "package keeps its HTTP session elsewhere: use ollama 0.6"
+        "package keeps its HTTP session elsewhere, or one that is neither of httpx nor of httpx2: use ollama 0.6"
     )
 
 
@@ -256,8 +265,7 @@ def _identity(base_url: str, session: httpx.Client, headers: object) -> tuple[st
 
 def _users_encoding(session: httpx.Client) -> str | None:
     """Return the Accept-Encoding that a session was given; None for the one that the library sets by itself."""
-    kinds = [kind for kind in type(session).__mro__ if kind.__module__.partition(".")[0] in ("httpx", "httpx2")]
-    fresh = kinds[0](transport=cast("Any", object()), trust_env=False)
+    fresh = library_of(session).Client(transport=object(), trust_env=False)
     name = "Accept-Encoding"
     return None if session.headers.get(name) == fresh.headers.get(name) else session.headers.get(name)
 
@@ -304,15 +312,15 @@ def _pools(session: httpx.Client) -> Sequence[httpcore.ConnectionPool]:
 def _pools_of(transport: Any, depth: int = 3) -> Sequence[httpcore.ConnectionPool]:
     """Find the pool of a transport, or those of the transports that it wraps, as for logging or caching."""
     pool = getattr(transport, "_pool", None)
-    if isinstance(pool, httpcore.ConnectionPool):
+    if is_pool(pool):
         return [pool]
     inner = [each for each in getattr(transport, "__dict__", {}).values() if hasattr(each, "handle_request")]
     return [pool for each in inner if depth for pool in _pools_of(each, depth - 1)]
 
 
 def _guard_pool(pool: httpcore.ConnectionPool, resolver: Resolver = resolve) -> None:
-    backend = getattr(pool, "_network_backend", None)
-    if isinstance(backend, httpcore.NetworkBackend) and not isinstance(backend, GuardedBackend):
+    backend = pool._network_backend  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    if not isinstance(backend, GuardedBackend):
         pool._network_backend = GuardedBackend(backend, resolver, pool=pool)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         # What was opened before is not wrapped; idle connections are cheap to open again.
         for connection in pool.connections:
@@ -334,6 +342,7 @@ def _proxy_of(session: httpx.Client) -> Proxy | None:
 def _session_settings(
     address: Host, proxy: Proxy | None, *, verify: bool | str | ssl.SSLContext, cert: tuple[str, ...] | None
 ) -> dict[str, Any]:
+    library = library_of(ollama.Client)
     settings: dict[str, Any] = {
         "verify": tls_context(address.base_url, verify=verify, cert=cert),
         "timeout": None,
@@ -343,9 +352,9 @@ def _session_settings(
         "trust_env": False,
     }
     if proxy is not None:
-        settings["proxy"] = httpx.Proxy(proxy.address, auth=proxy.auth)
+        settings["proxy"] = library.Proxy(proxy.address, auth=proxy.auth)
     if address.user is not None:
-        settings["auth"] = httpx.BasicAuth(address.user, address.password or "")
+        settings["auth"] = library.BasicAuth(address.user, address.password or "")
     return settings
 
 

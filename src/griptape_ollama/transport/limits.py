@@ -7,10 +7,10 @@ import threading
 from collections.abc import Mapping
 from typing import Any, cast
 
-import httpx
 from attrs import Attribute, field, frozen
 
 from griptape_ollama.protocol.numbers import to_real
+from griptape_ollama.transport.http_libraries import is_timeout
 
 DEFAULT_CONNECT = 5.0
 DEFAULT_FIRST_TOKEN = 300.0
@@ -75,7 +75,7 @@ class OllamaTimeout:
             return cls()
         if isinstance(value, OllamaTimeout):
             return value
-        if isinstance(value, httpx.Timeout):
+        if is_timeout(value):
             return cls(connect=value.connect, first_token=value.read, between_tokens=value.read)
         if isinstance(value, Mapping):
             return cls._of_mapping(cast("Mapping[str, Any]", value))
