@@ -301,3 +301,9 @@ def test_tools_and_thinking_need_a_model_that_can(chat):
         response = chat(simulator, model="a/b/m", think="low")
         assert response.json() == {"error": '"a/b/m" does not support thinking'}
         assert chat(simulator, model="a/b/m", tools=[], think=False).status_code == 200
+
+
+def test_a_model_whose_tag_says_cloud_is_shown_as_one_that_runs_elsewhere():
+    with OllamaSimulator([SimulatedModel(name=name) for name in ("big:120b-cloud", "weather-cloud")]) as simulator:
+        assert show(simulator, "big:120b-cloud").json()["remote_host"] == "https://ollama.com:443"
+        assert "remote_host" not in show(simulator, "weather-cloud").json()
