@@ -148,14 +148,19 @@ class ThinkTagSplitter:
                 break
         return thinking, answer
 
-    def finish(self) -> tuple[str, str]:
-        """Return what was held back: thinking that never ended, or an answer that only looked like a mark."""
-        if self._state == "waiting" and (found := separate_alone(self._held, self._marks)) is not None:
-            self.was_alone, self._state = True, "after"
-            return found
+    def finish(self, *, was_cut: bool = False) -> tuple[str, str]:
+        """Return what was held back: thinking that never ended, or an answer that only looked like a mark.
+
+        Args:
+            was_cut: Whether the model was stopped: then the mark that was awaited could not come any more.
+        """
         state, self._state = self._state, "after"
         held, self._held = self._held, ""
-        if state == "inside":
+        if state == "waiting" and (found := separate_alone(held, self._marks)) is not None:
+            self.was_alone = True
+            return found
+        if state == "inside" or (state == "waiting" and was_cut):
+            self.was_alone = state == "waiting"
             return held, ""
         return "", _without_endings(held, self._mark) if state == "ending" else held
 

@@ -271,7 +271,7 @@ class ReplyReader:
         """Give what was held back, since it might have become a mark or a call, and take thinking out of the text."""
         deltas: list[BaseDeltaMessageContent] = []
         if self._splitter is not None:
-            thinking, answer = self._splitter.finish()
+            thinking, answer = self._splitter.finish(was_cut=self.was_cut)
             self.had_lone_mark = self._splitter.was_alone
             deltas = [*self._shown_thinking(thinking), *self._gated_text(answer)]
         deltas += self._finish_calls()

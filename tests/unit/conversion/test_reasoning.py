@@ -169,6 +169,12 @@ def test_text_is_held_back_until_the_mark_that_is_awaited():
     assert splitter.was_alone
 
 
+def test_what_was_cut_before_the_mark_that_is_awaited_is_thinking():
+    splitter = ThinkTagSplitter(awaits_closing=True)
+    assert splitter.feed("Hm. {}") == ("", "")
+    assert splitter.finish(was_cut=True) == ("Hm. {}", "")
+
+
 def test_an_opening_mark_does_not_keep_one_waiting():
     splitter = ThinkTagSplitter(awaits_closing=True)
     assert splitter.feed("<think>Hm.</think>Yes.") == ("Hm.", "Yes.")

@@ -471,3 +471,17 @@ def test_a_task_never_ends_with_a_part(simulator, make_driver):
     simulator.reply(_WHOLE[:-1], times=None)
     task = PromptTask("Pumps?", output_schema=Document, prompt_driver=make_driver(), max_subtasks=2)
     assert isinstance(Agent(tasks=[task]).run().output, ErrorArtifact)
+
+
+@_both_ways
+def test_a_draft_in_thoughts_that_were_cut_is_no_answer_of_a_model_known_to_think_in_its_text(
+    simulator, make_driver, stream
+):
+    stack = PromptStack(output_schema=Document)
+    stack.add_user_message("Pumps?")
+    driver = make_driver(stream=stream)
+    simulator.reply(f"Hm.</think>{_WHOLE}")
+    driver.run(stack)
+    simulator.reply(f"Maybe\n```json\n{_WHOLE}\n```\nor ", done_reason="length")
+    with pytest.raises(OllamaStreamError, match="used up by thinking"):
+        driver.run(stack)
