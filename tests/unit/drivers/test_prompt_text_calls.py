@@ -125,6 +125,27 @@ def test_thinking_before_the_text_of_a_call_comes_back_with_it(simulator, buy, s
 
 @_both_ways
 @pytest.mark.parametrize(
+    "thoughts",
+    [
+        "An apple.\n</think>\n\n",
+        "<|channel|>analysis<|message|>An apple.<|end|><|start|>assistant",
+        "[THINK]An apple.[/THINK]",
+    ],
+    ids=["closed only", "harmony", "other marks"],
+)
+@pytest.mark.parametrize("form", ["tags", "harmony", "arguments"])
+def test_a_call_behind_thoughts_of_any_form_is_made(simulator, buy, shop, *, thoughts, form, stream):
+    simulator.reply(text=_pieces(thoughts + _FORMS[form], 6))
+    simulator.reply("Done.")
+    assert buy(stream=stream).value == "Done."
+    assert shop.bought == [_APPLE]
+    said = next(message for message in simulator.last_chat.messages if "tool_calls" in message)
+    assert said["thinking"].strip() == "An apple."
+    assert said["content"] == ""
+
+
+@_both_ways
+@pytest.mark.parametrize(
     "text",
     [
         '{"name": "Shop_sell", "arguments": {"item": "apple"}}',
