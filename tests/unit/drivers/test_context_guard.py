@@ -122,7 +122,8 @@ class TestWarn:
             server.reply(path="/api/ps", times=None, status=404, body={"error": "no"})
             way(make_driver(host=server.url, model="roomy", num_ctx=None), _long(3000))
             assert len(lost(server)) == 1
-        (warning,) = warnings()
+        silence, warning = warnings()
+        assert "does not tell /api/ps" in silence
         assert "was cut" in warning or "seems to have been cut" in warning
         assert _kinds(events) == ["truncated"]
 

@@ -628,7 +628,7 @@ def test_each_retry_is_one_line_that_says_what_failed_which_try_it_was_and_how_l
     assert first.startswith("Attempt 1 failed: ")
     assert "status 503: server busy" in first
     assert first.endswith("Trying again in 0.0 s.")
-    assert second.startswith("Attempt 2 failed: ")
+    assert second == "Attempt 2 failed in the same way. Trying again in 0.0 s."
 
 
 _LATE = {
