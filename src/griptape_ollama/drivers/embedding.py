@@ -16,6 +16,7 @@ from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 from griptape.events import EventBus
 from typing_extensions import Self
 
+from griptape_ollama.context.estimators import text_estimator_of
 from griptape_ollama.conversion.embeddings import Passage, to_embed_request, to_embedding_event
 from griptape_ollama.conversion.prefixes import prefixes_of
 from griptape_ollama.conversion.requests import merge_options
@@ -39,17 +40,17 @@ from griptape_ollama.drivers.settings import (
 from griptape_ollama.embeddings.ahead import LEAD_BATCHES, embedding_ahead
 from griptape_ollama.embeddings.batching import in_batches
 from griptape_ollama.embeddings.cache import CacheInfo, KnownVectors, VectorCache
-from griptape_ollama.embeddings.density import TokenDensity
-from griptape_ollama.embeddings.embedder import SURELY_FITS, Embedder, Outcome
+from griptape_ollama.embeddings.embedder import Embedder, Outcome
 from griptape_ollama.embeddings.gathering import Gatherer
 from griptape_ollama.embeddings.model_identity import ModelIdentity
-from griptape_ollama.embeddings.order import BatchLimits, OnLongText, Order, Reply, held
+from griptape_ollama.embeddings.order import SURELY_FITS, BatchLimits, OnLongText, Order, Reply, held
 from griptape_ollama.embeddings.prefetching import Prefetch
 from griptape_ollama.embeddings.results import OnProgress, converted, not_all_embedded, to_matrix
 from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
 from griptape_ollama.models.facts import Facts
 from griptape_ollama.models.planned import planned_keep_alive
 from griptape_ollama.models.server import LIVE
+from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.scope import outside_scopes
 
@@ -106,7 +107,6 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
     _gatherer: Gatherer = field(factory=Gatherer, init=False, repr=False, eq=False, metadata=LIVE)
     _cache: VectorCache = field(factory=VectorCache, init=False, repr=False, eq=False, metadata=LIVE)
     _identity: ModelIdentity = field(factory=ModelIdentity, init=False, repr=False, eq=False, metadata=LIVE)
-    _density: TokenDensity = field(factory=TokenDensity, init=False, repr=False, eq=False, metadata=LIVE)
     _prefetches: list[Prefetch] = field(factory=list[Prefetch], init=False, repr=False, eq=False, metadata=LIVE)
 
     def __attrs_post_init__(self) -> None:
@@ -451,6 +451,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             body["keep_alive"] = planned
         self._see_to(model, run)
         self._check_dimensions(body, run)
+        estimator = text_estimator_of(self.connection.base_url, model_key(model))
         return Order(
             connection=self.connection,
             body=body,
@@ -460,7 +461,8 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             on_long_text=on_long_text,
             window=functools.partial(self._window, body),
             identity=self._identity,
-            density=self._density,
+            most_tokens=estimator.most_tokens,
+            learn_tokens=estimator.learn,
             is_audited=self.audit_requests,
             manner=self._manner(),
             count_tokens=self.tokenizer.count_tokens if self.tokenizer else None,
@@ -487,8 +489,10 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         """Tokens of the window, at most; None where nobody knows."""
         if self.tokenizer is not None:
             return self.tokenizer.max_input_tokens
-        sizes = [Facts(self.connection, run).show(body["model"]).context_length, body.get("options", {}).get("num_ctx")]
-        return min((size for size in sizes if size), default=None)
+        known = Facts(self.connection, run).show(body["model"])
+        own = known.parameters.get("num_ctx")
+        asked = body.get("options", {}).get("num_ctx") or (own if isinstance(own, int) else None)
+        return min((size for size in (known.context_length, asked) if size and size > 0), default=None)
 
     def _known(self, order: Order, run: Run) -> KnownVectors:
         self._cache.limit(self.cache_bytes)

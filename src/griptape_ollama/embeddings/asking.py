@@ -10,7 +10,7 @@ from typing import Any
 import tenacity
 
 from griptape_ollama.conversion.embeddings import Passage, to_vectors, tokens_of, vector_size
-from griptape_ollama.embeddings.order import Order, Reply
+from griptape_ollama.embeddings.order import SURELY_FITS, Order, Reply
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.models.request_audit import audited
 from griptape_ollama.transport.call import Call
@@ -113,10 +113,13 @@ class Asker:
         return reply
 
     def _learn(self, passages: Sequence[Passage], reply: Mapping[str, Any]) -> None:
-        tokens = tokens_of(reply)
-        # A text that was cut counts as the window; tokens of a cut one say nothing of its characters.
-        if tokens is not None and self._order.on_long_text != "truncate":
-            self._order.density.learn(sum(len(passage.sent) for passage in passages), tokens)
+        learn, tokens = self._order.learn_tokens, tokens_of(reply)
+        # A text that was cut counts as the window, which says nothing of its tokens.
+        if learn is None or tokens is None or self._order.on_long_text == "truncate":
+            return
+        texts = [passage.sent for passage in passages]
+        if max(map(len, texts)) > SURELY_FITS:  # shorter ones are never estimated
+            learn(texts, tokens)
 
 
 def _but_for_failures(policy: tenacity.Retrying) -> tenacity.Retrying:

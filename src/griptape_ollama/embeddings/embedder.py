@@ -11,7 +11,7 @@ from typing import Literal
 from griptape_ollama.conversion.embeddings import STAND_IN, Passage, mean_of
 from griptape_ollama.conversion.passages import least_tokens, split_text
 from griptape_ollama.embeddings.asking import Asker
-from griptape_ollama.embeddings.order import Order, Reply
+from griptape_ollama.embeddings.order import SURELY_FITS, Order, Reply
 from griptape_ollama.errors import (
     OllamaContextError,
     OllamaError,
@@ -29,9 +29,9 @@ EXCERPT = 60
 _SHORTEST = 16  # characters; what is too long at this length is so for another reason than its length
 _MARKS = 4  # tokens that a model puts around a text, at most
 _LEAST_ROOM = 8  # pieces have at least this part of the window
-_FILLED = 0.9  # of the window, by pieces: they are not all of the same length
-SURELY_FITS = 128
-"""Characters of a text that takes one request: no model in use has a window of fewer tokens."""
+_MOST_TRIES = 4  # to cut a text so that all of its pieces probably fit
+_SUSPECTS = 4  # one of so many texts that are too long together is asked for alone
+_MOST_ALONE = 8
 
 # A text has to fit into one batch of the runner, which has 2048 tokens by default (0.33), whatever the window.
 _USUAL_BATCH_TOKENS = 2048
@@ -96,7 +96,7 @@ class Embedder:
             if not may_be_about_a_text(error) or (is_too_long and share == "piece"):
                 raise
             if len(passages) > 1:
-                return self._halves(passages, share, by_length=is_too_long)
+                return self._apart(passages, share, by_length=is_too_long)
             return [self._alone(passages[0], error, share)]
         self._has_succeeded = self._has_succeeded or any(isinstance(value, list) for value in values)
         is_alone = share in ("whole", "again") and len(passages) == 1
@@ -105,16 +105,24 @@ class Embedder:
             for passage, value in zip(passages, values, strict=True)
         ]
 
-    def _halves(self, passages: Sequence[Passage], share: _Share, *, by_length: bool) -> list[_Parts | OllamaError]:
-        """Ask for one half, then the other; if some are too long, they will be found among the longer ones."""
+    def _apart(self, passages: Sequence[Passage], share: _Share, *, by_length: bool) -> list[_Parts | OllamaError]:
+        """Ask for the texts of a request that failed in several requests, two halves as a rule.
+
+        Where some are too long, they are among the longest: those go alone, and are refused before anything is done
+        for them, where the server would embed all the others of a request first (0.33).
+        """
         indexes = list(range(len(passages)))
-        if by_length:
-            indexes.sort(key=lambda index: len(passages[index].text))
         middle = len(indexes) // 2
+        if by_length:
+            indexes.sort(key=lambda index: self._most_tokens(passages[index].sent))
+            middle = len(indexes) - max(1, len(indexes) // _SUSPECTS)
+        groups = [indexes[:middle], indexes[middle:]]
+        if by_length and len(groups[1]) <= _MOST_ALONE:
+            groups = [groups[0], *([index] for index in groups[1])]
         share = "half" if share == "whole" else share
         found: dict[int, _Parts | OllamaError] = {}
-        for half in (indexes[:middle], indexes[middle:]):
-            found.update(zip(half, self._found([passages[index] for index in half], share), strict=True))
+        for group in groups:
+            found.update(zip(group, self._found([passages[index] for index in group], share), strict=True))
         return [found[index] for index in range(len(passages))]
 
     def _alone(self, passage: Passage, error: OllamaError, share: _Share) -> _Parts | OllamaError:
@@ -155,9 +163,15 @@ class Embedder:
     def _is_probably_long(self, passage: Passage) -> bool:
         if self._order.on_long_text == "truncate" or len(passage.sent) <= SURELY_FITS:
             return False
-        window = min(self._window() or _USUAL_BATCH_TOKENS, _USUAL_BATCH_TOKENS)
-        is_likely = self._order.density.is_likely_above(passage.sent, window)
-        return is_likely or self._least_tokens(passage.sent) > window
+        return self._most_tokens(passage.sent) > self._room()
+
+    def _room(self) -> int:
+        """Return how many tokens a text may have; it has to fit into one batch of the runner, too."""
+        batch = self._order.body.get("options", {}).get("num_batch") or _USUAL_BATCH_TOKENS
+        return min(self._window() or batch, batch)
+
+    def _most_tokens(self, text: str) -> int:
+        return max(self._least_tokens(text), (self._order.count_tokens or self._order.most_tokens)(text))
 
     def _least_tokens(self, text: str) -> int:
         return (self._order.count_tokens or least_tokens)(text)
@@ -179,10 +193,9 @@ class Embedder:
 
     def _in_pieces(self, passage: Passage, error: OllamaContextError) -> _Parts | OllamaError:
         """Embed a text piece by piece. As long as some do not fit, all that are left are halved."""
-        number = self._number_of_pieces(passage)
-        if number is None or len(passage.text) < _SHORTEST:
+        rest = self._pieces(passage) if len(passage.text) >= _SHORTEST else []
+        if not rest:
             return _about(passage, error)
-        rest = split_text(passage.text, number)
         parts: _Parts = []
         while rest:
             pieces = [Passage(passage.prefix, text) for text in rest]
@@ -201,17 +214,24 @@ class Embedder:
             rest = rest[size:]
         return parts
 
-    def _number_of_pieces(self, passage: Passage) -> int | None:
-        """Tell how many pieces should do; None where the prefix fills the window alone."""
-        window = self._window()
-        if window is None:
-            return 2
+    def _pieces(self, passage: Passage) -> list[str]:
+        """Cut a text into pieces that probably fit; none where the prefix fills the window alone."""
+        if (window := self._window()) is None:
+            return split_text(passage.text, 2)
         if self._least_tokens(passage.prefix) >= window:
-            return None
-        count = self._order.count_tokens or self._order.density.tokens
+            return []
         # A prefix counts rather too much: what it really leaves is found out by asking.
-        room = max(window - count(passage.prefix) - _MARKS, window / _LEAST_ROOM)
-        return math.ceil(count(passage.text) / (_FILLED * room))
+        room = max(self._room() - self._most_tokens(passage.prefix) - _MARKS, window / _LEAST_ROOM)
+        number = math.ceil(self._most_tokens(passage.text) / room)
+        pieces = split_text(passage.text, number)
+        for _ in range(_MOST_TRIES):
+            # Some parts of a text are denser than others.
+            excess = max(map(self._most_tokens, pieces)) / room
+            if excess <= 1 or max(map(len, pieces)) < 2 * _SHORTEST:
+                break
+            number = max(number + 1, math.ceil(number * excess))
+            pieces = split_text(passage.text, number)
+        return pieces
 
 
 def _joined(found: _Parts | OllamaError) -> Outcome:

@@ -17,8 +17,8 @@ from typing import Any
 import attrs
 
 from griptape_ollama.conversion.embeddings import Passage
-from griptape_ollama.embeddings.embedder import SURELY_FITS, Embedder, Outcome
-from griptape_ollama.embeddings.order import Order, Reply, held
+from griptape_ollama.embeddings.embedder import Embedder, Outcome
+from griptape_ollama.embeddings.order import SURELY_FITS, Order, Reply, held
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.holds import is_unloading
 from griptape_ollama.transport.forking import renew_when_forked

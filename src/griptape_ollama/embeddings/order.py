@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import tenacity
 
-from griptape_ollama.embeddings.density import TokenDensity
+from griptape_ollama.conversion.passages import likely_tokens
 from griptape_ollama.embeddings.model_identity import ModelIdentity
 from griptape_ollama.models.holds import HOLD_SECONDS, holding, is_held, is_unloading
 from griptape_ollama.transport.connection import Connection
@@ -22,6 +22,10 @@ OnLongText = Literal["chunk", "truncate", "error"]
 
 Reply = tuple[int, Mapping[str, Any]]
 """How many texts a request had, and what came back."""
+
+
+SURELY_FITS = 128
+"""Characters of a text that takes one request: no model in use has a window of fewer tokens."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Order:
         on_long_text: What is done with a text that is longer than the model's window.
         window: Tells a run the tokens of that window, at most; None where nobody knows. Asked for long texts only.
         identity: Tells whether the model is still the one that it was.
-        density: Estimates the tokens of a text, and learns from the replies.
+        most_tokens: Estimates the tokens of a text, rather too many than too few.
+        learn_tokens: Learns from what the server counted for the texts of a request; by default nothing does.
         is_audited: Whether each request is recorded.
         manner: Tells apart how it is asked for: limits, retries and the like. Calls of another manner ask for
             themselves; whose limits a shared request kept to would be chance.
@@ -78,7 +83,8 @@ class Order:
     on_long_text: OnLongText
     window: Callable[[Run], int | None]
     identity: ModelIdentity = field(default_factory=ModelIdentity)
-    density: TokenDensity = field(default_factory=TokenDensity)
+    most_tokens: Callable[[str], int] = likely_tokens
+    learn_tokens: Callable[[Sequence[str], int], object] | None = None
     is_audited: bool = False
     manner: str = ""
     count_tokens: Callable[[str], int] | None = None

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import os
+import pickle
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import tenacity
 from attrs import Factory, define, field
 from typing_extensions import Self
 
+from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.models.facts import Facts
 from griptape_ollama.models.field_overrides import FieldOverrides
 from griptape_ollama.models.server_settings import (
@@ -42,6 +45,9 @@ LIVE: Mapping[str, Any] = {"live": True}
 """Metadata of a field that belongs to one object while it lives: never stored nor copied, but made anew."""
 
 _SHARED = ("_client", "ssl_context")  # they cannot be copied, but used by several
+_SURELY_PICKLED = (str, int, float, bool, type(None), OllamaTimeout)
+
+_logger = logging.getLogger(__name__)
 
 
 @define(kw_only=True, slots=False)
@@ -218,8 +224,33 @@ class OllamaServerMixin(FieldOverrides):
         return {name: getattr(self, name) for name in dict.fromkeys(names) if name not in left_behind}
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """Pickle the settings, also of a subclass for which attrs writes a `__getstate__` of its own."""
-        return _restored, (type(self), OllamaServerMixin.__getstate__(self))
+        """Pickle the settings, also of a subclass for which attrs writes a `__getstate__` of its own.
+
+        Raises:
+            OllamaContentError: A setting cannot be pickled.
+        """
+        state = OllamaServerMixin.__getstate__(self)
+        for name, value in state.items():
+            if not isinstance(value, _SURELY_PICKLED):
+                _check_pickled(type(self), name, value, protocol)
+        self._say_what_stays_behind("pickled")
+        return _restored, (type(self), state)
+
+    def to_dict(self, **options: Any) -> dict[str, Any]:
+        """Return the settings that may be stored, as Griptape stores them; the log names others that were set."""
+        self._say_what_stays_behind("stored")
+        return cast("Any", super()).to_dict(**options)
+
+    def _say_what_stays_behind(self, how: str) -> None:
+        names = [name.lstrip("_") for name in _SHARED if getattr(self, name) is not None]
+        if names:
+            _logger.warning(
+                "%s of %s is not %s and stays behind: set it again on what is made of this, "
+                "or use host=, verify= and cert= with files in place of it.",
+                " and ".join(names),
+                type(self).__name__,
+                how,
+            )
 
     def __copy__(self) -> Any:
         """Copy the settings; the copy opens a connection of its own, but shares a client that was given."""
@@ -266,6 +297,22 @@ class OllamaServerMixin(FieldOverrides):
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"
         return headers
+
+
+def _check_pickled(kind: type[Any], name: str, value: Any, protocol: Any) -> None:
+    """Name the setting that cannot be pickled: what pickle says names neither it nor the driver.
+
+    Raises:
+        OllamaContentError: It cannot.
+    """
+    try:
+        pickle.dumps(value, protocol)
+    except Exception as error:
+        raise OllamaContentError(
+            f"{kind.__name__} cannot be pickled because of its setting {name.lstrip('_')!r}: {error}. Use a value that "
+            "can be, such as a function of a module in place of a lambda; or take it out with "
+            f"with_settings({name.lstrip('_')}=...) and set it again on the copy."
+        ) from error
 
 
 def _restored(kind: type[Any], settings: dict[str, Any]) -> Any:

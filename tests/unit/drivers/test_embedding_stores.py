@@ -23,8 +23,10 @@ from griptape_ollama import (
     OllamaResponseError,
     OllamaTimeout,
 )
+from griptape_ollama.context.estimators import text_estimator_of
 from griptape_ollama.embeddings.prefetching import Prefetch
 from griptape_ollama.models import holds
+from griptape_ollama.protocol.model_name import model_key
 from unit.embeddings.serving import Gate, answer_with, inputs, refuse, vector
 
 _WORDS = ["cat", "dog", "owl", "fox", "bee", "ant", "elk", "emu", "yak", "hen"]
@@ -446,12 +448,13 @@ class TestFork:
             hold.set()
             assert [future.result(30) for future in futures] == [vector(f"text {number}") for number in range(8)]
 
-    @pytest.mark.parametrize("lock", ["holds", "density", "cache", "gatherer"])
+    @pytest.mark.parametrize("lock", ["holds", "estimator", "identity", "cache", "gatherer"])
     def test_a_child_does_not_wait_for_locks_that_threads_of_the_parent_hold(self, make_embedder, in_child, lock):
         driver = make_embedder(keep_alive=0)
         owner = {
             "holds": holds,
-            "density": driver._density,
+            "estimator": text_estimator_of(driver.connection.base_url, model_key(driver.model)),
+            "identity": driver._identity,
             "cache": driver._cache,
             "gatherer": driver._gatherer,
         }[lock]

@@ -318,4 +318,5 @@ class TestContextErrors:
         outcomes = embed(_passages(texts), on_long_text="error")
         assert type(outcomes[63]) is OllamaContextError
         assert outcomes[:63] == [vector(text) for text in texts[:63]]
-        assert len(inputs(simulator)) == 13
+        # The whole, three quarters, the last quarter, three quarters of that, and its longest four alone.
+        assert len(inputs(simulator)) == 8
