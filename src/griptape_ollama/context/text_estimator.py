@@ -20,6 +20,11 @@ from griptape_ollama.transport.forking import renew_when_forked
 _AROUND_A_TEXT = Prior("texts", 2.0, 1.0, 16.0)
 
 
+def unlearned_tokens(text: str) -> int:
+    """Estimate the most tokens that a text has in any vocabulary: the same number each time."""
+    return _unlearned.most_tokens(text)
+
+
 class TextEstimator:
     """Estimates the tokens of texts for one embedding model, and learns from each reply. Threads may share it."""
 
@@ -55,3 +60,6 @@ class TextEstimator:
         with self._lock:
             if 0 < tokens <= self._calibration.most(row):
                 self._calibration.learn(row, tokens)
+
+
+_unlearned = TextEstimator()

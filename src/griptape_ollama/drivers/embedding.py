@@ -17,6 +17,7 @@ from griptape.events import EventBus
 from typing_extensions import Self
 
 from griptape_ollama.context.estimators import text_estimator_of
+from griptape_ollama.context.text_estimator import unlearned_tokens
 from griptape_ollama.conversion.embeddings import Passage, to_embed_request, to_embedding_event
 from griptape_ollama.conversion.prefixes import prefixes_of
 from griptape_ollama.conversion.requests import merge_options
@@ -462,6 +463,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             window=functools.partial(self._window, body),
             identity=self._identity,
             most_tokens=estimator.most_tokens,
+            cut_tokens=unlearned_tokens,
             learn_tokens=estimator.learn,
             is_audited=self.audit_requests,
             manner=self._manner(),

@@ -173,6 +173,9 @@ class Embedder:
     def _most_tokens(self, text: str) -> int:
         return max(self._least_tokens(text), (self._order.count_tokens or self._order.most_tokens)(text))
 
+    def _cut_tokens(self, text: str) -> int:
+        return max(self._least_tokens(text), (self._order.count_tokens or self._order.cut_tokens)(text))
+
     def _least_tokens(self, text: str) -> int:
         return (self._order.count_tokens or least_tokens)(text)
 
@@ -221,12 +224,12 @@ class Embedder:
         if self._least_tokens(passage.prefix) >= window:
             return []
         # A prefix counts rather too much: what it really leaves is found out by asking.
-        room = max(self._room() - self._most_tokens(passage.prefix) - _MARKS, window / _LEAST_ROOM)
-        number = math.ceil(self._most_tokens(passage.text) / room)
+        room = max(self._room() - self._cut_tokens(passage.prefix) - _MARKS, window / _LEAST_ROOM)
+        number = math.ceil(self._cut_tokens(passage.text) / room)
         pieces = split_text(passage.text, number)
         for _ in range(_MOST_TRIES):
             # Some parts of a text are denser than others.
-            excess = max(map(self._most_tokens, pieces)) / room
+            excess = max(map(self._cut_tokens, pieces)) / room
             if excess <= 1 or max(map(len, pieces)) < 2 * _SHORTEST:
                 break
             number = max(number + 1, math.ceil(number * excess))

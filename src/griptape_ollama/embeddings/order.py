@@ -67,7 +67,8 @@ class Order:
         on_long_text: What is done with a text that is longer than the model's window.
         window: Tells a run the tokens of that window, at most; None where nobody knows. Asked for long texts only.
         identity: Tells whether the model is still the one that it was.
-        most_tokens: Estimates the tokens of a text, rather too many than too few.
+        most_tokens: Estimates the tokens of a text, rather too many than too few; better with each reply.
+        cut_tokens: The same for where texts are cut. It learns nothing: a text is to have the same vector each time.
         learn_tokens: Learns from what the server counted for the texts of a request; by default nothing does.
         is_audited: Whether each request is recorded.
         manner: Tells apart how it is asked for: limits, retries and the like. Calls of another manner ask for
@@ -84,6 +85,7 @@ class Order:
     window: Callable[[Run], int | None]
     identity: ModelIdentity = field(default_factory=ModelIdentity)
     most_tokens: Callable[[str], int] = likely_tokens
+    cut_tokens: Callable[[str], int] = likely_tokens
     learn_tokens: Callable[[Sequence[str], int], object] | None = None
     is_audited: bool = False
     manner: str = ""

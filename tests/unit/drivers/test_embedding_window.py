@@ -95,3 +95,12 @@ def test_a_larger_batch_of_the_runner_is_used():
         driver = OllamaEmbeddingDriver(model="wide", host=simulator.url, options={"num_ctx": 8192, "num_batch": 8192})
         driver.embed_batch(["noon " * 2500, "harbour " * 2500])
         assert len([request for request in simulator.requests if request.path == "/api/embed"]) == 1
+
+
+def test_a_long_text_is_cut_at_the_same_places_whatever_was_learned_meanwhile(simulator):
+    driver = OllamaEmbeddingDriver(model="window", host=simulator.url, cache_bytes=0)
+    (text,) = _texts(5, _WORDS + _SIGNS, 3, 3, number=1)
+    first = driver.embed(text)
+    for seed, parts in enumerate((_WORDS, _SIGNS, _WORDS + _SIGNS)):
+        driver.embed_batch(_texts(seed, parts, 0.2, 0.9, number=8))
+    assert driver.embed(text) == first
