@@ -87,8 +87,11 @@ def _action(call):
     return ToolAction(tag=call["id"], input=call["function"]["arguments"], **_names(call["function"]["name"]))
 
 
-def sent(stack, *, model, answer="chat_stream", **settings):
+def sent(stack, *, model, answer=None, **settings):
     """The body of the request that a driver makes of a prompt."""
+    has_format = "format" in settings or "format" in settings.get("extra_params", {})
+    # What answers a format with prose is asked again.
+    answer = answer or ("format_schema_stream" if has_format else "chat_stream")
     with ReplayServer(Answer.of(recording(answer))) as server:
         result = run(new_driver(server.host, model=model, **settings), stack)
         assert result.error is None, result.error
@@ -160,7 +163,6 @@ OF_A_MODEL_WITHOUT = {
 WITH_TOOLS = {
     "native_render": {"extra_params": {"_debug_render_only": True}},
     "tools_native_stream": {},
-    "tools_native_with_format": {"format": SCHEMA},
     "tools_num_predict_cut_stream": {"max_tokens": 6},
     "tools_roundtrip_tiny-native": {},
     "tools_roundtrip_tiny-thinktools": {},
@@ -291,6 +293,20 @@ class TestTools:
         assert sent(stack, model="tiny-tools") == expected
 
     @streamed_and_plain
+    def test_a_format_that_would_keep_the_model_from_its_tools_waits_for_the_answer(self, stream):
+        name = "tools_native_with_format"
+        stack = conversation_of(name)
+        stack.tools = [JsonSchemaTool(WEATHER)]
+        answers = [Answer.of(recording("chat_stream")), Answer.of(recording("format_schema_stream"))]
+        with ReplayServer(*answers) as server:
+            run(new_driver(server.host, model=recording(name).request["model"], stream=stream, format=SCHEMA), stack)
+        first, second = server.chats
+        assert "format" not in first
+        assert "tools" not in second
+        assert second["format"] == recording(name).request["format"]
+        assert second["messages"][: len(first["messages"])] == first["messages"]
+
+    @streamed_and_plain
     def test_tools_that_the_recorded_server_refused_are_not_offered(self, stream):
         name = "tools_on_nontool_model"
         assert recording(name).status == 400
@@ -360,7 +376,7 @@ class TestStructuredOutput:
         stack.output_schema = Schema(
             {"name": str, "age": int, "ok": bool, "mood": Or("happy", "sad"), "tags": [str]},
         )
-        body = sent(stack, model="tiny-chat", answer="format_schema_stream", structured_output_strategy="native")
+        body = sent(stack, model="tiny-chat", answer="format_schema_stream", tell_schema=False)
         expected = recorded_request("format_schema_stream")
         expected["format"]["additionalProperties"] = False
         assert body == expected

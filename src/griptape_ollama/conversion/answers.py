@@ -56,12 +56,14 @@ class Found:
         error: Why none does; empty where one does.
         is_json: Whether the whole text is one document.
         is_open: Whether the text ends inside of a document.
+        is_prose: Whether there is no document in the text, nor the beginning of one.
     """
 
     document: str | None
     error: str = ""
     is_json: bool = False
     is_open: bool = False
+    is_prose: bool = False
 
 
 def find_answer(text: str, error_of: Callable[[str], str | None], *, is_cut: bool = False) -> Found:
@@ -87,7 +89,9 @@ def find_answer(text: str, error_of: Callable[[str], str | None], *, is_cut: boo
         error = error or wrong
         rejected.append(value)
     is_open = scan is not None and scan.is_open
-    return Found(None, error or error_of(whole) or "it was cut", is_json=is_json, is_open=is_open)
+    is_prose = scan is not None and not (scan.is_broken or scan.fenced or scan.bare)
+    error = error or error_of(whole) or "it was cut"
+    return Found(None, error, is_json=is_json, is_open=is_open, is_prose=is_prose)
 
 
 def is_document(text: str) -> bool:

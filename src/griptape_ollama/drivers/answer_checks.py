@@ -90,13 +90,15 @@ class AnswerChecks:
             if found.document != text:
                 reader.replace_round_text(found.document)
             return None
-        if reader.was_cut:
+        # Words that were cut are no document that was cut: it is still to be asked for.
+        waits = self._withheld_format is not None and not has_format
+        if reader.was_cut and not (waits and found.is_prose and not is_blank(text)):
             if self._rule.is_demanded:
                 raise CutAnswerError
             return None
         if has_format:
             return self._after_format(request, text, found)
-        if self._withheld_format is not None:
+        if waits:
             asked = _continued(request, text, to_schema_request(self._rule.told), without="tools")
             return {**asked, "format": self._withheld_format}
         return self._repaired(request, text, found)

@@ -485,3 +485,17 @@ def test_a_draft_in_thoughts_that_were_cut_is_no_answer_of_a_model_known_to_thin
     simulator.reply(f"Maybe\n```json\n{_WHOLE}\n```\nor ", done_reason="length")
     with pytest.raises(OllamaStreamError, match="used up by thinking"):
         driver.run(stack)
+
+
+@_both_ways
+def test_words_with_tools_that_were_cut_are_followed_by_the_document_and_a_cut_document_is_an_error(
+    simulator, ask, weather_tool, stream
+):
+    simulator.reply("They are pumps, and they are", done_reason="length")
+    simulator.reply(_WHOLE)
+    assert ask(tools=[weather_tool], stream=stream).value == _VALUE
+    assert _formats(simulator) == [False, True]
+    simulator.reply(_WHOLE[:-1], done_reason="length")
+    output = ask(tools=[weather_tool], stream=stream)
+    assert isinstance(output, ErrorArtifact)
+    assert "was cut" in output.value
