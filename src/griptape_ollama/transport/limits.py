@@ -83,8 +83,8 @@ class OllamaTimeout:
             pair = cast("tuple[Any, ...]", value)
             if len(pair) == _PAIR:
                 return cls(connect=pair[0], first_token=pair[1], between_tokens=pair[1])
-        elif to_real(value) is not None:
-            return cls(total=value)
+        elif to_real(value) is not None or isinstance(value, float):
+            return cls(total=value)  # which refuses a number that is none
         raise ValueError(
             f"timeout={value!r} is not a limit: use seconds (total), a pair (connect, read), httpx.Timeout or "
             "OllamaTimeout(connect=5, first_token=300, between_tokens=60, total=None)"
