@@ -397,7 +397,6 @@ class TestRefusedBeforeSending:
             ("format_number", "format"),
             ("keepalive_bad_string", "keep_alive"),
             ("keepalive_bool", "keep_alive"),
-            ("think_bad_string", "think"),
             ("think_number", "think"),
         ],
     )

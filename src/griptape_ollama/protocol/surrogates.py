@@ -36,8 +36,8 @@ def without_halves_inside(value: Any) -> Any:
     if isinstance(value, list):
         return [without_halves_inside(each) for each in cast("list[Any]", value)]
     if isinstance(value, dict):
-        fields = cast("dict[str, Any]", value)
-        return {without_halves(name): without_halves_inside(each) for name, each in fields.items()}
+        fields = cast("dict[Any, Any]", value)  # a user's own message may have names that JSON has yet to make texts
+        return {without_halves_inside(name): without_halves_inside(each) for name, each in fields.items()}
     return value
 
 

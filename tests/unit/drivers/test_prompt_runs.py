@@ -541,9 +541,7 @@ def test_an_empty_prompt_is_refused_before_anything_is_sent(simulator, make_driv
     assert simulator.requests == []
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"tools": 5}, {"tools": {"a": 1}}, {"messages": 5}, {"options": 5}, {"think": "very"}]
-)
+@pytest.mark.parametrize("wrong", [{"tools": 5}, {"tools": {"a": 1}}, {"messages": 5}, {"options": 5}, {"think": " "}])
 def test_wrong_extra_params_are_refused_before_anything_is_sent(simulator, make_driver, stack, wrong):
     with pytest.raises(OllamaContentError):
         make_driver(extra_params=wrong).run(stack)

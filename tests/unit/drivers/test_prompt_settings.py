@@ -208,7 +208,7 @@ def test_a_wrong_setting_is_refused_when_it_is_given_and_named(settings, told):
         ({"extra_params": {"keep_alive": "60"}}, "has no unit"),
         ({"extra_params": {"weird": object()}}, "cannot be written as JSON"),
         ({"extra_params": {"weird": float("nan")}}, "cannot be written as JSON"),
-        ({"think": "hard"}, "think='hard' must be"),
+        ({"think": ""}, "think='' must be"),
         ({"format": "yaml"}, "format='yaml' must be"),
         ({"logprobs": 3}, "logprobs=3 must be True or False"),
         ({"top_logprobs": 21}, "from 0 to 20"),
