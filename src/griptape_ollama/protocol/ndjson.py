@@ -60,11 +60,14 @@ class NdjsonDecoder:
             if len(whole) > self._max_line_bytes:
                 raise self._too_long(whole)
             if whole and not whole.isspace():
-                yield self._decoded(whole)
+                yield self._mended(whole) if self._may_need_mending(whole) else _decode(whole)
         if rest:
             self._keep(rest)
 
-    def _decoded(self, line: bytes) -> dict[str, Any]:
+    def _may_need_mending(self, line: bytes) -> bool:
+        return b"\\u" in line or b"\xed" in line or (self._joiner is not None and self._joiner.is_waiting)
+
+    def _mended(self, line: bytes) -> dict[str, Any]:
         joiner = self._joiner
         if joiner is None or not (joiner.is_waiting or may_hold_halves(line)):
             return decode_object(line)
@@ -97,24 +100,44 @@ def decode_object(line: bytes) -> dict[str, Any]:
     return _decode(line, without_halves_inside if may_hold_halves(line) else None)
 
 
-def _decode(line: bytes, mend: Callable[[dict[str, Any]], dict[str, Any]] | None) -> dict[str, Any]:
+def _decode(line: bytes, mend: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> dict[str, Any]:
+    try:
+        # The way of nearly every line, without the calls that the others need.
+        text = line.decode()
+        value, end = _decode_json(text)
+        if end != len(text):
+            value = _decode_oddly(line)
+    except (ValueError, RecursionError):
+        value = _decode_oddly(line)
+    if not isinstance(value, dict):
+        raise _no_object(line)
+    if mend is None:
+        return value  # pyright: ignore[reportUnknownVariableType] # JSON objects have string keys and any values
+    try:
+        return mend(cast("dict[str, Any]", value))
+    except RecursionError as error:
+        raise _no_object(line) from error
+
+
+def _decode_oddly(line: bytes) -> Any:
+    """Decode one JSON value with blanks around it, halves of surrogate pairs as bytes, or numbers beyond all bounds."""
     try:
         text = _to_text(line)
         value, end = _decode_text(text)
-        if end < len(text) and not text[end:].isspace():
-            raise ValueError("more than one value")  # noqa: TRY301 # a call per line would cost more
-        if mend is not None and isinstance(value, dict):
-            value = mend(cast("dict[str, Any]", value))
+        if text[end:].strip():
+            raise ValueError("more than one value")  # noqa: TRY301 # quoted as every other line that cannot be read
     except (ValueError, RecursionError) as error:
-        raise NdjsonError(f"expected a JSON object, got {_quote(line[:_EXCERPT])}") from error
-    if not isinstance(value, dict):
-        raise NdjsonError(f"expected a JSON object, got {_quote(line[:_EXCERPT])}")
-    return value  # pyright: ignore[reportUnknownVariableType] # JSON objects have string keys and any values
+        raise _no_object(line) from error
+    return value
+
+
+def _no_object(line: bytes) -> NdjsonError:
+    return NdjsonError(f"expected a JSON object, got {_quote(line[:_EXCERPT])}")
 
 
 def _decode_text(text: str) -> tuple[Any, int]:
     """Return the value that a text begins with, and where it ends."""
-    start = 0 if text.startswith("{") else len(text) - len(text.lstrip())
+    start = len(text) - len(text.lstrip())
     try:
         return _decode_json(text, start)
     except json.JSONDecodeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import zlib
 from collections.abc import Iterator
 
@@ -19,6 +20,8 @@ STREAMED = "identity"
 _PIECE_BYTES = 64 * 1024
 # Enough for the title of a page.
 _PAGE_BYTES = 4 * 1024
+# More of them before the first byte are no page: limits and cancelling are checked from piece to piece.
+_BLANK_PIECES = 8
 _BLANKS = b"\xef\xbb\xbf \t\r\n"
 _PLAIN = frozenset({"", "identity"})
 _ZIPPED = frozenset({"gzip", "x-gzip", "deflate"})
@@ -38,19 +41,23 @@ class PageError(ValueError):
 
 
 def reply_pieces(response: httpx.Response) -> Iterator[bytes]:
-    """Yield the body as `pieces` does, if it is no page. The first byte tells: gateways give replies any type.
+    """Return the body as `pieces` does, if it is no page. The first byte tells: gateways give replies any type.
+
+    It waits for that byte, and adds nothing to what each further piece costs.
 
     Raises:
         PageError: It begins with `<`.
         httpx.HTTPError: As `pieces` does.
     """
     chunks = pieces(response)
+    first: list[bytes] = []
     for chunk in chunks:
         if (begun := chunk.lstrip(_BLANKS)).startswith(b"<"):
             raise PageError(_at_most(chunks, _PAGE_BYTES, begun))
-        yield chunk
-        if begun:
-            yield from chunks
+        first.append(chunk)
+        if begun or len(first) == _BLANK_PIECES:
+            break
+    return itertools.chain(first, chunks)
 
 
 def pieces(response: httpx.Response) -> Iterator[bytes]:

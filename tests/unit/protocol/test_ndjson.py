@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from griptape_ollama.protocol.lines import CHAT
 from griptape_ollama.protocol.ndjson import NdjsonDecoder, NdjsonError, decode_object
 from unit.hostile import peak_bytes
 
@@ -200,3 +201,14 @@ def test_a_line_in_tiny_pieces_takes_no_more_memory_than_a_whole_one():
     with pytest.raises(NdjsonError):
         list(decoder.feed(b" "))
     assert peak[0] < 4_000_000
+
+
+def test_a_half_of_a_pair_deep_inside_is_mended_or_refused():
+    line = b'{"a":' + b"[" * 900 + b'"\\ud800"' + b"]" * 900 + b"}\n"
+    try:
+        (found,) = NdjsonDecoder(kind=CHAT).feed(line)
+    except NdjsonError:
+        return
+    for _ in range(900):
+        (found,) = found["a"] if isinstance(found, dict) else found
+    assert found == "\ufffd"
