@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,6 +58,14 @@ _ADDED_UP: Mapping[str, Callable[[Any], int | float | None]] = {
     "eval_count": to_count,
     **dict.fromkeys(_SECONDS_OF, to_number),
 }
+# Fields of the metadata that are found out here: one of the same name in a reply is another one.
+_FOUND_HERE = frozenset(
+    {
+        *_SECONDS_OF.values(),
+        *("tokens_per_second", "time_to_first_token", "thinking", "requests", "problem"),
+        *("host", "truncated", "complete", "cut_by", "context"),
+    }
+)
 _NO_TOOLS = OfferedTools(())
 _NOTHING: Sequence[BaseDeltaMessageContent] = ()
 
@@ -216,14 +225,11 @@ class ReplyReader:
         known = {"model": self._last.get("model"), "created_at": self._last.get("created_at")}
         measured = {name: value for name, value in {**known, **more}.items() if value is not None}
         sums = {name: self._sum(name) for name in _ADDED_UP}
-        # What was measured here wins over a field of the same name.
-        metadata = {**self._rest, **measured, **{name: value for name, value in sums.items() if value is not None}}
-        metadata.pop("tokens_per_second", None)
+        metadata = {**_told(self._rest), **measured}
+        metadata |= {name: value for name, value in sums.items() if value is not None and name not in _SECONDS_OF}
         for wire, name in _SECONDS_OF.items():
-            metadata.pop(name, None)
-            if (seconds := to_seconds(metadata.get(wire))) is not None:
+            if (seconds := to_seconds(sums[wire])) is not None:
                 metadata[name] = seconds
-                del metadata[wire]
         if (rate := _tokens_per_second(metadata)) is not None:
             metadata["tokens_per_second"] = rate
         if self._thinking:
@@ -419,9 +425,23 @@ def _new_tag() -> str:
     return f"call_{uuid.uuid4().hex[:8]}"
 
 
-def _tokens_per_second(metadata: Mapping[str, Any]) -> float | None:
+def _told(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a reply that are kept as they came, without what JSON cannot hold.
+
+    Counters and durations are none of them: they are read, and left out where no server can mean them. A field that is
+    nested too deeply to be copied is left out, too.
+    """
+    told: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name not in _ADDED_UP and name not in _FOUND_HERE:
+            with contextlib.suppress(RecursionError):
+                told[name] = finite(value)
+    return told
+
+
+def _tokens_per_second(metadata: Mapping[str, Any]) -> int | float | None:
     tokens, seconds = to_count(metadata.get("eval_count")), metadata.get("generation_seconds")
-    return tokens / seconds if tokens is not None and seconds else None
+    return to_number(tokens / seconds) if tokens is not None and seconds else None
 
 
 def _odd(what: str, value: Any) -> OllamaStreamError:
