@@ -36,12 +36,16 @@ _INFO_WORD = re.compile(r"[ \t]*[\w+.-]*[ \t]*(?=[\[{])")
 _TOKEN = re.compile(r"""\s+|"(?:[^"\\]|\\.)*"|[\[\]{},:"']|[^\s\[\]{}"',:]+""", re.DOTALL)
 _SINGLE_QUOTED = re.compile(r"'(?:[^'\\\n]|\\.)*'")
 _COMMENTS = r"(?:\s|//[^\n]*\n|\#[^\n]*\n|/\*.*?\*/)*"
-# A key as JSON, Python or JavaScript write it, also with one of its quotes missing.
-_QUOTED_KEY = r"""(?:"(?:[^"\\]|\\.)*"\s*[:,=]|'(?:[^'\\\n]|\\.)*'\s*[:,=]|[\w$.-]+["']\s*[:=]|["'][\w$.-]+\s*:)"""
+# A key as JSON, Python or JavaScript write it, also in other quotes, or with one of its quotes missing.
+_OTHER_QUOTE = "[`\u00b4\u2018-\u201f\u00ab\u00bb\u2039\u203a\uff02\uff07]"
+_QUOTED_KEY = (
+    r"""(?:"(?:[^"\\]|\\.)*"\s*[:,=]|'(?:[^'\\\n]|\\.)*'\s*[:,=]|[\w$.-]+["']\s*[:=]|["'][\w$.-]+\s*:"""
+    rf"|{_OTHER_QUOTE}[^\n{{}}]{{1,100}}?{_OTHER_QUOTE}\s*[:,=])"
+)
 _BEGINNING = re.compile(rf"\{{{_COMMENTS}{_QUOTED_KEY}|\[{_COMMENTS}[\[{{\"']", re.DOTALL)
 _OPEN_BEGINNING = re.compile(rf"\{{{_COMMENTS}[\w$-]+\s*:|\[{_COMMENTS}(?:-?\d[\w.+-]*|[A-Za-z]{{4,5}})\s*,", re.DOTALL)
 # The text goes on from an opening bracket in the prompt.
-_INSIDE = re.compile(r'\s*"(?:[^"\\]|\\.)*"\s*:')
+_INSIDE = re.compile(r'\s*(?:"(?:[^"\\]|\\.)*"|[\w$.-]+")\s*:')
 _MAX_STRAYS = 8
 _CLOSING = {"]": "[", "}": "{"}
 _decode = json.JSONDecoder().raw_decode

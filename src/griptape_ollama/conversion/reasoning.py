@@ -16,6 +16,7 @@ from attrs import define, field
 from griptape.common import BaseDeltaMessageContent
 
 _QUOTES = {"`": "`", "'": "'", '"': '"', "\u2018": "\u2019", "\u201c": "\u201d"}
+_FENCE_LINE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _TAG = re.compile(r"<([A-Za-z][\w:.-]*)>|\[([A-Za-z][\w:.-]*)\]")
 
 
@@ -48,7 +49,10 @@ class ThinkMark:
 HARMONY = ThinkMark(
     "<|channel|>analysis<|message|>",
     "<|end|>",
-    headers=("<|start|>assistant", "<|channel|>final<|message|>"),
+    headers=(
+        *("<|start|>assistant", "<|channel|>final<|message|>"),
+        *("<|channel|>final <|constrain|>json<|message|>", "<|channel|>final<|constrain|>json<|message|>"),
+    ),
     endings=("<|return|>", "<|end|>"),
     alone="<|channel|>final<|message|>",
 )
@@ -119,6 +123,8 @@ class ThinkTagSplitter:
         self._awaits_closing = awaits_closing
         self._held = ""
         self._searched = 0
+        self._thoughts: list[str] = []
+        self._is_nested = False  # there is an opening mark in the thinking, so that one more closing mark may come
         self._state = "before"
         self._mark = marks[0] if marks else HARMONY
         self._steps = {
@@ -157,9 +163,9 @@ class ThinkTagSplitter:
         state, self._state = self._state, "after"
         held, self._held = self._held, ""
         if state == "waiting" and (found := separate_alone(held, self._marks)) is not None:
-            self.was_alone = True
+            self.was_alone = not self._is_nested
             return found
-        if state == "inside" or (state == "waiting" and was_cut):
+        if state == "inside" or (state == "waiting" and was_cut and not self._is_nested):
             self.was_alone = state == "waiting"
             return held, ""
         return "", _without_endings(held, self._mark) if state == "ending" else held
@@ -174,12 +180,8 @@ class ThinkTagSplitter:
         for mark in self._marks:
             if beginning.startswith(mark.opening):
                 return self._enter("inside", mark, beginning[len(mark.opening) :])
-            if mark.alone and beginning.startswith(mark.alone):
+            if mark.headers and beginning.startswith(mark.headers):
                 return self._enter("between", mark, beginning)
-            for header in mark.headers:
-                if beginning.startswith(header):
-                    self._held = beginning[len(header) :]
-                    return self._before()
         if any(text.startswith(beginning) for mark in self._marks for text in (mark.opening, *mark.headers)):
             return "", ""
         if self._awaits_closing:
@@ -190,11 +192,14 @@ class ThinkTagSplitter:
     def _inside(self) -> tuple[str, str]:
         thinking, mark, rest = self._held.partition(self._mark.closing)
         if mark:
-            self._held, self._state = rest, "between"
+            self._is_nested = _has_unquoted("".join([*self._thoughts, thinking]), self._mark.opening)
+            self._held, self._state, self._searched = rest, "waiting" if self._is_nested else "between", 0
+            self._thoughts = []
             return thinking, ""
         keep = _overlap(thinking, self._mark.closing)
         self._held = thinking[len(thinking) - keep :]
-        return thinking[: len(thinking) - keep], ""
+        self._thoughts.append(thinking[: len(thinking) - keep])
+        return self._thoughts[-1], ""
 
     def _between(self) -> tuple[str, str]:
         """Return the beginning of the answer, without what stands before it."""
@@ -204,10 +209,9 @@ class ThinkTagSplitter:
             if rest.startswith(header):
                 self._held = rest[len(header) :]
                 return self._between()
-        if mark.headers and rest.startswith(mark.opening):
+        if rest.startswith(mark.opening):
             return self._enter("inside", mark, rest[len(mark.opening) :])
-        may_go_on = (mark.opening, *mark.headers) if mark.headers else ("",)
-        if any(text.startswith(rest) for text in may_go_on):
+        if any(text.startswith(rest) for text in (mark.opening, *mark.headers)):
             return "", ""
         if mark.endings:
             self._state = "ending"
@@ -230,7 +234,7 @@ class ThinkTagSplitter:
         self._searched = len(self._held)
         if found is None:
             return "", ""
-        self.was_alone = True
+        self.was_alone = not self._is_nested
         mark, start, end = found
         thinking, rest = _without_headers(self._held[:start], mark), self._held[end:]
         self._enter("between", mark, rest)
@@ -248,7 +252,7 @@ class ThinkTagSplitter:
 def separate_alone(text: str, marks: Sequence[ThinkMark]) -> tuple[str, str] | None:
     """Separate what stands before a closing mark that no opening one belongs to.
 
-    A mark in quotes or backticks is one that the text speaks of.
+    A mark in quotes or backticks, or in a block between fences, is one that the text speaks of.
 
     Returns:
         Thinking and answer; None where there is no such mark.
@@ -272,13 +276,16 @@ def leaves_thinking_open(template: Any, marks: Iterable[ThinkMark]) -> bool:
 def _find_alone(
     text: str, marks: Sequence[ThinkMark], start: int, *, is_whole: bool
 ) -> tuple[ThinkMark, int, int] | None:
-    """Find the first closing mark without an opening one; one in quotes does not count."""
+    """Find the first closing mark without an opening one; one in quotes or in a block does not count."""
     found: tuple[ThinkMark, int, int] | None = None
     for mark in marks:
         closing = mark.alone or mark.closing
         opening = text.find(mark.opening)
         at = text.find(closing, start)
-        while at > 0 and _is_quoted(text, at, at + len(closing), is_whole=is_whole):
+        while at > 0 and (
+            _is_quoted(text, at, at + len(closing), is_whole=is_whole)
+            or _is_in_block(text, at, at + len(closing), is_whole=is_whole)
+        ):
             at = text.find(closing, at + 1)
         if at >= 0 and not 0 <= opening < at and (found is None or at < found[1]):
             found = mark, at, at + len(closing)
@@ -290,6 +297,20 @@ def _is_quoted(text: str, start: int, end: int, *, is_whole: bool) -> bool:
     if quote is None:
         return False
     return text[end : end + 1] == quote or (not is_whole and end == len(text))  # more may come
+
+
+def _is_in_block(text: str, start: int, end: int, *, is_whole: bool) -> bool:
+    """Whether a place is between fences; where more may come, a block that is open may be closed yet."""
+    if len(_FENCE_LINE.findall(text[:start])) % 2 == 0:
+        return False
+    return not is_whole or len(_FENCE_LINE.findall(text[end:])) % 2 == 1
+
+
+def _has_unquoted(text: str, mark: str) -> bool:
+    at = text.find(mark)
+    while at > 0 and _is_quoted(text, at, at + len(mark), is_whole=True):
+        at = text.find(mark, at + 1)
+    return at >= 0
 
 
 def _without_headers(thinking: str, mark: ThinkMark) -> str:

@@ -21,6 +21,9 @@ from griptape_ollama.protocol.json_schema import CompiledSchema, compile_format,
 from griptape_ollama.protocol.schema_text import brief_schema
 from griptape_ollama.protocol.schema_validation import MisfitError, check_fits
 
+NOTHING_READ = "none of its keys is one of the schema"
+"""What is wrong with a document that fits a schema only because nothing of the schema is required."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -114,17 +117,25 @@ def validation_error(schema: Any, text: str) -> str | None:
     """Say why a text is not JSON that fits the schema; None where it is."""
     try:
         if isinstance(schema, Schema):
-            schema.validate(load_json(text))  # pyright: ignore[reportUnknownMemberType]
+            value = load_json(text)
+            read: Any = schema.validate(value)  # pyright: ignore[reportUnknownMemberType]
+            is_unread = bool(schema.schema) and read == {}  # pyright: ignore[reportUnknownMemberType]
         else:
-            load_json(text)
-            TypeAdapter(schema).validate_json(text)
+            value = load_json(text)
+            read = TypeAdapter(schema).validate_json(text)
+            is_unread = isinstance(read, BaseModel) and _has_nothing(read)
     except SchemaError as error:
         return str(error)
     except ValidationError as error:
         return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}" for each in error.errors())
     except (ValueError, RecursionError) as error:
         return f"it is not JSON ({error})"
-    return None
+    # A schema without a required key fits anything: the schema itself, or the answer below another key.
+    return NOTHING_READ if value and isinstance(value, dict) and is_unread else None
+
+
+def _has_nothing(read: BaseModel) -> bool:
+    return bool(type(read).model_fields) and not read.model_fields_set and not read.model_extra
 
 
 def format_error(wanted: Any, text: str) -> str | None:

@@ -13,11 +13,11 @@ so that text which cannot be a call is shown at once. The forms are those that m
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, cast
 
+from griptape_ollama.conversion.answers import load_json
 from griptape_ollama.conversion.tools import OfferedTools
 
 # What may stand around calls; only the first ones tell that there are any.
@@ -26,8 +26,8 @@ _MARKS = (
     *("</tool_call>", "</function_call>", "</function>", "[/TOOL_CALLS]", "<|call|>", "<|end|>"),
     *("<|eom_id|>", "<|eot_id|>", "<|im_end|>", "</s>"),
 )
-_FENCE = re.compile(r"```(?:json|tool_calls?)?[ \t]*\n")
-_FENCE_BEGUN = re.compile(r"`{1,2}|```[a-z_]*[ \t]*")
+_FENCE = re.compile(r"```(?:json|tool_calls?)?[ \t]*\r?\n", re.IGNORECASE)
+_FENCE_BEGUN = re.compile(r"`{1,2}|```[a-z_]*[ \t]*\r?", re.IGNORECASE)
 # The header of a harmony call, which names its function.
 _START = "<|start|>assistant"
 _MESSAGE = "<|message|>"
@@ -191,7 +191,7 @@ class TextCallReader:
             self._check_head()
             self._rest = ""
             return False
-        described = json.loads(self._json.text)
+        described = load_json(self._json.text)
         for each in cast("list[Any]", described) if isinstance(described, list) else [described]:
             self._calls.append(self._to_call(each))
         return self._start_outside(after)
@@ -206,7 +206,7 @@ class TextCallReader:
         if after is None:
             self._rest = ""
             return False
-        self._calls.append(TextCall(self._name, json.loads(self._json.text)))
+        self._calls.append(TextCall(self._name, load_json(self._json.text)))
         return self._start_outside(after)
 
     def _parameters(self) -> bool:

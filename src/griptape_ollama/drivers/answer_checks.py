@@ -10,7 +10,7 @@ from typing import Any, cast
 from griptape_ollama.conversion.answers import Found, find_answer, to_repair_request, to_schema_request
 from griptape_ollama.conversion.react import is_react_call
 from griptape_ollama.conversion.replies import ReplyReader, is_blank
-from griptape_ollama.conversion.schemas import AnswerRule
+from griptape_ollama.conversion.schemas import NOTHING_READ, AnswerRule
 from griptape_ollama.protocol.schema_validation import MisfitError, check_fits
 
 MAX_REPAIRS = 2
@@ -109,7 +109,8 @@ class AnswerChecks:
         if found.is_open:  # it has the right shape, and ends early, as by a stop text
             return self._repaired(request, text, found) if self._rule.is_demanded else None
         if found.is_json and _has_shape(request["format"], text):
-            return None  # what is wrong inside is for the task to say
+            # What is wrong inside is for the task to say, which does not see that nothing was read.
+            return self._repaired(request, text, found) if found.error == NOTHING_READ else None
         self._ignored()
         return _continued(request, text, to_schema_request(self._rule.told), without="format")
 

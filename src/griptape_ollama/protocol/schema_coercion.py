@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from griptape_ollama.protocol.schema_reader import SchemaReader, schemas_in, type_of
 
-_FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
+_FENCED = re.compile(r"\s*```(?:json)?[ \t]*\r?\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
 _NOT_FINITE = re.compile(r"\s*[+-]?(nan|inf(inity)?)\s*", re.IGNORECASE)
 _MAX_LAYERS = 2  # a text of JSON may stand in a text again
 

@@ -118,6 +118,10 @@ class SchemaReader:
             allowed &= {type_of(each) for each in cast("list[Any]", values)}
         if "const" in schema:
             allowed &= {type_of(schema["const"])}
+        excluded = _mapping(schema.get("not"))
+        if list(excluded) == ["type"]:
+            names = schemas_in(excluded["type"]) or [excluded["type"]]
+            allowed -= {each for each in names if isinstance(each, str)}
         for part in (self.target(schema), *schemas_in(schema.get("allOf"))):
             allowed &= self.types(part)
         for name in _CHOICES:
@@ -136,7 +140,7 @@ class SchemaReader:
             parts.append(self.target(schema))  # None, which allows everything, where it names nothing
         if any(self._allows_key(part, key, seen | {id(schema)}) for part in parts):
             return True
-        more: Any = schema.get("additionalProperties")
+        more: Any = schema.get("additionalProperties", schema.get("unevaluatedProperties"))
         says_nothing = not parts and "properties" not in schema and more is not False
         is_named = key in _mapping(schema.get("properties"))
         matches = any(_matches(pattern, key) for pattern in _mapping(schema.get("patternProperties")))

@@ -51,6 +51,43 @@ def test_a_second_pair_of_tags_is_part_of_the_answer():
     assert _split(["<think>a</think>b<think>c</think>"]) == ("a", "b<think>c</think>")
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("<think>a</think>\n\n<think>b</think>\nc", ("ab", "c")),
+        ("[THINK]a[/THINK][THINK]b[/THINK]c", ("ab", "c")),
+        ("<think>a</think><think>b", ("ab", "")),
+        ("<think>a</think><thi", ("a", "<thi")),
+    ],
+)
+def test_blocks_that_follow_each_other_are_thinking(text, parts):
+    assert _split([text]) == parts
+    assert _split(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("<think>a<think>{}</think>b</think>c", ("a<think>{}b", "c")),
+        ("<think>a<think>b</think>c", ("a<think>b", "c")),
+        ("<think>a `<think>` b</think>c</think>", ("a `<think>` b", "c</think>")),
+    ],
+)
+def test_thinking_goes_on_behind_thinking_inside_of_it(text, parts):
+    assert _split([text]) == parts
+    assert _split(text) == parts
+
+
+def test_thinking_inside_of_thinking_tells_nothing_of_other_replies():
+    splitter = ThinkTagSplitter()
+    assert splitter.feed("<think>a<think>b</think>c</think>d") == ("a<think>bc", "d")
+    assert not splitter.was_alone
+    splitter = ThinkTagSplitter()
+    splitter.feed("<think>a<think>b</think>c")
+    assert splitter.finish(was_cut=True) == ("", "c")
+    assert not splitter.was_alone
+
+
 def test_thinking_that_never_ends_is_thinking():
     assert _split(["<think>Hm", ", well</thi"]) == ("Hm, well</thi", "")
 
@@ -72,7 +109,8 @@ def test_thinking_is_given_as_it_arrives():
 def test_it_does_not_matter_where_a_tagged_text_is_cut(case):
     text, pieces = case
     thinking, _, answer = text.removeprefix("<think>").partition("</think>")
-    assert _split(pieces) == (thinking, answer.lstrip())
+    is_single = text.count("<think>") == 1
+    assert _split(pieces) == ((thinking, answer.lstrip()) if is_single else _split([text]))
 
 
 @given(_pieces_of(_WORDS))
@@ -103,6 +141,8 @@ _HARMONY = (
         ("<|start|>assistant<|channel|>final<|message|>Yes.<|return|>", ("", "Yes.")),
         ("<|channel|>analysis<|message|>Hm.<|end|>Yes.<|end|> No.<|return|>\n", ("Hm.", "Yes.<|end|> No.")),
         ("<|channel|>final<|message|>Yes.<|ret", ("", "Yes.<|ret")),
+        ("<|channel|>final <|constrain|>json<|message|>{}<|return|>", ("", "{}")),
+        ("<|start|>assistant<|channel|>final<|constrain|>json<|message|>{}", ("", "{}")),
         ("<|channel|>commentary<|message|>Hm.<|end|>", ("", "<|channel|>commentary<|message|>Hm.<|end|>")),
         ("<|channel|>analysis<|message|>Hm", ("Hm", "")),
     ],
@@ -146,6 +186,9 @@ def test_what_names_no_marks_is_refused(setting):
         ("Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|return|>", ("Hm.", "Yes.")),
         ("Say `</think>` or '</think>' or \"</think>\".", None),
         ("First <think>a</think> b", None),
+        ("Write:\n```html\nx </think>\n```\nDone.", None),
+        ('```json\n{"a": "x</think>y"}\n```', None),
+        ("```json\n{</think>\n```json\n{}\n```", ("```json\n{", "```json\n{}\n```")),
         ("```\n{}\n```</think>Yes.", ("```\n{}\n```", "Yes.")),
         ("'Hm.'</think>", ("'Hm.'", "")),
         ("Yes.<|end|>", None),

@@ -247,6 +247,7 @@ def test_a_function_that_echoes_with_more_beside_it_is_left_alone():
         {"type": "object"},
         {},
         {"patternProperties": {"^(arg|par)": {}}, "additionalProperties": False},
+        {"properties": {"a": {}}, "unevaluatedProperties": True},
         {"$ref": "#/$defs/Open", "$defs": {"Open": {"type": "object"}}},
         {"$ref": "other.json"},
         {"anyOf": [{"properties": {"a": {}}}, {"type": "object", "additionalProperties": {}}]},

@@ -15,7 +15,7 @@ from griptape.rules import Rule
 from griptape.structures import Agent
 from griptape.tasks import PromptTask
 from pydantic import BaseModel, Field
-from schema import Literal, Schema
+from schema import Literal, Optional, Schema
 
 from griptape_ollama import OllamaContentError, OllamaModels, OllamaPromptDriver, OllamaStreamError
 from griptape_ollama.drivers import abilities
@@ -139,6 +139,28 @@ def test_brackets_in_prose_are_no_answer(simulator, ask, *, prose, strategy, str
     simulator.reply(f"{prose}.")
     simulator.reply(_WHOLE)
     assert ask(structured_output_strategy=strategy, stream=stream).value == _VALUE
+
+
+@_both_ways
+@_each_strategy
+@pytest.mark.parametrize("schema", [Document, Schema({Optional("title"): str}, ignore_extra_keys=True)])
+@pytest.mark.parametrize("text", ['{"Document": {"title": "Pumps"}}', '{"type": "object", "properties": {}}'])
+def test_a_document_of_which_a_lenient_schema_reads_nothing_is_asked_for_again(
+    simulator, ask, shown, *, schema, text, strategy, stream
+):
+    simulator.reply(text)
+    simulator.reply('{"title": "Pumps"}')
+    value = ask(schema, structured_output_strategy=strategy, stream=stream).value
+    assert value in (Document(title="Pumps"), {"title": "Pumps"})
+    assert len(simulator.chats) == 2
+    assert "none of its keys" in simulator.last_chat.messages[-1]["content"]
+
+
+@_both_ways
+@_each_strategy
+def test_an_empty_document_is_an_answer_where_nothing_is_required(simulator, ask, *, strategy, stream):
+    simulator.reply("{}")
+    assert ask(structured_output_strategy=strategy, stream=stream).value == Document()
 
 
 @_both_ways
