@@ -12,6 +12,7 @@ from griptape_ollama.conversion.react import is_react_call
 from griptape_ollama.conversion.replies import ReplyReader, is_blank
 from griptape_ollama.conversion.schemas import NOTHING_READ, AnswerRule
 from griptape_ollama.protocol.schema_validation import MisfitError, check_fits
+from griptape_ollama.protocol.surrogates import without_escaped_halves
 
 MAX_REPAIRS = 2
 """How often a model is asked in one answer for JSON that fits the schema better."""
@@ -83,7 +84,7 @@ class AnswerChecks:
         has_format = "format" in request
         if self._is_react and not has_format and is_react_call(text):
             return None
-        found = find_answer(text, self._rule.error_of, is_cut=reader.was_cut)
+        found = find_answer(without_escaped_halves(text), self._rule.error_of, is_cut=reader.was_cut)
         if found.document is not None:
             if has_format and not found.is_json:
                 self._ignored()

@@ -16,6 +16,11 @@ _HALF = re.compile("[\ud800-\udfff]")
 # Escaped in JSON, or as bytes that are not UTF-8, which some encoders write all the same.
 _HALF_IN_JSON = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
+# Escapes of a JSON text, each whole: a pair, half a pair, or another one.
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+
 
 def may_hold_halves(line: bytes) -> bool:
     """Return whether a JSON text may hold halves of pairs; those of a pair that is whole count, too."""
@@ -27,6 +32,13 @@ def without_halves(text: str) -> str:
     if text.isascii() or _HALF.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def without_escaped_halves(text: str) -> str:
+    """Return a JSON text with U+FFFD in place of each escape of half a pair: strict readers refuse the whole text."""
+    if r"\ud" not in text.lower():
+        return text
+    return _ESCAPE.sub(lambda escape: r"\ufffd" if escape[1] else escape[0], text)
 
 
 def without_halves_inside(value: Any) -> Any:

@@ -9,6 +9,7 @@ from griptape.artifacts import ListArtifact, TextArtifact
 from griptape.common import PromptStack
 from griptape.events import TextChunkEvent
 from griptape.structures import Agent
+from pydantic import BaseModel
 
 from griptape_ollama import OllamaModels, ReasoningChunkEvent
 from griptape_ollama.errors import OllamaError
@@ -155,3 +156,16 @@ def test_what_is_not_ascii_is_sent_as_utf_8(simulator, make_driver):
     assert simulator.last_chat.messages[0]["content"] == "你好" * 1000
     size = int(simulator.last_chat.headers["Content-Length"])
     assert 6000 < size < 6500  # 12,000 where each character is an escape
+
+
+class _Said(BaseModel):
+    text: str
+
+
+@_both_ways
+def test_a_document_with_an_escape_of_half_a_pair_is_an_answer(simulator, make_driver, stream):
+    simulator.reply(r'{"text": "\ud83d\ude00 \uD83D \\ud83d"}')
+    driver = make_driver(stream=stream, structured_output_strategy="native")
+    agent = Agent(prompt_driver=driver, output_schema=_Said)
+    assert agent.run("Hi").output.value == _Said(text="\U0001f600 \ufffd \\ud83d")
+    assert [each.path for each in simulator.requests].count("/api/chat") == 1
