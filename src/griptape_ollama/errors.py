@@ -54,6 +54,7 @@ class OllamaConnectionError(OllamaError):
         refused: Whether nobody listens at the address, or its name is unknown. Trying again at once cannot help.
         stale: Whether it was a kept connection that broke without a word, as when the server closes an idle one just
             when it is used again. Trying again at once helps.
+        redirected: Whether somebody answered, and pointed elsewhere, as to a login.
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class OllamaConnectionError(OllamaError):
         partial_text: str = "",
         refused: bool = False,
         stale: bool = False,
+        redirected: bool = False,
     ) -> None:
         super().__init__(message, host=host, model=model, partial_text=partial_text)
         self.refused = refused
         self.stale = stale
+        self.redirected = redirected
 
 
 class OllamaTimeoutError(OllamaError, TimeoutError):

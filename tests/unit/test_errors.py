@@ -54,7 +54,7 @@ _RESPONSE = {
     "permanent": False,
 }
 _ATTRIBUTES = {
-    OllamaConnectionError: {"refused": True, "stale": True},
+    OllamaConnectionError: {"refused": True, "stale": True, "redirected": True},
     OllamaTimeoutError: {"limit": "first_token", "seconds": 300.0},
     OllamaSlotError: {"limit": "slot", "seconds": 300.0},
     OllamaResponseError: _RESPONSE,

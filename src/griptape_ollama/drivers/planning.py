@@ -52,6 +52,7 @@ from griptape_ollama.models.holds import HOLD_SECONDS, is_held, is_unloading
 from griptape_ollama.models.model_habits import IGNORES_FORMAT
 from griptape_ollama.models.planned import planned_keep_alive
 from griptape_ollama.models.server import LIVE
+from griptape_ollama.protocol.numbers import simplified, to_python
 from griptape_ollama.transport.download import MAX_BYTES, Download
 from griptape_ollama.transport.run import Run
 
@@ -125,12 +126,12 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
     )
     options: dict[str, Any] = field(factory=dict[str, Any], converter=to_options, metadata={"serializable": True})
     keep_alive: Any | None = field(default=None, converter=to_keep_alive, metadata={"serializable": True})
-    think: Any | None = field(default=None, metadata={"serializable": True})
+    think: Any | None = field(default=None, converter=simplified, metadata={"serializable": True})
     format: Any | None = field(default=None, metadata={"serializable": True})
-    truncate: bool | None = field(default=None, metadata={"serializable": True})
-    shift: bool | None = field(default=None, metadata={"serializable": True})
-    logprobs: bool | None = field(default=None, metadata={"serializable": True})
-    top_logprobs: int | None = field(default=None, metadata={"serializable": True})
+    truncate: bool | None = field(default=None, converter=simplified, metadata={"serializable": True})
+    shift: bool | None = field(default=None, converter=simplified, metadata={"serializable": True})
+    logprobs: bool | None = field(default=None, converter=simplified, metadata={"serializable": True})
+    top_logprobs: int | None = field(default=None, converter=simplified, metadata={"serializable": True})
     extra_params: dict[str, Any] = field(
         factory=dict[str, Any], converter=to_extra_params, metadata={"serializable": True}
     )
@@ -145,8 +146,8 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
     )
     structured_output_strategy: StructuredOutputStrategy = field(default="native", metadata={"serializable": True})
     on_empty: str | None = field(default=None, converter=to_on_empty, metadata={"serializable": True})
-    allow_private_image_urls: bool = field(default=False, metadata={"serializable": True})
-    max_image_bytes: int = field(default=MAX_BYTES, metadata={"serializable": True})
+    allow_private_image_urls: bool = field(default=False, converter=to_python, metadata={"serializable": True})
+    max_image_bytes: int = field(default=MAX_BYTES, converter=simplified, metadata={"serializable": True})
     tell_schema: bool = field(default=True, converter=to_tell_schema, metadata={"serializable": True})
     separate_think_tags: Any | None = field(
         default=True, converter=to_separate_think_tags, metadata={"serializable": True}

@@ -14,7 +14,7 @@ from griptape_ollama.models.server_settings import checked
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.context_window import check_max_num_ctx, check_num_ctx
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
-from griptape_ollama.protocol.numbers import simplified, to_boolean, to_number, to_whole
+from griptape_ollama.protocol.numbers import simplified, to_boolean, to_number, to_plain, to_python, to_whole
 from griptape_ollama.protocol.options import check_options
 
 ON_EMPTY_RETRY = "retry_without_thinking"
@@ -78,9 +78,10 @@ def to_audit(value: Any) -> bool:
 
 def to_parse_text_calls(value: Any) -> bool:
     """Return whether text that is a call is one."""
-    if not isinstance(value, bool):
+    parses = to_boolean(value)
+    if parses is None:
         raise OllamaContentError(f"parse_text_calls={value!r} must be True or False")
-    return value
+    return parses
 
 
 def to_dimensions(value: Any) -> int | None:
@@ -99,7 +100,19 @@ def to_extra_params(value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in cast("Mapping[Any, Any]", value)):
         raise OllamaContentError(f"extra_params must be a mapping of field names to values, got {value!r}")
-    return {name: simplified(each) for name, each in cast("Mapping[str, Any]", value).items()}
+    return to_plain_setting(value)
+
+
+def to_plain_setting(value: Any) -> Any:
+    """Return a setting with what JSON can carry in place of values of other libraries, also those inside it."""
+    if isinstance(value, Mapping):
+        return {name: to_plain_setting(each) for name, each in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, list):
+        return [to_plain_setting(each) for each in cast("list[Any]", value)]
+    try:
+        return to_plain(value)
+    except TypeError:  # which is said of the request
+        return value
 
 
 def to_on_long_text(value: Any) -> Any:
@@ -150,15 +163,17 @@ def to_on_empty(value: Any) -> str | None:
 
 def to_separate_think_tags(value: Any) -> Any:
     """Give which marks separate thinking, as they are stored: True, False, or a list of names and pairs."""
+    value = to_python(value)
     checked(lambda: to_think_marks(value))
     return value if isinstance(value, bool) else [each if isinstance(each, str) else [*each] for each in value]
 
 
 def to_tell_schema(value: Any) -> bool:
     """Give whether the model is told the schema that its answer must fit."""
-    if not isinstance(value, bool):
+    tells = to_boolean(value)
+    if tells is None:
         raise OllamaContentError(f"tell_schema={value!r} must be True or False")
-    return value
+    return tells
 
 
 def to_num_ctx(value: Any) -> int | str | None:

@@ -289,7 +289,7 @@ class Facts:
         """Record a failure, and return for how many seconds the model is not asked about again."""
         if is_refusal(error):
             _cache.refused.add(self._question(path), error)
-        if not isinstance(error, OllamaConnectionError):
+        if not isinstance(error, OllamaConnectionError) or error.redirected:
             return _FAILURE_SECONDS
         is_absent = error.refused or isinstance(error, OllamaGatewayError)
         self._run.has_waited = self._run.has_waited or (is_absent and has_waited)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,10 @@ class Progress:
     @property
     def share(self) -> float | None:
         """Share of the bytes that are there, from 0 to 1 whatever the server counts; None before it counts any."""
-        return min(max(self.completed, 0), self.total) / self.total if self.total > 0 else None
+        if not self.total > 0:
+            return None
+        share = min(max(self.completed, 0), self.total) / self.total
+        return None if math.isnan(share) else share
 
     def to_event(self) -> OllamaProgressEvent:
         """Give it as an event."""

@@ -28,7 +28,9 @@ REFUSED_SECONDS = 60.0
 DOUBTFUL_SECONDS = 10.0
 """How long after the first refusal, where it may be that of a server that starts, or of a key that is soon known."""
 
-_STATUSES = frozenset({401, 403, 404, 405, 407, 410, 421, 451})
+_STATUSES = frozenset({401, 403, 404, 405, 406, 407, 410, 418, 421, 451, 501})
+# What is below, and not 200, is no answer either: nothing, or a redirect to nowhere.
+_LEAST_ERROR = 400
 _MAX_ENTRIES = 512
 
 Question = tuple[tuple[str, str], str]
@@ -40,10 +42,11 @@ _logger = logging.getLogger(__name__)
 def is_refusal(error: OllamaError) -> bool:
     """Return whether an error is about the question itself: not about the model, nor about a server that is gone."""
     if isinstance(error, OllamaConnectionError):
-        # A gateway may answer with its own failure, or close the connection.
-        return not error.refused
+        # A gateway may answer with its own failure, lead to its login, or close the connection.
+        return error.redirected or not error.refused
     if isinstance(error, OllamaResponseError):
-        return error.status in _STATUSES and not isinstance(error, OllamaModelNotFoundError)
+        is_refused = error.status in _STATUSES or (error.status is not None and error.status < _LEAST_ERROR)
+        return is_refused and not isinstance(error, OllamaModelNotFoundError)
     return isinstance(error, OllamaStreamError) and not error.retryable
 
 

@@ -25,6 +25,7 @@ _BLANK_PIECES = 8
 _BLANKS = b"\xef\xbb\xbf \t\r\n"
 _PLAIN = frozenset({"", "identity"})
 _ZIPPED = frozenset({"gzip", "x-gzip", "deflate"})
+_GZIP = b"\x1f"
 _ANY_HEADER = zlib.MAX_WBITS | 32
 
 
@@ -120,12 +121,19 @@ def _at_most(chunks: Iterator[bytes], size: int, begun: bytes = b"") -> bytes:
 
 def _unzipped(packed: Iterator[bytes]) -> Iterator[bytes]:
     unpacker = zlib.decompressobj(_ANY_HEADER)
+    has_ended = False
     try:
         for each in packed:
             rest, piece = each, b""
-            while not unpacker.eof and (rest or len(piece) == _PIECE_BYTES):
+            while rest or len(piece) == _PIECE_BYTES:
+                if unpacker.eof:
+                    # A body of gzip may have several members (RFC 1952, 2.2); what else follows is no part of it.
+                    has_ended = has_ended or (bool(rest) and not rest.startswith(_GZIP))
+                    if has_ended or not rest:
+                        break
+                    unpacker = zlib.decompressobj(_ANY_HEADER)
                 piece = unpacker.decompress(rest, _PIECE_BYTES)
-                rest = unpacker.unconsumed_tail
+                rest = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
                 if piece:
                     yield piece
     except zlib.error as error:

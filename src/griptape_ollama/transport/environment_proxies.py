@@ -44,6 +44,8 @@ _ENTRY = re.compile(
     r"(?:(?P<scheme>[a-z]+)://)?(?:\[(?P<inner>[^\]]*)\](?P<mask>/\d+)?|(?P<plain>[^\[\]:]*))(?::(?P<port>\d{1,5}))?"
 )
 _NAME = re.compile(r"[\w*-]+(?:\.[\w*-]+)*")
+# Before the IPv4 address in `::ffff:10.1.2.3`.
+_MAPPED_BITS = 96
 _reported: set[str] = set()
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -174,9 +176,14 @@ def _skip(entry: str) -> bool:
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     text, _, mask = text.partition("/")
     try:
-        return ipaddress.ip_network(f"{_without_zone(text)}/{mask}" if mask else _without_zone(text), strict=False)
+        network = ipaddress.ip_network(f"{_without_zone(text)}/{mask}" if mask else _without_zone(text), strict=False)
     except ValueError:
         return None
+    # Addresses are compared as IPv4 where they are IPv4 inside IPv6.
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return ipaddress.ip_network(f"{mapped}/{network.prefixlen - _MAPPED_BITS}")
 
 
 def _address(name: str) -> _Address | None:

@@ -200,7 +200,7 @@ class Failures:
         text = read_refusal(response, MAX_ERROR_BYTES).decode(errors="replace")
         if response.has_redirect_location:
             where = gateways.redirected(self.host, self.path, response.headers["location"])
-            return OllamaConnectionError(f"{self.subject} {where}.", **self._context, refused=True)
+            return OllamaConnectionError(f"{self.subject} {where}.", **self._context, refused=True, redirected=True)
         return to_response_error(
             Refusal(
                 response.status_code,

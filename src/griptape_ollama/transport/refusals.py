@@ -185,6 +185,11 @@ def _classify(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], b
         return _not_found(refusal, said)
     if status in (401, 403):
         return OllamaAuthError, True, _auth_advice(refusal)
+    if status in (408, 425) and not gateways.is_of_ollama(refusal.text):
+        advice = (
+            "A proxy in between did not wait for all of the request: raise its limit (client_body_timeout in nginx)."
+        )
+        return OllamaResponseError, False, advice
     if status == 407:
         return OllamaAuthError, True, "A proxy in between wants a user and a password."
     if status == 429:

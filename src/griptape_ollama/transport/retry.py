@@ -166,7 +166,8 @@ def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
 
 
 def _is_refused(error: BaseException | None) -> bool:
-    return isinstance(error, OllamaConnectionError) and error.refused
+    # Who redirects is there, and will do so again.
+    return isinstance(error, OllamaConnectionError) and error.refused and not error.redirected
 
 
 def _is_absent(error: BaseException | None) -> bool:

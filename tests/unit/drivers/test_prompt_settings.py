@@ -1,6 +1,8 @@
 """What a driver is told, and what of it reaches the wire."""
 
+import json
 from datetime import timedelta
+from decimal import Decimal
 
 import numpy as np
 import ollama
@@ -154,6 +156,37 @@ def test_keep_alive_reaches_the_wire_in_every_form(sent, make_driver, given, on_
 def test_fields_reach_the_wire_from_the_driver_and_from_extra_params(sent, make_driver, name, value):
     assert sent(make_driver(model="thinker", **{name: value}))[name] == value
     assert sent(make_driver(model="thinker", extra_params={name: value}))[name] == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "plain"),
+    [
+        ("think", np.bool_(True), True),
+        ("truncate", np.bool_(False), False),
+        ("shift", np.array(True), True),
+        ("logprobs", np.bool_(True), True),
+        ("top_logprobs", Decimal(3), 3),
+        ("max_image_bytes", np.int64(10), 10),
+        ("allow_private_image_urls", np.bool_(True), True),
+        ("tell_schema", np.bool_(False), False),
+        ("parse_text_calls", np.bool_(False), False),
+        ("separate_think_tags", np.bool_(False), False),
+        (
+            "extra_params",
+            {
+                "options": {"seed": np.int64(3), "stop": [np.str_("a")]},
+                "more": np.array([1, 2]),
+                "half": Decimal("0.5"),
+            },
+            {"options": {"seed": 3, "stop": ["a"]}, "more": [1, 2], "half": 0.5},
+        ),
+    ],
+)
+def test_values_of_other_libraries_are_stored_as_plain_ones(make_driver, name, value, plain):
+    driver = make_driver(model="thinker", **{name: value})
+    assert json.loads(json.dumps(driver.to_dict()))[name] == plain
+    assert type(getattr(driver, name)) is type(plain)
+    assert getattr(type(driver).from_dict(driver.to_dict()), name) == plain
 
 
 def test_extra_params_win_over_fields(sent, make_driver):

@@ -1,5 +1,7 @@
 """Adding up how far a transfer is."""
 
+import math
+
 import pytest
 
 from griptape_ollama.models.progress import Meter, Progress
@@ -20,6 +22,11 @@ def test_bytes_are_added_up_over_all_files():
     meter.read(_line("a", 100, 40))
     assert meter.read(_line("b", 50, 10)) == Progress("pull", "m", "http://gpu:11434", "pulling b", "b", 50, 150)
     assert meter.last.share == 50 / 150
+
+
+@pytest.mark.parametrize(("completed", "total"), [(math.nan, 1), (math.inf, math.inf), (1, math.nan), (0, 0)])
+def test_counts_that_are_no_numbers_have_no_share(completed, total):
+    assert Progress("pull", "m", "http://gpu:11434", "pulling", "a", completed, total).share is None
 
 
 def test_a_line_that_says_nothing_new_is_passed_over():

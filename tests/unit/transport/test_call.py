@@ -504,6 +504,13 @@ class TestRefusals:
         _, error = _collect(_call(connection))
         assert isinstance(error, OllamaConnectionError)
         assert "redirects" in str(error)
+        assert (error.refused, error.redirected) == (True, True)
+        assert len(simulator.requests) == 1
+
+    def test_who_redirects_is_there_and_is_not_waited_for(self, simulator, connection):
+        simulator.reply(status=302, body="", headers={"Location": "https://login.example.com/"}, times=None)
+        _, error = _collect(Call(connection, "/api/chat", BODY, policy=retrying(wait_for_server=60)))
+        assert isinstance(error, OllamaConnectionError)
         assert len(simulator.requests) == 1
 
     @pytest.mark.parametrize(

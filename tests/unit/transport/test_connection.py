@@ -255,6 +255,17 @@ class TestCompression:
             (line,) = Call(Connection.open(server.url), "/api/chat", BODY).lines()
             assert line["message"]["content"] == "Hi"
 
+    @pytest.mark.parametrize("step", [1, 7, 1000])
+    @pytest.mark.parametrize("junk", [b"", b"\0" * 100, b"x\x1f\x8b"])
+    def test_a_stream_that_is_packed_in_several_members_is_unpacked_whole(self, step, junk):
+        line = b'{"message":{"content":"Hi"},"done":true,"done_reason":"stop"}\n'
+        packed = gzip.compress(line[:10]) + gzip.compress(b"") + gzip.compress(line[10:]) + junk
+        parts = [chunk(packed[at : at + step]) for at in range(0, len(packed), step)]
+        head = HEAD + b"Content-Encoding: gzip\r\n\r\n"
+        with HostileServer(lambda _: [head, *parts, chunk(b"")]) as server:
+            (line,) = Call(Connection.open(server.url), "/api/chat", BODY).lines()
+            assert line["message"]["content"] == "Hi"
+
 
 class TestForeignClient:
     def test_a_users_client_is_used_and_can_be_stopped(self, simulator):

@@ -142,6 +142,13 @@ def test_a_challenge_names_the_setting_that_answers_it(challenge, advice):
     assert advice in str(error)
 
 
+@pytest.mark.parametrize("status", [408, 425])
+def test_a_gateway_that_did_not_get_all_of_the_request_may_get_it_later(status):
+    error = _error(status, "<html><body><h1>408 Request Time-out</h1></body></html>")
+    assert not error.permanent
+    assert "client_body_timeout" in str(error)
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
