@@ -14,6 +14,7 @@ _TOLERANCE = 2.0
 
 # A clock that is further away was never set, as that of a device without a battery: it says nothing of Ollama's.
 _LARGEST_OFFSET = 366 * 86_400.0
+_HALF = 0.5
 _LONGEST_DATE = 100
 _LONGEST_WAIT = 366 * 86_400  # seconds; a lock cannot wait for all that a header may say
 
@@ -28,7 +29,7 @@ def clock_offset(headers: Mapping[str, str], *, now: float | None = None) -> flo
     date = _parse_date(headers.get("date", ""))
     if date is None:
         return 0.0
-    offset = date + 0.5 - (time.time() if now is None else now)
+    offset = date + _HALF - (time.time() if now is None else now)
     return offset if _TOLERANCE < abs(offset) <= _LARGEST_OFFSET else 0.0
 
 
@@ -49,7 +50,9 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
         if date is None:
             return None
         now = time.time() if now is None else now
-        seconds = date - now - clock_offset(headers, now=now)
+        offset = clock_offset(headers, now=now)
+        # Date leaves out parts of a second: what was asked for may be all of what is between the two dates.
+        seconds = date - now - (offset - _HALF if offset else 0.0)
     bounded = to_number(seconds, least=-MOST, most=_LONGEST_WAIT)
     return None if bounded is None else max(0.0, bounded)
 

@@ -17,6 +17,7 @@ from griptape_ollama.errors import (
     OllamaResponseError,
 )
 from griptape_ollama.transport.refusals import Refusal, server_message, to_response_error
+from griptape_ollama.transport.server_clock import retry_after
 
 CONTEXT = (
     '{"error":"{\\"error\\":{\\"code\\":400,\\"message\\":\\"request (45043 tokens) exceeds the available context size '
@@ -260,6 +261,11 @@ def _http_date(seconds, *, ahead=0.0):
 def test_retry_after_as_a_date_is_read_by_the_clock_of_who_wrote_it(ahead):
     headers = {"retry-after": _http_date(30, ahead=ahead), "date": _http_date(0, ahead=ahead)}
     assert 28 <= _error(503, "busy", **headers).retry_after <= 31
+
+
+def test_a_retry_after_by_another_clock_is_never_shorter_than_what_was_asked_for():
+    headers = {"retry-after": "Fri, 02 Jan 2026 10:00:03 GMT", "date": "Fri, 02 Jan 2026 10:00:00 GMT"}
+    assert retry_after(headers, now=1_767_347_000.7) == pytest.approx(3, abs=1e-6)
 
 
 @pytest.mark.parametrize("date", ["", "soon", "Thu, 01 Jan 1970 00:00:10 GMT", "Mon, 01 Jan 99999999999 00:00:00 GMT"])
