@@ -138,15 +138,23 @@ def test_choices_within_choices_take_no_exponential_time():
     assert read["kids"][0]["kids"][0]["a"] == 1
 
 
-_SCHEMAS = st.recursive(
-    st.sampled_from([{}, _WHOLE, _NUMBER, _FLAG, _TEXT, {"type": ["integer", "null"]}, {"enum": [1, "1", True]}]),
-    lambda inner: (
+def _composed(inner):
+    return (
         st.builds(lambda each: {"type": "array", "items": each}, inner)
         | st.builds(lambda a, b: {"type": "object", "properties": {"a": a, "b": b}, "required": ["a"]}, inner, inner)
         | st.builds(lambda each: {"type": "object", "additionalProperties": each}, inner)
         | st.builds(lambda a, b: {"anyOf": [a, b]}, inner, inner)
         | st.builds(lambda a, b: {"allOf": [a, b]}, inner, inner)
-    ),
+    )
+
+
+def _nested(inner):
+    return st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+
+
+_SCHEMAS = st.recursive(
+    st.sampled_from([{}, _WHOLE, _NUMBER, _FLAG, _TEXT, {"type": ["integer", "null"]}, {"enum": [1, "1", True]}]),
+    _composed,
     max_leaves=6,
 )
 _VALUES = st.recursive(
@@ -154,7 +162,7 @@ _VALUES = st.recursive(
     | st.booleans()
     | st.integers(-3, 3)
     | st.sampled_from(["", "1", "true", "x", "[1]", '{"a": "1"}', 1.5, 2.0]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    _nested,
     max_leaves=8,
 )
 
