@@ -7,7 +7,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import ollama
+import httpx
 import pytest
 from griptape.common import PromptStack
 from griptape.events import BaseEvent, FinishPromptEvent, TextChunkEvent
@@ -164,11 +164,16 @@ class TestLevelsOfAModel:
         assert details.default_think_level == "low"
 
     def test_generate_takes_the_same(self, simulator):
-        client = ollama.Client(host=simulator.url)
-        assert client.generate("template", "Hi", think="extra high").response
-        with pytest.raises(ollama.ResponseError, match="invalid think value"):
-            client.generate("template", "Hi", think="high")
-        client._client.close()
+        def generate(think):
+            body = {"model": "template", "prompt": "Hi", "think": think, "stream": False}
+            return httpx.post(f"{simulator.url}/api/generate", json=body)
+
+        assert generate("extra high").json()["response"]
+        refused = generate("high")
+        assert (refused.status_code, refused.json()["error"]) == (
+            400,
+            'invalid think value: "high" (must be "none", "low", "extra high", true, or false)',
+        )
 
 
 @pytest.mark.parametrize("thinking", [None, "low", [], {"values": "low"}, {"values": {"low": 1}}, {"values": None}])
