@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -17,6 +18,8 @@ _EXCERPT = 120
 
 # Unlike json.loads, this does not look for white space around the value, which lines of a reply do not have.
 _decode_json = json.JSONDecoder().raw_decode
+_BLANKS_TO_END = re.compile(r"\s*\Z")
+
 # Takes a whole number of any length for what no counter can hold.
 _decode_any_number = json.JSONDecoder(
     parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits)
@@ -101,13 +104,17 @@ def decode_object(line: bytes) -> dict[str, Any]:
 
 
 def _decode(line: bytes, mend: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> dict[str, Any]:
+    text: str | None
+    value: Any
     try:
         # The way of nearly every line, without the calls that the others need.
         text = line.decode()
         value, end = _decode_json(text)
-        if end != len(text):
-            value = _decode_oddly(line)
+        is_whole = end == len(text)
     except (ValueError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        text = value = None  # a line may have megabytes: it is not held twice
         value = _decode_oddly(line)
     if not isinstance(value, dict):
         raise _no_object(line)
@@ -124,7 +131,7 @@ def _decode_oddly(line: bytes) -> Any:
     try:
         text = _to_text(line)
         value, end = _decode_text(text)
-        if text[end:].strip():
+        if _BLANKS_TO_END.match(text, end) is None:
             raise ValueError("more than one value")  # noqa: TRY301 # quoted as every other line that cannot be read
     except (ValueError, RecursionError) as error:
         raise _no_object(line) from error
