@@ -104,8 +104,8 @@ def decode_object(line: bytes) -> dict[str, Any]:
 
 
 def _decode(line: bytes, mend: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> dict[str, Any]:
-    text: str | None
-    value: Any
+    text: str | None = None
+    value: Any = None
     try:
         # The way of nearly every line, without the calls that the others need.
         text = line.decode()
