@@ -100,7 +100,10 @@ def to_extra_params(value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in cast("Mapping[Any, Any]", value)):
         raise OllamaContentError(f"extra_params must be a mapping of field names to values, got {value!r}")
-    return to_plain_setting(value)
+    try:
+        return to_plain_setting(value)
+    except RecursionError as error:
+        raise OllamaContentError("extra_params cannot be written as JSON: they contain themselves.") from error
 
 
 def to_plain_setting(value: Any) -> Any:
