@@ -51,7 +51,7 @@ def test_a_link_leads_somewhere(page):
 
 def _run_quickstart(*arguments, **environment):
     script = [sys.executable, str(ROOT / "examples" / "quickstart.py"), *arguments]
-    return subprocess.run(script, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    return subprocess.run(script, capture_output=True, text=True, timeout=110, env=environment, check=False)
 
 
 def _quickstart(*arguments, **environment):
@@ -104,7 +104,7 @@ def test_the_demo_says_what_is_wrong_and_nothing_else(environment, arguments, sa
 
 def _tools_and_thinking(*arguments, **environment):
     script = [sys.executable, str(ROOT / "examples" / "tools_and_thinking.py"), *arguments]
-    result = subprocess.run(script, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    result = subprocess.run(script, capture_output=True, text=True, timeout=110, env=environment, check=False)
     assert result.returncode == 0, result.stderr
     assert "[thinks] " in result.stdout
     assert '[calls get_weather with {"city": "Oslo"}]' in result.stdout
@@ -130,7 +130,7 @@ def _run_rag(*arguments, **environment):
     # Whatever reaches for another machine, such as a tokenizer that downloads its words, meets a dead proxy.
     offline = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:1")
     environment = {**environment, **offline, "TIKTOKEN_CACHE_DIR": "", "OPENAI_API_KEY": ""}
-    return subprocess.run(script, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    return subprocess.run(script, capture_output=True, text=True, timeout=110, env=environment, check=False)
 
 
 def _rag(*arguments, **environment):
@@ -203,7 +203,7 @@ def test_the_example_of_two_models_prints_what_both_ways_took(environment):
         script,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         env={**environment, "OLLAMA_HOST": "127.0.0.1:1"},
         check=False,
     )
@@ -217,7 +217,7 @@ def test_the_example_of_two_models_prints_what_both_ways_took(environment):
 
 def _run_long_conversation(*arguments, **environment):
     script = [sys.executable, str(ROOT / "examples" / "long_conversation.py"), *arguments]
-    return subprocess.run(script, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    return subprocess.run(script, capture_output=True, text=True, timeout=110, env=environment, check=False)
 
 
 def _assert_shows_growth_guard_and_report(output):
