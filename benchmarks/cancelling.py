@@ -15,9 +15,9 @@ from benchmarks.tables import markdown
 from griptape_ollama import OllamaCancelledError, OllamaPromptDriver, cancel_scope
 from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.concurrency import Ticket, slots_of
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.retry import retrying
-from griptape_ollama.transport.slots import Ticket, slots_of
 
 TRIES = 200
 BODY = {"model": "simulator", "messages": [{"role": "user", "content": "Go."}]}

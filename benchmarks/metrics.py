@@ -6,7 +6,7 @@ import tracemalloc
 
 from benchmarks.tables import markdown
 from griptape_ollama import OllamaMetrics, OllamaThreshold
-from griptape_ollama.transport.reports import CallReport, reported
+from griptape_ollama.transport.call_reports import CallReport, reported
 
 CALLS = 20_000
 RUNS = 7

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from griptape_ollama.models.manager import OllamaModels
     from griptape_ollama.structures.hearing import OllamaChunk
     from griptape_ollama.structures.stream import OllamaStream
-    from griptape_ollama.transport.limits import OllamaTimeout
-    from griptape_ollama.transport.loops import OllamaBlockingWarning
-    from griptape_ollama.transport.scope import CancelScope, cancel_after, cancel_scope
+    from griptape_ollama.transport.blocking_warning import OllamaBlockingWarning
+    from griptape_ollama.transport.cancel_scope import CancelScope, cancel_after, cancel_scope
+    from griptape_ollama.transport.timeouts import OllamaTimeout
 
 __all__ = [
     "CancelScope",
@@ -91,11 +91,11 @@ __all__ = [
 
 # Names are looked up when they are first asked for, so that nobody waits for parts that he does not use.
 _MODULES = {
-    "CancelScope": "transport.scope",
+    "CancelScope": "transport.cancel_scope",
     "ModelLifecycle": "lifecycle.lifecycle",
     "OllamaAlert": "metrics.thresholds",
     "OllamaAuthError": "errors",
-    "OllamaBlockingWarning": "transport.loops",
+    "OllamaBlockingWarning": "transport.blocking_warning",
     "OllamaBusyError": "errors",
     "OllamaCancelledError": "errors",
     "OllamaChunk": "structures.hearing",
@@ -123,14 +123,14 @@ _MODULES = {
     "OllamaStream": "structures.stream",
     "OllamaStreamError": "errors",
     "OllamaThreshold": "metrics.thresholds",
-    "OllamaTimeout": "transport.limits",
+    "OllamaTimeout": "transport.timeouts",
     "OllamaTimeoutError": "errors",
     "OllamaTokenizer": "context.tokenizer",
     "PromptPreview": "context.preview",
     "ReasoningChunkEvent": "events",
     "TokenEstimate": "context.estimates",
-    "cancel_after": "transport.scope",
-    "cancel_scope": "transport.scope",
+    "cancel_after": "transport.cancel_scope",
+    "cancel_scope": "transport.cancel_scope",
 }
 
 

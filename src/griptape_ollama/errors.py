@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from griptape_ollama.printable import readable
+from griptape_ollama.escaping import readable
 
 
 class OllamaError(Exception):

@@ -15,7 +15,7 @@ from griptape_ollama.context.priors import BYTE_PRIORS, PROMPT_PRIORS
 from griptape_ollama.context.prompt_rows import AROUND_TEXTS, added, fixed_row, has_system, messages_row, prefixes
 from griptape_ollama.context.remembering import RecentMemory
 from griptape_ollama.context.text_rows import Row, TextRows
-from griptape_ollama.transport.forking import renew_when_forked
+from griptape_ollama.transport.fork_safety import renew_when_forked
 
 _PROMPTS = 64
 # Below this share of what is expected a count is not one of the prompt: it was cut, or is no count at all.

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from griptape_ollama.context.estimator import PromptEstimator
 from griptape_ollama.context.text_estimator import TextEstimator
-from griptape_ollama.transport.forking import renew_when_forked
+from griptape_ollama.transport.fork_safety import renew_when_forked
 
 _MODELS = 128
 

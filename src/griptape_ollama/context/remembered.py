@@ -14,7 +14,7 @@ from griptape_ollama.context.sight import Sight
 from griptape_ollama.models.facts import ModelFacts
 from griptape_ollama.models.types import weights_of
 from griptape_ollama.protocol.model_name import model_key
-from griptape_ollama.transport.forking import renew_when_forked
+from griptape_ollama.transport.fork_safety import renew_when_forked
 
 V = TypeVar("V")
 

@@ -14,7 +14,7 @@ from griptape_ollama.context.calibration import Calibration, Prior
 from griptape_ollama.context.estimates import TokenEstimate, to_estimate
 from griptape_ollama.context.priors import TEXT_PRIORS
 from griptape_ollama.context.text_rows import Row, TextRows
-from griptape_ollama.transport.forking import renew_when_forked
+from griptape_ollama.transport.fork_safety import renew_when_forked
 
 # Around each text: [CLS] and [SEP] of BERT, one mark at its end (Qwen 3), or none.
 _AROUND_A_TEXT = Prior("texts", 2.0, 1.0, 16.0)

@@ -17,7 +17,7 @@ from griptape_ollama.errors import OllamaContextError, OllamaError
 from griptape_ollama.events import OllamaContextEvent
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 from griptape_ollama.protocol.counters import to_count
-from griptape_ollama.transport.refusals import is_out_of_memory
+from griptape_ollama.transport.response_errors import is_out_of_memory
 
 _logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from griptape.tools import BaseTool
 from schema import Schema
 
 from griptape_ollama.conversion.schemas import compiled_parameters, to_json_schema
-from griptape_ollama.printable import printable
+from griptape_ollama.escaping import printable
 from griptape_ollama.protocol.schema_coercion import coerced, unfenced
 from griptape_ollama.protocol.schema_reader import SchemaReader
 

@@ -15,8 +15,8 @@ from griptape.artifacts import BaseArtifact
 from griptape.common import DeltaMessage, Message, PromptStack
 from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 
-from griptape_ollama.transport.feed import Feed, in_thread
-from griptape_ollama.transport.running import Awaited
+from griptape_ollama.transport.async_bridge import Feed, in_thread
+from griptape_ollama.transport.run import Awaited
 
 if TYPE_CHECKING:
     from griptape_ollama.embeddings.results import Matrix, OnProgress

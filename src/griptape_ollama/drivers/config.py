@@ -21,8 +21,8 @@ from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
 from griptape_ollama.drivers.prompt import OllamaPromptDriver
 from griptape_ollama.drivers.settings import to_max_num_ctx, to_num_ctx
 from griptape_ollama.models.server_settings import to_host, to_limits, to_max_concurrency, to_max_wait
-from griptape_ollama.transport.limits import OllamaTimeout
-from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT
+from griptape_ollama.transport.concurrency import DEFAULT_MAX_WAIT
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 T = TypeVar("T")
 

@@ -52,8 +52,8 @@ from griptape_ollama.models.facts import Facts
 from griptape_ollama.models.planned import planned_keep_alive
 from griptape_ollama.models.server import LIVE
 from griptape_ollama.protocol.model_name import model_key
+from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.run import Run
-from griptape_ollama.transport.scope import outside_scopes
 
 if TYPE_CHECKING:
     from griptape_ollama.embeddings.results import Matrix

@@ -22,9 +22,9 @@ from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.observed_model import ObservedModel
 from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.errors import OllamaContextError, OllamaError, OllamaResponseError, OllamaStreamError
+from griptape_ollama.escaping import printable
 from griptape_ollama.events import OllamaResponseEvent
 from griptape_ollama.models.request_audit import audited
-from griptape_ollama.printable import printable
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.transport.call import Call
 

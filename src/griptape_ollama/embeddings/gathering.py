@@ -21,9 +21,9 @@ from griptape_ollama.embeddings.embedder import Embedder, Outcome
 from griptape_ollama.embeddings.order import SURELY_FITS, Order, Reply, held
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.holds import is_unloading
-from griptape_ollama.transport.forking import renew_when_forked
+from griptape_ollama.transport.cancel_scope import outside_scopes
+from griptape_ollama.transport.fork_safety import renew_when_forked
 from griptape_ollama.transport.run import Run
-from griptape_ollama.transport.scope import outside_scopes
 
 RECENT_SECONDS = 0.25
 """For how long a thread that has its answer counts as one that calls again."""

@@ -15,8 +15,8 @@ from griptape_ollama.conversion.passages import likely_tokens
 from griptape_ollama.embeddings.model_identity import ModelIdentity
 from griptape_ollama.models.holds import HOLD_SECONDS, holding, is_held, is_unloading
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 OnLongText = Literal["chunk", "truncate", "error"]
 

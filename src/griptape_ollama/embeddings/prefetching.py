@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Outcome
 from griptape_ollama.errors import OllamaError
-from griptape_ollama.transport.forking import renew_when_forked
+from griptape_ollama.transport.fork_safety import renew_when_forked
 from griptape_ollama.transport.run import Run
 
 

@@ -16,11 +16,10 @@ from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.models.types import LoadedModel, ModelInfo, weights_of
 from griptape_ollama.protocol.model_name import model_key
-from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.retry import once_more_if_stale
-from griptape_ollama.transport.run import Run
-from griptape_ollama.transport.running import RunningRuns
-from griptape_ollama.transport.scope import outside_scopes
+from griptape_ollama.transport.run import Run, RunningRuns
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 RUNNER_OPTIONS = frozenset(
     {"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"}

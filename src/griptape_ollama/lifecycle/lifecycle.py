@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.numbers import to_whole
-from griptape_ollama.transport.scope import outside_scopes
+from griptape_ollama.transport.cancel_scope import outside_scopes
 
 if TYPE_CHECKING:
     from griptape_ollama.lifecycle.planner import Planner

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaError, OllamaTimeoutError
+from griptape_ollama.escaping import printable
 from griptape_ollama.lifecycle.acting import ModelServer
 from griptape_ollama.lifecycle.ledger import Ledger, Load
 from griptape_ollama.lifecycle.place import Place, remaining_seconds
 from griptape_ollama.lifecycle.plan import Resident, Room, make_room, next_to_warm, no_longer_needed
 from griptape_ollama.lifecycle.policies import Use
 from griptape_ollama.models.types import LoadedModel
-from griptape_ollama.printable import printable
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaTimeoutError
 from griptape_ollama.metrics.histogram import Histogram
-from griptape_ollama.transport.reports import CallReport
+from griptape_ollama.transport.call_reports import CallReport
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from griptape_ollama.errors import OllamaContentError, OllamaTimeoutError
 from griptape_ollama.metrics.statistics import is_cancelled
-from griptape_ollama.transport.reports import CallReport
+from griptape_ollama.transport.call_reports import CallReport
 
 _RATES = ("timeout_rate", "error_rate")
 _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from griptape_ollama.errors import OllamaError
+from griptape_ollama.escaping import printable
 from griptape_ollama.models.audit import Change
 from griptape_ollama.models.catalogue import Catalogue, find_named
 from griptape_ollama.models.loading import Loading
@@ -17,7 +18,6 @@ from griptape_ollama.models.progress import OnProgress
 from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.transfers import Transfer
 from griptape_ollama.models.types import ModelInfo
-from griptape_ollama.printable import printable
 from griptape_ollama.protocol.model_name import parse_model_name
 
 # A tag has at most 80 characters.

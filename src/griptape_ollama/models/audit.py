@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaError
-from griptape_ollama.printable import printable
+from griptape_ollama.escaping import printable
 from griptape_ollama.protocol.host import mask_host
 
 logger = logging.getLogger("griptape_ollama.audit")

@@ -25,19 +25,19 @@ from griptape_ollama.errors import (
     OllamaGatewayError,
     OllamaTimeoutError,
 )
+from griptape_ollama.escaping import printable
 from griptape_ollama.models.model_habits import model_habits
 from griptape_ollama.models.refused_questions import Question, RefusedQuestions, is_refusal
 from griptape_ollama.models.several_servers import several_servers
-from griptape_ollama.printable import printable
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.model_name import find_model, model_key, name_of_entry
 from griptape_ollama.protocol.parameters import parse_parameters
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.outcomes import forget_outcomes
 from griptape_ollama.transport.retry import once_more_if_stale, retrying
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 DEFAULT_WINDOW = 4096
 """Context window, in tokens, of a server on a small machine (server 0.33)."""

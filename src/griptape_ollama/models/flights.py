@@ -17,9 +17,9 @@ import attrs
 from griptape_ollama.errors import OllamaCancelledError, OllamaError, OllamaTimeoutError
 from griptape_ollama.models.progress import OnProgress, Progress
 from griptape_ollama.models.types import TransferResult
-from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.run import Run
-from griptape_ollama.transport.scope import outside_scopes
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 Work = Callable[[Run, OnProgress], TransferResult]
 

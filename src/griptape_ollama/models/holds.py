@@ -12,13 +12,13 @@ from collections.abc import Generator
 from typing import Any
 
 from griptape_ollama.errors import OllamaError
-from griptape_ollama.printable import printable
+from griptape_ollama.escaping import printable
 from griptape_ollama.protocol.keep_alive import keep_alive_seconds
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.limits import OllamaTimeout
-from griptape_ollama.transport.scope import outside_scopes
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 HOLD_SECONDS = 300
 """The keep_alive that is sent meanwhile: for so long the server keeps the model, should whoever needs it vanish."""

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as RichProgress
 
+from griptape_ollama.escaping import printable
 from griptape_ollama.models.progress import OnProgress, Progress
-from griptape_ollama.printable import printable
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from griptape_ollama.errors import (
     OllamaResponseError,
     OllamaStreamError,
 )
-from griptape_ollama.printable import printable
+from griptape_ollama.escaping import printable
 from griptape_ollama.transport.outcomes import last_absence
 
 REFUSED_SECONDS = 60.0

@@ -14,9 +14,9 @@ from griptape_ollama.models.several_servers import several_servers
 from griptape_ollama.protocol.lines import STATUS
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 
 @dataclass(frozen=True)

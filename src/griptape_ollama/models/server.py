@@ -32,13 +32,12 @@ from griptape_ollama.models.server_settings import (
     to_verify,
 )
 from griptape_ollama.ollama_package import ollama
+from griptape_ollama.transport.blocking_warning import note_blocking
+from griptape_ollama.transport.concurrency import DEFAULT_MAX_WAIT
 from griptape_ollama.transport.connection import Connection, address_of
-from griptape_ollama.transport.limits import OllamaTimeout
-from griptape_ollama.transport.loops import note_blocking
 from griptape_ollama.transport.retry import retrying
-from griptape_ollama.transport.run import Run
-from griptape_ollama.transport.running import Awaited, RunningRuns
-from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT
+from griptape_ollama.transport.run import Awaited, Run, RunningRuns
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 _opening = threading.Lock()
 LIVE: Mapping[str, Any] = {"live": True}

@@ -12,7 +12,7 @@ from typing_extensions import Self
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.host import mask_host, parse_host
 from griptape_ollama.protocol.numbers import to_python, to_real, to_whole
-from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 _CERT_FILES = 2
 

@@ -12,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, cast
 
-from griptape_ollama.printable import printable
+from griptape_ollama.escaping import printable
 from griptape_ollama.protocol.model_name import model_key, name_of_entry
-from griptape_ollama.transport.forking import renew_when_forked
+from griptape_ollama.transport.fork_safety import renew_when_forked
 from griptape_ollama.transport.outcomes import Use, last_uses
 
 SECTION = "'Several servers' in docs/production.md"

@@ -16,7 +16,7 @@ from griptape_ollama.models.progress import Meter, OnProgress
 from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.transfer_errors import to_transfer_error
 from griptape_ollama.models.types import ModelInfo, TransferResult
-from griptape_ollama.transport.limits import DEFAULT_BETWEEN_TOKENS, OllamaTimeout
+from griptape_ollama.transport.timeouts import DEFAULT_BETWEEN_TOKENS, OllamaTimeout
 
 BETWEEN_LINES = 600.0
 """Longest silence within a transfer, in seconds, where the user sets none: a server says nothing while it checks the

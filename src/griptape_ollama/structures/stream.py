@@ -17,8 +17,8 @@ from griptape_ollama.errors import OllamaCancelledError, OllamaContentError, Oll
 from griptape_ollama.structures.forgetting import Memories
 from griptape_ollama.structures.hearing import Hearing, OllamaChunk
 from griptape_ollama.structures.turns import turns
-from griptape_ollama.transport.feed import Feed
-from griptape_ollama.transport.loops import is_in_loop
+from griptape_ollama.transport.async_bridge import Feed
+from griptape_ollama.transport.blocking_warning import is_in_loop
 
 _THREAD_NAME = "griptape-ollama-stream"
 

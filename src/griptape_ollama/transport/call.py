@@ -19,17 +19,17 @@ from griptape_ollama.errors import (
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
-from griptape_ollama.transport.bodies import ACCEPTED, STREAMED, PageError, read_reply, reply_pieces
+from griptape_ollama.transport.call_reports import CallReport, reported
+from griptape_ollama.transport.concurrency import Admission, NoSlotError
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.failures import MAX_ERROR_BYTES, Failures
-from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.connection_errors import MAX_ERROR_BYTES, Failures
 from griptape_ollama.transport.outcomes import note_absence, note_reply
-from griptape_ollama.transport.reports import CallReport, reported
 from griptape_ollama.transport.request_body import encode_body
+from griptape_ollama.transport.response_body import ACCEPTED, STREAMED, PageError, read_reply, reply_pieces
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.server_clock import clock_offset
-from griptape_ollama.transport.slots import Admission, NoSlotError
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 T = TypeVar("T")
 

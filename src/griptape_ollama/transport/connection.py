@@ -19,8 +19,7 @@ import httpx
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.host import Host, origin_of, parse_host
-from griptape_ollama.transport.bodies import STREAMED
-from griptape_ollama.transport.body_limits import BodyLimits
+from griptape_ollama.transport.concurrency import DEFAULT_MAX_WAIT, Admission, slots_of
 from griptape_ollama.transport.environment_proxies import Proxy, environment_proxy
 from griptape_ollama.transport.happy_eyeballs import Resolver, resolve
 from griptape_ollama.transport.http_libraries import (
@@ -30,9 +29,10 @@ from griptape_ollama.transport.http_libraries import (
     library_of,
     raised_as_httpx,
 )
-from griptape_ollama.transport.idle import watch
-from griptape_ollama.transport.slots import DEFAULT_MAX_WAIT, Admission, slots_of
-from griptape_ollama.transport.sockets import Guard, GuardedBackend
+from griptape_ollama.transport.idle_connections import watch
+from griptape_ollama.transport.request_body import BodyLimits
+from griptape_ollama.transport.response_body import STREAMED
+from griptape_ollama.transport.stoppable_sockets import Guard, GuardedBackend
 from griptape_ollama.transport.tls import tls_context
 
 _MAX_KEPT_CONNECTIONS = 20

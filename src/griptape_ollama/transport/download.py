@@ -10,9 +10,9 @@ import httpx
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaContentError, OllamaTimeoutError
 from griptape_ollama.protocol.images import shown_url
-from griptape_ollama.transport.bodies import ACCEPTED, read_at_most
 from griptape_ollama.transport.connection import guarded_transport
 from griptape_ollama.transport.happy_eyeballs import AddressInfo, resolve
+from griptape_ollama.transport.response_body import ACCEPTED, read_at_most
 from griptape_ollama.transport.run import Run
 
 MAX_BYTES = 20 * 1024 * 1024

@@ -32,7 +32,7 @@ from urllib.request import getproxies
 import httpx
 
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.printable import printable
+from griptape_ollama.escaping import printable
 
 _logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from griptape_ollama.errors import (
     OllamaResponseError,
     OllamaStreamError,
 )
-from griptape_ollama.printable import printable
+from griptape_ollama.escaping import printable
 
 MAX_RETRY_AFTER = 60.0
 """Longest Retry-After, in seconds, that is waited for; a server that asks for more gets no second try."""

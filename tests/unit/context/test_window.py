@@ -21,8 +21,8 @@ from griptape_ollama.models import facts as facts_module
 from griptape_ollama.models.facts import Facts, ModelFacts, forget_all_facts
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 _http = httpx.Client(verify=False, trust_env=False, timeout=30)  # noqa: S501 # there is no TLS on loopback
 

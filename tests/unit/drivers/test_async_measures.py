@@ -9,7 +9,7 @@ from griptape.artifacts import TextArtifact
 from griptape.observability import Observability
 
 from griptape_ollama import OllamaCancelledError, OllamaMetrics, OllamaModelNotFoundError, OllamaSlotError
-from griptape_ollama.transport.slots import Ticket, slots_of
+from griptape_ollama.transport.concurrency import Ticket, slots_of
 from unit.drivers.test_prompt_spans import Spans, _parent
 
 _HI = TextArtifact("Hi")

@@ -24,7 +24,7 @@ from griptape_ollama import (
     OllamaTimeout,
     OllamaTimeoutError,
 )
-from griptape_ollama.transport.slots import slots_of
+from griptape_ollama.transport.concurrency import slots_of
 
 SAID = "one two three four"
 

@@ -17,7 +17,7 @@ from griptape_ollama import (
     OllamaTimeoutError,
 )
 from griptape_ollama.testing import OllamaSimulator
-from griptape_ollama.transport.slots import Ticket, slots_of
+from griptape_ollama.transport.concurrency import Ticket, slots_of
 
 _HI = TextArtifact("Hi")
 

@@ -5,9 +5,9 @@ import pytest
 from griptape_ollama.embeddings.embedder import Embedder
 from griptape_ollama.embeddings.order import BatchLimits, Order
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.timeouts import OllamaTimeout
 from unit.embeddings.serving import MODEL, Gate
 
 

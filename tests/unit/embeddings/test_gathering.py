@@ -20,10 +20,10 @@ from griptape_ollama.errors import (
     OllamaResponseError,
     OllamaTimeoutError,
 )
+from griptape_ollama.transport.cancel_scope import CancelScope
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
-from griptape_ollama.transport.scope import CancelScope
+from griptape_ollama.transport.timeouts import OllamaTimeout
 from unit.embeddings.serving import inputs, refuse, vector
 
 _PAUSE = 0.01

@@ -8,8 +8,8 @@ import pytest
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.prefetching import Prefetch
 from griptape_ollama.errors import OllamaCancelledError, OllamaError, OllamaTimeoutError
-from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 
 def _passages(texts):

@@ -25,7 +25,7 @@ from griptape_ollama import (
     OllamaTimeoutError,
 )
 from griptape_ollama.metrics.metrics import MAX_KEYS, MetricsKey
-from griptape_ollama.transport.reports import CallReport
+from griptape_ollama.transport.call_reports import CallReport
 
 
 @pytest.fixture

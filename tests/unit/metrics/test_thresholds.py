@@ -5,7 +5,7 @@ import pytest
 from griptape_ollama import OllamaThreshold
 from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaContentError, OllamaTimeoutError
 from griptape_ollama.metrics.thresholds import Watch
-from griptape_ollama.transport.reports import CallReport
+from griptape_ollama.transport.call_reports import CallReport
 
 
 def _report(seconds=1.0, error=None, first_token=None):

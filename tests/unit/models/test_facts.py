@@ -27,8 +27,8 @@ from griptape_ollama.models.facts import (
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 _RECORDINGS = Path(__file__).parents[2] / "contract" / "recordings" / "0.33.0-rc2"
 _MODEL = SimulatedModel(

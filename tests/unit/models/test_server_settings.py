@@ -21,7 +21,7 @@ from griptape_ollama.models.server_settings import (
     to_max_wait,
     to_verify,
 )
-from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 
 @pytest.mark.parametrize("convert", [to_limits, to_host, to_cert, to_max_concurrency, to_max_wait])

@@ -28,9 +28,9 @@ from griptape_ollama.errors import (
 from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
+from griptape_ollama.transport.timeouts import OllamaTimeout
 from unit.transport.clients import foreign_client
 
 BODY = {"model": "simulator", "messages": [{"role": "user", "content": "hi"}]}

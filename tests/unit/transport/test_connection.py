@@ -18,11 +18,11 @@ import trustme
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaContentError
 from griptape_ollama.testing import OllamaSimulator
-from griptape_ollama.transport import sockets
+from griptape_ollama.transport import stoppable_sockets as sockets
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection, guard_sockets, session_of
 from griptape_ollama.transport.retry import retrying
-from griptape_ollama.transport.sockets import GuardedBackend
+from griptape_ollama.transport.stoppable_sockets import GuardedBackend
 from unit.hostile import HEAD, HostileServer, chunk
 from unit.transport.clients import foreign_client
 from unit.transport.tls_front import TlsFront

@@ -14,7 +14,7 @@ from griptape_ollama.errors import (
     OllamaStreamError,
     OllamaTimeoutError,
 )
-from griptape_ollama.transport.refusals import Refusal, to_response_error
+from griptape_ollama.transport.response_errors import Refusal, to_response_error
 from griptape_ollama.transport.retry import MAX_RETRY_AFTER, is_passing, retrying
 
 # Texts of servers 0.1 to 0.40: of a file that no try makes better, of memory that lacks, and of a process that died.

@@ -13,8 +13,8 @@ from griptape_ollama.protocol.lines import CHAT, STATUS
 from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.limits import OllamaTimeout
 from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 LINES = [{"status": "pulling manifest"}, {"status": "writing manifest"}, {"status": "success"}]
 

@@ -17,12 +17,11 @@ import trustme
 from griptape.artifacts import TextArtifact
 
 from griptape_ollama import OllamaError, OllamaPromptDriver
-from griptape_ollama.transport import forking
+from griptape_ollama.transport import fork_safety as forking
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.forking import renew_when_forked
-from griptape_ollama.transport.run import Run
-from griptape_ollama.transport.running import RunningRuns
+from griptape_ollama.transport.fork_safety import renew_when_forked
+from griptape_ollama.transport.run import Run, RunningRuns
 from unit.transport.clients import foreign_client
 from unit.transport.tls_front import TlsFront
 

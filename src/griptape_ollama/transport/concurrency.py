@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from griptape_ollama.protocol.host import server_of
-from griptape_ollama.transport.forking import renew_when_forked
-from griptape_ollama.transport.sockets import Guard
+from griptape_ollama.transport.fork_safety import renew_when_forked
+from griptape_ollama.transport.stoppable_sockets import Guard
 
 DEFAULT_MAX_WAIT = 300.0
 """Longest wait for a slot, in seconds: as long as that for the first token, which waits in the server's own queue."""

@@ -7,9 +7,8 @@ import threading
 import pytest
 
 from griptape_ollama.errors import OllamaCancelledError
-from griptape_ollama.transport.limits import OllamaTimeout
-from griptape_ollama.transport.run import Run
-from griptape_ollama.transport.running import RunningRuns
+from griptape_ollama.transport.run import Run, RunningRuns
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 
 def test_runs_under_way_are_stopped_and_others_are_not():

@@ -6,7 +6,7 @@ import threading
 import httpx
 import pytest
 
-from griptape_ollama.transport.limits import OllamaTimeout
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 
 @pytest.mark.parametrize(

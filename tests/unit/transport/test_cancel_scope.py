@@ -11,9 +11,8 @@ import weakref
 import pytest
 
 from griptape_ollama import OllamaCancelledError, OllamaContentError, cancel_after, cancel_scope
-from griptape_ollama.transport.run import Run
-from griptape_ollama.transport.running import RunningRuns
-from griptape_ollama.transport.scope import outside_scopes
+from griptape_ollama.transport.cancel_scope import outside_scopes
+from griptape_ollama.transport.run import Run, RunningRuns
 
 
 def _timers():

@@ -6,8 +6,8 @@ import warnings
 import pytest
 
 from griptape_ollama import OllamaBlockingWarning
-from griptape_ollama.transport import loops
-from griptape_ollama.transport.feed import Feed
+from griptape_ollama.transport import blocking_warning as loops
+from griptape_ollama.transport.async_bridge import Feed
 
 
 @pytest.fixture(autouse=True)

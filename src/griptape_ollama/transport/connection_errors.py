@@ -23,9 +23,9 @@ from griptape_ollama.errors import (
     OllamaTimeoutError,
 )
 from griptape_ollama.transport import gateways
-from griptape_ollama.transport.bodies import PageError, read_refusal
 from griptape_ollama.transport.environment_proxies import Proxy
-from griptape_ollama.transport.refusals import Refusal, to_response_error
+from griptape_ollama.transport.response_body import PageError, read_refusal
+from griptape_ollama.transport.response_errors import Refusal, to_response_error
 
 MAX_ERROR_BYTES = 64 * 1024
 """How much of the body of a refusal is read."""

@@ -1,6 +1,6 @@
 """What a gateway that refuses large requests teaches."""
 
-from griptape_ollama.transport.body_limits import BodyLimits
+from griptape_ollama.transport.request_body import BodyLimits
 
 
 def test_without_a_refusal_there_is_no_limit():

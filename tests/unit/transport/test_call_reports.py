@@ -13,10 +13,10 @@ from griptape_ollama.errors import (
 )
 from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport.call import Call
+from griptape_ollama.transport.call_reports import listen, reported, stop_listening
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.limits import OllamaTimeout
-from griptape_ollama.transport.reports import listen, reported, stop_listening
 from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.timeouts import OllamaTimeout
 
 BODY = {"model": "simulator", "messages": [{"role": "user", "content": "hi"}]}
 

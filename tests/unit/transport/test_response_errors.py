@@ -16,7 +16,7 @@ from griptape_ollama.errors import (
     OllamaQuotaError,
     OllamaResponseError,
 )
-from griptape_ollama.transport.refusals import Refusal, server_message, to_response_error
+from griptape_ollama.transport.response_errors import Refusal, server_message, to_response_error
 from griptape_ollama.transport.server_clock import retry_after
 
 CONTEXT = (

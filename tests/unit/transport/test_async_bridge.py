@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from griptape_ollama import OllamaCancelledError, cancel_scope
-from griptape_ollama.transport import starting
-from griptape_ollama.transport.feed import Feed, in_thread
+from griptape_ollama.transport import async_bridge as starting
+from griptape_ollama.transport.async_bridge import Feed, in_thread
 from griptape_ollama.transport.run import Run
 
 NAME = "feed-under-test"
@@ -40,7 +40,7 @@ def _feed(work):
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
     """On a busy machine a thread may take longer than a second to end."""
-    monkeypatch.setattr("griptape_ollama.transport.feed.STOP_SECONDS", 30)
+    monkeypatch.setattr("griptape_ollama.transport.async_bridge.STOP_SECONDS", 30)
 
 
 def _wait_until_stopped():
@@ -299,7 +299,7 @@ def test_a_feed_may_go_on_in_another_loop():
 
 
 def test_a_thread_that_does_not_end_is_not_waited_for_for_long(monkeypatch):
-    monkeypatch.setattr("griptape_ollama.transport.feed.STOP_SECONDS", 0.01)
+    monkeypatch.setattr("griptape_ollama.transport.async_bridge.STOP_SECONDS", 0.01)
     go = threading.Event()
 
     def work(put):
@@ -427,14 +427,14 @@ def test_an_event_loop_does_not_wait_for_a_thread_that_takes_its_time_to_begin(m
 
 def test_a_feed_that_was_left_before_its_thread_began_never_begins(monkeypatch):
     due, begun = [], []
-    monkeypatch.setattr("griptape_ollama.transport.feed.starter", SimpleNamespace(add=due.append))
+    monkeypatch.setattr("griptape_ollama.transport.async_bridge.starter", SimpleNamespace(add=due.append))
     feed = _feed(begun.append)
 
     async def main():
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(feed.__anext__(), 0.01)
 
-    monkeypatch.setattr("griptape_ollama.transport.feed.STOP_SECONDS", 0.01)
+    monkeypatch.setattr("griptape_ollama.transport.async_bridge.STOP_SECONDS", 0.01)
     asyncio.run(main())
     due.pop()()
     assert not feed.is_under_way
@@ -459,5 +459,5 @@ def test_where_nobody_can_start_it_later_a_thread_begins_at_once(monkeypatch):
     def add(_):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("griptape_ollama.transport.feed.starter", SimpleNamespace(add=add))
+    monkeypatch.setattr("griptape_ollama.transport.async_bridge.starter", SimpleNamespace(add=add))
     assert asyncio.run(_collected(_feed(lambda put: put(1)))) == [1]

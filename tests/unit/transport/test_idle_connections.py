@@ -12,10 +12,10 @@ import pytest
 
 from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport import connection as connection_module
-from griptape_ollama.transport import idle
+from griptape_ollama.transport import idle_connections as idle
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.idle import THREAD_NAME, Sweeper
+from griptape_ollama.transport.idle_connections import THREAD_NAME, Sweeper
 from griptape_ollama.transport.retry import retrying
 from unit.hostile import HEAD, HostileServer, chunk
 from unit.transport.clients import foreign_client

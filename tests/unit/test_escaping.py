@@ -2,7 +2,7 @@
 
 import pytest
 
-from griptape_ollama.printable import printable
+from griptape_ollama.escaping import printable
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from griptape_ollama.transport.starting import THREAD_NAME, Starter
+from griptape_ollama.transport.async_bridge import THREAD_NAME, Starter
 
 
 def _threads():

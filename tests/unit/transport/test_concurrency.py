@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.transport.slots import Admission, NoSlotError, Slots, Ticket, slots_of
-from griptape_ollama.transport.sockets import Guard
+from griptape_ollama.transport.concurrency import Admission, NoSlotError, Slots, Ticket, slots_of
+from griptape_ollama.transport.stoppable_sockets import Guard
 
 
 class Visitor:
