@@ -19,7 +19,7 @@ from griptape_ollama.context.estimators import estimator_of, forget_estimators
 from griptape_ollama.context.fitting import ContextSettings, Conversation, Fitter
 from griptape_ollama.context.remembered import forget_all_windows
 from griptape_ollama.context.watching import ContextWatch
-from griptape_ollama.models.facts import Facts
+from griptape_ollama.models.metadata_cache import Facts
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 RUNS = (100, 1_000, 10_000)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from griptape_ollama.metrics.metrics import OllamaMetrics
     from griptape_ollama.metrics.statistics import OllamaStatistics
     from griptape_ollama.metrics.thresholds import OllamaAlert, OllamaThreshold
-    from griptape_ollama.models.manager import OllamaModels
+    from griptape_ollama.models.ollama_models import OllamaModels
     from griptape_ollama.structures.hearing import OllamaChunk
     from griptape_ollama.structures.stream import OllamaStream
     from griptape_ollama.transport.blocking_warning import OllamaBlockingWarning
@@ -112,7 +112,7 @@ _MODULES = {
     "OllamaGatewayError": "errors",
     "OllamaMetrics": "metrics.metrics",
     "OllamaModelNotFoundError": "errors",
-    "OllamaModels": "models.manager",
+    "OllamaModels": "models.ollama_models",
     "OllamaProgressEvent": "events",
     "OllamaPromptDriver": "drivers.prompt",
     "OllamaQuotaError": "errors",

@@ -28,7 +28,7 @@ from schema import Schema
 
 from contract.replay import RECORDINGS, recording
 from griptape_ollama import OllamaEmbeddingDriver, OllamaError, OllamaMetrics, OllamaModels, OllamaPromptDriver
-from griptape_ollama.models.facts import forget_all_facts
+from griptape_ollama.models.metadata_cache import forget_all_facts
 
 _PATHS = ("/api/chat", "/api/embed", "/api/show", "/api/tags", "/api/ps", "/api/pull")
 _PIECES = [

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from typing_extensions import Self
 
-from griptape_ollama.models.facts import forget_all_facts
+from griptape_ollama.models.metadata_cache import forget_all_facts
 
 RECORDINGS = Path(__file__).parent / "recordings" / "0.33.0-rc2"
 

@@ -14,7 +14,7 @@ from griptape.common import PromptStack
 from griptape_ollama import OllamaContextError, OllamaPromptDriver
 from griptape_ollama.context.remembered import forget_all_windows
 from griptape_ollama.lifecycle.acting import DriverServer, runner_options
-from griptape_ollama.models.facts import forget_all_facts
+from griptape_ollama.models.metadata_cache import forget_all_facts
 
 WINDOW = 512
 CELLS = 256  # the process that runs a model rounds its window up to a multiple of this

@@ -12,7 +12,7 @@ from griptape_ollama.cli.output import hint, print_facts, print_json, print_tabl
 from griptape_ollama.cli.server_options import json_option, on_server
 from griptape_ollama.cli.words import relative_time
 from griptape_ollama.models.disk import human_size
-from griptape_ollama.models.manager import OllamaModels
+from griptape_ollama.models.ollama_models import OllamaModels
 from griptape_ollama.models.types import LoadedModel, ModelDetails, ModelInfo
 
 

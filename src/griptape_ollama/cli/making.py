@@ -14,7 +14,7 @@ from griptape_ollama.cli.progress import quiet_option, shown_progress
 from griptape_ollama.cli.server_options import json_option, on_server
 from griptape_ollama.cli.values import to_parameters
 from griptape_ollama.errors import OllamaModelNotFoundError
-from griptape_ollama.models.manager import OllamaModels
+from griptape_ollama.models.ollama_models import OllamaModels
 
 _COMMON = (ExitCode.NOT_FOUND, ExitCode.UNREACHABLE, ExitCode.TIMEOUT, ExitCode.NOT_ALLOWED)
 

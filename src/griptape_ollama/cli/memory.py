@@ -13,7 +13,7 @@ from griptape_ollama.cli.output import print_json, say
 from griptape_ollama.cli.server_options import json_option, on_server
 from griptape_ollama.cli.values import to_keep_alive, to_parameters
 from griptape_ollama.cli.words import duration, relative_time
-from griptape_ollama.models.manager import OllamaModels
+from griptape_ollama.models.ollama_models import OllamaModels
 from griptape_ollama.models.types import LoadResult
 
 _COMMON = (ExitCode.NOT_FOUND, ExitCode.UNREACHABLE, ExitCode.TIMEOUT, ExitCode.NOT_ALLOWED)

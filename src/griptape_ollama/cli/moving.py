@@ -11,7 +11,7 @@ from griptape_ollama.cli.progress import quiet_option, shown_progress
 from griptape_ollama.cli.server_options import json_option, on_server
 from griptape_ollama.cli.words import duration
 from griptape_ollama.models.disk import human_size
-from griptape_ollama.models.manager import OllamaModels
+from griptape_ollama.models.ollama_models import OllamaModels
 from griptape_ollama.models.types import TransferResult
 
 _insecure = click.option("--insecure", is_flag=True, help="Allow a registry without TLS, or with a bad certificate.")

@@ -11,8 +11,7 @@ from rich.console import Console
 
 from griptape_ollama.cli.output import hint, is_terminal
 from griptape_ollama.models.disk import human_size
-from griptape_ollama.models.progress import OnProgress, Progress
-from griptape_ollama.models.progress_bar import progress_bar
+from griptape_ollama.models.progress import OnProgress, Progress, progress_bar
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no result, only what goes wrong.")
 """`--quiet`, for whatever takes long."""

@@ -10,7 +10,7 @@ import click
 
 from griptape_ollama.cli.exit_codes import exiting
 from griptape_ollama.cli.output import ready_the_streams
-from griptape_ollama.models.manager import OllamaModels
+from griptape_ollama.models.ollama_models import OllamaModels
 
 Action = Callable[..., None]
 

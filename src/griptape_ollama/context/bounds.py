@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from griptape_ollama.models.facts import DEFAULT_WINDOW, ModelFacts
+from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW, ModelFacts
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 from griptape_ollama.protocol.counters import to_count
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from griptape_ollama.context.bounds import Bounds, assumed_window, own_window
 from griptape_ollama.context.remembered import Remembered, Server
-from griptape_ollama.models.facts import ModelFacts
+from griptape_ollama.models.metadata_cache import ModelFacts
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 
 

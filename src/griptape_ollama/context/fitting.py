@@ -14,7 +14,7 @@ from griptape_ollama.context.trimming import Trimmed, trim
 from griptape_ollama.context.turns import to_turns
 from griptape_ollama.context.window import Window, ceiling_of, decide_window
 from griptape_ollama.errors import OllamaContextError
-from griptape_ollama.models.facts import Facts, ModelFacts, is_cloud_model
+from griptape_ollama.models.metadata_cache import Facts, ModelFacts, is_cloud_model
 
 REPLY_TOKENS = 1024
 """Tokens that are kept free for a reply whose length nobody limits. Griptape's tokenizers say 1,000 for models that

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from griptape_ollama.context.bounds import Bounds, own_window
 from griptape_ollama.context.remembered import Remembered, Server, windows
 from griptape_ollama.context.sight import Sight, sight_of
-from griptape_ollama.models.facts import Facts, ModelFacts
+from griptape_ollama.models.metadata_cache import Facts, ModelFacts
 
 _SILENT_SECONDS = 5.0
 

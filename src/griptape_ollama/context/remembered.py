@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from griptape_ollama.context.order import Order
 from griptape_ollama.context.sight import Sight
-from griptape_ollama.models.facts import ModelFacts
+from griptape_ollama.models.metadata_cache import ModelFacts
 from griptape_ollama.models.types import weights_of
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.fork_safety import renew_when_forked

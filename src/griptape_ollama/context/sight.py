@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from griptape_ollama.models.facts import Facts, LoadedList, ModelFacts
+from griptape_ollama.models.metadata_cache import Facts, LoadedList, ModelFacts
 from griptape_ollama.models.types import weights_of
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 from griptape_ollama.protocol.counters import to_count

@@ -16,7 +16,7 @@ from griptape_ollama.context.decision import Window, decided, default_of
 from griptape_ollama.context.looking import Subject, look, take_in
 from griptape_ollama.context.order import ARRIVAL_SECONDS
 from griptape_ollama.context.remembered import Remembered, windows
-from griptape_ollama.models.facts import Facts, ModelFacts, is_cloud_model
+from griptape_ollama.models.metadata_cache import Facts, ModelFacts, is_cloud_model
 
 __all__ = ["Window", "ceiling_of", "decide_window", "forget_window", "last_num_ctx", "learn_window"]
 

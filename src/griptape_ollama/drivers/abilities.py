@@ -9,7 +9,7 @@ from typing import Any
 from griptape_ollama.conversion.messages import leave_out_images
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError
 from griptape_ollama.escaping import printable
-from griptape_ollama.models.facts import Facts, ModelFacts
+from griptape_ollama.models.metadata_cache import Facts, ModelFacts
 from griptape_ollama.transport.connection import Connection
 
 _logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from griptape_ollama.context.guard import to_on_overflow
 from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
 from griptape_ollama.drivers.prompt import OllamaPromptDriver
 from griptape_ollama.drivers.settings import to_max_num_ctx, to_num_ctx
-from griptape_ollama.models.server_settings import to_host, to_limits, to_max_concurrency, to_max_wait
+from griptape_ollama.models.validators import to_host, to_limits, to_max_concurrency, to_max_wait
 from griptape_ollama.transport.concurrency import DEFAULT_MAX_WAIT
 from griptape_ollama.transport.timeouts import OllamaTimeout
 

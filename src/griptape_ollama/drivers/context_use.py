@@ -20,8 +20,8 @@ from griptape_ollama.context.tokenizer import OllamaTokenizer
 from griptape_ollama.context.window import ceiling_of
 from griptape_ollama.drivers.settings import to_max_num_ctx, to_num_ctx
 from griptape_ollama.errors import OllamaError
-from griptape_ollama.models.facts import DEFAULT_WINDOW, Facts
 from griptape_ollama.models.field_overrides import chosen
+from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW, Facts
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.protocol.model_name import model_key
 

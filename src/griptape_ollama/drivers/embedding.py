@@ -48,8 +48,8 @@ from griptape_ollama.embeddings.order import SURELY_FITS, BatchLimits, OnLongTex
 from griptape_ollama.embeddings.prefetching import Prefetch
 from griptape_ollama.embeddings.results import OnProgress, converted, not_all_embedded, to_matrix
 from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
-from griptape_ollama.models.facts import Facts
-from griptape_ollama.models.planned import planned_keep_alive
+from griptape_ollama.models.keep_alive_leases import planned_keep_alive
+from griptape_ollama.models.metadata_cache import Facts
 from griptape_ollama.models.server import LIVE
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.cancel_scope import outside_scopes

@@ -24,7 +24,7 @@ from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.errors import OllamaContextError, OllamaError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.escaping import printable
 from griptape_ollama.events import OllamaResponseEvent
-from griptape_ollama.models.request_audit import audited
+from griptape_ollama.models.audit import audited_call
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.transport.call import Call
 
@@ -370,7 +370,7 @@ def to_response_event(message: Message) -> OllamaResponseEvent | None:
 
 
 def _audited_lines(call: Call) -> Generator[dict[str, Any], None, None]:
-    with audited(call) as last, contextlib.closing(call.lines()) as lines:
+    with audited_call(call) as last, contextlib.closing(call.lines()) as lines:
         for line in lines:
             if line.get("done") is True:
                 last.update(line)

@@ -16,7 +16,7 @@ from griptape.events import (
     StartTaskEvent,
 )
 
-from griptape_ollama.models.holds import hold, let_go
+from griptape_ollama.models.keep_alive_leases import hold, let_go
 from griptape_ollama.protocol.model_name import is_same_model
 from griptape_ollama.transport.connection import Connection
 

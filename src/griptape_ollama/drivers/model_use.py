@@ -8,9 +8,9 @@ from typing import Any
 from attrs import define, field
 
 from griptape_ollama.drivers.settings import to_audit, to_pull_policy
-from griptape_ollama.models.choice import only_chat_model
-from griptape_ollama.models.ensuring import ensure_model, published
-from griptape_ollama.models.requests import Requests
+from griptape_ollama.models.api import Requests
+from griptape_ollama.models.catalogue import only_chat_model
+from griptape_ollama.models.pull_policy import ensure_model, published
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.run import Run

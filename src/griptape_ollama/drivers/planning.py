@@ -46,11 +46,10 @@ from griptape_ollama.drivers.settings import (
     to_tell_schema,
     to_temperature,
 )
-from griptape_ollama.models.facts import Facts, ModelFacts, is_cloud_model
 from griptape_ollama.models.field_overrides import chosen
-from griptape_ollama.models.holds import HOLD_SECONDS, is_held, is_unloading
+from griptape_ollama.models.keep_alive_leases import HOLD_SECONDS, is_held, is_unloading, planned_keep_alive
+from griptape_ollama.models.metadata_cache import Facts, ModelFacts, is_cloud_model
 from griptape_ollama.models.model_habits import IGNORES_FORMAT
-from griptape_ollama.models.planned import planned_keep_alive
 from griptape_ollama.models.server import LIVE
 from griptape_ollama.protocol.numbers import simplified, to_python
 from griptape_ollama.transport.download import MAX_BYTES, Download

@@ -32,7 +32,7 @@ from griptape_ollama.drivers.observing import observable_stream
 from griptape_ollama.drivers.overrides import HandOver, handed_over_to, is_overridden, with_retries
 from griptape_ollama.drivers.planning import PlanningPromptDriver
 from griptape_ollama.drivers.streamed_message import StreamedMessage, take_deltas, to_deltas, with_metadata
-from griptape_ollama.models.facts import Facts
+from griptape_ollama.models.metadata_cache import Facts
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.run import Run
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 from griptape_ollama.conversion.embeddings import check_field
 from griptape_ollama.conversion.reasoning import to_think_marks
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.models.ensuring import PULL_POLICIES
-from griptape_ollama.models.server_settings import checked
+from griptape_ollama.models.pull_policy import PULL_POLICIES
+from griptape_ollama.models.validators import checked
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.context_window import check_max_num_ctx, check_num_ctx
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive

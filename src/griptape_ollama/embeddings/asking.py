@@ -12,7 +12,7 @@ import tenacity
 from griptape_ollama.conversion.embeddings import Passage, to_vectors, tokens_of, vector_size
 from griptape_ollama.embeddings.order import SURELY_FITS, Order, Reply
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError, OllamaStreamError
-from griptape_ollama.models.request_audit import audited
+from griptape_ollama.models.audit import audited_call
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.request_body import body_size
 from griptape_ollama.transport.run import Run
@@ -106,7 +106,7 @@ class Asker:
         return {**self._order.body, "input": [passage.sent for passage in passages]}
 
     def _reply(self, call: Call, count: int) -> dict[str, Any]:
-        record = audited(call) if self._order.is_audited else contextlib.nullcontext(dict[str, Any]())
+        record = audited_call(call) if self._order.is_audited else contextlib.nullcontext(dict[str, Any]())
         with record as last:
             reply = call.document(max_bytes=_BYTES_PER_REPLY + count * _BYTES_PER_VECTOR)
             last.update(reply)

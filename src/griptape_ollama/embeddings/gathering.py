@@ -20,7 +20,7 @@ from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
 from griptape_ollama.embeddings.order import SURELY_FITS, Order, Reply, held
 from griptape_ollama.errors import OllamaError
-from griptape_ollama.models.holds import is_unloading
+from griptape_ollama.models.keep_alive_leases import is_unloading
 from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.fork_safety import renew_when_forked
 from griptape_ollama.transport.run import Run

@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 
 from griptape_ollama.errors import OllamaEmbeddingError
-from griptape_ollama.models.facts import Facts, ListedDigest
+from griptape_ollama.models.metadata_cache import Facts, ListedDigest
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.fork_safety import renew_when_forked

@@ -8,11 +8,10 @@ from typing import Any, Protocol
 
 from griptape_ollama.context.window import last_num_ctx
 from griptape_ollama.lifecycle.graph import model_of
-from griptape_ollama.models.catalogue import Catalogue, find_named
-from griptape_ollama.models.choice import only_chat_model
-from griptape_ollama.models.facts import Facts, is_cloud_model
+from griptape_ollama.models.api import Requests
+from griptape_ollama.models.catalogue import Catalogue, find_named, only_chat_model
 from griptape_ollama.models.loading import SHIFT, Loading
-from griptape_ollama.models.requests import Requests
+from griptape_ollama.models.metadata_cache import Facts, is_cloud_model
 from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.models.types import LoadedModel, ModelInfo, weights_of
 from griptape_ollama.protocol.model_name import model_key

@@ -23,7 +23,7 @@ from griptape_ollama.lifecycle.residence import Residence, Wanted
 from griptape_ollama.lifecycle.steps import KnownModel, KnownSteps
 from griptape_ollama.lifecycle.warming import Warmer
 from griptape_ollama.lifecycle.watching import Answer, Watch
-from griptape_ollama.models.server_settings import checked
+from griptape_ollama.models.validators import checked
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.model_name import is_same_model
 

@@ -20,7 +20,7 @@ from griptape.structures import Structure
 from griptape.tasks import BaseTask
 
 from griptape_ollama.events import OllamaEmbeddingEvent, OllamaResponseEvent
-from griptape_ollama.models.planned import KeepAlives, planning
+from griptape_ollama.models.keep_alive_leases import KeepAlives, planning
 
 _logger = logging.getLogger("griptape_ollama.lifecycle")
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.escaping import printable
+from griptape_ollama.models.api import Requests
 from griptape_ollama.models.audit import Change
 from griptape_ollama.models.catalogue import Catalogue, find_named
 from griptape_ollama.models.loading import Loading
 from griptape_ollama.models.progress import OnProgress
-from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.transfers import Transfer
 from griptape_ollama.models.types import ModelInfo
 from griptape_ollama.protocol.model_name import parse_model_name

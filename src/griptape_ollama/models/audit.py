@@ -16,7 +16,9 @@ from typing import Any
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaError
 from griptape_ollama.escaping import printable
+from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.host import mask_host
+from griptape_ollama.transport.call import Call
 
 logger = logging.getLogger("griptape_ollama.audit")
 
@@ -125,3 +127,34 @@ def _write(action: str, model: str, host: str, outcome: str, seconds: float, **m
 def _name_of(error: BaseException) -> str:
     status = getattr(error, "status", None) if isinstance(error, OllamaError) else None
     return type(error).__name__ + (f" {status}" if status else "")
+
+
+@contextlib.contextmanager
+def audited_call(call: Call) -> Generator[dict[str, Any], None, None]:
+    """Record a request when it ends, however it ends. Whoever makes it fills the mapping with the last of the reply.
+
+    Args:
+        call: The request.
+    """
+    last: dict[str, Any] = {}
+    started = time.monotonic()
+    error: BaseException | None = None
+    try:
+        yield last
+    except GeneratorExit:
+        # Who leaves a reply before its end stops it.
+        error = None if last.get("done") is True else OllamaCancelledError()
+        raise
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        record_generation(
+            action=call.path.rpartition("/")[2],
+            model=call.model or "",
+            host=call.host,
+            seconds=time.monotonic() - started,
+            input_tokens=to_count(last.get("prompt_eval_count")),
+            output_tokens=to_count(last.get("eval_count")),
+            error=error,
+        )

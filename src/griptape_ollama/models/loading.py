@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from griptape_ollama.errors import OllamaModelNotFoundError, OllamaTimeoutError
+from griptape_ollama.models.api import Requests
 from griptape_ollama.models.catalogue import Catalogue
-from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.types import LoadedModel, LoadResult
 from griptape_ollama.protocol.model_name import find_model
 

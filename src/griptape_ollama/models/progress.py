@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as RichProgress
+
+from griptape_ollama.escaping import printable
 from griptape_ollama.events import OllamaProgressEvent
 from griptape_ollama.protocol.counters import to_count
 
@@ -124,3 +131,30 @@ class Meter:
             # twice, so that a file seems to have more than there is of it.
             file.total = max(file.total, total)
             file.completed = min(max(file.completed, completed), file.total)
+
+
+@contextlib.contextmanager
+def progress_bar(action: str, model: str, console: Console | None = None) -> Generator[OnProgress, None, None]:
+    """Show a bar while the block runs, and give what moves it.
+
+    Args:
+        action: What is done, for example `pull`.
+        model: To which model.
+        console: Where it is shown; by default the standard error, so that what a program prints stays its own.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+    )
+    with RichProgress(*columns, console=console or Console(stderr=True)) as bars:
+        task = bars.add_task(f"{action} {escape(model)}", total=None, status="")
+
+        def move(progress: Progress) -> None:
+            status = escape(printable(progress.status))
+            bars.update(task, completed=progress.completed, total=progress.total or None, status=status)
+
+        yield move

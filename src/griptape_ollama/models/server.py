@@ -18,9 +18,9 @@ from attrs import Factory, define, field
 from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.models.facts import Facts
 from griptape_ollama.models.field_overrides import FieldOverrides
-from griptape_ollama.models.server_settings import (
+from griptape_ollama.models.metadata_cache import Facts
+from griptape_ollama.models.validators import (
     HostWithCredentials,
     to_cert,
     to_host,

@@ -9,11 +9,11 @@ from typing import Any
 import attrs
 
 from griptape_ollama.errors import OllamaError, OllamaStreamError
+from griptape_ollama.models.api import Requests
 from griptape_ollama.models.audit import Change
 from griptape_ollama.models.catalogue import Catalogue
 from griptape_ollama.models.disk import DiskCheck
 from griptape_ollama.models.progress import Meter, OnProgress
-from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.transfer_errors import to_transfer_error
 from griptape_ollama.models.types import ModelInfo, TransferResult
 from griptape_ollama.transport.timeouts import DEFAULT_BETWEEN_TOKENS, OllamaTimeout

@@ -17,8 +17,8 @@ from griptape_ollama.context.bounds import Bounds
 from griptape_ollama.context.order import ARRIVAL_SECONDS, Order
 from griptape_ollama.context.window import ceiling_of, decide_window, forget_window, learn_window
 from griptape_ollama.errors import OllamaCancelledError
-from griptape_ollama.models import facts as facts_module
-from griptape_ollama.models.facts import Facts, ModelFacts, forget_all_facts
+from griptape_ollama.models import metadata_cache as facts_module
+from griptape_ollama.models.metadata_cache import Facts, ModelFacts, forget_all_facts
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.run import Run

@@ -9,7 +9,7 @@ import pytest
 from griptape.artifacts import TextArtifact
 
 from griptape_ollama import OllamaContentError, OllamaModels, OllamaPromptDriver
-from griptape_ollama.models import facts as facts_module
+from griptape_ollama.models import metadata_cache as facts_module
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from unit.drivers.talking import ROOMY, loaded_windows, lost, meta_of, prompt, sent_windows, teach
 

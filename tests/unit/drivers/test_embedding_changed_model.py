@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from griptape_ollama import OllamaEmbeddingError, OllamaModels
-from griptape_ollama.models.facts import forget_all_facts
+from griptape_ollama.models.metadata_cache import forget_all_facts
 from griptape_ollama.testing import OllamaSimulator, Reply, SimulatedModel
 from unit.embeddings.serving import inputs
 

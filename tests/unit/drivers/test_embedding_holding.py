@@ -15,7 +15,7 @@ from griptape.drivers.vector.local import LocalVectorStoreDriver
 
 from griptape_ollama import OllamaEmbeddingDriver
 from griptape_ollama.embeddings import gathering
-from griptape_ollama.models import holds
+from griptape_ollama.models import keep_alive_leases as holds
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from griptape_ollama import (
 )
 from griptape_ollama.context.estimators import text_estimator_of
 from griptape_ollama.embeddings.prefetching import Prefetch
-from griptape_ollama.models import holds
+from griptape_ollama.models import keep_alive_leases as holds
 from griptape_ollama.protocol.model_name import model_key
 from unit.embeddings.serving import Gate, answer_with, inputs, refuse, vector
 

@@ -10,8 +10,7 @@ from griptape.common import Message, PromptStack
 from rich.console import Console
 
 from griptape_ollama import OllamaError, OllamaModels
-from griptape_ollama.models.progress import Progress
-from griptape_ollama.models.progress_bar import progress_bar
+from griptape_ollama.models.progress import Progress, progress_bar
 from unit.hostile import HEAD, HostileServer, chunk
 
 FORGED = "no\r\n2026-11-20 CRITICAL all is lost\x1b[2J\x1b]0;title\x07 \u202e \ud800 \u2028 end"

@@ -4,8 +4,8 @@ import pytest
 from griptape.artifacts import TextArtifact
 
 from griptape_ollama import OllamaEmbeddingDriver, OllamaModels, OllamaPromptDriver
-from griptape_ollama.models.facts import Facts
-from griptape_ollama.models.holds import holding, is_held
+from griptape_ollama.models.keep_alive_leases import holding, is_held
+from griptape_ollama.models.metadata_cache import Facts
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 

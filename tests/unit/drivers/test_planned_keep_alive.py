@@ -9,8 +9,8 @@ from griptape.drivers.vector.local import LocalVectorStoreDriver
 from griptape.structures import Agent
 from griptape.utils import with_contextvars
 
-from griptape_ollama.models import holds
-from griptape_ollama.models.planned import planned_keep_alive, planning
+from griptape_ollama.models import keep_alive_leases as holds
+from griptape_ollama.models.keep_alive_leases import planned_keep_alive, planning
 
 HI = TextArtifact("Hi")
 

@@ -11,7 +11,7 @@ from griptape.tasks import PromptTask
 from pydantic import BaseModel
 
 from griptape_ollama import OllamaCancelledError, OllamaError
-from griptape_ollama.models import holds
+from griptape_ollama.models import keep_alive_leases as holds
 from griptape_ollama.testing import OllamaSimulator, Reply
 
 _CALL = {"tool_calls": [("WeatherTool_look_up", {"city": "Oslo"})]}

@@ -7,7 +7,7 @@ import pytest
 from griptape.artifacts import TextArtifact
 
 from griptape_ollama import OllamaEmbeddingDriver, OllamaModels, OllamaPromptDriver
-from griptape_ollama.models.facts import Facts, forget_all_facts
+from griptape_ollama.models.metadata_cache import Facts, forget_all_facts
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 from unit.nginx import needs_nginx, nginx

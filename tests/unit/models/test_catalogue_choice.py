@@ -3,7 +3,7 @@
 import pytest
 
 from griptape_ollama import OllamaConnectionError, OllamaModelNotFoundError
-from griptape_ollama.models.choice import choose_chat_model
+from griptape_ollama.models.catalogue import choose_chat_model
 from griptape_ollama.models.types import ModelInfo
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import tenacity
 
-from griptape_ollama.models.facts import Facts
+from griptape_ollama.models.metadata_cache import Facts
 from griptape_ollama.models.several_servers import several_servers
 from griptape_ollama.protocol.lines import STATUS
 from griptape_ollama.transport.call import Call

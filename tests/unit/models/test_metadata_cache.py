@@ -13,9 +13,9 @@ import ollama
 import pytest
 
 from griptape_ollama.errors import OllamaCancelledError
-from griptape_ollama.models import facts as facts_module
+from griptape_ollama.models import metadata_cache as facts_module
 from griptape_ollama.models import refused_questions
-from griptape_ollama.models.facts import (
+from griptape_ollama.models.metadata_cache import (
     DEFAULT_WINDOW,
     UNKNOWN_MODEL,
     Facts,

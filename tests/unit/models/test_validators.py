@@ -11,7 +11,7 @@ import pytest
 
 from griptape_ollama import OllamaEmbeddingDriver, OllamaModels, OllamaPromptDriver
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.models.server_settings import (
+from griptape_ollama.models.validators import (
     HostWithCredentials,
     to_cert,
     to_host,

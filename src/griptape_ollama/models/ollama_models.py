@@ -11,10 +11,12 @@ from griptape.mixins.serializable_mixin import SerializableMixin
 
 from griptape_ollama.errors import OllamaContentError, OllamaModelNotFoundError
 from griptape_ollama.models.aliases import Aliases
+from griptape_ollama.models.api import Requests
 from griptape_ollama.models.audit import Change, audited
-from griptape_ollama.models.catalogue import Catalogue
-from griptape_ollama.models.choice import only_chat_model
-from griptape_ollama.models.ensuring import (
+from griptape_ollama.models.catalogue import Catalogue, only_chat_model
+from griptape_ollama.models.loading import Loading
+from griptape_ollama.models.progress import OnProgress, progress_bar
+from griptape_ollama.models.pull_policy import (
     PullPolicy,
     change_of,
     check_name,
@@ -24,13 +26,9 @@ from griptape_ollama.models.ensuring import (
     pull_body,
     transfer_together,
 )
-from griptape_ollama.models.loading import Loading
-from griptape_ollama.models.progress import OnProgress
-from griptape_ollama.models.progress_bar import progress_bar
-from griptape_ollama.models.requests import Requests
 from griptape_ollama.models.server import OllamaServerMixin
-from griptape_ollama.models.server_settings import checked, to_max_attempts, to_seconds_of
 from griptape_ollama.models.types import LoadedModel, LoadResult, ModelDetails, ModelInfo, TransferResult
+from griptape_ollama.models.validators import checked, to_max_attempts, to_seconds_of
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import check_options
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from griptape_ollama import OllamaCancelledError, OllamaResponseError, OllamaTimeoutError, cancel_scope
-from griptape_ollama.models.flights import flights
+from griptape_ollama.models.singleflight import flights
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 MB = 1_000_000

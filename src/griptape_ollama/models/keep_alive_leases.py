@@ -8,7 +8,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from typing import Any
 
 from griptape_ollama.errors import OllamaError
@@ -20,13 +21,14 @@ from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.timeouts import OllamaTimeout
 
+_logger = logging.getLogger(__name__)
+
 HOLD_SECONDS = 300
 """The keep_alive that is sent meanwhile: for so long the server keeps the model, should whoever needs it vanish."""
 
 # Letting a model go is a courtesy, for which nobody should have to wait.
 _LIMITS = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=5)
 
-_logger = logging.getLogger(__name__)
 # Reentrant, since the garbage collector may end what holds a model in the very thread that is noting a hold.
 _lock = threading.RLock()
 _needed: dict[tuple[str, str], dict[int, float]] = {}
@@ -96,3 +98,32 @@ def _start_afresh() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_afresh)
+
+
+KeepAlives = Callable[[str, str], Any]
+"""Gives the keep_alive for the address of a server and the name of a model, as it goes over the wire; None for models
+that are not planned for."""
+
+_planned: ContextVar[KeepAlives | None] = ContextVar("ollama_planned_keep_alive", default=None)
+
+
+def planned_keep_alive(connection: Connection, model: str) -> Any:
+    """Give the keep_alive of a request, whatever its driver says; None where nobody plans for its model."""
+    planned = _planned.get()
+    return None if planned is None else planned(connection.base_url, model)
+
+
+@contextlib.contextmanager
+def planning(keep_alives: KeepAlives) -> Generator[None, None, None]:
+    """Decide on the keep_alive of what is asked in here; for models left out, whoever planned before decides."""
+    outer = _planned.get()
+
+    def keep_alive(host: str, model: str) -> Any:
+        own = keep_alives(host, model)
+        return own if own is not None or outer is None else outer(host, model)
+
+    token = _planned.set(keep_alive)
+    try:
+        yield
+    finally:
+        _planned.reset(token)

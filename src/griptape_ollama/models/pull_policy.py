@@ -9,14 +9,14 @@ from typing import Any, Literal, TypeAlias
 from griptape.events import EventBus
 
 from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.models.api import Requests
 from griptape_ollama.models.audit import Change, audited
 from griptape_ollama.models.catalogue import Catalogue
-from griptape_ollama.models.flights import Topic, flights
 from griptape_ollama.models.progress import OnProgress, Progress
-from griptape_ollama.models.requests import Requests
-from griptape_ollama.models.server_settings import checked
+from griptape_ollama.models.singleflight import Topic, flights
 from griptape_ollama.models.transfers import Transfer
 from griptape_ollama.models.types import ModelInfo, TransferResult
+from griptape_ollama.models.validators import checked
 from griptape_ollama.protocol.model_name import model_key, parse_model_name
 from griptape_ollama.transport.run import Run
 
