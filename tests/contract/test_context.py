@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 
 from contract.replay import RECORDINGS, recording
-from griptape_ollama.context.detection import Exchanged, Finding, examine
 from griptape_ollama.context.estimates import TokenEstimate
+from griptape_ollama.context.truncation import Exchanged, Finding, examine
 
 _TRUNCATED = Finding("truncated", is_sure=True)
 _SHIFTED = Finding("shifted", is_sure=True)

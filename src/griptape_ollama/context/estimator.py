@@ -13,7 +13,7 @@ from griptape_ollama.context.estimates import TokenEstimate, to_estimate
 from griptape_ollama.context.message_parts import parts_of
 from griptape_ollama.context.priors import BYTE_PRIORS, PROMPT_PRIORS
 from griptape_ollama.context.prompt_rows import AROUND_TEXTS, added, fixed_row, has_system, messages_row, prefixes
-from griptape_ollama.context.remembering import RecentMemory
+from griptape_ollama.context.recent_cache import RecentMemory
 from griptape_ollama.context.text_rows import Row, TextRows
 from griptape_ollama.transport.fork_safety import renew_when_forked
 

@@ -9,7 +9,7 @@ from operator import mul
 from griptape_ollama.context.calibration import Prior
 from griptape_ollama.context.characters import count_classes
 from griptape_ollama.context.priors import OWN_COUNT_PRIORS, TEXT_PRIORS, TYPICAL
-from griptape_ollama.context.remembering import RecentMemory
+from griptape_ollama.context.recent_cache import RecentMemory
 
 # A conversation of 10,000 runs has 20,000 messages, and several may be under way. An entry has about 0.4 KB.
 _TEXTS = 65_536

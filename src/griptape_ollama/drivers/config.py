@@ -16,7 +16,7 @@ from griptape.drivers.prompt import BasePromptDriver
 from griptape.drivers.vector import BaseVectorStoreDriver
 from griptape.drivers.vector.local import LocalVectorStoreDriver
 
-from griptape_ollama.context.guard import to_on_overflow
+from griptape_ollama.context.overflow import to_on_overflow
 from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
 from griptape_ollama.drivers.prompt import OllamaPromptDriver
 from griptape_ollama.drivers.settings import to_max_num_ctx, to_num_ctx

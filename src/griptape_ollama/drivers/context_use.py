@@ -13,8 +13,8 @@ from griptape.tokenizers import BaseTokenizer, SimpleTokenizer
 
 from griptape_ollama.context.estimator import PromptEstimator
 from griptape_ollama.context.estimators import estimator_of
-from griptape_ollama.context.fitting import ContextSettings, Conversation, asked_window, reply_tokens_of
-from griptape_ollama.context.guard import to_on_overflow
+from griptape_ollama.context.overflow import to_on_overflow
+from griptape_ollama.context.request_fitting import ContextSettings, Conversation, asked_window, reply_tokens_of
 from griptape_ollama.context.stack_text import StackText
 from griptape_ollama.context.tokenizer import OllamaTokenizer
 from griptape_ollama.context.window import ceiling_of

@@ -11,8 +11,8 @@ from typing import Any
 
 from griptape.common import BaseDeltaMessageContent, DeltaMessage, Message, TextDeltaMessageContent
 
-from griptape_ollama.context.fitting import Fitting
-from griptape_ollama.context.watching import ContextWatch
+from griptape_ollama.context.request_fitting import Fitting
+from griptape_ollama.context.response_tracking import ContextWatch
 from griptape_ollama.conversion.react import is_react_call
 from griptape_ollama.conversion.replies import META_KEY, ReplyReader, is_blank
 from griptape_ollama.conversion.tools import OfferedTools

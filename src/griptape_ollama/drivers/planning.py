@@ -13,8 +13,8 @@ from griptape.drivers.prompt import BasePromptDriver
 from griptape.drivers.prompt.base_prompt_driver import StructuredOutputStrategy
 from griptape.tasks import PromptTask
 
-from griptape_ollama.context.fitting import Fitter
-from griptape_ollama.context.watching import ContextWatch
+from griptape_ollama.context.request_fitting import Fitter
+from griptape_ollama.context.response_tracking import ContextWatch
 from griptape_ollama.conversion.images import check_images, images_of, input_of, urls_to_fetch
 from griptape_ollama.conversion.messages import merge_system_messages, to_chat_groups
 from griptape_ollama.conversion.reasoning import to_think_marks

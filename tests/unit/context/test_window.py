@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from griptape_ollama.context import looking, remembered
+from griptape_ollama.context import window as looking
 from griptape_ollama.context import window as window_module
-from griptape_ollama.context.bounds import Bounds
-from griptape_ollama.context.order import ARRIVAL_SECONDS, Order
-from griptape_ollama.context.window import ceiling_of, decide_window, forget_window, learn_window
+from griptape_ollama.context import window_state as remembered
+from griptape_ollama.context.window import Bounds, ceiling_of, decide_window, forget_window, learn_window
+from griptape_ollama.context.window_state import ARRIVAL_SECONDS, Order
 from griptape_ollama.errors import OllamaCancelledError
 from griptape_ollama.models import metadata_cache as facts_module
 from griptape_ollama.models.metadata_cache import Facts, ModelFacts, forget_all_facts

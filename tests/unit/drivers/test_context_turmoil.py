@@ -24,7 +24,7 @@ from griptape_ollama import (
     OllamaResponseError,
     OllamaStream,
 )
-from griptape_ollama.context.remembered import windows
+from griptape_ollama.context.window_state import windows
 from griptape_ollama.lifecycle.acting import runner_options
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 

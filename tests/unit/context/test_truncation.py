@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.context.detection import Exchanged, Finding, examine
 from griptape_ollama.context.estimates import TokenEstimate
+from griptape_ollama.context.truncation import Exchanged, Finding, examine
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Requests for one model reach the server in an order in which its window only grows."""
 
-from griptape_ollama.context.order import ARRIVAL_SECONDS, Order
+from griptape_ollama.context.window_state import ARRIVAL_SECONDS, Order
 
 
 class _Request:

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from griptape_ollama.context.detection import Exchanged, Finding
 from griptape_ollama.context.estimates import TokenEstimate
-from griptape_ollama.context.guard import WindowSettings
-from griptape_ollama.context.reports import ContextReporter
+from griptape_ollama.context.overflow import WindowSettings
 from griptape_ollama.context.trimming import trim
+from griptape_ollama.context.truncation import ContextReporter, Exchanged, Finding
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The memory of what was worked out."""
 
-from griptape_ollama.context.remembering import RecentMemory
+from griptape_ollama.context.recent_cache import RecentMemory
 
 
 def test_what_was_put_is_given_back():

@@ -8,10 +8,9 @@ from typing import Any
 
 from griptape_ollama.context.estimates import TokenEstimate
 from griptape_ollama.context.estimator import PromptEstimator
-from griptape_ollama.context.guard import Guard, WindowSettings, message_budget
-from griptape_ollama.context.remembering import RecentMemory
-from griptape_ollama.context.trimming import Trimmed, trim
-from griptape_ollama.context.turns import to_turns
+from griptape_ollama.context.overflow import Guard, WindowSettings, message_budget
+from griptape_ollama.context.recent_cache import RecentMemory
+from griptape_ollama.context.trimming import Trimmed, to_turns, trim
 from griptape_ollama.context.window import Window, ceiling_of, decide_window
 from griptape_ollama.errors import OllamaContextError
 from griptape_ollama.models.metadata_cache import Facts, ModelFacts, is_cloud_model

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 
-from griptape_ollama.context.turns import to_turns
+from griptape_ollama.context.trimming import to_turns
 from unit.context.conversations import REACT_CALL, assistant, conversations, result, system, user
 
 

@@ -1,4 +1,4 @@
-"""What is remembered of the windows of models: for each server and model once, for all drivers of the process."""
+"""The order in which requests for one model reach the server, so that its window only grows."""
 
 from __future__ import annotations
 
@@ -7,14 +7,107 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar, cast
 
-from griptape_ollama.context.order import Order
-from griptape_ollama.context.sight import Sight
-from griptape_ollama.models.metadata_cache import ModelFacts
+from griptape_ollama.models.metadata_cache import Facts, LoadedList, ModelFacts
 from griptape_ollama.models.types import weights_of
-from griptape_ollama.protocol.model_name import model_key
+from griptape_ollama.protocol.context_window import MAX_NUM_CTX
+from griptape_ollama.protocol.counters import to_count
+from griptape_ollama.protocol.model_name import find_model, model_key, name_of_entry
 from griptape_ollama.transport.fork_safety import renew_when_forked
+
+ARRIVAL_SECONDS = 10.0
+"""After so long a request has reached the server, which lets none that came later load another window before it."""
+
+
+@dataclass
+class Order:
+    """Requests for one model that were not heard of yet, and those that wait for them. Whoever uses it holds the lock.
+
+    A request that was decided before another made the window grow, and that arrives after it, would have the model
+    loaded with the window before, and then anew. So whoever needs a larger window waits for the others to be answered,
+    and who comes meanwhile waits with it: then the largest window that any of them needs is loaded at once.
+    """
+
+    _sent: dict[int, tuple[int, float]] = field(default_factory=dict[int, tuple[int, float]])
+    _waiting: dict[SimpleQueue[None], int] = field(default_factory=dict[SimpleQueue[None], int])
+
+    def most(self, needed: int) -> int:
+        """Give the most tokens that one of those who wait needs, or `needed`."""
+        return max((needed, *self._waiting.values()))
+
+    def seconds_ahead(self, tokens: int, now: float) -> float:
+        """Give how long a request for a window may have to wait for those with a smaller one; 0 for not at all."""
+        return max((at + ARRIVAL_SECONDS - now for smaller, at in self._sent.values() if smaller < tokens), default=0.0)
+
+    def wait(self, needed: int) -> SimpleQueue[None]:
+        """Begin to wait, and give what is put into whenever a request was answered."""
+        woken: SimpleQueue[None] = SimpleQueue()
+        self._waiting[woken] = needed
+        return woken
+
+    def stop_waiting(self, woken: SimpleQueue[None]) -> None:
+        """End a wait."""
+        del self._waiting[woken]
+
+    def send(self, request: object, tokens: int, now: float) -> None:
+        """Note that a request, which is known by its identity, is about to be sent for a window."""
+        self._sent = {key: sent for key, sent in self._sent.items() if now - sent[1] < ARRIVAL_SECONDS}
+        self._sent[id(request)] = tokens, now
+
+    def arrived(self, request: object) -> None:
+        """Note that a request was answered, or failed."""
+        if self._sent.pop(id(request), None) is not None:
+            for woken in self._waiting:
+                woken.put(None)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One look at what is loaded.
+
+    Attributes:
+        asked_at: When the server was asked, on the clock of `time.monotonic()`.
+        is_listed: Whether the model is loaded.
+        tokens: Its window; None where the server does not tell, as before 0.12.
+    """
+
+    asked_at: float
+    is_listed: bool
+    tokens: int | None = None
+
+
+def sight_of(facts: Facts, model: str, known: ModelFacts, loaded: LoadedList) -> Sight:
+    """Find a model among those that are loaded."""
+    entry = _find(facts, model, known, loaded)
+    if entry is None:
+        return Sight(loaded.asked_at, is_listed=False)
+    tokens = to_count(entry.get("context_length"), least=1, most=MAX_NUM_CTX)
+    return Sight(loaded.asked_at, is_listed=True, tokens=tokens)
+
+
+def _find(facts: Facts, model: str, known: ModelFacts, loaded: LoadedList) -> Mapping[str, Any] | None:
+    found = find_model(model, loaded.entries, name_of_entry)
+    if found is not None:
+        return found
+    # Models with the same weights share one place, under the name that was loaded first (server 0.33).
+    weights = weights_of(known.raw)
+    if weights is None:
+        return None
+    named = ((name_of_entry(entry), entry) for entry in loaded.entries)
+    alike = ((name, entry) for name, entry in named if name and _looks_alike(entry, known.raw))
+    return next((entry for name, entry in alike if weights_of(facts.show(name).raw) == weights), None)
+
+
+def _looks_alike(entry: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
+    """Whether it may be the same weights, so that it is worth a request to know."""
+    one, other = entry.get("details"), shown.get("details")
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return False
+    mine, theirs = cast("dict[str, Any]", one), cast("dict[str, Any]", other)
+    return all(mine.get(name) == theirs.get(name) for name in ("family", "quantization_level"))
+
 
 V = TypeVar("V")
 
