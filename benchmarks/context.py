@@ -15,9 +15,9 @@ from benchmarks.arrivals import running
 from benchmarks.prose import sentences
 from benchmarks.tables import markdown
 from griptape_ollama import OllamaPromptDriver
-from griptape_ollama.context.estimators import estimator_of, forget_estimators
 from griptape_ollama.context.request_fitting import ContextSettings, Conversation, Fitter
 from griptape_ollama.context.response_tracking import ContextWatch
+from griptape_ollama.context.tokens.estimator import estimator_of, forget_estimators
 from griptape_ollama.context.window_state import forget_all_windows
 from griptape_ollama.models.metadata_cache import Facts
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel

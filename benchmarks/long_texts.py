@@ -15,7 +15,7 @@ import ollama
 from benchmarks import texts
 from benchmarks.tables import markdown
 from griptape_ollama import OllamaEmbeddingDriver
-from griptape_ollama.context.estimators import forget_estimators
+from griptape_ollama.context.tokens.estimator import forget_estimators
 
 MODES = ("chunk", "truncate", "error")
 TEXTS = int(os.environ.get("LONG_TEXTS", "40"))

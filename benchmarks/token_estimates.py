@@ -11,7 +11,7 @@ import time
 from benchmarks.tables import markdown
 from benchmarks.texts import KINDS, texts
 from benchmarks.vocabularies import counters
-from griptape_ollama.context.estimator import PromptEstimator
+from griptape_ollama.context.tokens.estimator import PromptEstimator
 
 REPLIES, CONVERSATIONS = 10, 16
 _TEMPLATE, _AROUND_MESSAGE = 8, 5

@@ -9,8 +9,8 @@ import pytest
 from griptape.events import EventBus
 from hypothesis import settings
 
-from griptape_ollama.context.estimators import forget_estimators
 from griptape_ollama.context.request_fitting import forget_cuts
+from griptape_ollama.context.tokens.estimator import forget_estimators
 from griptape_ollama.context.window_state import forget_all_windows
 from griptape_ollama.models.metadata_cache import forget_all_facts
 from griptape_ollama.testing import OllamaSimulator

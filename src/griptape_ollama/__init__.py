@@ -4,9 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from griptape_ollama.context.estimates import TokenEstimate
     from griptape_ollama.context.preview import PromptPreview
     from griptape_ollama.context.tokenizer import OllamaTokenizer
+    from griptape_ollama.context.tokens.regression import TokenEstimate
     from griptape_ollama.drivers.config import OllamaDriversConfig
     from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
     from griptape_ollama.drivers.prompt import OllamaPromptDriver
@@ -128,7 +128,7 @@ _MODULES = {
     "OllamaTokenizer": "context.tokenizer",
     "PromptPreview": "context.preview",
     "ReasoningChunkEvent": "events",
-    "TokenEstimate": "context.estimates",
+    "TokenEstimate": "context.tokens.regression",
     "cancel_after": "transport.cancel_scope",
     "cancel_scope": "transport.cancel_scope",
 }

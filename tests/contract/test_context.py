@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from contract.replay import RECORDINGS, recording
-from griptape_ollama.context.estimates import TokenEstimate
+from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.context.truncation import Exchanged, Finding, examine
 
 _TRUNCATED = Finding("truncated", is_sure=True)

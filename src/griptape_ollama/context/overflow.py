@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from griptape_ollama.context.estimates import TokenEstimate
+from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.errors import OllamaContentError, OllamaContextError
 from griptape_ollama.protocol.context_window import AUTO
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from griptape_ollama.context.estimates import TokenEstimate
-from griptape_ollama.context.message_parts import to_list
 from griptape_ollama.context.request_fitting import Fitting
+from griptape_ollama.context.tokens.features import to_list
+from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.context.window import Window
 from griptape_ollama.protocol.surrogates import without_halves_inside
 

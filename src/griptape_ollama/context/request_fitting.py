@@ -6,10 +6,10 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
-from griptape_ollama.context.estimates import TokenEstimate
-from griptape_ollama.context.estimator import PromptEstimator
 from griptape_ollama.context.overflow import Guard, WindowSettings, message_budget
 from griptape_ollama.context.recent_cache import RecentMemory
+from griptape_ollama.context.tokens.estimator import PromptEstimator
+from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.context.trimming import Trimmed, to_turns, trim
 from griptape_ollama.context.window import Window, ceiling_of, decide_window
 from griptape_ollama.errors import OllamaContextError

@@ -8,8 +8,8 @@ from typing import Any
 
 from griptape.events import EventBus
 
-from griptape_ollama.context.message_parts import to_list
 from griptape_ollama.context.request_fitting import Fitter, Fitting
+from griptape_ollama.context.tokens.features import to_list
 from griptape_ollama.context.truncation import ContextReporter, Exchanged, Findings, examine
 from griptape_ollama.context.window import Window, forget_window, learn_window
 from griptape_ollama.errors import OllamaContextError, OllamaError

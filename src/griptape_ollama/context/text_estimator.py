@@ -10,10 +10,9 @@ import threading
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from griptape_ollama.context.calibration import Calibration, Prior
-from griptape_ollama.context.estimates import TokenEstimate, to_estimate
-from griptape_ollama.context.priors import TEXT_PRIORS
-from griptape_ollama.context.text_rows import Row, TextRows
+from griptape_ollama.context.tokens.features import Row, TextRows
+from griptape_ollama.context.tokens.priors import TEXT_PRIORS
+from griptape_ollama.context.tokens.regression import Calibration, Prior, TokenEstimate, to_estimate
 from griptape_ollama.transport.fork_safety import renew_when_forked
 
 # Around each text: [CLS] and [SEP] of BERT, one mark at its end (Qwen 3), or none.

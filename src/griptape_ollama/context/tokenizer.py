@@ -10,9 +10,9 @@ import attrs
 from attrs import Factory, define, field
 from griptape.tokenizers import BaseTokenizer
 
-from griptape_ollama.context.estimates import TokenEstimate
-from griptape_ollama.context.estimator import PromptEstimator
 from griptape_ollama.context.stack_text import StackText
+from griptape_ollama.context.tokens.estimator import PromptEstimator
+from griptape_ollama.context.tokens.regression import TokenEstimate
 
 _LIVE = {"serializable": False}
 _SOURCES = ("_limits", "_estimator")

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from griptape_ollama.context.estimates import TokenEstimate
 from griptape_ollama.context.overflow import WindowLike, WindowSettings, to_advice
+from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.context.trimming import Trimmed
 from griptape_ollama.events import OllamaContextEvent
 

@@ -11,12 +11,11 @@ from attrs import define, field
 from griptape.common import Message, PromptStack
 from griptape.tokenizers import BaseTokenizer, SimpleTokenizer
 
-from griptape_ollama.context.estimator import PromptEstimator
-from griptape_ollama.context.estimators import estimator_of
 from griptape_ollama.context.overflow import to_on_overflow
 from griptape_ollama.context.request_fitting import ContextSettings, Conversation, asked_window, reply_tokens_of
 from griptape_ollama.context.stack_text import StackText
 from griptape_ollama.context.tokenizer import OllamaTokenizer
+from griptape_ollama.context.tokens.estimator import PromptEstimator, estimator_of
 from griptape_ollama.context.window import ceiling_of
 from griptape_ollama.drivers.settings import to_max_num_ctx, to_num_ctx
 from griptape_ollama.errors import OllamaError

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from griptape_ollama.context.estimates import TokenEstimate
 from griptape_ollama.context.overflow import OVERFLOW_MODES, Guard, WindowSettings, message_budget, to_on_overflow
+from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.errors import OllamaContentError, OllamaContextError
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from griptape_ollama.context.estimates import TokenEstimate
 from griptape_ollama.context.preview import PromptPreview
+from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.context.window import Window
 
 UNFIT = "prompt and reply probably do not fit into the window"

@@ -3,8 +3,8 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from griptape_ollama.context.estimators import forget_estimators, text_estimator_of
 from griptape_ollama.context.text_estimator import TextEstimator
+from griptape_ollama.context.tokens.estimator import forget_estimators, text_estimator_of
 
 _PROSE = "The ferry runs until noon on most days of the year, and the keeper writes down who was on board. "
 _CODE = "for (i = 0; i < n; ++i) { total[i] += rows[i][j] * 0.5; }\n"

@@ -9,11 +9,11 @@ from griptape.tokenizers import BaseTokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.context import text_rows
-from griptape_ollama.context.estimates import TokenEstimate
-from griptape_ollama.context.estimator import PromptEstimator
 from griptape_ollama.context.stack_text import StackText
 from griptape_ollama.context.tokenizer import OllamaTokenizer
+from griptape_ollama.context.tokens import features as text_rows
+from griptape_ollama.context.tokens.estimator import PromptEstimator
+from griptape_ollama.context.tokens.regression import TokenEstimate
 
 TEXT = "Nobody knows why the pump ran for nine hours."
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.context.estimates import TokenEstimate
+from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.context.truncation import Exchanged, Finding, examine
 
 

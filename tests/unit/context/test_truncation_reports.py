@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from griptape_ollama.context.estimates import TokenEstimate
 from griptape_ollama.context.overflow import WindowSettings
+from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.context.trimming import trim
 from griptape_ollama.context.truncation import ContextReporter, Exchanged, Finding
 

@@ -5,7 +5,7 @@ import json
 from griptape.artifacts import TextArtifact
 from griptape.common import PromptStack
 
-from griptape_ollama.context.estimators import estimator_of
+from griptape_ollama.context.tokens.estimator import estimator_of
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.testing import SimulatedModel
 

@@ -23,7 +23,7 @@ from griptape_ollama import (
     OllamaResponseError,
     OllamaTimeout,
 )
-from griptape_ollama.context.estimators import text_estimator_of
+from griptape_ollama.context.tokens.estimator import text_estimator_of
 from griptape_ollama.embeddings.prefetching import Prefetch
 from griptape_ollama.models import keep_alive_leases as holds
 from griptape_ollama.protocol.model_name import model_key

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from griptape_ollama import OllamaEmbeddingDriver, OllamaEmbeddingError
-from griptape_ollama.context.estimators import forget_estimators
+from griptape_ollama.context.tokens.estimator import forget_estimators
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 _WINDOW = 256

@@ -2,7 +2,7 @@
 
 import pytest
 
-from griptape_ollama.context.message_parts import MessageParts, parts_of, to_json
+from griptape_ollama.context.tokens.features import MessageParts, parts_of, to_json
 
 
 @pytest.mark.parametrize(

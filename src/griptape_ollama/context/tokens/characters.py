@@ -1,14 +1,63 @@
-"""What texts are made of, as far as tokenizers care: words, digits, punctuation, scripts. Pure, and fast.
-
-Texts are read as UTF-8 whose bytes are replaced by one letter per class, continuation bytes dropped. All the rest is
-counting short patterns of these letters, which bytes do in a nanosecond or two per character.
-"""
+"""Which ideographs are rare: most vocabularies have a token for each common one; small ones write the rest as bytes."""
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable
 
-from griptape_ollama.context.ideographs import count_rare
+# The thousand that are most frequent in Chinese as it is written today, which come to 87% of it, in the order of
+# Unicode. Counted over the frequencies of words in jieba 0.42.1.
+COMMON = (
+    "一七万三上下不与专且世业东两严个中丰临为主举久么义之乎乐九也习乡书买乱了争事二于云互五亚些交产京亮亲"
+    "人亿什仅今介仍从他代令以们件价任份企伊众优会传伤伯似但位低住体何余作你使例供依侧便俄保信修倒候值假做"
+    "停像儿元兄充先光克免党入全八公六兰共关兴兵其具典养内再写军农冲决况冷准减几出击刀分切划列刘则刚创初判"
+    "利别到制刺刻前剑剧副力办功加务动助劳势包化北区医十千升半华协单卖南博占卫印危即却厂历压原去县参又及友"
+    "双反发取受变口古句另只叫召可台史右叶号司吃各合同名后向吗否吧含听吴吸告员呢周味呼命和咱品哈响哥哪唐商"
+    "啊善喜喝器四回因团园围固国图土在地场均坐块坚型城域基堂境墙增士声处备复夏外多夜够大天太夫央失头奇女她"
+    "好如妇妈始姑姓委威娘子字存孙季学孩宁它守安宋完宗官定宜宝实审客宣室宫害家容密富察对导封射将小少尔尚就"
+    "尼尽局层居届展属山岁岛岸州工左差己已巴市布师希帝带席帮常干平年并广庆序应底府度座庭康建开异式引弟张弹"
+    "强归当录形彩影往征待很律得微德心必志忙快念忽怀态怎怕思急性怪总恩息恶情惊想意感愿慢成我或战户房所手才"
+    "打执扩批找承技把投抗护报担拉招括拿持指按挥换据授掌排探接控推提支收改攻放政故效敌救教敢散数整文斗料断"
+    "斯新方施旁旅族无既日旧早时昌明易星春是显晚普景暗曲更曾最月有服望朝期木未本术朱机杀杂权李材村条来杨松"
+    "板极构林果枪架某查标树校样核根格案桥检植楚楼模次欢欧止正此步武死段殿母每毒比毕毛毫民气水永求汉江沉沙"
+    "没河油治沿法波注泽洋洞洪洲活派流测济海消深清渐温港游湖湾源满演激火灵炮点烈热然照熟爱父爷片版牌牙牛物"
+    "特状独献率玉王环现班球理甚生用田由甲电男画界留略病痛登白百的皇皮益监盘盛目直相省看真眼着督知短石矿研"
+    "破础确示礼社祖神票禁福离种科秘积称移程稳究空穿突立站竟章端笑笔第等筑答策简算管米类精系素索紧红约级纪"
+    "纳线练组细织终经结给绝统继续维编网罗罪置美群老考者而职联肉股育背胜胡能脑脚脸臣自至致航般船良色艺节花"
+    "苏若苦英范茶荆草药获菜营落著蒙藏虽血行街衣补表被装襄西要见观规视觉角解言警计认让训议记讲许论设证评识"
+    "诉词试诗话该语说请读谁调谈谷象负财责败货质贵费资赛走赶起超越足跟路身车转轮软轻载较辑输辖边达过迎运近"
+    "还这进远连述追退送适选逐通速造遇道遗那邦部都鄂配酒采里重量金钟钱铁银销错镇长门问间闻队防阳阵阶阿附际"
+    "陆陈降限院除险陵随难雄集雨雷需露青静非靠面革音顶项顺须顾顿预领题额风飞食饭馆首香马验骨高鱼鲜黄黑齐龙"
+)
+
+# As characters.py counts them: all whose UTF-8 begins with E4 to E9.
+_COMMON_IDEOGRAPHS = range(0x4000, 0xA000)
+
+# Longer texts are looked at in part: the thousands that are left tell the share of rare ones well enough.
+_LONG = 1 << 12
+# A prime, so that what has lines of one length is not looked at in the same places of each.
+_STEP = 5
+
+
+def count_rare(text: str) -> int:
+    """Count the ideographs that are not among the thousand most common ones; in a long text, roughly.
+
+    Args:
+        text: Any text. Of one longer than 4,096 characters every fifth character is looked at.
+    """
+    if len(text) > _LONG:
+        return _STEP * len(_rare().findall(text[::_STEP]))
+    return len(_rare().findall(text))
+
+
+# Compiled where a text has ideographs: that takes milliseconds, which those who write none of them need not wait for.
+@functools.cache
+def _rare() -> re.Pattern[str]:
+    # What is looked for is spelled out, which is found twice as fast as what a class leaves out.
+    common = frozenset(COMMON)
+    return re.compile(f"[{''.join(chr(code) for code in _COMMON_IDEOGRAPHS if chr(code) not in common)}]")
+
 
 # What fits into a processor's cache; a word that is cut in two in so many characters changes nothing.
 _PIECE = 1 << 14

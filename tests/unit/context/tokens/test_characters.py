@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.context.characters import CLASSES, count_classes
+from griptape_ollama.context.tokens.characters import CLASSES, count_classes
 
 ANY_TEXT = st.text(st.characters(codec=None))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.context.calibration import Calibration, Prior
+from griptape_ollama.context.tokens.regression import Calibration, Prior
 
 WORDS = Prior("words", 1.0, 0.5, 4.0)
 SIGNS = Prior("signs", 0.5, 0.5, 2.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from griptape_ollama.context.estimates import TokenEstimate
+from griptape_ollama.context.tokens.regression import TokenEstimate
 
 
 @pytest.mark.parametrize(("estimate", "share"), [((100, 70, 130), 0.3), ((10, 10, 10), 0.0), ((0, 0, 0), 0.0)])

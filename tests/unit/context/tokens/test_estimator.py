@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from griptape_ollama.context.estimates import TokenEstimate
-from griptape_ollama.context.estimator import PromptEstimator
-from griptape_ollama.context.estimators import estimator_of, forget_estimators
+from griptape_ollama.context.tokens.estimator import PromptEstimator, estimator_of, forget_estimators
+from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.testing.models import SimulatedModel
 from griptape_ollama.testing.prompt_size import drop_messages
 

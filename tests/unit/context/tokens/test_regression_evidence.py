@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from griptape_ollama.context.estimator import PromptEstimator
-from griptape_ollama.context.evidence import Evidence
+from griptape_ollama.context.tokens.estimator import PromptEstimator
+from griptape_ollama.context.tokens.regression import Evidence
 
 WORDS = 'the keeper of a lighthouse wrote down 17 times, before noon: "nothing" [at all] (or so) he said'.split()  # noqa: SIM905
 OVERHEAD = 30

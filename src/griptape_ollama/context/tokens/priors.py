@@ -9,8 +9,8 @@ with the same vocabularies.
 
 from __future__ import annotations
 
-from griptape_ollama.context.calibration import Prior
-from griptape_ollama.context.characters import CLASSES
+from griptape_ollama.context.tokens.characters import CLASSES
+from griptape_ollama.context.tokens.regression import Prior
 
 PROMPT_PRIORS = (
     # The beginning of the text and of the answer.

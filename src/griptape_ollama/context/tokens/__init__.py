@@ -1,0 +1,1 @@
+"""Estimates of token counts, learned from replies."""
