@@ -36,10 +36,10 @@ if TYPE_CHECKING:
         ReasoningChunkEvent,
     )
     from griptape_ollama.lifecycle.lifecycle import ModelLifecycle
-    from griptape_ollama.metrics.metrics import OllamaMetrics
-    from griptape_ollama.metrics.statistics import OllamaStatistics
-    from griptape_ollama.metrics.thresholds import OllamaAlert, OllamaThreshold
     from griptape_ollama.models.ollama_models import OllamaModels
+    from griptape_ollama.observability.metrics import OllamaMetrics
+    from griptape_ollama.observability.statistics import OllamaStatistics
+    from griptape_ollama.observability.thresholds import OllamaAlert, OllamaThreshold
     from griptape_ollama.structures.hearing import OllamaChunk
     from griptape_ollama.structures.stream import OllamaStream
     from griptape_ollama.transport.blocking_warning import OllamaBlockingWarning
@@ -93,7 +93,7 @@ __all__ = [
 _MODULES = {
     "CancelScope": "transport.cancel_scope",
     "ModelLifecycle": "lifecycle.lifecycle",
-    "OllamaAlert": "metrics.thresholds",
+    "OllamaAlert": "observability.thresholds",
     "OllamaAuthError": "errors",
     "OllamaBlockingWarning": "transport.blocking_warning",
     "OllamaBusyError": "errors",
@@ -110,7 +110,7 @@ _MODULES = {
     "OllamaEmbeddingEvent": "events",
     "OllamaError": "errors",
     "OllamaGatewayError": "errors",
-    "OllamaMetrics": "metrics.metrics",
+    "OllamaMetrics": "observability.metrics",
     "OllamaModelNotFoundError": "errors",
     "OllamaModels": "models.ollama_models",
     "OllamaProgressEvent": "events",
@@ -119,10 +119,10 @@ _MODULES = {
     "OllamaResponseError": "errors",
     "OllamaResponseEvent": "events",
     "OllamaSlotError": "errors",
-    "OllamaStatistics": "metrics.statistics",
+    "OllamaStatistics": "observability.statistics",
     "OllamaStream": "structures.stream",
     "OllamaStreamError": "errors",
-    "OllamaThreshold": "metrics.thresholds",
+    "OllamaThreshold": "observability.thresholds",
     "OllamaTimeout": "transport.timeouts",
     "OllamaTimeoutError": "errors",
     "OllamaTokenizer": "context.tokenizer",

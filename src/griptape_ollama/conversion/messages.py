@@ -26,7 +26,7 @@ from griptape.common import (
 )
 
 from griptape_ollama.conversion.images import to_base64
-from griptape_ollama.conversion.turns import Turn, complete_turn, to_tool_call, to_tool_result
+from griptape_ollama.conversion.tool_history import Turn, complete_turn, to_tool_call, to_tool_result
 from griptape_ollama.errors import OllamaContentError
 
 _SUPPORTED = "Ollama takes text, images, tool calls and tool results"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from schema import Schema, SchemaError
 
-from griptape_ollama.conversion.answers import compact_json, load_json
+from griptape_ollama.conversion.json_answers import compact_json, load_json
 from griptape_ollama.escaping import printable
 from griptape_ollama.protocol.json_schema import CompiledSchema, compile_format, compile_parameters
 from griptape_ollama.protocol.schema_text import brief_schema

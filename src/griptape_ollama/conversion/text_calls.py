@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, cast
 
-from griptape_ollama.conversion.answers import load_json
+from griptape_ollama.conversion.json_answers import load_json
 from griptape_ollama.conversion.tools import OfferedTools
 
 # What may stand around calls; only the first ones tell that there are any.

@@ -38,15 +38,14 @@ from griptape_ollama.drivers.settings import (
     to_size,
     to_truncate,
 )
-from griptape_ollama.embeddings.ahead import LEAD_BATCHES, embedding_ahead
 from griptape_ollama.embeddings.batching import in_batches
 from griptape_ollama.embeddings.cache import CacheInfo, KnownVectors, VectorCache
+from griptape_ollama.embeddings.coalescing import Gatherer
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
-from griptape_ollama.embeddings.gathering import Gatherer
 from griptape_ollama.embeddings.model_identity import ModelIdentity
-from griptape_ollama.embeddings.order import SURELY_FITS, BatchLimits, OnLongText, Order, Reply, held
-from griptape_ollama.embeddings.prefetching import Prefetch
+from griptape_ollama.embeddings.prefetch import LEAD_BATCHES, Prefetch, embedding_ahead
 from griptape_ollama.embeddings.results import OnProgress, converted, not_all_embedded, to_matrix
+from griptape_ollama.embeddings.spec import SURELY_FITS, BatchLimits, OnLongText, Order, Reply, held
 from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
 from griptape_ollama.models.keep_alive_leases import planned_keep_alive
 from griptape_ollama.models.metadata_cache import Facts

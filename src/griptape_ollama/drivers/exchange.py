@@ -14,13 +14,12 @@ from griptape.common import BaseDeltaMessageContent, DeltaMessage, Message, Text
 from griptape_ollama.context.request_fitting import Fitting
 from griptape_ollama.context.response_tracking import ContextWatch
 from griptape_ollama.conversion.react import is_react_call
-from griptape_ollama.conversion.replies import META_KEY, ReplyReader, is_blank
+from griptape_ollama.conversion.response_reader import META_KEY, ReplyReader, is_blank
+from griptape_ollama.conversion.tool_history import Turn, TurnMemory, to_corrected_turn
 from griptape_ollama.conversion.tools import OfferedTools
-from griptape_ollama.conversion.turns import Turn, to_corrected_turn
 from griptape_ollama.drivers.answer_checks import AnswerChecks, CutAnswerError, Wanted
 from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.observed_model import ObservedModel
-from griptape_ollama.drivers.recall import TurnMemory
 from griptape_ollama.errors import OllamaContextError, OllamaError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.escaping import printable
 from griptape_ollama.events import OllamaResponseEvent

@@ -19,7 +19,7 @@ from griptape.events import EventBus
 
 from griptape_ollama.context.preview import PromptPreview
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent, to_think_marks
-from griptape_ollama.conversion.replies import META_KEY, ReplyReader
+from griptape_ollama.conversion.response_reader import META_KEY, ReplyReader
 from griptape_ollama.conversion.schemas import tell_schema
 from griptape_ollama.conversion.text_calls import TextCallGate
 from griptape_ollama.drivers.abilities import note_denial

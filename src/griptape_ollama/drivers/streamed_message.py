@@ -21,7 +21,7 @@ from griptape.common import (
 )
 
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent
-from griptape_ollama.conversion.replies import META_KEY
+from griptape_ollama.conversion.response_reader import META_KEY
 from griptape_ollama.drivers.chunks import ChunkPublisher
 from griptape_ollama.drivers.overrides import HandOver, check
 from griptape_ollama.errors import OllamaError

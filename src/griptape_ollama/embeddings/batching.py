@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.cache import KnownVectors
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
-from griptape_ollama.embeddings.order import BatchLimits, Order, Reply, held
+from griptape_ollama.embeddings.spec import BatchLimits, Order, Reply, held
 from griptape_ollama.transport.run import Run
 
 _READ_AHEAD = 16  # batches' worth of texts that may be read while looking for those that are not known yet

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Outcome
 from griptape_ollama.embeddings.model_identity import DigestLook
-from griptape_ollama.embeddings.order import Order
+from griptape_ollama.embeddings.spec import Order
 from griptape_ollama.transport.fork_safety import renew_when_forked
 from griptape_ollama.transport.run import Run
 

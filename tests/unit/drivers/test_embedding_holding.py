@@ -14,7 +14,7 @@ from griptape.artifacts import TextArtifact
 from griptape.drivers.vector.local import LocalVectorStoreDriver
 
 from griptape_ollama import OllamaEmbeddingDriver
-from griptape_ollama.embeddings import gathering
+from griptape_ollama.embeddings import coalescing as gathering
 from griptape_ollama.models import keep_alive_leases as holds
 
 

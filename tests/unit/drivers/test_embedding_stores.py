@@ -24,7 +24,7 @@ from griptape_ollama import (
     OllamaTimeout,
 )
 from griptape_ollama.context.tokens.estimator import text_estimator_of
-from griptape_ollama.embeddings.prefetching import Prefetch
+from griptape_ollama.embeddings.prefetch import Prefetch
 from griptape_ollama.models import keep_alive_leases as holds
 from griptape_ollama.protocol.model_name import model_key
 from unit.embeddings.serving import Gate, answer_with, inputs, refuse, vector

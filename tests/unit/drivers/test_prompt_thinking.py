@@ -24,9 +24,8 @@ from griptape_ollama import (
     OllamaResponseError,
     ReasoningChunkEvent,
 )
-from griptape_ollama.conversion.turns import Turn
+from griptape_ollama.conversion.tool_history import MAX_TURNS, Turn, TurnMemory
 from griptape_ollama.drivers import abilities
-from griptape_ollama.drivers.recall import MAX_TURNS, TurnMemory
 from griptape_ollama.models.types import ModelDetails
 from griptape_ollama.testing import OllamaSimulator, Reply, SimulatedModel
 

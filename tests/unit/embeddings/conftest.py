@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from griptape_ollama.embeddings.embedder import Embedder
-from griptape_ollama.embeddings.order import BatchLimits, Order
+from griptape_ollama.embeddings.spec import BatchLimits, Order
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run

@@ -8,7 +8,7 @@ import pytest
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.batching import in_batches
 from griptape_ollama.embeddings.cache import KnownVectors, VectorCache
-from griptape_ollama.embeddings.order import BatchLimits
+from griptape_ollama.embeddings.spec import BatchLimits
 from griptape_ollama.errors import OllamaResponseError
 from griptape_ollama.transport.run import Run
 from unit.embeddings.serving import inputs, refuse, vector

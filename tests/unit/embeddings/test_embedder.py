@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from griptape_ollama.conversion.embeddings import Passage
-from griptape_ollama.embeddings import asking
+from griptape_ollama.embeddings import embedder as asking
 from griptape_ollama.embeddings.embedder import Embedder
-from griptape_ollama.embeddings.order import BatchLimits
+from griptape_ollama.embeddings.spec import BatchLimits
 from griptape_ollama.errors import (
     OllamaAuthError,
     OllamaBusyError,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.conversion.answers import find_answer, load_json, to_repair_request, to_schema_request
+from griptape_ollama.conversion.json_answers import find_answer, load_json, to_repair_request, to_schema_request
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from typing_extensions import Self
 
-from griptape_ollama.metrics.statistics import OllamaStatistics, Tally
-from griptape_ollama.metrics.thresholds import OllamaAlert, OllamaThreshold, Watch
+from griptape_ollama.observability.statistics import OllamaStatistics, Tally
+from griptape_ollama.observability.thresholds import OllamaAlert, OllamaThreshold, Watch
 from griptape_ollama.transport.call_reports import CallReport, listen, stop_listening
 from griptape_ollama.transport.fork_safety import renew_when_forked
 

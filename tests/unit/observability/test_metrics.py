@@ -24,7 +24,7 @@ from griptape_ollama import (
     OllamaTimeout,
     OllamaTimeoutError,
 )
-from griptape_ollama.metrics.metrics import MAX_KEYS, MetricsKey
+from griptape_ollama.observability.metrics import MAX_KEYS, MetricsKey
 from griptape_ollama.transport.call_reports import CallReport
 
 

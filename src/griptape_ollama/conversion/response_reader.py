@@ -22,7 +22,7 @@ from griptape.common import (
     ToolAction,
 )
 
-from griptape_ollama.conversion.answers import is_document
+from griptape_ollama.conversion.json_answers import is_document
 from griptape_ollama.conversion.reasoning import (
     DEFAULT_MARKS,
     ReasoningDeltaMessageContent,
@@ -31,8 +31,8 @@ from griptape_ollama.conversion.reasoning import (
     separate_alone,
 )
 from griptape_ollama.conversion.text_calls import TextCallGate
+from griptape_ollama.conversion.tool_history import RejectedCall
 from griptape_ollama.conversion.tools import OfferedTools, finite
-from griptape_ollama.conversion.turns import RejectedCall
 from griptape_ollama.errors import OllamaStreamError
 from griptape_ollama.protocol.counters import to_count, to_number, to_seconds
 from griptape_ollama.protocol.surrogates import without_halves_inside

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent
-from griptape_ollama.conversion.replies import META_KEY, ReplyReader
+from griptape_ollama.conversion.response_reader import META_KEY, ReplyReader
 from griptape_ollama.errors import OllamaStreamError
 
 _RECORDINGS = Path(__file__).parents[2] / "contract" / "recordings" / "0.33.0-rc2"

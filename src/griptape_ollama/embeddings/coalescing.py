@@ -18,7 +18,7 @@ import attrs
 
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
-from griptape_ollama.embeddings.order import SURELY_FITS, Order, Reply, held
+from griptape_ollama.embeddings.spec import SURELY_FITS, Order, Reply, held
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.keep_alive_leases import is_unloading
 from griptape_ollama.transport.cancel_scope import outside_scopes

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.metrics.histogram import LONGEST, RELATIVE_ERROR, SHORTEST, Histogram
+from griptape_ollama.observability.histogram import LONGEST, RELATIVE_ERROR, SHORTEST, Histogram
 
 _seconds = st.floats(min_value=SHORTEST, max_value=LONGEST)
 

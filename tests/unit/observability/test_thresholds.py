@@ -4,7 +4,7 @@ import pytest
 
 from griptape_ollama import OllamaThreshold
 from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaContentError, OllamaTimeoutError
-from griptape_ollama.metrics.thresholds import Watch
+from griptape_ollama.observability.thresholds import Watch
 from griptape_ollama.transport.call_reports import CallReport
 
 

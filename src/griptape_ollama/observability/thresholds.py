@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from griptape_ollama.errors import OllamaContentError, OllamaTimeoutError
-from griptape_ollama.metrics.statistics import is_cancelled
+from griptape_ollama.observability.statistics import is_cancelled
 from griptape_ollama.transport.call_reports import CallReport
 
 _RATES = ("timeout_rate", "error_rate")

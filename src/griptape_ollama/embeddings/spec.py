@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import tenacity
 
-from griptape_ollama.conversion.passages import likely_tokens
+from griptape_ollama.conversion.chunking import likely_tokens
 from griptape_ollama.embeddings.model_identity import ModelIdentity
 from griptape_ollama.models.keep_alive_leases import HOLD_SECONDS, holding, is_held, is_unloading
 from griptape_ollama.transport.connection import Connection

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from griptape_ollama.conversion.embeddings import Passage
-from griptape_ollama.embeddings import gathering
-from griptape_ollama.embeddings.gathering import Gatherer
-from griptape_ollama.embeddings.order import BatchLimits
+from griptape_ollama.embeddings import coalescing as gathering
+from griptape_ollama.embeddings.coalescing import Gatherer
+from griptape_ollama.embeddings.spec import BatchLimits
 from griptape_ollama.errors import (
     OllamaCancelledError,
     OllamaError,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.conversion.passages import least_tokens, likely_tokens, split_text
+from griptape_ollama.conversion.chunking import least_tokens, likely_tokens, split_text
 
 
 @pytest.mark.parametrize(("text", "least"), [("", 0), ("a", 1), ("  two\nwords ", 2), ("x" * 5000, 1), ("犬" * 300, 1)])

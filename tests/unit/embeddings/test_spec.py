@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.embeddings.order import BatchLimits
+from griptape_ollama.embeddings.spec import BatchLimits
 from griptape_ollama.transport.connection import Connection
 
 _LIMITS = BatchLimits(texts=3, characters=100)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaTimeoutError
-from griptape_ollama.metrics.histogram import Histogram
+from griptape_ollama.observability.histogram import Histogram
 from griptape_ollama.transport.call_reports import CallReport
 
 
