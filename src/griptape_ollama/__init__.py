@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from griptape_ollama.observability.metrics import OllamaMetrics
     from griptape_ollama.observability.statistics import OllamaStatistics
     from griptape_ollama.observability.thresholds import OllamaAlert, OllamaThreshold
-    from griptape_ollama.structures.hearing import OllamaChunk
+    from griptape_ollama.structures.chunk_listener import OllamaChunk
     from griptape_ollama.structures.stream import OllamaStream
     from griptape_ollama.transport.blocking_warning import OllamaBlockingWarning
     from griptape_ollama.transport.cancel_scope import CancelScope, cancel_after, cancel_scope
@@ -98,7 +98,7 @@ _MODULES = {
     "OllamaBlockingWarning": "transport.blocking_warning",
     "OllamaBusyError": "errors",
     "OllamaCancelledError": "errors",
-    "OllamaChunk": "structures.hearing",
+    "OllamaChunk": "structures.chunk_listener",
     "OllamaConnectionError": "errors",
     "OllamaContentError": "errors",
     "OllamaContextError": "errors",

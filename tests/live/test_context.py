@@ -13,7 +13,7 @@ from griptape.common import PromptStack
 
 from griptape_ollama import OllamaContextError, OllamaPromptDriver
 from griptape_ollama.context.window_state import forget_all_windows
-from griptape_ollama.lifecycle.acting import DriverServer, runner_options
+from griptape_ollama.lifecycle.server_adapter import DriverServer, runner_options
 from griptape_ollama.models.metadata_cache import forget_all_facts
 
 WINDOW = 512

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from griptape_ollama.conversion.reasoning import ThinkMark, leaves_thinking_open
 from griptape_ollama.conversion.response_reader import ReplyReader
-from griptape_ollama.drivers.abilities import say_once
+from griptape_ollama.drivers.capabilities import say_once
 from griptape_ollama.models.metadata_cache import Facts, ModelFacts
 from griptape_ollama.models.model_habits import IGNORES_FORMAT, LONE_MARK
 from griptape_ollama.transport.connection import Connection

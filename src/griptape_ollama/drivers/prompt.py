@@ -22,16 +22,16 @@ from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent, t
 from griptape_ollama.conversion.response_reader import META_KEY, ReplyReader
 from griptape_ollama.conversion.schemas import tell_schema
 from griptape_ollama.conversion.text_calls import TextCallGate
-from griptape_ollama.drivers.abilities import note_denial
 from griptape_ollama.drivers.async_calls import AsyncPromptMixin
+from griptape_ollama.drivers.capabilities import note_denial
 from griptape_ollama.drivers.chunks import ChunkPublisher, are_chunks_wanted
-from griptape_ollama.drivers.exchange import Exchange, Plan, to_response_event
-from griptape_ollama.drivers.holding import TaskHold
+from griptape_ollama.drivers.completion import Exchange, Plan, to_response_event
 from griptape_ollama.drivers.observed_model import ObservedModel
-from griptape_ollama.drivers.observing import observable_stream
 from griptape_ollama.drivers.overrides import HandOver, handed_over_to, is_overridden, with_retries
-from griptape_ollama.drivers.planning import PlanningPromptDriver
+from griptape_ollama.drivers.request_builder import PlanningPromptDriver
 from griptape_ollama.drivers.streamed_message import StreamedMessage, take_deltas, to_deltas, with_metadata
+from griptape_ollama.drivers.task_lease import TaskHold
+from griptape_ollama.drivers.tracing import observable_stream
 from griptape_ollama.models.metadata_cache import Facts
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.run import Run

@@ -14,8 +14,8 @@ from griptape_ollama.protocol.numbers import to_whole
 from griptape_ollama.transport.cancel_scope import outside_scopes
 
 if TYPE_CHECKING:
-    from griptape_ollama.lifecycle.planner import Planner
     from griptape_ollama.lifecycle.report import LifecycleReport
+    from griptape_ollama.lifecycle.scheduler import Planner
 
 
 class ModelLifecycle:
@@ -70,8 +70,8 @@ class ModelLifecycle:
         uses: Mapping[str, Iterable[Any]] | None = None,
     ) -> None:
         # Only who plans pays for importing it.
-        from griptape_ollama.lifecycle.plan import Room  # noqa: PLC0415
-        from griptape_ollama.lifecycle.planner import Planner  # noqa: PLC0415
+        from griptape_ollama.lifecycle.eviction import Room  # noqa: PLC0415
+        from griptape_ollama.lifecycle.scheduler import Planner  # noqa: PLC0415
 
         if not isinstance(structure, Structure):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise OllamaContentError(f"structure must be an Agent, a Pipeline or a Workflow, got {structure!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from griptape_ollama.lifecycle.plan import Step, distances, next_uses
+from griptape_ollama.lifecycle.eviction import Step, distances, next_uses
 
 
 class Progress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from griptape_ollama.lifecycle.policies import Cost
+from griptape_ollama.lifecycle.keep_alive_replay import Cost
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

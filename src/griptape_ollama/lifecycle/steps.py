@@ -10,11 +10,11 @@ from griptape.structures import Structure
 from griptape.tasks import BaseTask
 
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.lifecycle.acting import DriverServer, runner_options
+from griptape_ollama.lifecycle.eviction import Room, Step
 from griptape_ollama.lifecycle.graph import MEMORY_STEP, TaskStep, find_memory_drivers, model_of, read_task, tasks_of
-from griptape_ollama.lifecycle.ledger import Ledger
-from griptape_ollama.lifecycle.plan import Room, Step
-from griptape_ollama.lifecycle.residence import Residence
+from griptape_ollama.lifecycle.model_pool import Residence
+from griptape_ollama.lifecycle.server_adapter import DriverServer, runner_options
+from griptape_ollama.lifecycle.usage import Ledger
 from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.protocol.model_name import model_key
 

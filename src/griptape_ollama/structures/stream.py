@@ -14,9 +14,9 @@ from griptape.tasks import BaseTask
 
 from griptape_ollama.drivers.chunks import want_chunks
 from griptape_ollama.errors import OllamaCancelledError, OllamaContentError, OllamaError
-from griptape_ollama.structures.forgetting import Memories
-from griptape_ollama.structures.hearing import Hearing, OllamaChunk
-from griptape_ollama.structures.turns import turns
+from griptape_ollama.structures.chunk_listener import Hearing, OllamaChunk
+from griptape_ollama.structures.memory_rollback import Memories
+from griptape_ollama.structures.run_lock import turns
 from griptape_ollama.transport.async_bridge import Feed
 from griptape_ollama.transport.blocking_warning import is_in_loop
 

@@ -25,7 +25,7 @@ from griptape_ollama import (
     OllamaStream,
 )
 from griptape_ollama.context.window_state import windows
-from griptape_ollama.lifecycle.acting import runner_options
+from griptape_ollama.lifecycle.server_adapter import runner_options
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 LONG = "many words " * 4000  # about 8,000 tokens

@@ -25,7 +25,7 @@ from griptape_ollama import (
     ReasoningChunkEvent,
 )
 from griptape_ollama.conversion.tool_history import MAX_TURNS, Turn, TurnMemory
-from griptape_ollama.drivers import abilities
+from griptape_ollama.drivers import capabilities as abilities
 from griptape_ollama.models.types import ModelDetails
 from griptape_ollama.testing import OllamaSimulator, Reply, SimulatedModel
 

@@ -20,8 +20,8 @@ from pydantic import BaseModel
 from schema import Optional, Schema
 
 from griptape_ollama import OllamaResponseError, OllamaStreamError
-from griptape_ollama.drivers import abilities
-from griptape_ollama.drivers.exchange import MAX_CORRECTIONS
+from griptape_ollama.drivers import capabilities as abilities
+from griptape_ollama.drivers.completion import MAX_CORRECTIONS
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 _both_ways = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])

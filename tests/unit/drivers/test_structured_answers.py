@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from schema import Literal, Optional, Schema
 
 from griptape_ollama import OllamaContentError, OllamaModels, OllamaPromptDriver, OllamaStreamError
-from griptape_ollama.drivers import abilities
+from griptape_ollama.drivers import capabilities as abilities
 from griptape_ollama.drivers.answer_checks import MAX_REPAIRS
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 

@@ -1,4 +1,4 @@
-from griptape_ollama.lifecycle.plan import Step
+from griptape_ollama.lifecycle.eviction import Step
 from griptape_ollama.lifecycle.progress import Progress
 
 STEPS = [

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from griptape_ollama.lifecycle.ledger import Ledger, Load
-from griptape_ollama.lifecycle.plan import Room
-from griptape_ollama.lifecycle.policies import Use
+from griptape_ollama.lifecycle.eviction import Room
+from griptape_ollama.lifecycle.keep_alive_replay import Use
 from griptape_ollama.lifecycle.report import LifecycleReport, ModelReport
+from griptape_ollama.lifecycle.usage import Ledger, Load
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from griptape_ollama import OllamaConnectionError, OllamaModelNotFoundError, OllamaPromptDriver
-from griptape_ollama.lifecycle.acting import DriverServer, runner_options
+from griptape_ollama.lifecycle.server_adapter import DriverServer, runner_options
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 GB = 10**9

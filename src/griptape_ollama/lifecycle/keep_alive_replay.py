@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from griptape_ollama.lifecycle.plan import Room
+from griptape_ollama.lifecycle.eviction import Room
 
 POLICIES: Mapping[str, float] = {"keep_alive default (5 min)": 300.0, "keep_alive=0": 0.0, "keep_alive=-1": math.inf}
 """The policies that a report compares with: seconds that a model stays by its name."""

@@ -4,10 +4,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from griptape_ollama import OllamaCancelledError, OllamaConnectionError, OllamaTimeoutError
-from griptape_ollama.lifecycle.ledger import Ledger
-from griptape_ollama.lifecycle.plan import Room
-from griptape_ollama.lifecycle.policies import Use
-from griptape_ollama.lifecycle.residence import Residence, Wanted
+from griptape_ollama.lifecycle.eviction import Room
+from griptape_ollama.lifecycle.keep_alive_replay import Use
+from griptape_ollama.lifecycle.model_pool import Residence, Wanted
+from griptape_ollama.lifecycle.usage import Ledger
 from griptape_ollama.models.types import LoadedModel
 
 NOTHING = Wanted(coming={}, busy=())

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.lifecycle.plan import Room
-from griptape_ollama.lifecycle.policies import Known, Use, replay
+from griptape_ollama.lifecycle.eviction import Room
+from griptape_ollama.lifecycle.keep_alive_replay import Known, Use, replay
 
 KNOWN = Known(load_seconds=dict.fromkeys("abc", 10.0), sizes=dict.fromkeys("abc", 5))
 

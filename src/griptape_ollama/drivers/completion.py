@@ -18,8 +18,8 @@ from griptape_ollama.conversion.response_reader import META_KEY, ReplyReader, is
 from griptape_ollama.conversion.tool_history import Turn, TurnMemory, to_corrected_turn
 from griptape_ollama.conversion.tools import OfferedTools
 from griptape_ollama.drivers.answer_checks import AnswerChecks, CutAnswerError, Wanted
-from griptape_ollama.drivers.holding import TaskHold
 from griptape_ollama.drivers.observed_model import ObservedModel
+from griptape_ollama.drivers.task_lease import TaskHold
 from griptape_ollama.errors import OllamaContextError, OllamaError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.escaping import printable
 from griptape_ollama.events import OllamaResponseEvent

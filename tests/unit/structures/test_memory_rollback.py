@@ -10,7 +10,7 @@ from griptape.structures import Agent, Pipeline
 from griptape.tasks import PromptTask
 
 from griptape_ollama import OllamaCancelledError, OllamaError, OllamaStream
-from griptape_ollama.structures.forgetting import Memories
+from griptape_ollama.structures.memory_rollback import Memories
 
 
 def _run(text):

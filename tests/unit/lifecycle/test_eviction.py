@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.lifecycle.plan import (
+from griptape_ollama.lifecycle.eviction import (
     Resident,
     Room,
     Step,

@@ -9,8 +9,8 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from griptape_ollama.lifecycle.plan import Room
-from griptape_ollama.lifecycle.policies import POLICIES, Cost, Known, Use, replay
+from griptape_ollama.lifecycle.eviction import Room
+from griptape_ollama.lifecycle.keep_alive_replay import POLICIES, Cost, Known, Use, replay
 from griptape_ollama.lifecycle.report import LifecycleReport, ModelReport
 
 

@@ -7,7 +7,7 @@ from griptape.events import EventBus
 from griptape.structures import Pipeline, Workflow
 from griptape.tasks import CodeExecutionTask
 
-from griptape_ollama.lifecycle.watching import Watch
+from griptape_ollama.lifecycle.structure_hooks import Watch
 
 
 class Notes:

@@ -27,10 +27,10 @@ from griptape_ollama.conversion.requests import (
 from griptape_ollama.conversion.schemas import AnswerRule, to_format
 from griptape_ollama.conversion.tool_history import TurnMemory
 from griptape_ollama.conversion.tools import OfferedTools, to_chat_tools
-from griptape_ollama.drivers.abilities import check_think_level, drop_thinking, say_once, without_images
 from griptape_ollama.drivers.answer_checks import Wanted
+from griptape_ollama.drivers.capabilities import check_think_level, drop_thinking, say_once, without_images
+from griptape_ollama.drivers.completion import Plan
 from griptape_ollama.drivers.context_use import ContextMixin
-from griptape_ollama.drivers.exchange import Plan
 from griptape_ollama.drivers.model_use import ModelUseMixin, model_of_environment
 from griptape_ollama.drivers.observed_model import awaits_closing_mark
 from griptape_ollama.drivers.settings import (
