@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 from griptape_ollama.testing import OllamaSimulator, Reply
-from griptape_ollama.testing.journal import RecordedRequest
+from griptape_ollama.testing.request_log import RecordedRequest
 from soak.cases import FAULTS, FAULTS_SHARE, HELD, text_for
 
 

@@ -4,7 +4,7 @@ import math
 import threading
 import time
 
-from griptape_ollama.testing.bell import Bell
+from griptape_ollama.testing.loop_waits import Bell
 
 _SECOND = 1_000_000_000
 

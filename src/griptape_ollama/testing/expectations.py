@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from griptape_ollama.testing.journal import RecordedRequest
 from griptape_ollama.testing.json_text import as_object
+from griptape_ollama.testing.request_log import RecordedRequest
 
 
 def mismatch(expected: Mapping[str, Any], request: RecordedRequest) -> str | None:

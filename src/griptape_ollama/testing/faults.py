@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from griptape_ollama.testing.json_text import encode
+from griptape_ollama.testing.response_writer import NDJSON, Outgoing, TimedLine, phrase_of, plain
 from griptape_ollama.testing.script import Reply
-from griptape_ollama.testing.wire import NDJSON, Outgoing, TimedLine, phrase_of, plain
 
 FaultKind = Literal[
     "refuse", "reset", "cut", "no_done", "error_line", "dead_runner", "status", "slow_headers", "slow_tokens", "bytes",

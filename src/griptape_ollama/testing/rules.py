@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from griptape_ollama.protocol.model_name import is_same_model
 from griptape_ollama.testing.faults import Fault
-from griptape_ollama.testing.journal import RecordedRequest
+from griptape_ollama.testing.request_log import RecordedRequest
 
 
 @dataclass(kw_only=True, eq=False)

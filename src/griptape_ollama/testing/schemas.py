@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from griptape_ollama.testing.error_replies import Refusal, runner_refusal
 from griptape_ollama.testing.json_text import as_list, as_object
-from griptape_ollama.testing.refusals import Refusal, runner_refusal
 
 _TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
 _MAX_HOPS = 20

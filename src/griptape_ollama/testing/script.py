@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from griptape_ollama.protocol.model_name import is_same_model
-from griptape_ollama.testing.journal import RecordedRequest
+from griptape_ollama.testing.request_log import RecordedRequest
 
 Line = Mapping[str, Any] | str | bytes
 ToolCall = tuple[str, Mapping[str, Any]] | Mapping[str, Any]

@@ -12,18 +12,18 @@ from typing import Any
 from aiohttp import web
 
 from griptape_ollama.testing.clock import Clock
-from griptape_ollama.testing.exchange import State
+from griptape_ollama.testing.endpoints.routes import ROUTES, handle
 from griptape_ollama.testing.faults import Fault, FaultKind
-from griptape_ollama.testing.journal import Journal, RecordedRequest, UnexpectedRequestError
-from griptape_ollama.testing.library import DEFAULT_LIBRARY, Library
-from griptape_ollama.testing.memory import Limits, Memory
-from griptape_ollama.testing.models import DEFAULT_MODELS, Catalogue, SimulatedModel
+from griptape_ollama.testing.loop_thread import ServerThread
+from griptape_ollama.testing.models.load_options import Load
+from griptape_ollama.testing.models.memory import Limits, Memory
+from griptape_ollama.testing.models.prompt_size import CountTokens
+from griptape_ollama.testing.models.registry import DEFAULT_LIBRARY, Library
+from griptape_ollama.testing.models.simulated_model import DEFAULT_MODELS, Catalogue, SimulatedModel
+from griptape_ollama.testing.request_context import State
+from griptape_ollama.testing.request_log import Journal, RecordedRequest, UnexpectedRequestError
 from griptape_ollama.testing.rules import FaultRule, Rules
-from griptape_ollama.testing.runner import Load
 from griptape_ollama.testing.script import Entry, Reply, Script
-from griptape_ollama.testing.server import ROUTES, handle
-from griptape_ollama.testing.thread import ServerThread
-from griptape_ollama.testing.tokens import CountTokens
 
 VERSION = "0.33.0-simulator"
 """Version that a simulator reports: the server it was checked against."""

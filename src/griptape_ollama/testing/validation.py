@@ -8,8 +8,8 @@ from typing import Any
 
 from griptape_ollama.protocol.keep_alive import keep_alive_seconds
 from griptape_ollama.protocol.options import OPTION_TYPES
+from griptape_ollama.testing.error_replies import Refusal
 from griptape_ollama.testing.json_text import as_list, as_object, go_type
-from griptape_ollama.testing.refusals import Refusal
 
 _MAX_TOP_LOGPROBS = 20
 _CHAT_FIELDS = {

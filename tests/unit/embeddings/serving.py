@@ -4,7 +4,7 @@ import queue
 import threading
 
 from griptape_ollama.testing import Reply
-from griptape_ollama.testing.embeddings import embed
+from griptape_ollama.testing.endpoints.embed import embed
 
 MODEL = "simulator-embed"
 SIZE = 64

@@ -366,7 +366,7 @@ def test_a_function_for_an_unknown_path_answers_too(simulator):
 
 
 def test_a_defect_of_the_simulator_is_an_answer_and_a_log_entry(simulator, chat, monkeypatch, caplog):
-    monkeypatch.setattr("griptape_ollama.testing.brain.answer", None)
+    monkeypatch.setattr("griptape_ollama.testing.models.plausible_answers.answer", None)
     response = chat(simulator)
     assert response.status_code == 500
     assert response.json()["error"].startswith("the simulator failed: TypeError")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from griptape_ollama.context.tokens.estimator import PromptEstimator, estimator_of, forget_estimators
 from griptape_ollama.context.tokens.regression import TokenEstimate
-from griptape_ollama.testing.models import SimulatedModel
-from griptape_ollama.testing.prompt_size import drop_messages
+from griptape_ollama.testing.models.prompt_size import drop_messages
+from griptape_ollama.testing.models.simulated_model import SimulatedModel
 
 WORDS = (  # noqa: SIM905 - read as words
     "the pump in lower hall is checked against list of spare parts before noon unless tide high nobody signed 1,204 "

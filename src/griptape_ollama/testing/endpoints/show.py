@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from griptape_ollama.testing.json_text import timestamp
-from griptape_ollama.testing.models import Catalogue, SimulatedModel
+from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel
 
 _GO_TEMPLATE = """{{- if .System }}<|im_start|>system
 {{ .System }}<|im_end|>

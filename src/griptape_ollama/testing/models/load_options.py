@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from griptape_ollama.testing.json_text import as_object
-from griptape_ollama.testing.models import SimulatedModel
+from griptape_ollama.testing.models.simulated_model import SimulatedModel
 
 _SMALLEST_WINDOW = 4
 _SMALLEST_VISION_WINDOW = 2048

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from griptape_ollama.testing.models import SimulatedModel
-from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.error_replies import Refusal
+from griptape_ollama.testing.models.simulated_model import SimulatedModel
 from griptape_ollama.testing.script import Reply, normal_call
 
 Piece = tuple[Literal["thinking", "content"], str]

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable
 
-from griptape_ollama.testing import chat as chats
-from griptape_ollama.testing import embeddings as vectors
 from griptape_ollama.testing import expectations, validation
 from griptape_ollama.testing.chat_lines import load_body
-from griptape_ollama.testing.exchange import Exchange, as_given
-from griptape_ollama.testing.generate import accept_generate, unparsed
-from griptape_ollama.testing.journal import Outcome
-from griptape_ollama.testing.memory import Loaded
-from griptape_ollama.testing.prompt_size import Prompt
-from griptape_ollama.testing.rendering import continuation
+from griptape_ollama.testing.endpoints import chat as chats
+from griptape_ollama.testing.endpoints import embed as vectors
+from griptape_ollama.testing.endpoints.generate import accept_generate, unparsed
+from griptape_ollama.testing.models.generation import Speech
+from griptape_ollama.testing.models.memory import Loaded
+from griptape_ollama.testing.models.prompt_size import Prompt
+from griptape_ollama.testing.models.rendering import continuation
+from griptape_ollama.testing.request_context import Exchange, as_given
+from griptape_ollama.testing.request_log import Outcome
+from griptape_ollama.testing.response_writer import Outgoing, plain
 from griptape_ollama.testing.script import Entry, Reply
-from griptape_ollama.testing.speech import Speech
-from griptape_ollama.testing.wire import Outgoing, plain
 
 
 async def chat(exchange: Exchange, entry: Entry | None) -> Outgoing:

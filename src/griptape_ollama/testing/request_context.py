@@ -11,21 +11,21 @@ from dataclasses import dataclass, field, replace
 from aiohttp import web
 
 from griptape_ollama.testing import expectations
-from griptape_ollama.testing.access import PREFLIGHT, is_host_allowed, is_origin_allowed
 from griptape_ollama.testing.chat_lines import error_line, given_line
 from griptape_ollama.testing.clock import Clock
+from griptape_ollama.testing.error_replies import Refusal
 from griptape_ollama.testing.faults import Fault, apply
-from griptape_ollama.testing.journal import Journal, RecordedRequest, Unexpected
 from griptape_ollama.testing.json_text import encode
-from griptape_ollama.testing.library import Library
-from griptape_ollama.testing.memory import Holding, Memory
-from griptape_ollama.testing.models import Catalogue, SimulatedModel
-from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.models.generation import Voice
+from griptape_ollama.testing.models.load_options import Runner
+from griptape_ollama.testing.models.memory import Holding, Memory
+from griptape_ollama.testing.models.registry import Library
+from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel
+from griptape_ollama.testing.origin_check import PREFLIGHT, is_host_allowed, is_origin_allowed
+from griptape_ollama.testing.request_log import Journal, RecordedRequest, Unexpected
+from griptape_ollama.testing.response_writer import NDJSON, Outgoing, Wire, Written, phrase_of, plain
 from griptape_ollama.testing.rules import Rules
-from griptape_ollama.testing.runner import Runner
 from griptape_ollama.testing.script import Entry, Reply, ReplyFunction, Script
-from griptape_ollama.testing.speech import Voice
-from griptape_ollama.testing.wire import NDJSON, Outgoing, Wire, Written, phrase_of, plain
 
 _logger = logging.getLogger(__name__)
 _TEXT = "text/plain"

@@ -3,14 +3,20 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.exchange import Exchange, State
+from griptape_ollama.testing.error_replies import Refusal
 from griptape_ollama.testing.json_text import as_text, encode
-from griptape_ollama.testing.layers import Layer, config_of, installed_digests, layers_of
-from griptape_ollama.testing.library import PullError, push_error
-from griptape_ollama.testing.models import SimulatedModel, is_name, with_tag
-from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.models.registry import (
+    Layer,
+    PullError,
+    config_of,
+    installed_digests,
+    layers_of,
+    push_error,
+)
+from griptape_ollama.testing.models.simulated_model import SimulatedModel, is_name, with_tag
+from griptape_ollama.testing.request_context import Exchange, State
+from griptape_ollama.testing.response_writer import NDJSON, Outgoing, TimedLine, plain
 from griptape_ollama.testing.script import Entry
-from griptape_ollama.testing.wire import NDJSON, Outgoing, TimedLine, plain
 
 JSON = "application/json"
 # A server says this often how far it is, in seconds.

@@ -4,18 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from griptape_ollama.testing import brain, validation
+from griptape_ollama.testing import validation
 from griptape_ollama.testing.chat_lines import Occasion, error_line, piece_lines, stream_lines, whole_body
+from griptape_ollama.testing.error_replies import Refusal, runner_refusal
 from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode, timestamp
-from griptape_ollama.testing.models import Catalogue, SimulatedModel
-from griptape_ollama.testing.prompt_size import Prompt, drop_messages, fit
-from griptape_ollama.testing.refusals import Refusal, runner_refusal
-from griptape_ollama.testing.rendering import rendered
-from griptape_ollama.testing.runner import Runner, runner_for
+from griptape_ollama.testing.models import plausible_answers as brain
+from griptape_ollama.testing.models.generation import CutCall, Speech, Voice
+from griptape_ollama.testing.models.load_options import Runner, runner_for
+from griptape_ollama.testing.models.prompt_size import Prompt, drop_messages, fit
+from griptape_ollama.testing.models.rendering import rendered
+from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel
+from griptape_ollama.testing.response_writer import Outgoing, plain
 from griptape_ollama.testing.schemas import check_schema
 from griptape_ollama.testing.script import Reply
-from griptape_ollama.testing.speech import CutCall, Speech, Voice
-from griptape_ollama.testing.wire import Outgoing, plain
 
 NDJSON = "application/x-ndjson"
 # A reply ends after this many windows, whatever num_predict says.

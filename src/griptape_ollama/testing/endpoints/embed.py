@@ -9,11 +9,11 @@ from functools import lru_cache
 from typing import Any
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.journal import RecordedRequest
+from griptape_ollama.testing.error_replies import Refusal
 from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode
-from griptape_ollama.testing.models import Catalogue, SimulatedModel
-from griptape_ollama.testing.refusals import Refusal
-from griptape_ollama.testing.runner import Runner, runner_for
+from griptape_ollama.testing.models.load_options import Runner, runner_for
+from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel
+from griptape_ollama.testing.request_log import RecordedRequest
 
 _MARKS = 2  # tokens that the model puts before and after a text
 _LARGEST_BATCH = 2048  # tokens of a text at most, whatever the window, where no num_batch is given

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from griptape_ollama.testing.json_text import as_list, as_object, as_text
-from griptape_ollama.testing.runner import Load
+from griptape_ollama.testing.models.load_options import Load
 
 
 @dataclass(kw_only=True)

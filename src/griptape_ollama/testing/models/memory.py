@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from griptape_ollama.testing.bell import Bell
 from griptape_ollama.testing.clock import Clock
+from griptape_ollama.testing.endpoints.show import details
+from griptape_ollama.testing.error_replies import Refusal
 from griptape_ollama.testing.json_text import timestamp
-from griptape_ollama.testing.models import SimulatedModel
-from griptape_ollama.testing.prompt_cache import PromptCache
-from griptape_ollama.testing.refusals import Refusal
-from griptape_ollama.testing.runner import Load, Runner
-from griptape_ollama.testing.show import details
+from griptape_ollama.testing.loop_waits import Bell
+from griptape_ollama.testing.models.load_options import Load, Runner
+from griptape_ollama.testing.models.prompt_cache import PromptCache
+from griptape_ollama.testing.models.simulated_model import SimulatedModel
 
 _SECOND = 1_000_000_000
 # "For good" is the longest duration that Go can hold, about 292 years.

@@ -8,13 +8,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from griptape_ollama.testing.clues import Clues
-from griptape_ollama.testing.json_filler import JsonFiller
 from griptape_ollama.testing.json_text import as_object, as_text
-from griptape_ollama.testing.recall import acknowledgement, look_up, recall
+from griptape_ollama.testing.models.conversation_recall import acknowledgement, look_up, recall
+from griptape_ollama.testing.models.generation import json_pieces
+from griptape_ollama.testing.models.json_filler import JsonFiller
+from griptape_ollama.testing.models.text_clues import Clues
+from griptape_ollama.testing.models.tool_choice import choose, final_call
 from griptape_ollama.testing.script import Reply
-from griptape_ollama.testing.speech import json_pieces
-from griptape_ollama.testing.tool_choice import choose, final_call
 
 _SCHEMA = re.compile(r"[^.\n]*\{.*\"(?:type|properties|anyOf)\".*\}", re.DOTALL)
 _QUOTE = 160

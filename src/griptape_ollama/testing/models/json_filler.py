@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from griptape_ollama.testing.clues import Clues
 from griptape_ollama.testing.json_text import as_list, as_object, as_text
+from griptape_ollama.testing.models.text_clues import Clues
 from griptape_ollama.testing.schemas import UnresolvedReferenceError, resolve
 
 _MAX_DEPTH = 6

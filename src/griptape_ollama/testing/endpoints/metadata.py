@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.exchange import Exchange
+from griptape_ollama.testing.endpoints.show import show_body, tags_body
+from griptape_ollama.testing.error_replies import Refusal
 from griptape_ollama.testing.json_text import as_text, encode
-from griptape_ollama.testing.models import with_tag
-from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.models.simulated_model import with_tag
+from griptape_ollama.testing.request_context import Exchange
+from griptape_ollama.testing.response_writer import Outgoing, plain
 from griptape_ollama.testing.script import Entry
-from griptape_ollama.testing.show import show_body, tags_body
-from griptape_ollama.testing.wire import Outgoing, plain
 
 
 async def show(exchange: Exchange, _entry: Entry | None) -> Outgoing:

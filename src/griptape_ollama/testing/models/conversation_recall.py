@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from griptape_ollama.testing.json_text import as_text
-from griptape_ollama.testing.tool_choice import words_of
+from griptape_ollama.testing.models.tool_choice import words_of
 
 _CUT = r"(?=[.,;!?\n]|\s+and\s+(?:i|my|the)\b|\s+but\s|$)"
 _NAME = re.compile(r"\b(?:[Mm]y name is|[Cc]all me|I am called)\s+([A-Z][\w'-]*(?: [A-Z][\w'-]*)*)")

@@ -7,15 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.exchange import Exchange, State
+from griptape_ollama.testing.endpoints.transfers import JSON, failure, install, pull_lines, report, status
+from griptape_ollama.testing.error_replies import Refusal
 from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode
-from griptape_ollama.testing.layers import installed_digests, layers_of
-from griptape_ollama.testing.library import PullError
-from griptape_ollama.testing.models import SimulatedModel, is_name
-from griptape_ollama.testing.moving import JSON, failure, install, pull_lines, report, status
-from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.models.registry import PullError, installed_digests, layers_of
+from griptape_ollama.testing.models.simulated_model import SimulatedModel, is_name
+from griptape_ollama.testing.request_context import Exchange, State
+from griptape_ollama.testing.response_writer import Outgoing, TimedLine, plain
 from griptape_ollama.testing.script import Entry
-from griptape_ollama.testing.wire import Outgoing, TimedLine, plain
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _QUANTIZATIONS = ("F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0")

@@ -6,10 +6,14 @@ from typing import Any
 
 from aiohttp import web
 
-from griptape_ollama.testing import creating, looking, moving, openai, speaking
-from griptape_ollama.testing.exchange import Exchange, Route, Routes, State
-from griptape_ollama.testing.journal import RecordedRequest
-from griptape_ollama.testing.wire import Written
+from griptape_ollama.testing.endpoints import create as creating
+from griptape_ollama.testing.endpoints import inference as speaking
+from griptape_ollama.testing.endpoints import metadata as looking
+from griptape_ollama.testing.endpoints import openai as openai
+from griptape_ollama.testing.endpoints import transfers as moving
+from griptape_ollama.testing.request_context import Exchange, Route, Routes, State
+from griptape_ollama.testing.request_log import RecordedRequest
+from griptape_ollama.testing.response_writer import Written
 
 _LOOK = Route(looking.look)
 ROUTES: Routes = {

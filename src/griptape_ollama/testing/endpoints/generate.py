@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.chat import SpokenRequest, check_task, read_prompt, registry_name, think_levels
+from griptape_ollama.testing.endpoints.chat import SpokenRequest, check_task, read_prompt, registry_name, think_levels
+from griptape_ollama.testing.error_replies import Refusal
 from griptape_ollama.testing.json_text import as_list, as_object, as_text
-from griptape_ollama.testing.models import Catalogue, SimulatedModel
-from griptape_ollama.testing.prompt_size import Prompt, fit, raw_prompt
-from griptape_ollama.testing.refusals import Refusal
-from griptape_ollama.testing.runner import Runner, runner_for
+from griptape_ollama.testing.models.load_options import Runner, runner_for
+from griptape_ollama.testing.models.prompt_size import Prompt, fit, raw_prompt
+from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel
 from griptape_ollama.testing.script import Reply
 
 

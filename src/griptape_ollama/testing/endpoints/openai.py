@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from griptape_ollama.testing import chat as chats
-from griptape_ollama.testing import embeddings as vectors
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.exchange import Exchange
+from griptape_ollama.testing.endpoints import chat as chats
+from griptape_ollama.testing.endpoints import embed as vectors
+from griptape_ollama.testing.endpoints.inference import answer, embedded
+from griptape_ollama.testing.error_replies import Refusal
 from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode
-from griptape_ollama.testing.refusals import Refusal
+from griptape_ollama.testing.request_context import Exchange
+from griptape_ollama.testing.response_writer import NDJSON, Outgoing, TimedLine, plain
 from griptape_ollama.testing.script import Entry
-from griptape_ollama.testing.speaking import answer, embedded
-from griptape_ollama.testing.wire import NDJSON, Outgoing, TimedLine, plain
 
 _JSON = "application/json"
 _SECOND = 1_000_000_000

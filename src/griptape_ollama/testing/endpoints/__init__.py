@@ -1,0 +1,1 @@
+"""What the simulator answers: a module for each group of endpoints."""
