@@ -10,8 +10,7 @@ from enum import IntEnum
 
 import click
 
-from griptape_ollama.cli.output import is_terminal
-from griptape_ollama.cli.words import one_line
+from griptape_ollama.cli.formatting import is_terminal, one_line
 from griptape_ollama.errors import (
     OllamaAuthError,
     OllamaBusyError,

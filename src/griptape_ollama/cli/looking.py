@@ -7,10 +7,9 @@ import json
 import click
 
 from griptape_ollama.cli.exit_codes import ExitCode
+from griptape_ollama.cli.formatting import hint, print_facts, print_json, print_table, relative_time
 from griptape_ollama.cli.help import TeachingCommand
-from griptape_ollama.cli.output import hint, print_facts, print_json, print_table
-from griptape_ollama.cli.server_options import json_option, on_server
-from griptape_ollama.cli.words import relative_time
+from griptape_ollama.cli.params import json_option, on_server
 from griptape_ollama.models.disk import human_size
 from griptape_ollama.models.ollama_models import OllamaModels
 from griptape_ollama.models.types import LoadedModel, ModelDetails, ModelInfo

@@ -8,11 +8,10 @@ from typing import Any
 import click
 
 from griptape_ollama.cli.exit_codes import ExitCode, say_error
+from griptape_ollama.cli.formatting import print_json, say
 from griptape_ollama.cli.help import TeachingCommand
-from griptape_ollama.cli.output import print_json, say
+from griptape_ollama.cli.params import json_option, on_server, to_parameters
 from griptape_ollama.cli.progress import quiet_option, shown_progress
-from griptape_ollama.cli.server_options import json_option, on_server
-from griptape_ollama.cli.values import to_parameters
 from griptape_ollama.errors import OllamaModelNotFoundError
 from griptape_ollama.models.ollama_models import OllamaModels
 

@@ -8,11 +8,9 @@ from typing import Any
 import click
 
 from griptape_ollama.cli.exit_codes import ExitCode
+from griptape_ollama.cli.formatting import duration, print_json, relative_time, say
 from griptape_ollama.cli.help import TeachingCommand
-from griptape_ollama.cli.output import print_json, say
-from griptape_ollama.cli.server_options import json_option, on_server
-from griptape_ollama.cli.values import to_keep_alive, to_parameters
-from griptape_ollama.cli.words import duration, relative_time
+from griptape_ollama.cli.params import json_option, on_server, to_keep_alive, to_parameters
 from griptape_ollama.models.ollama_models import OllamaModels
 from griptape_ollama.models.types import LoadResult
 

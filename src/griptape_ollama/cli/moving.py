@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 
 from griptape_ollama.cli.exit_codes import ExitCode
+from griptape_ollama.cli.formatting import duration, print_json, say
 from griptape_ollama.cli.help import TeachingCommand
-from griptape_ollama.cli.output import print_json, say
+from griptape_ollama.cli.params import json_option, on_server
 from griptape_ollama.cli.progress import quiet_option, shown_progress
-from griptape_ollama.cli.server_options import json_option, on_server
-from griptape_ollama.cli.words import duration
 from griptape_ollama.models.disk import human_size
 from griptape_ollama.models.ollama_models import OllamaModels
 from griptape_ollama.models.types import TransferResult

@@ -9,7 +9,7 @@ from collections.abc import Generator
 import click
 from rich.console import Console
 
-from griptape_ollama.cli.output import hint, is_terminal
+from griptape_ollama.cli.formatting import hint, is_terminal
 from griptape_ollama.models.disk import human_size
 from griptape_ollama.models.progress import OnProgress, Progress, progress_bar
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from griptape_ollama.cli.words import duration, one_line, plain, relative_time
+from griptape_ollama.cli.formatting import duration, one_line, plain, relative_time
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
