@@ -17,9 +17,9 @@ from griptape_ollama.testing.faults import Fault, FaultKind
 from griptape_ollama.testing.loop_thread import ServerThread
 from griptape_ollama.testing.models.load_options import Load
 from griptape_ollama.testing.models.memory import Limits, Memory
-from griptape_ollama.testing.models.prompt_size import CountTokens
 from griptape_ollama.testing.models.registry import DEFAULT_LIBRARY, Library
 from griptape_ollama.testing.models.simulated_model import DEFAULT_MODELS, Catalogue, SimulatedModel
+from griptape_ollama.testing.models.token_counts import CountTokens
 from griptape_ollama.testing.request_context import State
 from griptape_ollama.testing.request_log import Journal, RecordedRequest, UnexpectedRequestError
 from griptape_ollama.testing.rules import FaultRule, Rules

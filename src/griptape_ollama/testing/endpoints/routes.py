@@ -6,32 +6,28 @@ from typing import Any
 
 from aiohttp import web
 
-from griptape_ollama.testing.endpoints import create as creating
-from griptape_ollama.testing.endpoints import inference as speaking
-from griptape_ollama.testing.endpoints import metadata as looking
-from griptape_ollama.testing.endpoints import openai as openai
-from griptape_ollama.testing.endpoints import transfers as moving
+from griptape_ollama.testing.endpoints import create, inference, metadata, openai, transfers
 from griptape_ollama.testing.request_context import Exchange, Route, Routes, State
 from griptape_ollama.testing.request_log import RecordedRequest
 from griptape_ollama.testing.response_writer import Written
 
-_LOOK = Route(looking.look)
+_LOOK = Route(metadata.look)
 ROUTES: Routes = {
-    "/": {"GET": Route(looking.root), "HEAD": Route(looking.root)},
-    "/api/chat": {"POST": Route(speaking.chat, speaks=True)},
-    "/api/generate": {"POST": Route(speaking.generate, speaks=True)},
-    "/api/embed": {"POST": Route(speaking.embed, speaks=True)},
-    "/api/embeddings": {"POST": Route(speaking.embeddings, speaks=True)},
-    "/api/show": {"POST": Route(looking.show)},
+    "/": {"GET": Route(metadata.root), "HEAD": Route(metadata.root)},
+    "/api/chat": {"POST": Route(inference.chat, speaks=True)},
+    "/api/generate": {"POST": Route(inference.generate, speaks=True)},
+    "/api/embed": {"POST": Route(inference.embed, speaks=True)},
+    "/api/embeddings": {"POST": Route(inference.embeddings, speaks=True)},
+    "/api/show": {"POST": Route(metadata.show)},
     "/api/tags": {"GET": _LOOK, "HEAD": _LOOK},
     "/api/ps": {"GET": _LOOK},
     "/api/version": {"GET": _LOOK, "HEAD": _LOOK},
-    "/api/pull": {"POST": Route(moving.pull)},
-    "/api/push": {"POST": Route(moving.push)},
-    "/api/create": {"POST": Route(creating.create)},
-    "/api/copy": {"POST": Route(moving.copy)},
-    "/api/delete": {"DELETE": Route(moving.delete)},
-    "/api/blobs/": {"HEAD": Route(creating.has_blob), "POST": Route(creating.add_blob)},
+    "/api/pull": {"POST": Route(transfers.pull)},
+    "/api/push": {"POST": Route(transfers.push)},
+    "/api/create": {"POST": Route(create.create)},
+    "/api/copy": {"POST": Route(transfers.copy)},
+    "/api/delete": {"DELETE": Route(transfers.delete)},
+    "/api/blobs/": {"HEAD": Route(create.has_blob), "POST": Route(create.add_blob)},
     "/v1/chat/completions": {"POST": Route(openai.chat, speaks=True)},
     "/v1/embeddings": {"POST": Route(openai.embeddings)},
     "/v1/models": {"GET": Route(openai.models)},

@@ -1,11 +1,10 @@
-"""How many tokens a text has."""
+"""How many tokens a prompt has, and what of it still fits the window."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from griptape_ollama.testing.error_replies import Refusal, runner_refusal
@@ -13,43 +12,6 @@ from griptape_ollama.testing.json_text import as_list, as_object, as_text
 from griptape_ollama.testing.models.load_options import Runner
 from griptape_ollama.testing.models.rendering import remembered
 from griptape_ollama.testing.models.simulated_model import SimulatedModel
-
-CountTokens = Callable[[str], int]
-"""Counts the tokens of a text."""
-
-_CHARACTERS_PER_TOKEN = 4
-_LONGEST_KNOWN = 20_000  # characters of texts whose count is worth remembering
-
-
-def estimated_tokens(text: str) -> int:
-    """Count about four characters as a token, which is what a simulator does by itself."""
-    return -(-len(text) // _CHARACTERS_PER_TOKEN)
-
-
-def counted(text: str, count: CountTokens | None) -> int:
-    """Count the tokens of a text.
-
-    Args:
-        text: The text.
-        count: Counter of the test's own, None for an estimate. It is asked once for each text that is not very long.
-
-    Raises:
-        TypeError: The counter gave no number of tokens.
-    """
-    if count is None:
-        return estimated_tokens(text)
-    return _known(count, text) if len(text) <= _LONGEST_KNOWN else _checked(count, text)
-
-
-def _checked(count: CountTokens, text: str) -> int:
-    tokens = count(text)
-    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"count_tokens gave {tokens!r:.80} for a text, which is no number of tokens")
-    return tokens
-
-
-_known = lru_cache(maxsize=4096)(_checked)
-
 
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_TEMPLATE = 3

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from griptape_ollama.protocol.model_name import model_key, parse_model_name
 from griptape_ollama.testing.error_replies import Refusal
-from griptape_ollama.testing.models.prompt_size import CountTokens, counted
+from griptape_ollama.testing.models.token_counts import CountTokens, counted
 
 _SECOND = 1_000_000_000
 _DAY_NS = 86_400 * _SECOND
