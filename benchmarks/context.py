@@ -17,9 +17,9 @@ from benchmarks.tables import markdown
 from griptape_ollama import OllamaPromptDriver
 from griptape_ollama.context.request_fitting import ContextSettings, Conversation, Fitter
 from griptape_ollama.context.response_tracking import ContextWatch
-from griptape_ollama.context.tokens.estimator import estimator_of, forget_estimators
-from griptape_ollama.context.window_state import forget_all_windows
+from griptape_ollama.context.tokens.estimator import estimator_of
 from griptape_ollama.models.metadata_cache import Facts
+from griptape_ollama.shared_state import reset_shared_state
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 RUNS = (100, 1_000, 10_000)
@@ -51,8 +51,8 @@ def _runs(count):
 
 def _seconds(make_driver, runs, next_arrival, *, is_known):
     """Seconds from `run` to its chat's arrival at the server, and seconds of processor time of the whole run."""
-    forget_estimators()
-    forget_all_windows()
+    reset_shared_state()
+    reset_shared_state()
     driver = make_driver()
     if is_known:
         Agent(prompt_driver=driver, conversation_memory=ConversationMemory(runs=list(runs))).run("And now?")

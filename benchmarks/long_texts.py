@@ -15,7 +15,7 @@ import ollama
 from benchmarks import texts
 from benchmarks.tables import markdown
 from griptape_ollama import OllamaEmbeddingDriver
-from griptape_ollama.context.tokens.estimator import forget_estimators
+from griptape_ollama.shared_state import reset_shared_state
 
 MODES = ("chunk", "truncate", "error")
 TEXTS = int(os.environ.get("LONG_TEXTS", "40"))
@@ -81,7 +81,7 @@ def _loop(server, given, mode):
 
 def _batch(server, given, mode):
     """Seconds of a driver that knows nothing yet, and how many requests were sent and refused."""
-    forget_estimators()
+    reset_shared_state()
     driver = OllamaEmbeddingDriver(
         model=server.model, client=server.client, on_long_text=mode, options=server.options, cache_bytes=0
     )

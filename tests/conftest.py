@@ -9,10 +9,7 @@ import pytest
 from griptape.events import EventBus
 from hypothesis import settings
 
-from griptape_ollama.context.request_fitting import forget_cuts
-from griptape_ollama.context.tokens.estimator import forget_estimators
-from griptape_ollama.context.window_state import forget_all_windows
-from griptape_ollama.models.metadata_cache import forget_all_facts
+from griptape_ollama.shared_state import reset_shared_state
 from griptape_ollama.testing import OllamaSimulator
 
 # A busy machine is not a failure.
@@ -30,15 +27,12 @@ def _simulators():
 def _clean_slate(monkeypatch):
     for name in filter(_SETTINGS.fullmatch, list(os.environ)):
         monkeypatch.delenv(name)
-    forget_all_facts()
-    forget_all_windows()
-    forget_estimators()
-    forget_cuts()
+    reset_shared_state()
     EventBus.clear_event_listeners()
     before = set(_simulators())
     yield
     EventBus.clear_event_listeners()
-    forget_all_facts()
+    reset_shared_state()
     assert set(_simulators()) <= before, "the test left a simulator behind"
 
 

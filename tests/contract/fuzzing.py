@@ -28,7 +28,7 @@ from schema import Schema
 
 from contract.replay import RECORDINGS, recording
 from griptape_ollama import OllamaEmbeddingDriver, OllamaError, OllamaMetrics, OllamaModels, OllamaPromptDriver
-from griptape_ollama.models.metadata_cache import forget_all_facts
+from griptape_ollama.shared_state import reset_shared_state
 
 _PATHS = ("/api/chat", "/api/embed", "/api/show", "/api/tags", "/api/ps", "/api/pull")
 _PIECES = [
@@ -218,7 +218,7 @@ class Reader:
             Exception: What should not have come out.
         """
         dice = random.Random(number)  # noqa: S311 # nothing secret
-        forget_all_facts()
+        reset_shared_state()
         path = dice.choices(_PATHS, (12, 3, 2, 1, 1, 2))[0]
         self._replies = {
             "/api/tags": functools.partial(httpx.Response, 200, json=_INSTALLED),

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from typing_extensions import Self
 
-from griptape_ollama.models.metadata_cache import forget_all_facts
+from griptape_ollama.shared_state import reset_shared_state
 
 RECORDINGS = Path(__file__).parent / "recordings" / "0.33.0-rc2"
 
@@ -201,7 +201,7 @@ class ReplayServer(socketserver.ThreadingTCPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def __enter__(self) -> Self:
-        forget_all_facts()  # the port may have been that of another server
+        reset_shared_state()  # the port may have been that of another server
         self._thread.start()
         return self
 

@@ -12,9 +12,8 @@ from griptape.artifacts import ImageArtifact, ListArtifact, TextArtifact
 from griptape.common import PromptStack
 
 from griptape_ollama import OllamaContextError, OllamaPromptDriver
-from griptape_ollama.context.window_state import forget_all_windows
 from griptape_ollama.lifecycle.server_adapter import DriverServer, runner_options
-from griptape_ollama.models.metadata_cache import forget_all_facts
+from griptape_ollama.shared_state import reset_shared_state
 
 WINDOW = 512
 CELLS = 256  # the process that runs a model rounds its window up to a multiple of this
@@ -241,8 +240,8 @@ def make_taught(make, text_of, unload):
     for tokens in (50, 100, 200, 400, 600, 800):
         make().run(stack_of(text_of(tokens)))
     unload()
-    forget_all_facts()
-    forget_all_windows()
+    reset_shared_state()
+    reset_shared_state()
     return make
 
 

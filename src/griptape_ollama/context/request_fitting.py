@@ -14,6 +14,7 @@ from griptape_ollama.context.trimming import Trimmed, to_turns, trim
 from griptape_ollama.context.window import Window, ceiling_of, decide_window
 from griptape_ollama.errors import OllamaContextError
 from griptape_ollama.models.metadata_cache import Facts, ModelFacts, is_cloud_model
+from griptape_ollama.shared_state import reset_with_shared_state
 
 REPLY_TOKENS = 1024
 """Tokens that are kept free for a reply whose length nobody limits. Griptape's tokenizers say 1,000 for models that
@@ -247,10 +248,8 @@ class Fitter:
         )
 
 
-def forget_cuts() -> None:
-    """Forget where conversations were cut, as tests do."""
-    _cuts.clear()
-    _reported_cuts.clear()
+reset_with_shared_state(_cuts.clear)
+reset_with_shared_state(_reported_cuts.clear)
 
 
 def asked_window(options: dict[str, Any], settings: ContextSettings) -> int | str | None:

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from griptape_ollama.context.tokens.features import Row, TextRows
 from griptape_ollama.context.tokens.priors import TEXT_PRIORS
 from griptape_ollama.context.tokens.regression import Calibration, Prior, TokenEstimate, to_estimate
-from griptape_ollama.transport.fork_safety import renew_when_forked
+from griptape_ollama.shared_state import renew_when_forked
 
 # Around each text: [CLS] and [SEP] of BERT, one mark at its end (Qwen 3), or none.
 _AROUND_A_TEXT = Prior("texts", 2.0, 1.0, 16.0)

@@ -15,7 +15,7 @@ from griptape_ollama.models.types import weights_of
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.model_name import find_model, model_key, name_of_entry
-from griptape_ollama.transport.fork_safety import renew_when_forked
+from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 
 ARRIVAL_SECONDS = 10.0
 """After so long a request has reached the server, which lets none that came later load another window before it."""
@@ -290,10 +290,7 @@ class Windows:
 
 windows = Windows()
 
-
-def forget_all_windows() -> None:
-    """Forget the windows of all models, as between tests."""
-    windows.clear()
+reset_with_shared_state(windows.clear)
 
 
 def _found(where: OrderedDict[str, V], key: str, make: Callable[[], V], most: int) -> V:

@@ -12,7 +12,7 @@ from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Outcome
 from griptape_ollama.embeddings.model_identity import DigestLook
 from griptape_ollama.embeddings.spec import Order
-from griptape_ollama.transport.fork_safety import renew_when_forked
+from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.run import Run
 
 _BYTES_PER_ENTRY = 250  # what Python needs for the key, the entry and the array around the numbers

@@ -21,8 +21,8 @@ from griptape_ollama.embeddings.embedder import Embedder, Outcome
 from griptape_ollama.embeddings.spec import SURELY_FITS, Order, Reply, held
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.keep_alive_leases import is_unloading
+from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.cancel_scope import outside_scopes
-from griptape_ollama.transport.fork_safety import renew_when_forked
 from griptape_ollama.transport.run import Run
 
 RECENT_SECONDS = 0.25

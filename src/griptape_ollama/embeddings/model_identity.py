@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from griptape_ollama.errors import OllamaEmbeddingError
 from griptape_ollama.models.metadata_cache import Facts, ListedDigest
 from griptape_ollama.protocol.model_name import model_key
+from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.fork_safety import renew_when_forked
 from griptape_ollama.transport.run import Run
 
 _SHOWN = 12  # characters of a digest, as `ollama list` shows it

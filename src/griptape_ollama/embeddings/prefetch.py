@@ -14,7 +14,7 @@ from griptape_ollama.embeddings.cache import KnownVectors
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
 from griptape_ollama.embeddings.spec import Order, Reply, held
 from griptape_ollama.errors import OllamaCancelledError, OllamaError
-from griptape_ollama.transport.fork_safety import renew_when_forked
+from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.run import Run
 
 LEAD_BATCHES = 16

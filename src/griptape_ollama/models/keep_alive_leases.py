@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -16,6 +15,7 @@ from griptape_ollama.errors import OllamaError
 from griptape_ollama.escaping import printable
 from griptape_ollama.protocol.keep_alive import keep_alive_seconds
 from griptape_ollama.protocol.model_name import model_key
+from griptape_ollama.shared_state import when_forked
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.connection import Connection
@@ -89,15 +89,12 @@ def _unload(connection: Connection, model: str) -> None:
         _logger.debug("Model %r was not unloaded: %s", model, printable(str(error)))
 
 
+@when_forked
 def _start_afresh() -> None:
     """Begin anew in a forked process, where threads that held the lock, or a model, are gone."""
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
     _needed.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)
 
 
 KeepAlives = Callable[[str, str], Any]

@@ -7,7 +7,6 @@ the process who talks to the same address, and never asked for after a reply.
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 import time
@@ -32,9 +31,9 @@ from griptape_ollama.models.several_servers import several_servers
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.model_name import find_model, model_key, name_of_entry
 from griptape_ollama.protocol.parameters import parse_parameters
+from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.outcomes import forget_outcomes
 from griptape_ollama.transport.retry import once_more_if_stale, retrying
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
@@ -399,16 +398,10 @@ class _Cache:
 
 
 _cache = _Cache()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_cache.start_afresh)
+renew_when_forked(_cache)
 
 
-def forget_all_facts() -> None:
-    """Forget everything about all servers, as between tests."""
-    _cache.clear()
-    model_habits.clear()
-    several_servers.clear()
-    forget_outcomes()
+reset_with_shared_state(_cache.clear)
 
 
 def _limits(wait_for_server: float) -> OllamaTimeout:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import OrderedDict
 from typing import NamedTuple
+
+from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 
 IGNORES_FORMAT = "ignores format"
 """Replies under a `format` are no JSON: what runs the model does not know formats."""
@@ -79,5 +80,5 @@ class ModelHabits:
 
 
 model_habits = ModelHabits()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=model_habits.start_afresh)
+renew_when_forked(model_habits)
+reset_with_shared_state(model_habits.clear)

@@ -32,6 +32,7 @@ from griptape_ollama.models.validators import (
     to_verify,
 )
 from griptape_ollama.ollama_package import ollama
+from griptape_ollama.shared_state import when_forked
 from griptape_ollama.transport.blocking_warning import note_blocking
 from griptape_ollama.transport.concurrency import DEFAULT_MAX_WAIT
 from griptape_ollama.transport.connection import Connection, address_of
@@ -338,11 +339,8 @@ def _live_fields(kind: type[Any]) -> list[Any]:
     return [attribute for attribute in attrs.fields(kind) if attribute.metadata.get("live")]
 
 
+@when_forked
 def _forget_locks() -> None:
     """Begin anew in a forked process, where threads that held the lock are gone."""
     global _opening  # noqa: PLW0603
     _opening = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_locks)

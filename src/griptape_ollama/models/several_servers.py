@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from griptape_ollama.escaping import printable
 from griptape_ollama.protocol.model_name import model_key, name_of_entry
-from griptape_ollama.transport.fork_safety import renew_when_forked
+from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 from griptape_ollama.transport.outcomes import Use, last_uses
 
 SECTION = "'Several servers' in docs/production.md"
@@ -212,3 +212,4 @@ def _text(value: Any) -> str:
 
 several_servers = SeveralServers()
 """What all connections of this process share."""
+reset_with_shared_state(several_servers.clear)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import copy
-import os
 import queue
 import threading
 from collections import deque
@@ -17,6 +16,7 @@ import attrs
 from griptape_ollama.errors import OllamaCancelledError, OllamaError, OllamaTimeoutError
 from griptape_ollama.models.progress import OnProgress, Progress
 from griptape_ollama.models.types import TransferResult
+from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
@@ -241,6 +241,4 @@ class _Watcher:
 
 flights = Flights()
 """The transfers of this process."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=flights.start_afresh)
+renew_when_forked(flights)

@@ -11,8 +11,8 @@ from typing_extensions import Self
 
 from griptape_ollama.observability.statistics import OllamaStatistics, Tally
 from griptape_ollama.observability.thresholds import OllamaAlert, OllamaThreshold, Watch
+from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.call_reports import CallReport, listen, stop_listening
-from griptape_ollama.transport.fork_safety import renew_when_forked
 
 GENERATING = ("/api/chat", "/api/embed")
 """The requests for which models work. Others take milliseconds, or hours where a model is pulled."""

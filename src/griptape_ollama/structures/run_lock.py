@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 from griptape.structures import Structure
 
-from griptape_ollama.transport.fork_safety import renew_when_forked
+from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.run import Run
 
 _running: ContextVar[frozenset[int]] = ContextVar("ollama_running_structures", default=frozenset())

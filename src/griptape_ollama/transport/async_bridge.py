@@ -19,9 +19,9 @@ from typing import Generic, TypeVar
 
 from typing_extensions import Self
 
+from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.blocking_warning import is_in_loop, note_blocking
 from griptape_ollama.transport.cancel_scope import CancelScope
-from griptape_ollama.transport.fork_safety import renew_when_forked
 
 THREAD_NAME = "griptape-ollama-start"
 

@@ -18,7 +18,7 @@ from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.numbers import to_number
-from griptape_ollama.transport.fork_safety import renew_when_forked
+from griptape_ollama.shared_state import renew_when_forked
 
 _open: ContextVar[tuple[CancelScope, ...]] = ContextVar("ollama_cancel_scopes", default=())
 

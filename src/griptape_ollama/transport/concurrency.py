@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from griptape_ollama.protocol.host import server_of
-from griptape_ollama.transport.fork_safety import renew_when_forked
+from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.stoppable_sockets import Guard
 
 DEFAULT_MAX_WAIT = 300.0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Collection
 from contextlib import suppress
 
 import httpcore
+
+from griptape_ollama.shared_state import when_forked
 
 SWEEP_SECONDS = 5.0
 """How often the thread looks, in seconds."""
@@ -116,5 +117,4 @@ def _open_connections(pool: httpcore.ConnectionPool | None) -> list[httpcore.Con
 _sweeper = Sweeper()
 watch = _sweeper.watch
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_sweeper.pause, after_in_parent=_sweeper.resume, after_in_child=_sweeper.start_afresh)
+when_forked(_sweeper.start_afresh, before=_sweeper.pause, after_in_parent=_sweeper.resume)

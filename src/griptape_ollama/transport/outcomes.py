@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.keep_alive import keep_alive_seconds
 from griptape_ollama.protocol.model_name import model_key
+from griptape_ollama.shared_state import reset_with_shared_state
 
 _MAX_MODELS = 100
 
@@ -68,8 +69,8 @@ def last_uses(address: str) -> dict[str, Use]:
     return dict(_uses.get(address, {}))
 
 
-def forget_outcomes() -> None:
-    """Forget everything, as between tests."""
+@reset_with_shared_state
+def _forget() -> None:
     _absences.clear()
     _uses.clear()
 

@@ -11,8 +11,8 @@ from collections.abc import Generator
 from typing import Protocol
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaTimeoutError
+from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.cancel_scope import join_open_scopes
-from griptape_ollama.transport.fork_safety import renew_when_forked
 from griptape_ollama.transport.stoppable_sockets import Guard
 from griptape_ollama.transport.timeouts import OllamaTimeout
 

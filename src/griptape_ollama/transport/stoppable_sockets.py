@@ -16,7 +16,8 @@ from typing import Any
 
 import httpcore
 
-from griptape_ollama.transport.fork_safety import forget_connections, renew_when_forked
+from griptape_ollama.shared_state import renew_when_forked
+from griptape_ollama.transport.fork_safety import forget_connections
 from griptape_ollama.transport.happy_eyeballs import AddressRace, Resolver, resolve
 from griptape_ollama.transport.keepalive import UploadPatience, configure
 

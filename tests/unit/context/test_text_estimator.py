@@ -4,7 +4,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from griptape_ollama.context.text_estimator import TextEstimator
-from griptape_ollama.context.tokens.estimator import forget_estimators, text_estimator_of
+from griptape_ollama.context.tokens.estimator import text_estimator_of
+from griptape_ollama.shared_state import reset_shared_state
 
 _PROSE = "The ferry runs until noon on most days of the year, and the keeper writes down who was on board. "
 _CODE = "for (i = 0; i < n; ++i) { total[i] += rows[i][j] * 0.5; }\n"
@@ -47,7 +48,7 @@ def test_drivers_of_a_model_share_one_and_other_models_have_their_own():
     one = text_estimator_of("http://gpu:11434", "m")
     assert text_estimator_of("http://gpu:11434", "m") is one
     assert text_estimator_of("http://gpu:11434", "n") is not one
-    forget_estimators()
+    reset_shared_state()
     assert text_estimator_of("http://gpu:11434", "m") is not one
 
 

@@ -18,7 +18,7 @@ from griptape_ollama.context.window import Bounds, ceiling_of, decide_window, fo
 from griptape_ollama.context.window_state import ARRIVAL_SECONDS, Order
 from griptape_ollama.errors import OllamaCancelledError
 from griptape_ollama.models import metadata_cache as facts_module
-from griptape_ollama.models.metadata_cache import Facts, ModelFacts, forget_all_facts
+from griptape_ollama.models.metadata_cache import Facts, ModelFacts
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.run import Run
@@ -366,7 +366,7 @@ class TestTheDefaultOfAServer:
         simulator._state.context_length = 8192  # as where memory is short: only a window of nobody's choice is lowered
         other = User(simulator.url, "other")
         other.ask(100)
-        forget_all_facts()
+        other.facts.forget()
         assert other.ask(100).tokens == 8192
         window = user.decide(20_000)
         assert (window.num_ctx, window.tokens) == (None, 32_768)

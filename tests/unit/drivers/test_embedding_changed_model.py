@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from griptape_ollama import OllamaEmbeddingError, OllamaModels
-from griptape_ollama.models.metadata_cache import forget_all_facts
+from griptape_ollama.shared_state import reset_shared_state
 from griptape_ollama.testing import OllamaSimulator, Reply, SimulatedModel
 from unit.embeddings.serving import inputs
 
@@ -29,7 +29,7 @@ def digest(simulator):
     def set_to(digest, *, is_seen=True):
         entry["digest"] = digest * 32
         if is_seen:
-            forget_all_facts()  # as if a minute had passed
+            reset_shared_state()  # as if a minute had passed
 
     return set_to
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from griptape_ollama import OllamaEmbeddingDriver, OllamaEmbeddingError
-from griptape_ollama.context.tokens.estimator import forget_estimators
+from griptape_ollama.shared_state import reset_shared_state
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 _WINDOW = 256
@@ -33,7 +33,7 @@ def _texts(seed, parts, low, high, number=40):
 
 @pytest.fixture
 def simulator():
-    forget_estimators()
+    reset_shared_state()
     model = SimulatedModel(
         name="window", capabilities=("embedding",), context_length=_WINDOW, count_tokens=_tokens, embedding_length=8
     )

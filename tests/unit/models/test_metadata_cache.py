@@ -21,10 +21,10 @@ from griptape_ollama.models.metadata_cache import (
     Facts,
     LoadedList,
     ModelFacts,
-    forget_all_facts,
     is_cloud_model,
 )
 from griptape_ollama.protocol.model_name import model_key
+from griptape_ollama.shared_state import reset_shared_state
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.run import Run
@@ -399,7 +399,7 @@ def test_forgetting_one_server_leaves_the_others(facts, simulator):
 
 def test_everything_can_be_forgotten(facts, simulator):
     facts.version()
-    forget_all_facts()
+    reset_shared_state()
     facts.version()
     assert len(simulator.requests) == 2
 

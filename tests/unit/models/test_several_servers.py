@@ -7,7 +7,8 @@ import pytest
 from griptape.artifacts import TextArtifact
 
 from griptape_ollama import OllamaEmbeddingDriver, OllamaModels, OllamaPromptDriver
-from griptape_ollama.models.metadata_cache import Facts, forget_all_facts
+from griptape_ollama.models.metadata_cache import Facts
+from griptape_ollama.shared_state import reset_shared_state
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 from unit.nginx import needs_nginx, nginx
@@ -184,4 +185,4 @@ def test_it_is_said_once_for_each_address(simulator, caplog):
     with OllamaSimulator() as other:
         _ask(other, "/api/tags", *bodies)
     assert len(_warnings(caplog)) == 2
-    forget_all_facts()
+    reset_shared_state()

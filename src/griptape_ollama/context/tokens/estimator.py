@@ -24,7 +24,7 @@ from griptape_ollama.context.tokens.features import (
 )
 from griptape_ollama.context.tokens.priors import BYTE_PRIORS, PROMPT_PRIORS
 from griptape_ollama.context.tokens.regression import Calibration, TokenEstimate, to_estimate
-from griptape_ollama.transport.fork_safety import renew_when_forked
+from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 
 _logger = logging.getLogger(__name__)
 
@@ -224,6 +224,8 @@ class Estimators(Generic[Estimator]):
 
 _of_prompts = Estimators(PromptEstimator)
 _of_texts = Estimators(TextEstimator)
+reset_with_shared_state(_of_prompts.forget)
+reset_with_shared_state(_of_texts.forget)
 
 
 def estimator_of(address: str, model: str) -> PromptEstimator:
@@ -239,9 +241,3 @@ def estimator_of(address: str, model: str) -> PromptEstimator:
 def text_estimator_of(address: str, model: str) -> TextEstimator:
     """Return the estimator of an embedding model, as `estimator_of` does that of a chat model."""
     return _of_texts.of(address, model)
-
-
-def forget_estimators() -> None:
-    """Forget all that was learned from replies, as tests do."""
-    _of_prompts.forget()
-    _of_texts.forget()

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from griptape_ollama.context.tokens.estimator import PromptEstimator, estimator_of, forget_estimators
+from griptape_ollama.context.tokens.estimator import PromptEstimator, estimator_of
 from griptape_ollama.context.tokens.regression import TokenEstimate
+from griptape_ollama.shared_state import reset_shared_state
 from griptape_ollama.testing.models.prompt_size import drop_messages
 from griptape_ollama.testing.models.simulated_model import SimulatedModel
 
@@ -275,9 +276,9 @@ class TestOwnCount:
 class TestRegistry:
     @pytest.fixture(autouse=True)
     def _forgotten(self):
-        forget_estimators()
+        reset_shared_state()
         yield
-        forget_estimators()
+        reset_shared_state()
 
     def test_all_who_ask_for_a_model_of_a_server_get_the_same(self):
         assert estimator_of("http://a", "m") is estimator_of("http://a", "m")

@@ -1,1 +1,0 @@
-"""How calls fare: counts and times, in memory."""
