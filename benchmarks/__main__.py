@@ -13,7 +13,9 @@ from benchmarks import (
     lifecycle,
     long_texts,
     metrics,
+    path_length,
     schemas,
+    short_replies,
     simulator,
     streaming,
     token_estimates,
@@ -21,6 +23,8 @@ from benchmarks import (
 
 TABLES = {
     "streaming": streaming.table,
+    "short_replies": short_replies.table,
+    "path_length": path_length.table,
     "conversion": conversion.table,
     "schemas": schemas.table,
     "importing": importing.table,

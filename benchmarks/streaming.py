@@ -17,7 +17,7 @@ ROUNDS = 15
 BODY = {"model": "bench", "messages": [{"role": "user", "content": "Go."}], "stream": True}
 
 
-def _by_hand(host):
+def _by_hand(host, **_):
     client = httpx.Client(timeout=60)
 
     def run():
@@ -28,8 +28,8 @@ def _by_hand(host):
 
 
 def _griptape(driver_class):
-    def make(host):
-        driver = driver_class(model="bench", host=host, stream=True)
+    def make(host, *, stream=True):
+        driver = driver_class(model="bench", host=host, stream=stream)
 
         def run():
             stack = PromptStack()
@@ -41,10 +41,10 @@ def _griptape(driver_class):
     return make
 
 
-def _built_in(host):
+def _built_in(host, *, stream=True):
     from griptape.drivers.prompt.ollama_prompt_driver import OllamaPromptDriver as BuiltIn
 
-    return _griptape(BuiltIn)(host)
+    return _griptape(BuiltIn)(host, stream=stream)
 
 
 def _langchain(host):
