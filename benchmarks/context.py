@@ -18,7 +18,7 @@ from griptape_ollama import OllamaPromptDriver
 from griptape_ollama.context.request_fitting import ContextSettings, Conversation, Fitter
 from griptape_ollama.context.response_tracking import ContextWatch
 from griptape_ollama.context.tokens.estimator import estimator_of
-from griptape_ollama.models.metadata_cache import Facts
+from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.shared_state import reset_shared_state
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
@@ -167,15 +167,15 @@ def _conversations():
 def _micros_of_handling(host):
     """Microseconds that a short prompt takes to be made to fit, and to be looked at when it was answered."""
     driver = OllamaPromptDriver(model="bench", host=host)
-    facts = Facts(driver.connection)
-    known, estimator = facts.show("bench"), estimator_of(driver.connection.base_url, "bench")
+    metadata = ServerMetadata(driver.connection)
+    known, estimator = metadata.show("bench"), estimator_of(driver.connection.base_url, "bench")
     line = {"done": True, "done_reason": "stop", "prompt_eval_count": 30, "eval_count": 2}
     texts = [f"Question {number}: {_text(20, number)}" for number in range(SHORT)]
     times = []
     for text in texts:
         request = {"model": "bench", "messages": [{"role": "user", "content": text}], "options": {"temperature": 0.1}}
         start = time.process_time()
-        fitter = Fitter(facts, known, estimator, ContextSettings())
+        fitter = Fitter(metadata, known, estimator, ContextSettings())
         fitting = fitter.fit(request, Conversation())
         watch = ContextWatch(fitter, fitting)
         watch.begin()

@@ -34,10 +34,10 @@ GB = 1_000_000_000
 
 def find_models(host: str | None) -> list[str]:
     """Name two models that can chat, the smallest ones; fewer if the server has not as many, or none answers."""
-    facts = OllamaPromptDriver(model="", host=host).facts
-    tags = sorted(facts.tags(), key=lambda tag: tag.get("size", 0))
+    metadata = OllamaPromptDriver(model="", host=host).facts
+    tags = sorted(metadata.tags(), key=lambda tag: tag.get("size", 0))
     names = [str(tag["name"]) for tag in tags if "name" in tag]
-    local = [name for name in names if facts.show(name).can("completion") and not facts.show(name).remote_host]
+    local = [name for name in names if metadata.show(name).can("completion") and not metadata.show(name).remote_host]
     return local[:2]
 
 
@@ -81,9 +81,9 @@ class Observed:
 
 def loaded(host: str | None, models: Sequence[str]) -> str:
     """Say what is in memory now."""
-    facts = OllamaPromptDriver(model=models[0], host=host).facts
-    facts.forget()
-    return ", ".join(sorted(str(model.get("name")) for model in facts.ps())) or "nothing"
+    metadata = OllamaPromptDriver(model=models[0], host=host).facts
+    metadata.forget()
+    return ", ".join(sorted(str(model.get("name")) for model in metadata.ps())) or "nothing"
 
 
 def unload(host: str | None, models: Sequence[str]) -> None:

@@ -49,10 +49,10 @@ class Calculator(BaseTool):
 
 def find_model(host: str | None) -> str | None:
     """Name a model that can chat, one with tools if there is one; None if no server answers or it has none."""
-    facts = OllamaPromptDriver(model="", host=host).facts
-    names = [str(model["name"]) for model in facts.tags() if "name" in model]
-    chat = [name for name in names if facts.show(name).can("completion")]
-    return next((name for name in chat if facts.show(name).can("tools")), chat[0] if chat else None)
+    metadata = OllamaPromptDriver(model="", host=host).facts
+    names = [str(model["name"]) for model in metadata.tags() if "name" in model]
+    chat = [name for name in names if metadata.show(name).can("completion")]
+    return next((name for name in chat if metadata.show(name).can("tools")), chat[0] if chat else None)
 
 
 @contextlib.contextmanager

@@ -119,10 +119,10 @@ def ask_agent(question: str) -> None:
 
 def find_models(host: str | None) -> tuple[str | None, str | None]:
     """Name a model that chats, one with tools if there is one, and one that embeds; None where there is none."""
-    facts = OllamaPromptDriver(model="", host=host).facts
+    metadata = OllamaPromptDriver(model="", host=host).facts
     abilities = {
-        str(model["name"]): facts.show(str(model["name"])).capabilities or ()
-        for model in facts.tags()
+        str(model["name"]): metadata.show(str(model["name"])).capabilities or ()
+        for model in metadata.tags()
         if "name" in model
     }
     chat = [name for name, can in abilities.items() if "completion" in can]

@@ -131,9 +131,9 @@ def create_app(driver: OllamaPromptDriver, title: str) -> FastAPI:
 
 def find_model(host: str | None) -> str | None:
     """Name a model that can chat; None if no server answers or it has none."""
-    facts = OllamaPromptDriver(model="", host=host).facts
-    names = [str(model["name"]) for model in facts.tags() if "name" in model]
-    return next((name for name in names if facts.show(name).can("completion")), None)
+    metadata = OllamaPromptDriver(model="", host=host).facts
+    names = [str(model["name"]) for model in metadata.tags() if "name" in model]
+    return next((name for name in names if metadata.show(name).can("completion")), None)
 
 
 def count(request: RecordedRequest) -> str:

@@ -143,10 +143,10 @@ class TestReply:
         assert all(len(entry["top_logprobs"]) == 2 for entry in logprobs)
 
     def test_facts_about_the_model_are_known(self, chat_model):
-        facts = new_driver(chat_model).facts
-        assert facts.show(chat_model).can("completion")
-        assert facts.show(chat_model).context_length > 0
-        assert facts.version()
+        metadata = new_driver(chat_model).facts
+        assert metadata.show(chat_model).can("completion")
+        assert metadata.show(chat_model).context_length > 0
+        assert metadata.version()
 
 
 class TestAgent:

@@ -13,7 +13,7 @@ from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.context.trimming import Trimmed, to_turns, trim
 from griptape_ollama.context.window import Window, ceiling_of, decide_window
 from griptape_ollama.errors import OllamaContextError
-from griptape_ollama.models.metadata_cache import Facts, ModelFacts, is_cloud_model
+from griptape_ollama.models.metadata_cache import ModelMetadata, ServerMetadata, is_cloud_model
 from griptape_ollama.shared_state import reset_with_shared_state
 
 REPLY_TOKENS = 1024
@@ -99,19 +99,21 @@ class Fitter:
     """Makes requests fit the window of one model.
 
     Args:
-        facts: What the server tells.
+        metadata: What the server tells.
         known: What it tells of the model.
         estimator: Counts tokens.
         settings: What the user wants.
 
     Attributes:
-        facts: As given, as are the others.
+        metadata: As given, as are the others.
         known: Facts about the model.
         estimator: Counts tokens.
     """
 
-    def __init__(self, facts: Facts, known: ModelFacts, estimator: PromptEstimator, settings: ContextSettings) -> None:
-        self.facts = facts
+    def __init__(
+        self, metadata: ServerMetadata, known: ModelMetadata, estimator: PromptEstimator, settings: ContextSettings
+    ) -> None:
+        self.metadata = metadata
         self.known = known
         self.estimator = estimator
         self._settings = settings
@@ -132,7 +134,7 @@ class Fitter:
             "num_ctx": asked_window(options, self._settings),
             "max_num_ctx": self._settings.max_num_ctx,
         }
-        ceiling = ceiling_of(self.facts, model, self.known, **asked)
+        ceiling = ceiling_of(self.metadata, model, self.known, **asked)
         reply_tokens = reply_tokens_of(options, ceiling)
         messages: list[dict[str, Any]] = request["messages"]
         estimate = self.estimator.estimate(messages, tools)
@@ -147,7 +149,7 @@ class Fitter:
             estimate = self.estimator.estimate(messages, tools)
         decide = functools.partial(
             decide_window,
-            self.facts,
+            self.metadata,
             model,
             self.known,
             **asked,
@@ -155,7 +157,7 @@ class Fitter:
             reply_tokens=reply_tokens,
         )
         window = decide(settle=False)  # a prompt that is refused makes no window grow
-        guard = Guard(self._settings.on_overflow, model, self.facts.address, self._window_settings(model, asked))
+        guard = Guard(self._settings.on_overflow, model, self.metadata.address, self._window_settings(model, asked))
         fitted = {**request, **guard.fields(request), "messages": messages}
         try:
             warning = guard.check(estimate, window, fitted)
@@ -233,7 +235,7 @@ class Fitter:
         has_moved = not trimmed.cuts
         for cut in trimmed.cuts:
             _cuts.put(cut, True)
-            key = (self.facts.address, model, cut)
+            key = (self.metadata.address, model, cut)
             before = _reported_cuts.get(key)
             # A conversation never gets shorter: one that does begins anew.
             has_moved = has_moved or before is None or length < before

@@ -33,7 +33,7 @@ class ContextWatch:
         self._fitter = fitter
         self._fitting = fitting
         self._estimator = fitter.estimator
-        self._facts = fitter.facts
+        self._metadata = fitter.metadata
         self._own_limit: int | None = fitter.known.parameters.get("num_predict")
         guard = fitting.guard
         self._reporter = ContextReporter(guard.model, guard.host, guard.mode, guard.settings)
@@ -83,7 +83,7 @@ class ContextWatch:
     def answer(self, request: Mapping[str, Any]) -> None:
         """Take in that a reply has begun, so that the model is loaded as it was asked for."""
         self._is_open = False
-        learn_window(self._facts, request["model"], self._fitting.window)
+        learn_window(self._metadata, request["model"], self._fitting.window)
 
     def take(self, request: Mapping[str, Any], line: Mapping[str, Any]) -> None:
         """Take in the last line of a reply.
@@ -104,7 +104,7 @@ class ContextWatch:
             images=sum(len(to_list(message.get("images"))) for message in messages),
         )
         findings = examine(exchanged, window)
-        learn_window(self._facts, request["model"], window, prompt_tokens=read)
+        learn_window(self._metadata, request["model"], window, prompt_tokens=read)
         if read and findings.truncated is None:
             self._estimator.learn(messages, tools, read)
         for finding in findings:
@@ -126,7 +126,7 @@ class ContextWatch:
         """Take in that a request had no whole reply."""
         self._is_open = False
         self._lacked_room = is_out_of_memory(getattr(error, "server_message", ""))
-        forget_window(self._facts, request["model"], self._fitting.window, had_no_room=self._lacked_room)
+        forget_window(self._metadata, request["model"], self._fitting.window, had_no_room=self._lacked_room)
         if isinstance(error, OllamaContextError):
             self._complete(error, request)
 
@@ -134,7 +134,7 @@ class ContextWatch:
         """Take in that nothing more comes; where nothing came at all, the window may not be there."""
         if self._is_open:
             self._is_open = False
-            forget_window(self._facts, self._fitting.request["model"], self._fitting.window)
+            forget_window(self._metadata, self._fitting.request["model"], self._fitting.window)
 
     def _complete(self, error: OllamaContextError, request: Mapping[str, Any]) -> None:
         """Learn from the sizes that a refusal names, and name those that it does not."""

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 
 from griptape_ollama.context.window_state import ARRIVAL_SECONDS, Remembered, Server, Sight, sight_of, windows
-from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW, Facts, ModelFacts, is_cloud_model
+from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW, ModelMetadata, ServerMetadata, is_cloud_model
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 from griptape_ollama.protocol.counters import to_count
 
@@ -44,7 +44,7 @@ class Bounds:
     largest_growth: int
 
     @classmethod
-    def of(cls, known: ModelFacts, max_num_ctx: int | None) -> Bounds:
+    def of(cls, known: ModelMetadata, max_num_ctx: int | None) -> Bounds:
         """Find the bounds of a model."""
         has_vision = known.capabilities is not None and known.can("vision")
         smallest = _SMALLEST_WITH_VISION if has_vision else _SMALLEST
@@ -67,7 +67,7 @@ class Bounds:
         return min(enough, self.largest_growth)
 
 
-def own_window(known: ModelFacts, bounds: Bounds) -> int | None:
+def own_window(known: ModelMetadata, bounds: Bounds) -> int | None:
     """Give the window that is baked into a model as its own `num_ctx`; None where there is none."""
     own = to_count(known.parameters.get("num_ctx"), least=1, most=MAX_NUM_CTX)
     return None if own is None else bounds.clamp(own)
@@ -110,7 +110,7 @@ class Default:
     is_known: bool
 
 
-def default_of(bounds: Bounds, known: ModelFacts, server: Server, memory: Remembered) -> Default:
+def default_of(bounds: Bounds, known: ModelMetadata, server: Server, memory: Remembered) -> Default:
     """Find the window that a model gets if nothing is asked for."""
     own = own_window(known, bounds)
     if own is not None:
@@ -160,20 +160,20 @@ class Subject:
     """The model that it is about.
 
     Attributes:
-        facts: Its server.
+        metadata: Its server.
         model: Its name.
         known: Facts about it.
         bounds: Bounds of its window.
     """
 
-    facts: Facts
+    metadata: ServerMetadata
     model: str
-    known: ModelFacts
+    known: ModelMetadata
     bounds: Bounds
 
     def __str__(self) -> str:
         """Name it for the log."""
-        return f"model {self.model!r} of Ollama at {self.facts.address}"
+        return f"model {self.model!r} of Ollama at {self.metadata.address}"
 
     @property
     def own_window(self) -> int | None:
@@ -182,7 +182,7 @@ class Subject:
 
     def remembered(self) -> tuple[Server, Remembered]:
         """Find what is remembered of its server and of itself; whoever asks holds the lock."""
-        server = windows.server(self.facts.address)
+        server = windows.server(self.metadata.address)
         return server, server.find(self.model, self.known)
 
 
@@ -192,7 +192,7 @@ def look(subject: Subject, num_ctx: int | str | None) -> Sight | None:
     A server that has no facts about the model is not asked: it is not there, or does not have it, or does not tell.
     Nor is one that loads the model for us, since it lists nothing of it meanwhile (server 0.33).
     """
-    facts, now = subject.facts, time.monotonic()
+    metadata, now = subject.metadata, time.monotonic()
     if isinstance(num_ctx, int) or not subject.known.raw:
         return None
     with windows.lock:
@@ -200,12 +200,12 @@ def look(subject: Subject, num_ctx: int | str | None) -> Sight | None:
         is_default_known = subject.own_window is not None or memory.default is not None or server.default is not None
         if memory.loads(now) or server.silent_until > now or (num_ctx is None and is_default_known):
             return None
-    loaded = facts.loaded()
+    loaded = metadata.loaded()
     if loaded is not None and _wants_newer(memory, loaded.asked_at):
-        facts.forget_loaded()
-        loaded = facts.loaded()
+        metadata.forget_loaded()
+        loaded = metadata.loaded()
     if loaded is not None:
-        return sight_of(facts, subject.model, subject.known, loaded)
+        return sight_of(metadata, subject.model, subject.known, loaded)
     _note_silence(subject)
     return None
 
@@ -240,14 +240,14 @@ def _note_silence(subject: Subject) -> None:
         _logger.info(
             "Ollama at %s does not tell which models are loaded: the window of a model is taken for what was asked "
             "for last.",
-            subject.facts.address,
+            subject.metadata.address,
         )
 
 
 def decide_window(
-    facts: Facts,
+    metadata: ServerMetadata,
     model: str,
-    known: ModelFacts,
+    known: ModelMetadata,
     *,
     num_ctx: int | str | None,
     max_num_ctx: int | None,
@@ -261,7 +261,7 @@ def decide_window(
     not heard of yet. Those that come meanwhile wait with it, and the largest of them all decides.
 
     Args:
-        facts: The server.
+        metadata: The server.
         model: The model.
         known: Facts about it.
         num_ctx: What the user wants: None sends nothing, a number is sent as it is, `auto` grows as needed.
@@ -277,7 +277,7 @@ def decide_window(
     if is_cloud_model(model, known):
         tokens = known.context_length or CLOUD_WINDOW
         return Window(None, tokens, tokens, is_known=known.context_length is not None)
-    subject = Subject(facts, model, known, Bounds.of(known, max_num_ctx))
+    subject = Subject(metadata, model, known, Bounds.of(known, max_num_ctx))
     keeps_order = settle and isinstance(num_ctx, str)
     until = time.monotonic() + ARRIVAL_SECONDS if keeps_order else -math.inf
     while True:
@@ -303,7 +303,7 @@ def decide_window(
         if woken is None:
             return window
         try:
-            if not facts.wait(woken, seconds):
+            if not metadata.wait(woken, seconds):
                 until = -math.inf
         finally:
             with windows.lock:
@@ -311,12 +311,12 @@ def decide_window(
 
 
 def ceiling_of(
-    facts: Facts, model: str, known: ModelFacts, *, num_ctx: int | str | None, max_num_ctx: int | None
+    metadata: ServerMetadata, model: str, known: ModelMetadata, *, num_ctx: int | str | None, max_num_ctx: int | None
 ) -> int:
     """Give the largest window, in tokens, that a model has or can be grown to.
 
     Args:
-        facts: As for `decide_window`, as are the others.
+        metadata: As for `decide_window`, as are the others.
         model: The model.
         known: Facts about it.
         num_ctx: What the user wants.
@@ -328,7 +328,7 @@ def ceiling_of(
     largest = Bounds.of(known, max_num_ctx).largest_growth
     if isinstance(num_ctx, str) and not is_cloud_model(model, known) and largest == known.context_length:
         return largest  # nothing that is loaded can be larger
-    window = decide_window(facts, model, known, num_ctx=num_ctx, max_num_ctx=max_num_ctx, needed=0, settle=False)
+    window = decide_window(metadata, model, known, num_ctx=num_ctx, max_num_ctx=max_num_ctx, needed=0, settle=False)
     return window.ceiling
 
 
@@ -343,28 +343,28 @@ def last_num_ctx(address: str, model: str | None) -> int | None:
         return windows.server(address).find(model).sent if model else None
 
 
-def learn_window(facts: Facts, model: str, window: Window, *, prompt_tokens: int | None = None) -> None:
+def learn_window(metadata: ServerMetadata, model: str, window: Window, *, prompt_tokens: int | None = None) -> None:
     """Take in that a request was answered, so that the model has its window. To be called for each reply.
 
     Args:
-        facts: The server.
+        metadata: The server.
         model: The model.
         window: What was decided for the request.
         prompt_tokens: Its `prompt_eval_count`: one that is larger than the window proves a larger one.
     """
     with windows.lock:
-        memory = windows.server(facts.address).find(model)
+        memory = windows.server(metadata.address).find(model)
         memory.order.arrived(window)
         memory.answered(window.num_ctx, window.tokens, time.monotonic())
         if window.num_ctx is None and prompt_tokens is not None and prompt_tokens > window.tokens:
             memory.prove(prompt_tokens)
 
 
-def forget_window(facts: Facts, model: str, window: Window, *, had_no_room: bool = False) -> None:
+def forget_window(metadata: ServerMetadata, model: str, window: Window, *, had_no_room: bool = False) -> None:
     """Take in that a request got no reply: the window that it should have made may not be there.
 
     Args:
-        facts: The server.
+        metadata: The server.
         model: The model.
         window: What was decided for the request.
         had_no_room: Whether the server had no room in memory for a model of this window. For five minutes the window
@@ -373,18 +373,18 @@ def forget_window(facts: Facts, model: str, window: Window, *, had_no_room: bool
     now = time.monotonic()
     lacks_room = had_no_room and window.num_ctx is not None
     with windows.lock:
-        memory = windows.server(facts.address).find(model)
+        memory = windows.server(metadata.address).find(model)
         memory.order.arrived(window)
         is_in_doubt = memory.failed(window.num_ctx, now)
         if lacks_room:
             memory.lacks_room(window.tokens, now)
     if is_in_doubt:
-        facts.forget_loaded()
+        metadata.forget_loaded()
     if lacks_room:
         _logger.warning(
             "Ollama at %s had no room in memory for model %r with a window of %d tokens: for five minutes it grows to "
             "half of that at most.",
-            facts.address,
+            metadata.address,
             model,
             window.tokens,
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
-from griptape_ollama.models.metadata_cache import Facts, LoadedList, ModelFacts
+from griptape_ollama.models.metadata_cache import LoadedList, ModelMetadata, ServerMetadata
 from griptape_ollama.models.types import weights_of
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 from griptape_ollama.protocol.counters import to_count
@@ -78,16 +78,16 @@ class Sight:
     tokens: int | None = None
 
 
-def sight_of(facts: Facts, model: str, known: ModelFacts, loaded: LoadedList) -> Sight:
+def sight_of(metadata: ServerMetadata, model: str, known: ModelMetadata, loaded: LoadedList) -> Sight:
     """Find a model among those that are loaded."""
-    entry = _find(facts, model, known, loaded)
+    entry = _find(metadata, model, known, loaded)
     if entry is None:
         return Sight(loaded.asked_at, is_listed=False)
     tokens = to_count(entry.get("context_length"), least=1, most=MAX_NUM_CTX)
     return Sight(loaded.asked_at, is_listed=True, tokens=tokens)
 
 
-def _find(facts: Facts, model: str, known: ModelFacts, loaded: LoadedList) -> Mapping[str, Any] | None:
+def _find(metadata: ServerMetadata, model: str, known: ModelMetadata, loaded: LoadedList) -> Mapping[str, Any] | None:
     found = find_model(model, loaded.entries, name_of_entry)
     if found is not None:
         return found
@@ -97,7 +97,7 @@ def _find(facts: Facts, model: str, known: ModelFacts, loaded: LoadedList) -> Ma
         return None
     named = ((name_of_entry(entry), entry) for entry in loaded.entries)
     alike = ((name, entry) for name, entry in named if name and _looks_alike(entry, known.raw))
-    return next((entry for name, entry in alike if weights_of(facts.show(name).raw) == weights), None)
+    return next((entry for name, entry in alike if weights_of(metadata.show(name).raw) == weights), None)
 
 
 def _looks_alike(entry: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
@@ -246,7 +246,7 @@ class Server:
         default_factory=OrderedDict[str, tuple[Mapping[str, Any], str]]
     )
 
-    def find(self, model: str, known: ModelFacts | None = None) -> Remembered:
+    def find(self, model: str, known: ModelMetadata | None = None) -> Remembered:
         """Find what is remembered of a model; models with the same weights are one, as on the server.
 
         Args:

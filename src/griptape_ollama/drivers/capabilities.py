@@ -9,7 +9,7 @@ from typing import Any
 from griptape_ollama.conversion.messages import leave_out_images
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError
 from griptape_ollama.escaping import printable
-from griptape_ollama.models.metadata_cache import Facts, ModelFacts
+from griptape_ollama.models.metadata_cache import ModelMetadata, ServerMetadata
 from griptape_ollama.transport.connection import Connection
 
 _logger = logging.getLogger(__name__)
@@ -51,24 +51,24 @@ def without_images(messages: Iterable[Mapping[str, Any]], model: str, connection
     return [leave_out_images(message) if message.get("images") else message for message in shown]
 
 
-def drop_thinking(request: dict[str, Any], facts: ModelFacts, connection: Connection) -> None:
+def drop_thinking(request: dict[str, Any], metadata: ModelMetadata, connection: Connection) -> None:
     """Take `think` out of a request for a model that does not think; the server would refuse it."""
-    if request.get("think") and not facts.can("thinking"):
+    if request.get("think") and not metadata.can("thinking"):
         del request["think"]
         say_once(f"Model {request['model']!r} does not think: asked without think.", connection)
 
 
-def check_think_level(request: Mapping[str, Any], facts: ModelFacts, connection: Connection) -> None:
+def check_think_level(request: Mapping[str, Any], metadata: ModelMetadata, connection: Connection) -> None:
     """Warn of a level of thinking that the model does not list; it is sent as it is."""
-    level, levels = request.get("think"), facts.think_levels
+    level, levels = request.get("think"), metadata.think_levels
     if isinstance(level, str) and levels and level not in levels:
         listed = printable(", ".join(map(repr, levels)))
         text = f"Model {request['model']!r} lists no think level {level!r}, only {listed}; it is sent as it is."
         say_once(text, connection, logging.WARNING)
 
 
-def note_denial(error: OllamaResponseError, facts: Facts) -> None:
+def note_denial(error: OllamaResponseError, metadata: ServerMetadata) -> None:
     """Remember what a refusal says about the model, so that later runs know."""
     for denial, (status, capability) in _DENIALS.items():
         if error.status == status and error.model and denial in error.server_message:
-            facts.note_missing(error.model, capability)
+            metadata.note_missing(error.model, capability)

@@ -20,7 +20,7 @@ from griptape_ollama.context.window import ceiling_of
 from griptape_ollama.drivers.settings import to_max_num_ctx, to_num_ctx
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.field_overrides import chosen
-from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW, Facts
+from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW, ServerMetadata
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.protocol.model_name import model_key
 
@@ -121,10 +121,10 @@ class ContextMixin(OllamaServerMixin):
         settings = self._context_settings()
         num_ctx = asked_window(options, settings)
         try:
-            facts = Facts(self.connection, self._new_run())
+            metadata = ServerMetadata(self.connection, self._new_run())
             model = self._asked_model()
-            known = facts.show(model)
-            ceiling = ceiling_of(facts, model, known, num_ctx=num_ctx, max_num_ctx=settings.max_num_ctx)
+            known = metadata.show(model)
+            ceiling = ceiling_of(metadata, model, known, num_ctx=num_ctx, max_num_ctx=settings.max_num_ctx)
         except OllamaError:  # the prompt itself is going to tell
             ceiling = num_ctx if isinstance(num_ctx, int) else DEFAULT_WINDOW
         reply_tokens = reply_tokens_of(options, ceiling)

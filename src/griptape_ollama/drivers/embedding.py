@@ -40,15 +40,15 @@ from griptape_ollama.drivers.settings import (
 )
 from griptape_ollama.embeddings.batching import in_batches
 from griptape_ollama.embeddings.cache import CacheInfo, KnownVectors, VectorCache
-from griptape_ollama.embeddings.coalescing import Gatherer
+from griptape_ollama.embeddings.coalescing import Coalescer
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
 from griptape_ollama.embeddings.model_identity import ModelIdentity
 from griptape_ollama.embeddings.prefetch import LEAD_BATCHES, Prefetch, embedding_ahead
 from griptape_ollama.embeddings.results import OnProgress, converted, not_all_embedded, to_matrix
-from griptape_ollama.embeddings.spec import SURELY_FITS, BatchLimits, OnLongText, Order, Reply, held
+from griptape_ollama.embeddings.spec import SURELY_FITS, BatchLimits, EmbeddingSpec, OnLongText, Reply, leased_spec_of
 from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
-from griptape_ollama.models.keep_alive_leases import planned_keep_alive
-from griptape_ollama.models.metadata_cache import Facts
+from griptape_ollama.models.keep_alive_leases import keep_alive_override
+from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.models.server import LIVE
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.cancel_scope import outside_scopes
@@ -104,7 +104,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
     batch_characters: int = field(default=200_000, converter=to_count, metadata={"serializable": True})
     gather_seconds: float = field(default=0.01, converter=to_seconds, metadata={"serializable": True})
     cache_bytes: int = field(default=64 * 1024 * 1024, converter=to_size, metadata={"serializable": True})
-    _gatherer: Gatherer = field(factory=Gatherer, init=False, repr=False, eq=False, metadata=LIVE)
+    _coalescer: Coalescer = field(factory=Coalescer, init=False, repr=False, eq=False, metadata=LIVE)
     _cache: VectorCache = field(factory=VectorCache, init=False, repr=False, eq=False, metadata=LIVE)
     _identity: ModelIdentity = field(factory=ModelIdentity, init=False, repr=False, eq=False, metadata=LIVE)
     _prefetches: list[Prefetch] = field(factory=list[Prefetch], init=False, repr=False, eq=False, metadata=LIVE)
@@ -117,7 +117,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
     def with_settings(self, **settings: Any) -> Self:
         """Give a driver with other settings, as all drivers do; it shares the vectors that are known already."""
         twin = super().with_settings(**settings)
-        twin._gatherer = self._gatherer  # noqa: SLF001 # its own class
+        twin._coalescer = self._coalescer  # noqa: SLF001 # its own class
         twin._identity = self._identity  # noqa: SLF001 # its own class
         if "cache_bytes" not in settings:
             twin._cache = self._cache  # noqa: SLF001 # its own class
@@ -157,12 +157,12 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
     def _embedded(self, value: Any, operation: VectorOperation | None) -> list[float]:
         passage = self._passage(value, operation)
         with self._tracked_run() as run:
-            order = self._order(run)
-            known = self._known(order, run)
-            outcome = self._prefetched(passage, order, run)
+            spec = self._spec(run)
+            known = self._known(spec, run)
+            outcome = self._prefetched(passage, spec, run)
             outcome = known.get(passage) if outcome is None else outcome
             if outcome is None:
-                outcome = self._asked(passage, order, run)
+                outcome = self._asked(passage, spec, run)
                 known.put(passage, outcome)
         if isinstance(outcome, OllamaError):
             raise outcome
@@ -361,33 +361,33 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             yield
             return
         with self._running.tracking(self._run_within(attrs.evolve(self.limits, total=None))) as run:
-            order = self._order(run)
-            known = self._known(order, run)
+            spec = self._spec(run)
+            known = self._known(spec, run)
             prefetch = Prefetch(
-                order.vector_key,
+                spec.vector_key,
                 [passage for passage in passages if passage not in known],
                 lead=LEAD_BATCHES * self.batch_size,
             )
             self._prefetches.append(prefetch)
             try:
-                with embedding_ahead(prefetch, order, known, run, functools.partial(self._report, order)):
+                with embedding_ahead(prefetch, spec, known, run, functools.partial(self._report, spec)):
                     yield
             finally:
                 self._prefetches.remove(prefetch)
 
-    def _prefetched(self, passage: Passage, order: Order, run: Run) -> Outcome | None:
+    def _prefetched(self, passage: Passage, spec: EmbeddingSpec, run: Run) -> Outcome | None:
         for prefetch in tuple(self._prefetches):
-            if prefetch.key == order.vector_key and (outcome := prefetch.take(passage, run)) is not None:
+            if prefetch.key == spec.vector_key and (outcome := prefetch.take(passage, run)) is not None:
                 return outcome
         return None
 
-    def _asked(self, passage: Passage, order: Order, run: Run) -> Outcome:
+    def _asked(self, passage: Passage, spec: EmbeddingSpec, run: Run) -> Outcome:
         """Get a vector from the server, together with those of other threads."""
-        replied = functools.partial(self._report, order)
+        replied = functools.partial(self._report, spec)
         if not self.gather_seconds:
-            with held(order, takes_one=len(passage.text) <= SURELY_FITS) as held_order:
-                return Embedder(held_order, run, replied).embed([passage])[0]
-        return self._gatherer.embed(passage, order, run, pause=self.gather_seconds, replied=replied)
+            with leased_spec_of(spec, takes_one=len(passage.text) <= SURELY_FITS) as leased_spec:
+                return Embedder(leased_spec, run, replied).embed([passage])[0]
+        return self._coalescer.embed(passage, spec, run, pause=self.gather_seconds, replied=replied)
 
     def _outcomes(
         self,
@@ -427,11 +427,11 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         self, passages: Iterable[Passage], runs: Callable[[], contextlib.AbstractContextManager[Run]]
     ) -> Iterator[list[Outcome]]:
         with runs() as run:
-            order = self._order(run)
-            known = self._known(order, run)
-        yield from in_batches(passages, order, known, runs=runs, replied=functools.partial(self._report, order))
+            spec = self._spec(run)
+            known = self._known(spec, run)
+        yield from in_batches(passages, spec, known, runs=runs, replied=functools.partial(self._report, spec))
 
-    def _order(self, run: Run) -> Order:
+    def _spec(self, run: Run) -> EmbeddingSpec:
         extra = dict(self.extra_params)
         options = merge_options(fields={}, options=self.options, extra=extra.pop("options", None))
         model = to_model(extra.pop("model", self.model))
@@ -446,13 +446,13 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             "keep_alive": self.keep_alive,
         }
         body = to_embed_request(model=model, options=options, fields=fields, extra=extra)
-        planned = planned_keep_alive(self.connection, model)
+        planned = keep_alive_override(self.connection, model)
         if planned is not None:
             body["keep_alive"] = planned
         self._see_to(model, run)
         self._check_dimensions(body, run)
         estimator = text_estimator_of(self.connection.base_url, model_key(model))
-        return Order(
+        return EmbeddingSpec(
             connection=self.connection,
             body=body,
             limits=self.limits,
@@ -479,7 +479,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         """Refuse a size that the server would ignore (0.33)."""
         if (dimensions := body.get("dimensions")) is None:
             return
-        longest = Facts(self.connection, run).show(body["model"]).embedding_length
+        longest = ServerMetadata(self.connection, run).show(body["model"]).embedding_length
         if longest is not None and dimensions > longest:
             raise OllamaContentError(
                 f"dimensions={dimensions} is more than model {body['model']!r} gives: {longest} at most.",
@@ -490,14 +490,14 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         """Tokens of the window, at most; None where nobody knows."""
         if self.tokenizer is not None:
             return self.tokenizer.max_input_tokens
-        known = Facts(self.connection, run).show(body["model"])
+        known = ServerMetadata(self.connection, run).show(body["model"])
         own = known.parameters.get("num_ctx")
         asked = body.get("options", {}).get("num_ctx") or (own if isinstance(own, int) else None)
         return min((size for size in (known.context_length, asked) if size and size > 0), default=None)
 
-    def _known(self, order: Order, run: Run) -> KnownVectors:
+    def _known(self, spec: EmbeddingSpec, run: Run) -> KnownVectors:
         self._cache.limit(self.cache_bytes)
-        known = KnownVectors(self._cache, order)
+        known = KnownVectors(self._cache, spec)
         known.look(run)
         return known
 
@@ -535,9 +535,9 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         family = prefixes_of(self.model)
         return family.query if operation == "query" else family.document
 
-    def _report(self, order: Order, reply: Reply) -> None:
+    def _report(self, spec: EmbeddingSpec, reply: Reply) -> None:
         texts, body = reply
-        EventBus.publish_event(to_embedding_event(texts, body, host=order.connection.base_url))
+        EventBus.publish_event(to_embedding_event(texts, body, host=spec.connection.base_url))
 
 
 _OWN = {name: vars(OllamaEmbeddingDriver)[name] for name in ("embed", "try_embed_chunk", "try_embed_artifact")}

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field
 
 from griptape_ollama.drivers.settings import to_audit, to_pull_policy
-from griptape_ollama.models.api import Requests
+from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.catalogue import only_chat_model
 from griptape_ollama.models.pull_policy import ensure_model, published
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
@@ -45,7 +45,7 @@ class ModelUseMixin(OllamaServerMixin):
         policy: Any = self.pull_policy
         if policy == "never" or (policy == "always" and model_key(model) in self._pulled):
             return
-        ensure_model(self._requests_of(run), model, policy, published())
+        ensure_model(self._api_of(run), model, policy, published())
         self._pulled.add(model_key(model))
 
     def _chosen_model(self, run: Run) -> str:
@@ -54,7 +54,7 @@ class ModelUseMixin(OllamaServerMixin):
         Raises:
             OllamaModelNotFoundError: The server has none that chats, or several.
         """
-        return only_chat_model(self._requests_of(run))
+        return only_chat_model(self._api_of(run))
 
-    def _requests_of(self, run: Run) -> Requests:
-        return Requests(self.connection, run, self.retrying)
+    def _api_of(self, run: Run) -> OllamaApi:
+        return OllamaApi(self.connection, run, self.retrying)

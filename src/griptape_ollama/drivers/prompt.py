@@ -32,7 +32,7 @@ from griptape_ollama.drivers.request_builder import PlanningPromptDriver
 from griptape_ollama.drivers.streamed_message import StreamedMessage, take_deltas, to_deltas, with_metadata
 from griptape_ollama.drivers.task_lease import TaskHold
 from griptape_ollama.drivers.tracing import observable_stream
-from griptape_ollama.models.metadata_cache import Facts
+from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.run import Run
 
@@ -127,7 +127,7 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
             self._model(run)
             with HandOver(self, run).offered():
                 self._init_structured_output(twin)
-            fitting = self._plan(twin, run, Facts(self.connection, run), is_preview=True).fitting
+            fitting = self._plan(twin, run, ServerMetadata(self.connection, run), is_preview=True).fitting
             return PromptPreview.of(fitting, self._rendered(fitting.request, run) if render else None)
 
     def _rendered(self, request: dict[str, Any], run: Run) -> str | None:
@@ -136,7 +136,7 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         options = {**request.get("options", {}), "num_predict": 1}
         asked = {**request, "options": options, "stream": False, "_debug_render_only": True}
         reply = Call(self.connection, "/api/chat", asked, run=run, policy=self.retrying()).document()
-        Facts(self.connection, run).forget_loaded()  # it may have been loaded for this
+        ServerMetadata(self.connection, run).forget_loaded()  # it may have been loaded for this
         told: Any = reply.get("_debug_info")
         rendered = told.get("rendered_template") if isinstance(told, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return rendered if isinstance(rendered, str) else None
@@ -200,8 +200,8 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         return exchange.message()
 
     def _exchange(self, stack: PromptStack, run: Run) -> Exchange:
-        facts = Facts(self.connection, run)
-        plan = self._plan(stack, run, facts)
+        metadata = ServerMetadata(self.connection, run)
+        plan = self._plan(stack, run, metadata)
         with contextlib.ExitStack() as stacked:
             stacked.callback(plan.watch.close)  # unless the exchange takes over
             model = plan.request["model"]
@@ -218,8 +218,8 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
                 reader=reader,
                 turns=self._turns,
                 hold=TaskHold.of_task(self.connection, model) if plan.holds_model else None,
-                refused=lambda refusal: note_denial(refusal, facts),
-                observed=ObservedModel(facts, model, facts.show(model), self.connection),
+                refused=lambda refusal: note_denial(refusal, metadata),
+                observed=ObservedModel(metadata, model, metadata.show(model), self.connection),
             )
             stacked.pop_all()
             return exchange
@@ -237,7 +237,7 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         with self._hand_of_caller() as hand:
             if prompt_stack.output_schema is None and self._given_format() is None:
                 return
-            known = Facts(self.connection, hand.run).show(self._asked_model())
+            known = ServerMetadata(self.connection, hand.run).show(self._asked_model())
         if (rule := self._told_rule(prompt_stack, known)) is not None:
             own = known.raw.get("system")
             tell_schema(prompt_stack, rule.told, own_system=own if isinstance(own, str) else "")

@@ -47,9 +47,9 @@ from griptape_ollama.drivers.settings import (
     to_temperature,
 )
 from griptape_ollama.models.field_overrides import chosen
-from griptape_ollama.models.keep_alive_leases import HOLD_SECONDS, is_held, is_unloading, planned_keep_alive
-from griptape_ollama.models.metadata_cache import Facts, ModelFacts, is_cloud_model
-from griptape_ollama.models.model_habits import IGNORES_FORMAT
+from griptape_ollama.models.keep_alive_leases import LEASE_SECONDS, is_leased, is_unloading, keep_alive_override
+from griptape_ollama.models.metadata_cache import ModelMetadata, ServerMetadata, is_cloud_model
+from griptape_ollama.models.model_quirks import IGNORES_FORMAT
 from griptape_ollama.models.server import LIVE
 from griptape_ollama.protocol.numbers import simplified, to_python
 from griptape_ollama.transport.download import MAX_BYTES, Download
@@ -173,7 +173,7 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
         if self._use_native_tools is not None:
             return bool(self._use_native_tools)
         run = self._new_run()
-        return Facts(self.connection, run).show(self._model(run)).can("tools")
+        return ServerMetadata(self.connection, run).show(self._model(run)).can("tools")
 
     @use_native_tools.setter
     def use_native_tools(self, value: bool | None) -> None:
@@ -189,13 +189,13 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
             self.model = self._chosen_model(run)
         return self.model
 
-    def _plan(self, stack: PromptStack, run: Run, facts: Facts, *, is_preview: bool = False) -> Plan:
+    def _plan(self, stack: PromptStack, run: Run, metadata: ServerMetadata, *, is_preview: bool = False) -> Plan:
         """Make the request for a stack.
 
         Args:
             stack: The prompt.
             run: The run that it is for.
-            facts: What the server tells.
+            metadata: What the server tells.
             is_preview: Whether it is not going to be sent: then nothing is pulled, decided or said.
 
         Raises:
@@ -215,7 +215,7 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
         run.check()
         if not is_preview:
             self._see_to(model, run)
-        known = facts.show(model)
+        known = metadata.show(model)
         if not known.can("vision"):
             messages = without_images(messages, model, self.connection)
         elif images:
@@ -242,14 +242,14 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
         offers_any = "tools" in request or (offers_tools and bool(stack.tools))
         drop_thinking(request, known, self.connection)
         check_think_level(request, known, self.connection)
-        planned = planned_keep_alive(self.connection, model)
-        if planned is not None:
-            request["keep_alive"] = planned
+        override = keep_alive_override(self.connection, model)
+        if override is not None:
+            request["keep_alive"] = override
         holds_model = self._holds_model(request, stack)
         if holds_model:
-            request["keep_alive"] = HOLD_SECONDS
+            request["keep_alive"] = LEASE_SECONDS
         conversation = self._conversation_of(stack, [len(each) for each in groups], is_react=needs_react)
-        fitter = Fitter(facts, known, self._estimator(), self._context_settings())
+        fitter = Fitter(metadata, known, self._estimator(), self._context_settings())
         fitting = fitter.fit(request, conversation, settle=not is_preview)
         return Plan(
             fitting,
@@ -274,7 +274,7 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
     def _holds_model(self, request: Mapping[str, Any], stack: PromptStack) -> bool:
         """Whether more requests may follow, before which a keep_alive of 0 would make the server unload the model."""
         may_go_on = bool(stack.tools) or stack.output_schema is not None or self.on_empty is not None
-        return is_unloading(request.get("keep_alive")) and (may_go_on or is_held(self.connection, request["model"]))
+        return is_unloading(request.get("keep_alive")) and (may_go_on or is_leased(self.connection, request["model"]))
 
     def _completed(self, options: dict[str, Any], own: Mapping[str, Any], *, needs_react: bool) -> dict[str, Any]:
         """Add the temperature and the stop texts, which leave alone what the model brings of its own."""
@@ -302,25 +302,25 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
         stops = self.tokenizer.stop_sequences
         return [stop for stop in stops if needs_react or stop != PromptTask.RESPONSE_STOP_SEQUENCE]
 
-    def _strategy(self, known: ModelFacts) -> StructuredOutputStrategy:
+    def _strategy(self, known: ModelMetadata) -> StructuredOutputStrategy:
         """The strategy in use: where a format is ignored, the model has to be told in words."""
-        is_ignored = is_cloud_model(self._asked_model(), known) or IGNORES_FORMAT in known.habits
+        is_ignored = is_cloud_model(self._asked_model(), known) or IGNORES_FORMAT in known.quirks
         return "rule" if self.structured_output_strategy == "native" and is_ignored else self.structured_output_strategy
 
     def _given_format(self) -> Any:
         """The format that the user set; None where there is none."""
         return self.extra_params.get("format", self.format)
 
-    def _told_rule(self, stack: PromptStack, known: ModelFacts) -> AnswerRule | None:
+    def _told_rule(self, stack: PromptStack, known: ModelMetadata) -> AnswerRule | None:
         """What the model is told in words of the answer; None where that is nothing."""
         if stack.output_schema is None:
             given = self._given_format()
-            return AnswerRule.of_format(given) if given is not None and IGNORES_FORMAT in known.habits else None
+            return AnswerRule.of_format(given) if given is not None and IGNORES_FORMAT in known.quirks else None
         strategy = self._strategy(known)
         is_told = strategy == "rule" or (strategy == "native" and self.tell_schema)
         return AnswerRule.of_task(stack) if is_told else None
 
-    def _wanted(self, stack: PromptStack, known: ModelFacts, *, has_tools: bool) -> tuple[Wanted | None, Any]:
+    def _wanted(self, stack: PromptStack, known: ModelMetadata, *, has_tools: bool) -> tuple[Wanted | None, Any]:
         """Decide what the answer must fit, and which format the first request has.
 
         Returns:
@@ -332,7 +332,7 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
             if given is None:
                 return None, None
             rule = AnswerRule.of_format(given)
-            sent = None if IGNORES_FORMAT in known.habits else given
+            sent = None if IGNORES_FORMAT in known.quirks else given
         else:
             strategy = self._strategy(known)
             if strategy == "tool":

@@ -16,7 +16,7 @@ from griptape.events import (
     StartTaskEvent,
 )
 
-from griptape_ollama.models.keep_alive_leases import hold, let_go
+from griptape_ollama.models.keep_alive_leases import acquire_lease, release_lease
 from griptape_ollama.protocol.model_name import is_same_model
 from griptape_ollama.transport.connection import Connection
 
@@ -56,7 +56,7 @@ class TaskHold:
 
     def begin(self) -> None:
         """Keep the model from now on: the task asks for a reply."""
-        hold(self._connection, self.model, self)
+        acquire_lease(self._connection, self.model, self)
 
     def keep(self) -> None:
         """Go on keeping the model: the task runs tools, and will ask again."""
@@ -69,7 +69,7 @@ class TaskHold:
         if _current.get() is self:
             _current.set(None)
             EventBus.remove_event_listener(self._listener)  # pyright: ignore[reportUnknownMemberType]
-        let_go(self._connection, self.model, self)
+        release_lease(self._connection, self.model, self)
 
     def _heard(self, event: BaseEvent) -> None:
         if threading.get_ident() != self.thread:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.cache import KnownVectors
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
-from griptape_ollama.embeddings.spec import BatchLimits, Order, Reply, held
+from griptape_ollama.embeddings.spec import BatchLimits, EmbeddingSpec, Reply, leased_spec_of
 from griptape_ollama.transport.run import Run
 
 _READ_AHEAD = 16  # batches' worth of texts that may be read while looking for those that are not known yet
@@ -16,7 +16,7 @@ _READ_AHEAD = 16  # batches' worth of texts that may be read while looking for t
 
 def in_batches(
     passages: Iterable[Passage],
-    order: Order,
+    spec: EmbeddingSpec,
     known: KnownVectors,
     *,
     runs: Callable[[], contextlib.AbstractContextManager[Run]],
@@ -26,7 +26,7 @@ def in_batches(
 
     Args:
         passages: The texts. No more of them are read than one batch needs, but for one that did not fit into it.
-        order: What is asked for.
+        spec: What is asked for.
         known: Vectors that are known already; learns the new ones.
         runs: Gives the run of each batch.
         replied: Told of each reply.
@@ -37,12 +37,12 @@ def in_batches(
     Raises:
         OllamaError: A request failed for a reason that has nothing to do with single texts.
     """
-    with contextlib.ExitStack() as holding:
-        order_of_many: Order | None = None
-        for batch in _batches(passages, order.batches, known):
+    with contextlib.ExitStack() as leased:
+        leased_spec: EmbeddingSpec | None = None
+        for batch in _batches(passages, spec.batches, known):
             if batch.missing:
-                order_of_many = order_of_many or holding.enter_context(held(order))
-            yield _outcomes(batch, order_of_many or order, known, runs, replied)
+                leased_spec = leased_spec or leased.enter_context(leased_spec_of(spec))
+            yield _outcomes(batch, leased_spec or spec, known, runs, replied)
 
 
 def _batches(passages: Iterable[Passage], limits: BatchLimits, known: KnownVectors) -> Iterator[_Batch]:
@@ -97,7 +97,7 @@ class _Batch:
 
 def _outcomes(
     batch: _Batch,
-    order: Order,
+    spec: EmbeddingSpec,
     known: KnownVectors,
     runs: Callable[[], contextlib.AbstractContextManager[Run]],
     replied: Callable[[Reply], None],
@@ -107,7 +107,7 @@ def _outcomes(
         missing = list(batch.missing)
         with runs() as run:
             known.look(run)
-            found.update(zip(missing, Embedder(order, run, replied).embed(missing), strict=True))
+            found.update(zip(missing, Embedder(spec, run, replied).embed(missing), strict=True))
     for passage, outcome in found.items():
         known.put(passage, outcome)
     return [_own(found[passage]) if vector is None else vector for passage, vector in batch.texts]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Outcome
 from griptape_ollama.embeddings.model_identity import DigestLook
-from griptape_ollama.embeddings.spec import Order
+from griptape_ollama.embeddings.spec import EmbeddingSpec
 from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.run import Run
 
@@ -142,12 +142,12 @@ class KnownVectors:
 
     Args:
         cache: The cache.
-        order: What is asked for.
+        spec: What is asked for.
     """
 
-    def __init__(self, cache: VectorCache, order: Order) -> None:
+    def __init__(self, cache: VectorCache, spec: EmbeddingSpec) -> None:
         self._cache = cache
-        self._order = order
+        self._spec = spec
         self._digest = ""
         self._fingerprint: bytes | None = None
 
@@ -159,11 +159,11 @@ class KnownVectors:
         """
         if self._cache.is_off:
             return
-        look = self._order.identity.look(self._order.connection, self._order.model, run)
+        look = self._spec.identity.look(self._spec.connection, self._spec.model, run)
         if look is None:
             self._fingerprint = None
         elif look.digest != self._digest or self._fingerprint is None:
-            self._digest, self._fingerprint = look.digest, self._order.fingerprint(look.digest)
+            self._digest, self._fingerprint = look.digest, self._spec.fingerprint(look.digest)
 
     def __contains__(self, passage: Passage) -> bool:
         """Whether the vector is there; this does not count as a use of it."""
@@ -178,7 +178,7 @@ class KnownVectors:
         if self._fingerprint is None or not isinstance(outcome, list):
             return
         # A look of another thread meanwhile may have found another model.
-        look = self._order.identity.latest(self._order.connection, self._order.model)
+        look = self._spec.identity.latest(self._spec.connection, self._spec.model)
         if look is not None and look.digest == self._digest and not look.is_refuted:
             self._cache.put(self._key(passage), outcome, look)
 

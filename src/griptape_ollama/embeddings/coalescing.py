@@ -18,7 +18,7 @@ import attrs
 
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
-from griptape_ollama.embeddings.spec import SURELY_FITS, Order, Reply, held
+from griptape_ollama.embeddings.spec import SURELY_FITS, EmbeddingSpec, Reply, leased_spec_of
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.keep_alive_leases import is_unloading
 from griptape_ollama.shared_state import renew_when_forked
@@ -35,7 +35,7 @@ _Answer = tuple[Outcome, list[Reply]]
 """What became of a text, and the replies that the caller is to report."""
 
 
-class Gatherer:
+class Coalescer:
     """Lets threads that ask at the same time share requests.
 
     A thread that is alone asks for itself, at once. Where others are calling too, or were a moment ago, a call waits
@@ -54,13 +54,13 @@ class Gatherer:
         self.__init__()
 
     def embed(
-        self, passage: Passage, order: Order, run: Run, *, pause: float, replied: Callable[[Reply], None]
+        self, passage: Passage, spec: EmbeddingSpec, run: Run, *, pause: float, replied: Callable[[Reply], None]
     ) -> Outcome:
         """Give the vector of a text, or why there is none.
 
         Args:
             passage: The text.
-            order: What is asked for; texts travel with those of an equal order.
+            spec: What is asked for; texts travel with those of an equal order.
             run: The run of this caller. Stopping it does not disturb the others.
             pause: Seconds to wait for other threads, after each that came.
             replied: Told of each reply, but of one that several callers share only once among them.
@@ -74,9 +74,9 @@ class Gatherer:
                 self._present[thread] = math.inf
                 is_alone = self.expected() == 1
             if is_alone:
-                with held(order, takes_one=len(passage.text) <= SURELY_FITS) as held_order:
-                    return Embedder(held_order, run, replied).embed([passage])[0]
-            outcome, replies = self._joined(passage, order, pause).answer(run)
+                with leased_spec_of(spec, takes_one=len(passage.text) <= SURELY_FITS) as leased_spec:
+                    return Embedder(leased_spec, run, replied).embed([passage])[0]
+            outcome, replies = self._joined(passage, spec, pause).answer(run)
         finally:
             with self._lock:
                 self._present[thread] = time.monotonic() + RECENT_SECONDS
@@ -91,16 +91,16 @@ class Gatherer:
             del self._present[thread]
         return len(self._present)
 
-    def _joined(self, passage: Passage, order: Order, pause: float) -> _Waiter:
+    def _joined(self, passage: Passage, spec: EmbeddingSpec, pause: float) -> _Waiter:
         # Whose headers differ, as those of two tenants may, must not share a request: it has the headers of one.
-        headers = order.connection.headers_here()
-        key = (order.key, order.manner, headers)
+        headers = spec.connection.headers_here()
+        key = (spec.key, spec.manner, headers)
         with self._lock:
             group = self._groups.get(key)
             if group is not None:
-                return group.join(passage, order, pause)
-            group = _Group(self, self._lock, order, pause, contextvars.copy_context() if headers else None)
-            waiter = group.join(passage, order, pause)
+                return group.join(passage, spec, pause)
+            group = _Group(self, self._lock, spec, pause, contextvars.copy_context() if headers else None)
+            waiter = group.join(passage, spec, pause)
             group.start()
             self._groups[key] = group
             return waiter
@@ -161,14 +161,14 @@ class _Flight:
 
     Args:
         waiters: The callers.
-        order: What they ask for.
+        spec: What they ask for.
     """
 
-    def __init__(self, waiters: Sequence[_Waiter], order: Order) -> None:
+    def __init__(self, waiters: Sequence[_Waiter], spec: EmbeddingSpec) -> None:
         self._waiters = waiters
         # Each caller keeps to its own total limit.
-        self._order = replace(order, limits=attrs.evolve(order.limits, total=None))
-        self._run = Run(self._order.limits)
+        self._spec = replace(spec, limits=attrs.evolve(spec.limits, total=None))
+        self._run = Run(self._spec.limits)
         for waiter in waiters:
             waiter.flight = self
 
@@ -191,7 +191,7 @@ class _Flight:
     def _outcomes(self, replies: list[Reply]) -> list[Outcome]:
         try:
             self.stop_if_deserted()
-            embedder = Embedder(self._order, self._run, replies.append)
+            embedder = Embedder(self._spec, self._run, replies.append)
             return embedder.embed([waiter.passage for waiter in self._waiters])
         except OllamaError as error:
             return [_another(error, error) for _ in self._waiters]
@@ -204,48 +204,48 @@ class _Group:
     """Callers who ask for the same, and the thread that asks for them. It ends when nobody comes any more.
 
     Args:
-        gatherer: Where callers come from.
+        coalescer: Where callers come from.
         lock: Its lock.
-        order: What is asked for.
+        spec: What is asked for.
         pause: Seconds to wait for other callers.
         context: Where headers are made that may depend on the caller; None where none are.
     """
 
     def __init__(
         self,
-        gatherer: Gatherer,
+        coalescer: Coalescer,
         lock: threading.Lock,
-        order: Order,
+        spec: EmbeddingSpec,
         pause: float,
         context: contextvars.Context | None = None,
     ) -> None:
-        self._gatherer = gatherer
+        self._coalescer = coalescer
         self._context = context
         self._arrived = threading.Condition(lock)
         self._waiters: list[_Waiter] = []
-        self._order = order
+        self._spec = spec
         self._pause = pause
 
     def start(self) -> None:
         """Start the thread."""
         # An interpreter that ends must not leave a model behind that somebody wanted to have unloaded.
-        is_daemon = not is_unloading(self._order.body.get("keep_alive"))
+        is_daemon = not is_unloading(self._spec.body.get("keep_alive"))
         serve = self._serve if self._context is None else functools.partial(self._context.run, self._serve)
         threading.Thread(target=serve, name="griptape-ollama-embed", daemon=is_daemon).start()
 
-    def join(self, passage: Passage, order: Order, pause: float) -> _Waiter:
+    def join(self, passage: Passage, spec: EmbeddingSpec, pause: float) -> _Waiter:
         """Wait with the others; the lock is held."""
         waiter = _Waiter(passage)
         self._waiters.append(waiter)
-        self._order = order
+        self._spec = spec
         self._pause = pause
         self._arrived.notify()
         return waiter
 
     def _serve(self) -> None:
         # A new thread may inherit context variables (Python 3.14), and with them scopes of one of many callers.
-        with outside_scopes(), held(self._order) as order:
-            while (flight := self._next(order.body)) is not None:
+        with outside_scopes(), leased_spec_of(self._spec) as spec:
+            while (flight := self._next(spec.body)) is not None:
                 flight.fly()
 
     def _next(self, body: Mapping[str, Any]) -> _Flight | None:
@@ -253,20 +253,20 @@ class _Group:
             if not self._waiters:
                 self._arrived.wait(RECENT_SECONDS)
             if not self._waiters:
-                self._gatherer.left(self)
+                self._coalescer.left(self)
                 return None
-            size = self._gathered(self._order)
+            size = self._gathered(self._spec)
             waiters, self._waiters = self._waiters[:size], self._waiters[size:]
-            order = replace(self._order, body=body)
-            return _Flight([waiter for waiter in waiters if not waiter.has_left], order)
+            spec = replace(self._spec, body=body)
+            return _Flight([waiter for waiter in waiters if not waiter.has_left], spec)
 
-    def _gathered(self, order: Order) -> int:
+    def _gathered(self, spec: EmbeddingSpec) -> int:
         """Wait until everybody is there who may come, and tell how many of them go."""
         while True:
             lengths = [waiter.length for waiter in self._waiters]
-            fitting = order.batches.fitting(lengths)
-            is_full = fitting < len(lengths) or fitting == order.batches.texts
-            if is_full or len(lengths) >= self._gatherer.expected() or not self._arrived.wait(self._pause):
+            fitting = spec.batches.fitting(lengths)
+            is_full = fitting < len(lengths) or fitting == spec.batches.texts
+            if is_full or len(lengths) >= self._coalescer.expected() or not self._arrived.wait(self._pause):
                 return fitting
 
 

@@ -14,7 +14,7 @@ import tenacity
 
 from griptape_ollama.conversion.chunking import least_tokens, split_text
 from griptape_ollama.conversion.embeddings import STAND_IN, Passage, mean_of, to_vectors, tokens_of, vector_size
-from griptape_ollama.embeddings.spec import SURELY_FITS, Order, Reply
+from griptape_ollama.embeddings.spec import SURELY_FITS, EmbeddingSpec, Reply
 from griptape_ollama.errors import (
     OllamaContentError,
     OllamaContextError,
@@ -43,13 +43,13 @@ class Asker:
     """Makes the requests of one run.
 
     Args:
-        order: What is asked for.
+        spec: What is asked for.
         run: The run that the requests belong to.
         replied: Told of each reply.
     """
 
-    def __init__(self, order: Order, run: Run, replied: Callable[[Reply], None]) -> None:
-        self._order = order
+    def __init__(self, spec: EmbeddingSpec, run: Run, replied: Callable[[Reply], None]) -> None:
+        self._spec = spec
         self._run = run
         self._replied = replied
 
@@ -72,38 +72,38 @@ class Asker:
             OllamaEmbeddingError: The vectors have another size than those before: the model has changed.
             OllamaError: As `Call.document` does; or the reply has the wrong number of vectors, or the wrong size.
         """
-        order = self._order
+        spec = self._spec
         call = Call(
-            order.connection,
+            spec.connection,
             _PATH,
             self._body(passages),
-            limits=order.limits,
+            limits=spec.limits,
             run=self._run,
-            policy=_but_for_failures(order.policy) if is_part or len(passages) > 1 else order.policy,
+            policy=_but_for_failures(spec.policy) if is_part or len(passages) > 1 else spec.policy,
         )
         reply = self._reply(call, len(passages))
         self._learn(passages, reply)
         self._replied((len(passages), reply))
-        identity, subject = order.identity, (order.connection, order.model, order.dimensions)
+        identity, subject = spec.identity, (spec.connection, spec.model, spec.dimensions)
         size = vector_size(reply)
         known = identity.size(*subject)
         if size is not None and known is not None and not is_repeated:
             identity.check_size(*subject, size, self._run)
         try:
-            values, were_scaled = to_vectors(reply, len(passages), dimensions=order.dimensions, size=known)
+            values, were_scaled = to_vectors(reply, len(passages), dimensions=spec.dimensions, size=known)
         except (OllamaStreamError, OllamaContentError) as error:
-            text = f"Model {order.model!r} of Ollama at {call.host} gave vectors that are of no use: {error}."
-            raise type(error)(text, host=call.host, model=order.model) from error
+            text = f"Model {spec.model!r} of Ollama at {call.host} gave vectors that are of no use: {error}."
+            raise type(error)(text, host=call.host, model=spec.model) from error
         if known is None and (vector := next((value for value in values if not isinstance(value, str)), None)):
             identity.check_size(*subject, len(vector), self._run)
-        if were_scaled and order.model not in _scaled:
-            _scaled.add(order.model)
-            _logger.warning("Vectors of model %r had a length other than 1; they were scaled.", order.model)
+        if were_scaled and spec.model not in _scaled:
+            _scaled.add(spec.model)
+            _logger.warning("Vectors of model %r had a length other than 1; they were scaled.", spec.model)
         return values
 
     def fitting(self, passages: Sequence[Passage]) -> int:
         """Return how many of the first texts fit into one request, at least one, where a proxy has refused a larger."""
-        largest = self._order.connection.body_limits.largest(_PATH)
+        largest = self._spec.connection.body_limits.largest(_PATH)
         if largest is None:
             return len(passages)
         size = body_size(self._body([]))
@@ -114,19 +114,19 @@ class Asker:
         return len(passages)
 
     def _body(self, passages: Sequence[Passage]) -> dict[str, Any]:
-        return {**self._order.body, "input": [passage.sent for passage in passages]}
+        return {**self._spec.body, "input": [passage.sent for passage in passages]}
 
     def _reply(self, call: Call, count: int) -> dict[str, Any]:
-        record = audited_call(call) if self._order.is_audited else contextlib.nullcontext(dict[str, Any]())
+        record = audited_call(call) if self._spec.is_audited else contextlib.nullcontext(dict[str, Any]())
         with record as last:
             reply = call.document(max_bytes=_BYTES_PER_REPLY + count * _BYTES_PER_VECTOR)
             last.update(reply)
         return reply
 
     def _learn(self, passages: Sequence[Passage], reply: Mapping[str, Any]) -> None:
-        learn, tokens = self._order.learn_tokens, tokens_of(reply)
+        learn, tokens = self._spec.learn_tokens, tokens_of(reply)
         # A text that was cut counts as the window, which says nothing of its tokens.
-        if learn is None or tokens is None or self._order.on_long_text == "truncate":
+        if learn is None or tokens is None or self._spec.on_long_text == "truncate":
             return
         texts = [passage.sent for passage in passages]
         if max(map(len, texts)) > SURELY_FITS:  # shorter ones are never estimated
@@ -177,15 +177,15 @@ class Embedder:
     Where a request fails because of a text, its texts are halved until that one is found; the others get their vectors.
 
     Args:
-        order: What is asked for.
+        spec: What is asked for.
         run: The run that the requests belong to.
         replied: Told of each reply.
     """
 
-    def __init__(self, order: Order, run: Run, replied: Callable[[Reply], None]) -> None:
-        self._order = order
-        self._window = functools.partial(order.window, run)
-        self._asker = Asker(order, run, replied)
+    def __init__(self, spec: EmbeddingSpec, run: Run, replied: Callable[[Reply], None]) -> None:
+        self._spec = spec
+        self._window = functools.partial(spec.window, run)
+        self._asker = Asker(spec, run, replied)
         self._has_succeeded = False
 
     def embed(self, passages: Sequence[Passage]) -> list[Outcome]:
@@ -210,7 +210,7 @@ class Embedder:
         return found
 
     def _fitting(self, passages: Sequence[Passage]) -> int:
-        number = self._order.batches.fitting([len(passage.sent) for passage in passages])
+        number = self._spec.batches.fitting([len(passage.sent) for passage in passages])
         return self._asker.fitting(passages[:number])
 
     def _found(self, passages: Sequence[Passage], share: _Share) -> list[_Parts | OllamaError]:
@@ -253,7 +253,7 @@ class Embedder:
     def _alone(self, passage: Passage, error: OllamaError, share: _Share) -> _Parts | OllamaError:
         """Say what becomes of a text that failed by itself."""
         if isinstance(error, OllamaContextError):
-            return self._in_pieces(passage, error) if self._order.on_long_text == "chunk" else _about(passage, error)
+            return self._in_pieces(passage, error) if self._spec.on_long_text == "chunk" else _about(passage, error)
         if share != "whole":
             self._try_anything()
         return _about(passage, error)
@@ -280,29 +280,29 @@ class Embedder:
             self._has_succeeded = True
 
     def _no_vector(self, wrong: str) -> OllamaStreamError:
-        host, model = self._order.connection.base_url, self._order.model
+        host, model = self._spec.connection.base_url, self._spec.model
         return OllamaStreamError(
             f"Model {model!r} of Ollama at {host} gave no vector: {wrong}.", host=host, model=model
         )
 
     def _is_probably_long(self, passage: Passage) -> bool:
-        if self._order.on_long_text == "truncate" or len(passage.sent) <= SURELY_FITS:
+        if self._spec.on_long_text == "truncate" or len(passage.sent) <= SURELY_FITS:
             return False
         return self._most_tokens(passage.sent) > self._room()
 
     def _room(self) -> int:
         """Return how many tokens a text may have; it has to fit into one batch of the runner, too."""
-        batch = self._order.body.get("options", {}).get("num_batch") or _USUAL_BATCH_TOKENS
+        batch = self._spec.body.get("options", {}).get("num_batch") or _USUAL_BATCH_TOKENS
         return min(self._window() or batch, batch)
 
     def _most_tokens(self, text: str) -> int:
-        return max(self._least_tokens(text), (self._order.count_tokens or self._order.most_tokens)(text))
+        return max(self._least_tokens(text), (self._spec.count_tokens or self._spec.most_tokens)(text))
 
     def _cut_tokens(self, text: str) -> int:
-        return max(self._least_tokens(text), (self._order.count_tokens or self._order.cut_tokens)(text))
+        return max(self._least_tokens(text), (self._spec.count_tokens or self._spec.cut_tokens)(text))
 
     def _least_tokens(self, text: str) -> int:
-        return (self._order.count_tokens or least_tokens)(text)
+        return (self._spec.count_tokens or least_tokens)(text)
 
     def _long(self, passage: Passage) -> _Parts | OllamaError:
         """Embed a text that is probably too long; one that surely is, is not sent."""
@@ -310,14 +310,14 @@ class Embedder:
         if window is None or tokens <= window:
             return self._found([passage], "whole")[0]
         error = OllamaContextError(
-            f"A text is too long for model {self._order.model!r}: it has {tokens} tokens or more, and the window has "
+            f"A text is too long for model {self._spec.model!r}: it has {tokens} tokens or more, and the window has "
             f"{window}. Shorten it, or use on_long_text='chunk' or 'truncate'.",
-            host=self._order.connection.base_url,
-            model=self._order.model,
+            host=self._spec.connection.base_url,
+            model=self._spec.model,
             tokens_wanted=tokens,
             tokens_available=window,
         )
-        return self._in_pieces(passage, error) if self._order.on_long_text == "chunk" else _about(passage, error)
+        return self._in_pieces(passage, error) if self._spec.on_long_text == "chunk" else _about(passage, error)
 
     def _in_pieces(self, passage: Passage, error: OllamaContextError) -> _Parts | OllamaError:
         """Embed a text piece by piece. As long as some do not fit, all that are left are halved."""

@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 
 from griptape_ollama.errors import OllamaEmbeddingError
-from griptape_ollama.models.metadata_cache import Facts, ListedDigest
+from griptape_ollama.models.metadata_cache import ListedDigest, ServerMetadata
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.connection import Connection
@@ -67,7 +67,7 @@ class ModelIdentity:
         Raises:
             OllamaEmbeddingError: It is another one.
         """
-        listed = Facts(connection, run).listed_digest(model)
+        listed = ServerMetadata(connection, run).listed_digest(model)
         return None if listed is None else self._compared(connection, model, listed)
 
     def latest(self, connection: Connection, model: str) -> DigestLook | None:
@@ -101,9 +101,9 @@ class ModelIdentity:
                 look.is_refuted = True
         if before == size:
             return
-        facts = Facts(connection, run)
-        facts.forget()  # What is listed from now on may be about the other model.
-        now = facts.listed_digest(model)
+        metadata = ServerMetadata(connection, run)
+        metadata.forget()  # What is listed from now on may be about the other model.
+        now = metadata.listed_digest(model)
         digests = "" if look is None or now is None else f" ({_both(look.digest, now.digest)})"
         raise _changed(connection, model, f"vectors had {before} numbers so far, and have {size} now{digests}")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.cache import KnownVectors
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
-from griptape_ollama.embeddings.spec import Order, Reply, held
+from griptape_ollama.embeddings.spec import EmbeddingSpec, Reply, leased_spec_of
 from griptape_ollama.errors import OllamaCancelledError, OllamaError
 from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.run import Run
@@ -23,20 +23,20 @@ LEAD_BATCHES = 16
 
 @contextlib.contextmanager
 def embedding_ahead(
-    prefetch: Prefetch, order: Order, known: KnownVectors, run: Run, replied: Callable[[Reply], None]
+    prefetch: Prefetch, spec: EmbeddingSpec, known: KnownVectors, run: Run, replied: Callable[[Reply], None]
 ) -> Generator[None, None, None]:
     """Embed the texts of a prefetch on a thread while the block runs; what is under way at its end is stopped.
 
     Args:
         prefetch: The texts, and where their vectors go.
-        order: What is asked for.
+        spec: What is asked for.
         known: Learns the vectors.
         run: The run that the requests belong to.
         replied: Told of each reply, in the context of who entered the block.
     """
     thread = threading.Thread(
         target=contextvars.copy_context().run,
-        args=(_fill, prefetch, order, known, run, replied),
+        args=(_fill, prefetch, spec, known, run, replied),
         name="griptape-ollama-prefetch",
         daemon=True,
     )
@@ -51,13 +51,15 @@ def embedding_ahead(
             thread.join()
 
 
-def _fill(prefetch: Prefetch, order: Order, known: KnownVectors, run: Run, replied: Callable[[Reply], None]) -> None:
+def _fill(
+    prefetch: Prefetch, spec: EmbeddingSpec, known: KnownVectors, run: Run, replied: Callable[[Reply], None]
+) -> None:
     try:
-        with held(order) as order_of_many:
-            embedder = Embedder(order_of_many, run, replied)
-            while passages := prefetch.due(order.batches.texts):
+        with leased_spec_of(spec) as leased_spec:
+            embedder = Embedder(leased_spec, run, replied)
+            while passages := prefetch.due(spec.batches.texts):
                 known.look(run)
-                size = order.batches.fitting([len(passage.sent) for passage in passages])
+                size = spec.batches.fitting([len(passage.sent) for passage in passages])
                 outcomes = embedder.embed(passages[:size])
                 for passage, outcome in zip(passages, outcomes, strict=False):
                     known.put(passage, outcome)

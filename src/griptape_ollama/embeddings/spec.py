@@ -13,7 +13,7 @@ import tenacity
 
 from griptape_ollama.conversion.chunking import likely_tokens
 from griptape_ollama.embeddings.model_identity import ModelIdentity
-from griptape_ollama.models.keep_alive_leases import HOLD_SECONDS, holding, is_held, is_unloading
+from griptape_ollama.models.keep_alive_leases import LEASE_SECONDS, is_leased, is_unloading, leased
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
@@ -55,7 +55,7 @@ class BatchLimits:
 
 
 @dataclass(frozen=True)
-class Order:
+class EmbeddingSpec:
     """The settings of one request for vectors, or of many.
 
     Attributes:
@@ -126,19 +126,19 @@ class Order:
 
 
 @contextlib.contextmanager
-def held(order: Order, *, takes_one: bool = False) -> Generator[Order, None, None]:
+def leased_spec_of(spec: EmbeddingSpec, *, takes_one: bool = False) -> Generator[EmbeddingSpec, None, None]:
     """Give the order for something that takes several requests: a keep_alive of 0 counts after the last of them.
 
     Args:
-        order: The order.
+        spec: The order.
         takes_one: Whether one request will do, so that the server can let the model go; unless somebody else needs it.
     """
-    is_simple = takes_one and not is_held(order.connection, order.model)
-    if is_simple or not is_unloading(order.body.get("keep_alive")):
-        yield order
+    is_simple = takes_one and not is_leased(spec.connection, spec.model)
+    if is_simple or not is_unloading(spec.body.get("keep_alive")):
+        yield spec
         return
-    with holding(order.connection, order.model):
-        yield replace(order, body={**order.body, "keep_alive": HOLD_SECONDS})
+    with leased(spec.connection, spec.model):
+        yield replace(spec, body={**spec.body, "keep_alive": LEASE_SECONDS})
 
 
 def _canonical(value: Mapping[str, Any]) -> str:

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from griptape_ollama.context.window import last_num_ctx
 from griptape_ollama.lifecycle.graph import model_of
-from griptape_ollama.models.api import Requests
+from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.catalogue import Catalogue, find_named, only_chat_model
-from griptape_ollama.models.loading import SHIFT, Loading
-from griptape_ollama.models.metadata_cache import Facts, is_cloud_model
+from griptape_ollama.models.loading import SHIFT, ModelLoader
+from griptape_ollama.models.metadata_cache import ServerMetadata, is_cloud_model
 from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.models.types import LoadedModel, ModelInfo, weights_of
 from griptape_ollama.protocol.model_name import model_key
@@ -94,15 +94,15 @@ class DriverServer:
 
     def key(self, model: str) -> str:
         """Give the file with the model's weights, which the server itself goes by; where that is unknown, its name."""
-        return weights_of(self._facts.show(model).raw) or model_key(model)
+        return weights_of(self._metadata.show(model).raw) or model_key(model)
 
     def is_local(self, model: str) -> bool:
         """Whether the model takes memory of this server."""
-        return not is_cloud_model(model, self._facts.show(model))
+        return not is_cloud_model(model, self._metadata.show(model))
 
     def disk_size(self, model: str) -> int:
         """Give the bytes that the model takes on disk; 0 where unknown."""
-        found = find_named(model, map(ModelInfo.from_tags, self._facts.tags()))
+        found = find_named(model, map(ModelInfo.from_tags, self._metadata.tags()))
         return found.size if found else 0
 
     def only_chat_model(self) -> str:
@@ -111,8 +111,8 @@ class DriverServer:
         Raises:
             OllamaError: There is none, or more than one, or the server does not answer.
         """
-        with self._requests(_quick_run()) as requests:
-            return only_chat_model(requests)
+        with self._api(_quick_run()) as api:
+            return only_chat_model(api)
 
     def loaded(self) -> list[LoadedModel]:
         """List what is loaded now.
@@ -120,8 +120,8 @@ class DriverServer:
         Raises:
             OllamaError: The server does not answer.
         """
-        with self._requests(_quick_run()) as requests:
-            return Catalogue(requests).loaded()
+        with self._api(_quick_run()) as api:
+            return Catalogue(api).loaded()
 
     def warm(self, model: str, *, keep_alive: Any, options: Mapping[str, Any]) -> float:
         """Load a model, or give it another time to stay.
@@ -137,8 +137,8 @@ class DriverServer:
         Raises:
             OllamaError: It cannot be loaded.
         """
-        with self._requests(Run(self._patient)) as requests:
-            return Loading(requests).load(model, keep_alive, options)
+        with self._api(Run(self._patient)) as api:
+            return ModelLoader(api).load(model, keep_alive, options)
 
     def unload(self, model: LoadedModel) -> None:
         """Let a model go as soon as nobody uses it.
@@ -147,21 +147,21 @@ class DriverServer:
             OllamaModelNotFoundError: It was deleted or replaced since it was loaded, so that no name leads to it.
             OllamaError: The server does not answer.
         """
-        with self._requests(_quick_run()) as requests:
-            Loading(requests).let_go(model)
+        with self._api(_quick_run()) as api:
+            ModelLoader(api).unload_loaded(model)
 
     def cancel(self) -> None:
         """Stop what is under way."""
         self._running.cancel()
 
     @property
-    def _facts(self) -> Facts:
-        return Facts(self._connection, _quick_run())
+    def _metadata(self) -> ServerMetadata:
+        return ServerMetadata(self._connection, _quick_run())
 
     @contextlib.contextmanager
-    def _requests(self, run: Run) -> Generator[Requests, None, None]:
+    def _api(self, run: Run) -> Generator[OllamaApi, None, None]:
         with self._running.tracking(run):
-            yield Requests(self._connection, run, once_more_if_stale)
+            yield OllamaApi(self._connection, run, once_more_if_stale)
 
 
 def _quick_run() -> Run:

@@ -20,7 +20,7 @@ from griptape.structures import Structure
 from griptape.tasks import BaseTask
 
 from griptape_ollama.events import OllamaEmbeddingEvent, OllamaResponseEvent
-from griptape_ollama.models.keep_alive_leases import KeepAlives, planning
+from griptape_ollama.models.keep_alive_leases import KeepAliveOverride, overriding_keep_alives
 
 _logger = logging.getLogger("griptape_ollama.lifecycle")
 
@@ -71,7 +71,7 @@ class Watch:
         keep_alives: The keep_alive that is sent in what the structure does, in place of the drivers' own.
     """
 
-    def __init__(self, structure: Structure, observer: Observer, keep_alives: KeepAlives) -> None:
+    def __init__(self, structure: Structure, observer: Observer, keep_alives: KeepAliveOverride) -> None:
         self._structure = structure
         self._observer = observer
         self._keep_alives = keep_alives
@@ -113,7 +113,7 @@ class Watch:
     def _run_structure(self, run: Callable[..., Any], *args: Any, **options: Any) -> Any:
         self._tell(self._observer.run_begins)
         try:
-            with planning(self._keep_alives), self._listening():
+            with overriding_keep_alives(self._keep_alives), self._listening():
                 return run(*args, **options)
         finally:
             self._tell(self._observer.run_ends)
@@ -122,7 +122,7 @@ class Watch:
         token = _current.set(task)
         self._tell(self._observer.task_begins, task)
         try:
-            with planning(self._keep_alives), self._listening():
+            with overriding_keep_alives(self._keep_alives), self._listening():
                 return run(*args, **options)
         finally:
             _current.reset(token)

@@ -11,10 +11,10 @@ from typing import Any
 
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.escaping import printable
-from griptape_ollama.models.api import Requests
+from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.audit import Change
 from griptape_ollama.models.catalogue import Catalogue, find_named
-from griptape_ollama.models.loading import Loading
+from griptape_ollama.models.loading import ModelLoader
 from griptape_ollama.models.progress import OnProgress
 from griptape_ollama.models.transfers import Transfer
 from griptape_ollama.models.types import ModelInfo
@@ -30,13 +30,13 @@ class Aliases:
     """Copies models, and points names to them.
 
     Args:
-        requests: Makes the requests.
+        api: Makes the requests.
     """
 
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
-        self._catalogue = Catalogue(requests)
-        self._loading = Loading(requests)
+    def __init__(self, api: OllamaApi) -> None:
+        self._api = api
+        self._catalogue = Catalogue(api)
+        self._loader = ModelLoader(api)
 
     def copy(self, source: str, destination: str, change: Change) -> ModelInfo:
         """Give a model another name; a model that has it is replaced in one step.
@@ -71,14 +71,14 @@ class Aliases:
             if not extras:
                 return self._copied(target, name, before, change)
             body = {"model": name, "from": target, **extras}
-            return Transfer(self._requests, "create", body, report).run(change).model
+            return Transfer(self._api, "create", body, report).run(change).model
 
     def _copied(self, source: str, destination: str, before: ModelInfo | None, change: Change) -> ModelInfo:
         change.digest_before = before.digest if before else None
         try:
             self._copy(source, destination)
         finally:
-            self._requests.facts.forget()
+            self._api.metadata.forget()
         after = self._catalogue.need(destination)
         change.digest_after = after.digest
         return after
@@ -96,7 +96,7 @@ class Aliases:
         names = [each.name for each in installed if each.digest == before.digest]
         with self._stand_in(before.name) if len(names) == 1 else contextlib.nullcontext():
             yield
-            self._loading.unload_digest(before.digest)
+            self._loader.unload_digest(before.digest)
 
     @contextlib.contextmanager
     def _stand_in(self, name: str) -> Generator[None, None, None]:
@@ -110,11 +110,11 @@ class Aliases:
 
     def _copy(self, source: str, destination: str) -> None:
         body = {"source": source, "destination": destination}
-        self._requests.confirm("/api/copy", body, model=source)
+        self._api.confirm("/api/copy", body, model=source)
 
     def _drop(self, name: str) -> None:
         try:
-            self._requests.confirm("/api/delete", {"model": name}, method="DELETE")
+            self._api.confirm("/api/delete", {"model": name}, method="DELETE")
         except OllamaError as error:
             _logger.warning("Model %r was made for a moment and could not be deleted: %s", name, printable(str(error)))
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import tenacity
 
-from griptape_ollama.models.metadata_cache import Facts
-from griptape_ollama.models.several_servers import several_servers
+from griptape_ollama.models.inconsistent_servers import inconsistent_servers
+from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.protocol.lines import STATUS
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
@@ -20,7 +20,7 @@ from griptape_ollama.transport.timeouts import OllamaTimeout
 
 
 @dataclass(frozen=True)
-class Requests:
+class OllamaApi:
     """Makes the requests of one errand, such as a pull with the questions before and after it.
 
     Attributes:
@@ -39,9 +39,9 @@ class Requests:
         return self.connection.base_url
 
     @property
-    def facts(self) -> Facts:
+    def metadata(self) -> ServerMetadata:
         """What is remembered of the server."""
-        return Facts(self.connection, self.run)
+        return ServerMetadata(self.connection, self.run)
 
     def document(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ask for one JSON object: POST with a body, else GET.
@@ -60,7 +60,7 @@ class Requests:
         call = self._call(path, body, method="GET" if body is None else "POST")
         asked_at = time.monotonic()
         document = call.document()
-        several_servers.observe(self.host, path, call.model, document, asked_at=asked_at, now=time.monotonic())
+        inconsistent_servers.observe(self.host, path, call.model, document, asked_at=asked_at, now=time.monotonic())
         return document, call.clock_offset
 
     def confirm(self, path: str, body: Mapping[str, Any], *, method: str = "POST", model: str | None = None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from griptape_ollama.errors import OllamaModelNotFoundError
-from griptape_ollama.models.api import Requests
+from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.types import LoadedModel, ModelDetails, ModelInfo, weights_of
 from griptape_ollama.protocol.model_name import find_model
 
@@ -17,19 +17,19 @@ class Catalogue:
     """Looks things up without changing anything, and without a cache: what is asked is what is.
 
     Args:
-        requests: Makes the requests.
+        api: Makes the requests.
     """
 
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
+    def __init__(self, api: OllamaApi) -> None:
+        self._api = api
 
     def installed(self) -> list[ModelInfo]:
         """Give the installed models, newest first."""
-        return [ModelInfo.from_tags(entry) for entry in _entries(self._requests.document("/api/tags"))]
+        return [ModelInfo.from_tags(entry) for entry in _entries(self._api.document("/api/tags"))]
 
     def loaded(self) -> list[LoadedModel]:
         """Give the models in memory, those that stay longest first."""
-        document, offset = self._requests.ask("/api/ps")
+        document, offset = self._api.ask("/api/ps")
         return [LoadedModel.from_ps(entry, clock_offset=offset) for entry in _entries(document)]
 
     def show(self, model: str) -> ModelDetails:
@@ -38,7 +38,7 @@ class Catalogue:
         Raises:
             OllamaModelNotFoundError: The server does not have it.
         """
-        return ModelDetails.from_show(model, self._requests.document("/api/show", {"model": model}))
+        return ModelDetails.from_show(model, self._api.document("/api/show", {"model": model}))
 
     def find(self, model: str) -> ModelInfo | None:
         """Find an installed model by any spelling of its name."""
@@ -73,14 +73,14 @@ class Catalogue:
 
     def share_weights(self, one: str, other: str) -> bool:
         """Whether two installed models have the same file of weights; no, where the server does not tell."""
-        weights = {weights_of(self._requests.facts.show(name).raw) for name in (one, other)}
+        weights = {weights_of(self._api.metadata.show(name).raw) for name in (one, other)}
         return len(weights) == 1 and None not in weights
 
     def missing(self, model: str, installed: Iterable[ModelInfo] = ()) -> OllamaModelNotFoundError:
         """Make the error for a model that is not there."""
         names = listed(installed)
         there = f" It has {names}." if names else ""
-        host = self._requests.host
+        host = self._api.host
         return OllamaModelNotFoundError(
             f"Ollama at {host} has no model {model!r}. Get it with: ollama pull {model}{there and '.'}{there}",
             host=host,
@@ -110,21 +110,19 @@ def find_named(model: str, listed: Iterable[Listed]) -> Listed | None:
     return find_model(model, listed, lambda each: each.name)
 
 
-def only_chat_model(requests: Requests) -> str:
+def only_chat_model(api: OllamaApi) -> str:
     """Give the name of the only chat model that a server has.
 
     Args:
-        requests: Makes the requests.
+        api: Makes the requests.
 
     Raises:
         OllamaModelNotFoundError: There is none, or more than one; the text lists what is installed.
         OllamaError: The server does not answer.
     """
     # `show` is right where `tags` is wrong (seen in 0.33.0-rc2); it is asked through the cache of facts.
-    facts = requests.facts
-    return choose_chat_model(
-        Catalogue(requests).installed(), lambda name: facts.show(name).can("completion"), requests.host
-    )
+    metadata = api.metadata
+    return choose_chat_model(Catalogue(api).installed(), lambda name: metadata.show(name).can("completion"), api.host)
 
 
 def choose_chat_model(installed: list[ModelInfo], can_chat: Callable[[str], bool], host: str) -> str:

@@ -23,7 +23,7 @@ from griptape_ollama.transport.timeouts import OllamaTimeout
 
 _logger = logging.getLogger(__name__)
 
-HOLD_SECONDS = 300
+LEASE_SECONDS = 300
 """The keep_alive that is sent meanwhile: for so long the server keeps the model, should whoever needs it vanish."""
 
 # Letting a model go is a courtesy, for which nobody should have to wait.
@@ -40,20 +40,20 @@ def is_unloading(keep_alive: Any) -> bool:
     return keep_alive is not None and keep_alive_seconds(keep_alive) == 0
 
 
-def is_held(connection: Connection, model: str) -> bool:
+def is_leased(connection: Connection, model: str) -> bool:
     """Whether somebody needs the model for more than one request."""
     now = time.monotonic()
     with _lock:
         return any(until > now for until in _needed.get((connection.base_url, model_key(model)), {}).values())
 
 
-def hold(connection: Connection, model: str, who: object, *, seconds: float = HOLD_SECONDS) -> None:
+def acquire_lease(connection: Connection, model: str, who: object, *, seconds: float = LEASE_SECONDS) -> None:
     """Note that somebody needs the model from now on, for so many seconds at most."""
     with _lock:
         _needed.setdefault((connection.base_url, model_key(model)), {})[id(who)] = time.monotonic() + seconds
 
 
-def let_go(connection: Connection, model: str, who: object) -> None:
+def release_lease(connection: Connection, model: str, who: object) -> None:
     """Note that somebody does not need the model any more; if nobody does, it is unloaded."""
     key, now = (connection.base_url, model_key(model)), time.monotonic()
     with _lock:
@@ -65,14 +65,14 @@ def let_go(connection: Connection, model: str, who: object) -> None:
 
 
 @contextlib.contextmanager
-def holding(connection: Connection, model: str) -> Generator[None, None, None]:
+def leased(connection: Connection, model: str) -> Generator[None, None, None]:
     """Keep a model while something takes several requests."""
     who = object()
-    hold(connection, model, who, seconds=math.inf)
+    acquire_lease(connection, model, who, seconds=math.inf)
     try:
         yield
     finally:
-        let_go(connection, model, who)
+        release_lease(connection, model, who)
 
 
 def _unload(connection: Connection, model: str) -> None:
@@ -97,21 +97,21 @@ def _start_afresh() -> None:
     _needed.clear()
 
 
-KeepAlives = Callable[[str, str], Any]
+KeepAliveOverride = Callable[[str, str], Any]
 """Gives the keep_alive for the address of a server and the name of a model, as it goes over the wire; None for models
 that are not planned for."""
 
-_planned: ContextVar[KeepAlives | None] = ContextVar("ollama_planned_keep_alive", default=None)
+_planned: ContextVar[KeepAliveOverride | None] = ContextVar("ollama_planned_keep_alive", default=None)
 
 
-def planned_keep_alive(connection: Connection, model: str) -> Any:
+def keep_alive_override(connection: Connection, model: str) -> Any:
     """Give the keep_alive of a request, whatever its driver says; None where nobody plans for its model."""
-    planned = _planned.get()
-    return None if planned is None else planned(connection.base_url, model)
+    override = _planned.get()
+    return None if override is None else override(connection.base_url, model)
 
 
 @contextlib.contextmanager
-def planning(keep_alives: KeepAlives) -> Generator[None, None, None]:
+def overriding_keep_alives(keep_alives: KeepAliveOverride) -> Generator[None, None, None]:
     """Decide on the keep_alive of what is asked in here; for models left out, whoever planned before decides."""
     outer = _planned.get()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from griptape_ollama.errors import OllamaModelNotFoundError, OllamaTimeoutError
-from griptape_ollama.models.api import Requests
+from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.catalogue import Catalogue
 from griptape_ollama.models.types import LoadedModel, LoadResult
 from griptape_ollama.protocol.model_name import find_model
@@ -19,16 +19,16 @@ SHIFT = "shift"
 """Field of a request that is part of what a model is loaded with, besides its options (server 0.33)."""
 
 
-class Loading:
+class ModelLoader:
     """Loads and unloads.
 
     Args:
-        requests: Makes the requests.
+        api: Makes the requests.
     """
 
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
-        self._catalogue = Catalogue(requests)
+    def __init__(self, api: OllamaApi) -> None:
+        self._api = api
+        self._catalogue = Catalogue(api)
 
     def warm(self, model: str, keep_alive: float | str | None, options: Mapping[str, Any] | None) -> LoadResult:
         """Load a model.
@@ -64,11 +64,11 @@ class Loading:
         started = time.monotonic()
         if self._makes_vectors_only(model):
             # `/api/generate` refuses embedding models before it loads them (server 0.33).
-            self._requests.document("/api/embed", body)
+            self._api.document("/api/embed", body)
         else:
-            self._requests.document("/api/generate", {**body, **beside, "stream": False})
+            self._api.document("/api/generate", {**body, **beside, "stream": False})
         seconds = time.monotonic() - started
-        self._requests.facts.forget_loaded()
+        self._api.metadata.forget_loaded()
         return seconds
 
     def unload(self, model: str) -> bool:
@@ -81,16 +81,16 @@ class Loading:
         if loaded is None:
             self._catalogue.need(model)
             return False
-        self.let_go(loaded)
+        self.unload_loaded(loaded)
         return True
 
-    def let_go(self, loaded: LoadedModel) -> None:
+    def unload_loaded(self, loaded: LoadedModel) -> None:
         """Let go what was seen in memory.
 
         Raises:
             OllamaModelNotFoundError: It was deleted or replaced since it was loaded, so that no name leads to it.
         """
-        if not self._let_go(loaded):
+        if not self._unload_loaded(loaded):
             raise self._out_of_reach([loaded.name])
 
     def unload_all(self) -> list[str]:
@@ -100,7 +100,7 @@ class Loading:
             OllamaModelNotFoundError: Some were deleted while they were loaded; the others are gone.
         """
         loaded = self._catalogue.loaded()
-        stuck = [each.name for each in loaded if not self._let_go(each)]
+        stuck = [each.name for each in loaded if not self._unload_loaded(each)]
         if stuck:
             raise self._out_of_reach(stuck)
         return [each.name for each in loaded]
@@ -108,7 +108,7 @@ class Loading:
     def unload_digest(self, digest: str) -> bool:
         """Let the model of a digest go, and tell whether it was loaded and could go."""
         loaded = next((each for each in self._catalogue.loaded() if each.digest == digest), None)
-        return loaded is not None and self._let_go(loaded)
+        return loaded is not None and self._unload_loaded(loaded)
 
     def wait_until_unloaded(self, model: str, timeout: float | None) -> float:
         """Wait until a model is out of memory, and give the seconds that it took.
@@ -121,7 +121,7 @@ class Loading:
             OllamaTimeoutError: It is still there.
             OllamaCancelledError: The run was stopped.
         """
-        run, started, wait = self._requests.run, time.monotonic(), _FIRST_POLL
+        run, started, wait = self._api.run, time.monotonic(), _FIRST_POLL
         while self._catalogue.find_loaded(model) is not None:
             waited = time.monotonic() - started
             if run.is_over or (timeout is not None and waited >= timeout):
@@ -130,14 +130,14 @@ class Loading:
             run.guard.sleep(run.shorter(left) or 0.0)
             run.check()
             wait = min(wait * 2, _SLOWEST_POLL)
-        self._requests.facts.forget_loaded()
+        self._api.metadata.forget_loaded()
         return time.monotonic() - started
 
     def _makes_vectors_only(self, model: str) -> bool:
-        facts = self._requests.facts.show(model)
-        return facts.can("embedding") and not facts.can("completion")
+        metadata = self._api.metadata.show(model)
+        return metadata.can("embedding") and not metadata.can("completion")
 
-    def _let_go(self, loaded: LoadedModel) -> bool:
+    def _unload_loaded(self, loaded: LoadedModel) -> bool:
         """Let a model go, and tell whether the server could find it."""
         installed = self._catalogue.installed()
         same = [each.name for each in installed if each.digest == loaded.digest]
@@ -147,13 +147,13 @@ class Loading:
         if name is None:
             return False
         # Without a prompt nothing is loaded for it, should the model have gone meanwhile.
-        self._requests.document("/api/generate", {"model": name, "keep_alive": 0, "stream": False})
-        self._requests.facts.forget_loaded()
+        self._api.document("/api/generate", {"model": name, "keep_alive": 0, "stream": False})
+        self._api.metadata.forget_loaded()
         # One that was found has another time to expire at, if it is listed at all.
         return bool(same) or loaded.raw not in [each.raw for each in self._catalogue.loaded()]
 
     def _out_of_reach(self, names: Sequence[str]) -> OllamaModelNotFoundError:
-        host = self._requests.host
+        host = self._api.host
         what = ", ".join(map(repr, names))
         return OllamaModelNotFoundError(
             f"What Ollama at {host} has loaded as {what} was deleted or replaced meanwhile: it cannot be unloaded by "
@@ -163,7 +163,7 @@ class Loading:
         )
 
     def _still_there(self, model: str, waited: float) -> OllamaTimeoutError:
-        host = self._requests.host
+        host = self._api.host
         return OllamaTimeoutError(
             f"Model {model!r} is still loaded in Ollama at {host} after {waited:.1f} s. It stays while it answers "
             "somebody, and for its keep_alive: unload it, or wait longer.",

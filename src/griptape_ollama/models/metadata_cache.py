@@ -25,9 +25,9 @@ from griptape_ollama.errors import (
     OllamaTimeoutError,
 )
 from griptape_ollama.escaping import printable
-from griptape_ollama.models.model_habits import model_habits
-from griptape_ollama.models.refused_questions import Question, RefusedQuestions, is_refusal
-from griptape_ollama.models.several_servers import several_servers
+from griptape_ollama.models.inconsistent_servers import inconsistent_servers
+from griptape_ollama.models.model_quirks import model_quirks
+from griptape_ollama.models.refused_endpoints import Question, RefusedEndpoints, is_refusal
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.model_name import find_model, model_key, name_of_entry
 from griptape_ollama.protocol.parameters import parse_parameters
@@ -54,7 +54,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelMetadata:
     """What `/api/show` tells of one model.
 
     Attributes:
@@ -67,7 +67,7 @@ class ModelFacts:
         think_levels: Levels of thinking that the model lists; None where it lists none (before 0.34).
         missing: Capabilities that a refusal of the server denied.
         is_cloud: Whether the server runs in Ollama's cloud itself, and with it all its models.
-        habits: How the model behaved (`model_habits`).
+        quirks: How the model behaved (`model_quirks`).
         raw: The whole reply.
     """
 
@@ -79,7 +79,7 @@ class ModelFacts:
     think_levels: tuple[str, ...] | None = None
     missing: frozenset[str] = frozenset()
     is_cloud: bool = False
-    habits: frozenset[str] = frozenset()
+    quirks: frozenset[str] = frozenset()
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     def can(self, capability: str) -> bool:
@@ -87,7 +87,7 @@ class ModelFacts:
         return capability not in self.missing and (self.capabilities is None or capability in self.capabilities)
 
     @classmethod
-    def from_show(cls, reply: Mapping[str, Any]) -> ModelFacts:
+    def from_show(cls, reply: Mapping[str, Any]) -> ModelMetadata:
         """Read the reply of `/api/show`; what is missing or odd in it is left at its default."""
         capabilities = reply.get("capabilities")
         info = reply.get("model_info")
@@ -114,10 +114,10 @@ def think_levels_of(reply: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(each for each in cast("list[Any]", values) if isinstance(each, str))
 
 
-UNKNOWN_MODEL = ModelFacts()
+UNKNOWN_MODEL = ModelMetadata()
 
 
-def is_cloud_model(model: str, known: ModelFacts) -> bool:
+def is_cloud_model(model: str, known: ModelMetadata) -> bool:
     """Whether a model runs at ollama.com, whatever server is asked.
 
     The tag in its name tells (`:cloud`, `:120b-cloud`), unless the server shows a file of its own under that name.
@@ -156,7 +156,7 @@ class ListedDigest:
     asked_at: float
 
 
-class Facts:
+class ServerMetadata:
     """Facts about the server at the other end of a connection.
 
     Args:
@@ -173,29 +173,29 @@ class Facts:
         """Address of the server, without user and password."""
         return self._connection.base_url
 
-    def show(self, model: str) -> ModelFacts:
+    def show(self, model: str) -> ModelMetadata:
         """Facts about a model; all unknown where the server does not answer, or does not have it."""
         reply = self._ask("/api/show", {"model": model}, _SHOW_SECONDS)
-        facts = UNKNOWN_MODEL if reply is None else ModelFacts.from_show(reply)
+        metadata = UNKNOWN_MODEL if reply is None else ModelMetadata.from_show(reply)
         missing = _cache.missing((self._connection.base_url, model_key(model)))
-        habits = model_habits.of(self._habit_key(model), _version_of(facts))
+        quirks = model_quirks.of(self._quirk_key(model), _version_of(metadata))
         is_cloud = self._connection.is_cloud
-        changes = bool(missing or habits or is_cloud)
-        return replace(facts, missing=missing, habits=habits, is_cloud=is_cloud) if changes else facts
+        changes = bool(missing or quirks or is_cloud)
+        return replace(metadata, missing=missing, quirks=quirks, is_cloud=is_cloud) if changes else metadata
 
     def note_missing(self, model: str, capability: str) -> None:
         """Remember that the server denied the model a capability, until it is forgotten."""
         _cache.note_missing((self._connection.base_url, model_key(model)), capability)
 
-    def note_habit(self, model: str, known: ModelFacts, habit: str) -> bool:
-        """Remember how a model behaved (`model_habits`), and return whether that is new."""
-        return model_habits.note(self._habit_key(model), habit, _version_of(known))
+    def record_quirk(self, model: str, known: ModelMetadata, quirk: str) -> bool:
+        """Remember how a model behaved (`model_quirks`), and return whether that is new."""
+        return model_quirks.note(self._quirk_key(model), quirk, _version_of(known))
 
-    def drop_habit(self, model: str, habit: str) -> None:
+    def forget_quirk(self, model: str, quirk: str) -> None:
         """Forget how a model behaved, since it does so no more."""
-        model_habits.drop(self._habit_key(model), habit)
+        model_quirks.drop(self._quirk_key(model), quirk)
 
-    def _habit_key(self, model: str) -> tuple[tuple[str, str], str]:
+    def _quirk_key(self, model: str) -> tuple[tuple[str, str], str]:
         return self._connection.identity, model_key(model)
 
     def tags(self) -> list[dict[str, Any]]:
@@ -231,7 +231,7 @@ class Facts:
     def forget(self) -> None:
         """Forget what is known of this server: it was changed, or is another one now."""
         _cache.forget(self._connection.base_url)
-        model_habits.forget(self._connection.base_url)
+        model_quirks.forget(self._connection.base_url)
 
     def forget_loaded(self) -> None:
         """Forget which models are loaded: some were loaded or unloaded."""
@@ -281,7 +281,7 @@ class Facts:
             _logger.debug("No facts from %s: %s", path, printable(str(error)))
             return None, self._failed(path, error, has_waited=wait > 0)
         _cache.refused.remove(self._question(path))
-        several_servers.observe(self.address, path, call.model, answer, asked_at=asked_at, now=time.monotonic())
+        inconsistent_servers.observe(self.address, path, call.model, answer, asked_at=asked_at, now=time.monotonic())
         return answer, seconds
 
     def _failed(self, path: str, error: OllamaError, *, has_waited: bool) -> float:
@@ -319,7 +319,7 @@ class _Cache:
         self._waiting: dict[_Key, list[queue.SimpleQueue[None]]] = {}
         self._answers: OrderedDict[_Key, _Entry] = OrderedDict()
         self._missing: dict[tuple[str, str], frozenset[str]] = {}
-        self.refused = RefusedQuestions()
+        self.refused = RefusedEndpoints()
 
     def get(self, key: _Key, ask: Callable[[], _Answer], run: Run) -> _Entry | None:
         """Give the remembered answer, or ask for it; wait for it where another thread is asking."""
@@ -420,7 +420,7 @@ def _shorter(one: OllamaTimeout, other: OllamaTimeout) -> OllamaTimeout:
     )
 
 
-def _version_of(known: ModelFacts) -> str:
+def _version_of(known: ModelMetadata) -> str:
     """Return what changes with the model behind a name."""
     return str(known.raw.get("modified_at", ""))
 

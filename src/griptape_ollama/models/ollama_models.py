@@ -11,10 +11,10 @@ from griptape.mixins.serializable_mixin import SerializableMixin
 
 from griptape_ollama.errors import OllamaContentError, OllamaModelNotFoundError
 from griptape_ollama.models.aliases import Aliases
-from griptape_ollama.models.api import Requests
+from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.audit import Change, audited
 from griptape_ollama.models.catalogue import Catalogue, only_chat_model
-from griptape_ollama.models.loading import Loading
+from griptape_ollama.models.loading import ModelLoader
 from griptape_ollama.models.progress import OnProgress, progress_bar
 from griptape_ollama.models.pull_policy import (
     PullPolicy,
@@ -56,8 +56,8 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         Raises:
             OllamaError: The server does not answer.
         """
-        with self._requests() as requests:
-            return Catalogue(requests).installed()
+        with self._api() as api:
+            return Catalogue(api).installed()
 
     def show(self, model: str) -> ModelDetails:
         """Describe a model: what it can do, its context length, its parameters.
@@ -65,18 +65,18 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         Raises:
             OllamaModelNotFoundError: The server does not have it.
         """
-        with self._requests(model) as requests:
-            return Catalogue(requests).show(model)
+        with self._api(model) as api:
+            return Catalogue(api).show(model)
 
     def exists(self, model: str) -> bool:
         """Whether a model is installed."""
-        with self._requests(model) as requests:
-            return Catalogue(requests).find(model) is not None
+        with self._api(model) as api:
+            return Catalogue(api).find(model) is not None
 
     def loaded(self) -> _LoadedModels:
         """Give the models in memory, those that stay longest first."""
-        with self._requests() as requests:
-            return Catalogue(requests).loaded()
+        with self._api() as api:
+            return Catalogue(api).loaded()
 
     def only_chat_model(self) -> str:
         """Give the name of the only chat model that is installed.
@@ -84,8 +84,8 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         Raises:
             OllamaModelNotFoundError: There is none, or more than one; the text lists what is installed.
         """
-        with self._requests() as requests:
-            return only_chat_model(requests)
+        with self._api() as api:
+            return only_chat_model(api)
 
     def pull(
         self, model: str, *, insecure: bool = False, progress: bool = False, on_progress: OnProgress | None = None
@@ -137,8 +137,8 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             listeners = [on_progress] if on_progress else []
             if progress:
                 listeners.append(bars.enter_context(progress_bar("pull", model)))
-            requests = Requests(self.connection, run, self.retrying)
-            return ensure_model(requests, model, policy, published(*listeners), insecure=insecure)
+            api = OllamaApi(self.connection, run, self.retrying)
+            return ensure_model(api, model, policy, published(*listeners), insecure=insecure)
 
     def push(
         self, model: str, *, insecure: bool = False, progress: bool = False, on_progress: OnProgress | None = None
@@ -221,8 +221,8 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         Raises:
             OllamaModelNotFoundError: There is no such source.
         """
-        with self._changing("copy", destination, source=source) as (requests, change):
-            return Aliases(requests).copy(source, destination, change)
+        with self._changing("copy", destination, source=source) as (api, change):
+            return Aliases(api).copy(source, destination, change)
 
     def alias(
         self,
@@ -250,8 +250,8 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         """
         given = {"parameters": _checked_parameters(parameters) or None, "system": system}
         extras = {field: value for field, value in given.items() if value is not None}
-        with self._changing("alias", name, source=target) as (requests, change):
-            return Aliases(requests).point(name, target, extras, change, published(on_progress))
+        with self._changing("alias", name, source=target) as (api, change):
+            return Aliases(api).point(name, target, extras, change, published(on_progress))
 
     def delete(self, model: str) -> None:
         """Delete a model. Files that other models use stay. If it is in memory, it is unloaded first.
@@ -259,15 +259,15 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         Raises:
             OllamaModelNotFoundError: There is none.
         """
-        with self._changing("delete", model) as (requests, change):
-            catalogue = Catalogue(requests)
+        with self._changing("delete", model) as (api, change):
+            catalogue = Catalogue(api)
             change.digest_before = catalogue.need(model).digest
             if sum(each.digest == change.digest_before for each in catalogue.installed()) == 1:
                 # Afterwards nobody could unload it before its time (server 0.33).
-                Loading(requests).unload_digest(change.digest_before)
+                ModelLoader(api).unload_digest(change.digest_before)
             # Where a first try broke after it had worked, the second finds nothing to do.
             with contextlib.suppress(OllamaModelNotFoundError):
-                requests.confirm("/api/delete", {"model": model}, method="DELETE")
+                api.confirm("/api/delete", {"model": model}, method="DELETE")
 
     def warm(
         self,
@@ -290,8 +290,8 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             OllamaResponseError: It cannot be loaded.
         """
         wire = None if keep_alive is None else checked(lambda: normalize_keep_alive(keep_alive))
-        with self._requests(model) as requests:
-            return Loading(requests).warm(model, wire, options)
+        with self._api(model) as api:
+            return ModelLoader(api).warm(model, wire, options)
 
     def unload(self, model: str) -> bool:
         """Let a model go as soon as it has answered whom it is answering, and tell whether it was in memory.
@@ -302,13 +302,13 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         Raises:
             OllamaModelNotFoundError: There is no such model.
         """
-        with self._requests(model) as requests:
-            return Loading(requests).unload(model)
+        with self._api(model) as api:
+            return ModelLoader(api).unload(model)
 
     def unload_all(self) -> _Names:
         """Let all models go, whoever loaded them, and give their names."""
-        with self._requests() as requests:
-            return Loading(requests).unload_all()
+        with self._api() as api:
+            return ModelLoader(api).unload_all()
 
     def wait_until_unloaded(self, model: str, timeout: float | None = 30.0) -> float:
         """Wait until a model is out of memory, and give the seconds that it took.
@@ -323,8 +323,8 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             OllamaContentError: `timeout` is no number of seconds.
         """
         seconds = None if timeout is None else to_seconds_of("timeout")(timeout)
-        with self._requests(model) as requests:
-            return Loading(requests).wait_until_unloaded(model, seconds)
+        with self._api(model) as api:
+            return ModelLoader(api).wait_until_unloaded(model, seconds)
 
     def _transfer(
         self, action: str, body: Mapping[str, Any], progress: bool, on_progress: OnProgress | None, **details: Any
@@ -336,26 +336,26 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             listeners = [on_progress] if on_progress else []
             if progress:
                 listeners.append(bars.enter_context(progress_bar(action, model)))
-            requests = Requests(self.connection, run, self.retrying)
-            return transfer_together(requests, action, body, details, published(*listeners))
+            api = OllamaApi(self.connection, run, self.retrying)
+            return transfer_together(api, action, body, details, published(*listeners))
 
     @contextlib.contextmanager
-    def _requests(self, *models: str) -> Generator[Requests, None, None]:
+    def _api(self, *models: str) -> Generator[OllamaApi, None, None]:
         """Make the requests of one errand, which `cancel` stops, after a look at the names in it."""
         for model in models:
             check_name(model)
         with self._tracked_run() as run:
-            yield Requests(self.connection, run, self.retrying)
+            yield OllamaApi(self.connection, run, self.retrying)
 
     @contextlib.contextmanager
-    def _changing(self, action: str, model: str, **details: Any) -> Generator[tuple[Requests, Change], None, None]:
+    def _changing(self, action: str, model: str, **details: Any) -> Generator[tuple[OllamaApi, Change], None, None]:
         """Make the requests of a change that is over at once."""
         names = [model, *filter(None, [details.get("source")])]
-        with self._requests(*names) as requests, audited(change_of(action, model, requests, details)) as change:
+        with self._api(*names) as api, audited(change_of(action, model, api, details)) as change:
             try:
-                yield requests, change
+                yield api, change
             finally:
-                requests.facts.forget()
+                api.metadata.forget()
 
 
 def _checked_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:

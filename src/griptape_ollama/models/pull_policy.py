@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from griptape.events import EventBus
 
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.models.api import Requests
+from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.audit import Change, audited
 from griptape_ollama.models.catalogue import Catalogue
 from griptape_ollama.models.progress import OnProgress, Progress
@@ -47,12 +47,12 @@ def check_name(model: Any) -> None:
 
 
 def ensure_model(
-    requests: Requests, model: str, policy: PullPolicy, report: OnProgress, *, insecure: bool = False
+    api: OllamaApi, model: str, policy: PullPolicy, report: OnProgress, *, insecure: bool = False
 ) -> ModelInfo:
     """See to it that a model is there, and give what is known of it.
 
     Args:
-        requests: Makes the requests.
+        api: Makes the requests.
         model: Name of the model.
         policy: `never` only looks, `when_missing` pulls a model that is not there, `always` pulls.
         report: Told how far a pull is.
@@ -63,12 +63,12 @@ def ensure_model(
     """
     check_name(model)
     if policy != "always":
-        catalogue = Catalogue(requests)
+        catalogue = Catalogue(api)
         found = catalogue.need(model) if policy == "never" else catalogue.find(model)
         if found is not None:
             return found
     details = {"insecure": insecure or None}
-    return transfer_together(requests, "pull", pull_body(model, insecure=insecure), details, report).model
+    return transfer_together(api, "pull", pull_body(model, insecure=insecure), details, report).model
 
 
 def pull_body(model: str, *, insecure: bool) -> dict[str, Any]:
@@ -77,12 +77,12 @@ def pull_body(model: str, *, insecure: bool) -> dict[str, Any]:
 
 
 def transfer_together(
-    requests: Requests, action: str, body: Mapping[str, Any], details: Mapping[str, Any], report: OnProgress
+    api: OllamaApi, action: str, body: Mapping[str, Any], details: Mapping[str, Any], report: OnProgress
 ) -> TransferResult:
     """Pull, push or create, together with everybody who wants the same.
 
     Args:
-        requests: Makes the requests. When its run is stopped, the caller leaves; the last one stops the transfer.
+        api: Makes the requests. When its run is stopped, the caller leaves; the last one stops the transfer.
         action: `pull`, `push` or `create`.
         body: Body of the request, with the model in it.
         details: What else the audit record tells.
@@ -94,20 +94,20 @@ def transfer_together(
     model: str = body["model"]
     # What the callers want of a server that they can reach alike is one task.
     what = repr(sorted((key, value) for key, value in body.items() if key != "model"))
-    topic = Topic(action, model, requests.host, (requests.connection.identity, action, model_key(model), what))
+    topic = Topic(action, model, api.host, (api.connection.identity, action, model_key(model), what))
 
     def work(run: Run, report: OnProgress) -> TransferResult:
-        shared = replace(requests, run=run)
+        shared = replace(api, run=run)
         with audited(change_of(action, model, shared, details)) as change:
             return Transfer(shared, action, body, report).run(change)
 
-    return flights.join(topic, work, requests.run, report)
+    return flights.join(topic, work, api.run, report)
 
 
-def change_of(action: str, model: str, requests: Requests, details: Mapping[str, Any]) -> Change:
+def change_of(action: str, model: str, api: OllamaApi, details: Mapping[str, Any]) -> Change:
     """Begin the record of a change."""
     known = {name: value for name, value in details.items() if value is not None}
-    return Change(action, model, requests.host, details=known)
+    return Change(action, model, api.host, details=known)
 
 
 def published(*listeners: Callable[[Progress], object] | None) -> OnProgress:

@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.models.field_overrides import FieldOverrides
-from griptape_ollama.models.metadata_cache import Facts
+from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.models.validators import (
     HostWithCredentials,
     to_cert,
@@ -135,9 +135,9 @@ class OllamaServerMixin(FieldOverrides):
             return self._connection[1]
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> ServerMetadata:
         """What the server tells of itself and its models, remembered for a short time."""
-        return Facts(self.connection, self._new_run())
+        return ServerMetadata(self.connection, self._new_run())
 
     @property
     def limits(self) -> OllamaTimeout:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from griptape_ollama.errors import OllamaError, OllamaStreamError
-from griptape_ollama.models.api import Requests
+from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.audit import Change
 from griptape_ollama.models.catalogue import Catalogue
 from griptape_ollama.models.disk import DiskCheck
@@ -29,21 +29,21 @@ class Transfer:
     A try that broke is not begun again from the start: the server keeps what it has of each file, and goes on.
 
     Args:
-        requests: Makes the requests.
+        api: Makes the requests.
         action: `pull`, `push` or `create`.
         body: Body of the request, with the model in it.
         report: Told how far it is.
     """
 
-    def __init__(self, requests: Requests, action: str, body: Mapping[str, Any], report: OnProgress) -> None:
-        self._requests = requests
+    def __init__(self, api: OllamaApi, action: str, body: Mapping[str, Any], report: OnProgress) -> None:
+        self._api = api
         self._action = action
         self._model: str = body["model"]
         self._body = body
         self._report = report
-        self._catalogue = Catalogue(requests)
-        self._meter = Meter(action, self._model, requests.host)
-        self._disk = DiskCheck(requests.host, self._model) if action == "pull" else None
+        self._catalogue = Catalogue(api)
+        self._meter = Meter(action, self._model, api.host)
+        self._disk = DiskCheck(api.host, self._model) if action == "pull" else None
         self._attempts = 0
 
     def run(self, change: Change) -> TransferResult:
@@ -61,7 +61,7 @@ class Transfer:
         try:
             self._tried()
         finally:
-            self._requests.facts.forget()
+            self._api.metadata.forget()
         after = self._verified()
         change.digest_after = after.digest
         return TransferResult(
@@ -77,19 +77,19 @@ class Transfer:
         return self._catalogue.need(self._model) if self._action == "push" else self._catalogue.find(self._model)
 
     def _tried(self) -> None:
-        run = self._requests.run
+        run = self._api.run
 
         def sleep(seconds: float) -> None:
             run.guard.sleep(run.shorter(seconds) or 0.0)
             run.check()
 
-        self._requests.policy(progress=lambda: self._meter.moved).copy(sleep=sleep)(self._attempt)
+        self._api.policy(progress=lambda: self._meter.moved).copy(sleep=sleep)(self._attempt)
 
     def _attempt(self) -> None:
         self._attempts += 1
         path = f"/api/{self._action}"
-        limits = transfer_limits(self._requests.run.limits)
-        lines = self._requests.status_lines(path, self._body, limits)
+        limits = transfer_limits(self._api.run.limits)
+        lines = self._api.status_lines(path, self._body, limits)
         try:
             for line in lines:
                 progress = self._meter.read(line)
@@ -107,7 +107,7 @@ class Transfer:
             lines.close()
 
     def _verified(self) -> ModelInfo:
-        model, host = self._model, self._requests.host
+        model, host = self._model, self._api.host
         found = self._catalogue.find(model)
         if found is None:
             raise OllamaStreamError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
-from griptape_ollama.models.metadata_cache import ModelFacts
+from griptape_ollama.models.metadata_cache import ModelMetadata
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.model_name import name_of_entry
 from griptape_ollama.protocol.parameters import parse_parameters
@@ -139,14 +139,14 @@ class ModelDetails:
     @classmethod
     def from_show(cls, name: str, reply: Mapping[str, Any]) -> ModelDetails:
         """Read the reply of `/api/show`; what is missing or odd in it is left at its default."""
-        facts = ModelFacts.from_show(reply)
+        metadata = ModelMetadata.from_show(reply)
         info = _object(reply.get("model_info"))
         messages = reply.get("messages")
         default = _object(reply.get("thinking")).get("default")
         return cls(
             name=name,
-            capabilities=facts.capabilities,
-            context_length=facts.context_length,
+            capabilities=metadata.capabilities,
+            context_length=metadata.context_length,
             embedding_length=to_count(info.get(f"{info.get('general.architecture')}.embedding_length")),
             parameters=parse_parameters(_text(reply.get("parameters"))),
             system=_text(reply.get("system")),
@@ -156,8 +156,8 @@ class ModelDetails:
             messages=tuple(map(_object, cast("list[Any]", messages))) if isinstance(messages, list) else (),
             parameter_count=to_count(info.get("general.parameter_count")),
             modified_at=parse_time(reply.get("modified_at")),
-            remote_host=facts.remote_host,
-            think_levels=facts.think_levels,
+            remote_host=metadata.remote_host,
+            think_levels=metadata.think_levels,
             default_think_level=default if isinstance(default, (str, bool)) else None,
             raw=reply,
             **_described(_object(reply.get("details"))),

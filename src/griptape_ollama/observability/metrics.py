@@ -10,7 +10,7 @@ from typing import NamedTuple
 from typing_extensions import Self
 
 from griptape_ollama.observability.statistics import OllamaStatistics, Tally
-from griptape_ollama.observability.thresholds import OllamaAlert, OllamaThreshold, Watch
+from griptape_ollama.observability.thresholds import OllamaAlert, OllamaThreshold, ThresholdMonitor
 from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.call_reports import CallReport, listen, stop_listening
 
@@ -58,7 +58,7 @@ class OllamaMetrics:
     def __init__(self, *, paths: Iterable[str] | None = GENERATING) -> None:
         self._paths = None if paths is None else frozenset(paths)
         self._tallies: dict[MetricsKey, Tally] = {}
-        self._watches: dict[tuple[int, MetricsKey], Watch] = {}
+        self._monitors: dict[tuple[int, MetricsKey], ThresholdMonitor] = {}
         self._thresholds: list[tuple[OllamaThreshold, OnAlert]] = []
         # Reentrant: a reply that is collected as garbage ends its call in whatever thread, also in one that counts.
         self._lock = threading.RLock()
@@ -115,7 +115,7 @@ class OllamaMetrics:
         """Forget what was counted. Thresholds stay, and look at calls that come."""
         with self._lock:
             self._tallies.clear()
-            self._watches.clear()
+            self._monitors.clear()
 
     def _count(self, report: CallReport) -> None:
         if self._paths is not None and report.path not in self._paths:
@@ -129,9 +129,9 @@ class OllamaMetrics:
                 tally = self._tallies[key] = Tally()
             tally.add(report)
             for number, (threshold, on_alert) in enumerate(self._thresholds):
-                if (watch := self._watches.get((number, key))) is None:
-                    watch = self._watches[number, key] = Watch(threshold)
-                if (alert := watch.look(report)) is not None:
+                if (monitor := self._monitors.get((number, key))) is None:
+                    monitor = self._monitors[number, key] = ThresholdMonitor(threshold)
+                if (alert := monitor.look(report)) is not None:
                     alerts.append((on_alert, alert))
         for on_alert, alert in alerts:
             _tell(on_alert, alert)

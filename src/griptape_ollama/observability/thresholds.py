@@ -69,7 +69,7 @@ class OllamaAlert:
     is_exceeded: bool
 
 
-class Watch:
+class ThresholdMonitor:
     """Holds the latest calls of one host and model against one threshold.
 
     Args:

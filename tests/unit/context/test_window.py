@@ -18,7 +18,7 @@ from griptape_ollama.context.window import Bounds, ceiling_of, decide_window, fo
 from griptape_ollama.context.window_state import ARRIVAL_SECONDS, Order
 from griptape_ollama.errors import OllamaCancelledError
 from griptape_ollama.models import metadata_cache as facts_module
-from griptape_ollama.models.metadata_cache import Facts, ModelFacts
+from griptape_ollama.models.metadata_cache import ModelMetadata, ServerMetadata
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.run import Run
@@ -52,19 +52,19 @@ class User:
         self.url, self.model = url, model
         self.wish = {"num_ctx": num_ctx, "max_num_ctx": max_num_ctx}
         self.run = Run(limits)
-        self.facts = Facts(Connection.open(url), self.run)
+        self.metadata = ServerMetadata(Connection.open(url), self.run)
         self.loads = 0
 
     @property
     def known(self):
-        return self.facts.show(self.model)
+        return self.metadata.show(self.model)
 
     @property
     def ceiling(self):
-        return ceiling_of(self.facts, self.model, self.known, **self.wish)
+        return ceiling_of(self.metadata, self.model, self.known, **self.wish)
 
     def decide(self, needed, **more):
-        return decide_window(self.facts, self.model, self.known, **self.wish, needed=needed, **more)
+        return decide_window(self.metadata, self.model, self.known, **self.wish, needed=needed, **more)
 
     def ask(self, needed, *, keep_alive=None):
         """Decide, ask, and learn from the reply; give what was decided."""
@@ -75,7 +75,7 @@ class User:
     def send(self, window, needed, *, keep_alive=None):
         reply = chat(self.url, self.model, window.num_ctx, tokens=needed - 10, keep_alive=keep_alive)
         self.loads += reply["load_duration"] >= _LOAD_SECONDS * 1e9
-        learn_window(self.facts, self.model, window, prompt_tokens=reply["prompt_eval_count"])
+        learn_window(self.metadata, self.model, window, prompt_tokens=reply["prompt_eval_count"])
         return reply
 
 
@@ -366,7 +366,7 @@ class TestTheDefaultOfAServer:
         simulator._state.context_length = 8192  # as where memory is short: only a window of nobody's choice is lowered
         other = User(simulator.url, "other")
         other.ask(100)
-        other.facts.forget()
+        other.metadata.forget()
         assert other.ask(100).tokens == 8192
         window = user.decide(20_000)
         assert (window.num_ctx, window.tokens) == (None, 32_768)
@@ -418,8 +418,8 @@ class TestWhatIsBakedIn:
 
     @pytest.mark.parametrize("own", ["many", True, -5, 0, 0.5, None])
     def test_one_that_is_none_is_passed_over(self, user, own):
-        known = ModelFacts(parameters={"num_ctx": own}, raw={"x": 1})
-        window = decide_window(user.facts, "roomy", known, num_ctx="auto", max_num_ctx=None, needed=1, settle=False)
+        known = ModelMetadata(parameters={"num_ctx": own}, raw={"x": 1})
+        window = decide_window(user.metadata, "roomy", known, num_ctx="auto", max_num_ctx=None, needed=1, settle=False)
         assert window.tokens == 4096
 
     def test_one_larger_than_the_growth_is_the_ceiling(self, simulator):
@@ -506,7 +506,7 @@ class TestUnloading:
     def test_a_load_that_failed_is_forgotten(self, simulator, user):
         user.ask(100)
         window = user.decide(6000)
-        forget_window(user.facts, "roomy", window)
+        forget_window(user.metadata, "roomy", window)
         again = user.ask(100)
         assert (again.num_ctx, again.tokens) == (None, 4096)
         assert user.loads == 1
@@ -514,20 +514,20 @@ class TestUnloading:
     def test_a_growth_that_failed_leaves_what_somebody_else_loaded(self, simulator, user):
         chat(simulator.url, "roomy", 8192)
         user.ask(100)
-        forget_window(user.facts, "roomy", user.decide(9000))
+        forget_window(user.metadata, "roomy", user.decide(9000))
         assert user.ask(100).num_ctx == 8192
         assert user.loads == 0
 
     def test_a_growth_that_another_request_made_stays(self, user, no_ps):
         failing, growing = user.decide(6000), user.decide(6000)
-        forget_window(user.facts, "roomy", failing)
+        forget_window(user.metadata, "roomy", failing)
         user.send(growing, 6000)
         assert user.decide(100).num_ctx == 8192
 
     def test_a_request_that_failed_later_leaves_what_is_loaded(self, user, no_ps):
         user.ask(6000)
         window = user.decide(6000)
-        forget_window(user.facts, "roomy", window)
+        forget_window(user.metadata, "roomy", window)
         assert user.ask(100).num_ctx == 8192
         assert user.loads == 1
 
@@ -537,7 +537,7 @@ class TestMemoryOfTheServer:
         user.ask(100)
         window = user.decide(30_000)
         assert window.num_ctx == 32_768
-        forget_window(user.facts, "roomy", window, had_no_room=True)
+        forget_window(user.metadata, "roomy", window, had_no_room=True)
         (line,) = log(logging.WARNING)
         assert line.startswith(
             f"Ollama at {simulator.url} had no room in memory for model 'roomy' with a window of 32768"
@@ -549,12 +549,12 @@ class TestMemoryOfTheServer:
 
     def test_what_is_loaded_stays_where_there_is_no_room_for_more(self, user):
         user.ask(6000)
-        forget_window(user.facts, "roomy", user.decide(9000), had_no_room=True)
+        forget_window(user.metadata, "roomy", user.decide(9000), had_no_room=True)
         window = user.ask(9000)
         assert (window.num_ctx, window.tokens, window.grown_from, window.ceiling) == (8192, 8192, None, 8192)
 
     def test_the_default_window_needs_no_room_that_could_be_saved(self, user):
-        forget_window(user.facts, "roomy", user.decide(100), had_no_room=True)
+        forget_window(user.metadata, "roomy", user.decide(100), had_no_room=True)
         assert user.decide(30_000).num_ctx == 32_768
 
 
@@ -603,7 +603,7 @@ class TestManyAtOnce:
         with ThreadPoolExecutor(1) as pool:
             growing = pool.submit(User(simulator.url).decide, 6000)
             assert waiting.get(timeout=10)
-            forget_window(user.facts, "roomy", early)
+            forget_window(user.metadata, "roomy", early)
             assert growing.result(10).num_ctx == 8192
 
     def test_waiting_for_others_ends_with_the_run(self, simulator, user, waiting):
@@ -645,7 +645,7 @@ class TestManyAtOnce:
     def test_a_look_from_before_a_load_says_nothing_of_it(self, simulator, user):
         user.ask(100)
         looked = looking.look(
-            looking.Subject(user.facts, "roomy", user.known, Bounds.of(user.known, None)), "auto"
+            looking.Subject(user.metadata, "roomy", user.known, Bounds.of(user.known, None)), "auto"
         )  # one thread has looked
         user.decide(6000)  # another makes it grow
         memory = remembered.windows.server(simulator.url).find("roomy", user.known)
@@ -693,8 +693,8 @@ class TestManyAtOnce:
     def test_what_is_remembered_is_bounded(self, user, monkeypatch):
         monkeypatch.setattr(remembered, "_MAX_MODELS", 3)
         for n in range(10):
-            decide_window(user.facts, f"m{n}", ModelFacts(), num_ctx="auto", max_num_ctx=None, needed=1)
-        server = remembered.windows.server(user.facts.address)
+            decide_window(user.metadata, f"m{n}", ModelMetadata(), num_ctx="auto", max_num_ctx=None, needed=1)
+        server = remembered.windows.server(user.metadata.address)
         assert len(server.models) == 3
         assert len(server.keys) == 3
 
@@ -703,15 +703,15 @@ class TestCloud:
     @pytest.mark.parametrize("model", ["gpt-oss:120b-cloud", "gpt-oss:cloud", "GPT-OSS:120B-CLOUD"])
     @pytest.mark.parametrize("num_ctx", ["auto", None, 8192])
     def test_nothing_is_ever_sent_and_the_window_is_the_maximum(self, user, model, num_ctx):
-        known = ModelFacts(context_length=200_000, raw={"x": 1})
+        known = ModelMetadata(context_length=200_000, raw={"x": 1})
         wish = {"num_ctx": num_ctx, "max_num_ctx": 8192}
-        window = decide_window(user.facts, model, known, **wish, needed=10**6)
+        window = decide_window(user.metadata, model, known, **wish, needed=10**6)
         assert (window.num_ctx, window.tokens, window.ceiling, window.is_known) == (None, 200_000, 200_000, True)
-        assert ceiling_of(user.facts, model, known, **wish) == 200_000
+        assert ceiling_of(user.metadata, model, known, **wish) == 200_000
 
     def test_a_model_that_runs_elsewhere_is_one_by_any_name(self, simulator, user):
-        known = ModelFacts(remote_host="https://ollama.com:443", raw={"x": 1})
-        window = decide_window(user.facts, "mine", known, num_ctx="auto", max_num_ctx=None, needed=10**6)
+        known = ModelMetadata(remote_host="https://ollama.com:443", raw={"x": 1})
+        window = decide_window(user.metadata, "mine", known, num_ctx="auto", max_num_ctx=None, needed=10**6)
         assert (window.num_ctx, window.tokens, window.is_known) == (None, 131_072, False)
         assert _count(simulator, "/api/ps") == 0
 
@@ -798,7 +798,7 @@ class TestCost:
         user.ask(6000)
         known = user.known
         best = min(
-            _timed(lambda: decide_window(user.facts, "roomy", known, num_ctx="auto", max_num_ctx=None, needed=100))
+            _timed(lambda: decide_window(user.metadata, "roomy", known, num_ctx="auto", max_num_ctx=None, needed=100))
             for _ in range(5)
         )
         assert best < 200e-6  # 20 µs on a quiet machine

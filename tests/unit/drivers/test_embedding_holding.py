@@ -108,7 +108,7 @@ def test_a_short_text_beside_a_batch_does_not_take_the_model_away(simulator, dri
 def test_a_batch_holds_the_model_however_long_it_takes(simulator, driver, monkeypatch):
     vectors = driver.iter_embed_batch(f"llama {number}" for number in range(10))
     next(vectors)
-    later = time.monotonic() + 10 * holds.HOLD_SECONDS
+    later = time.monotonic() + 10 * holds.LEASE_SECONDS
     monkeypatch.setattr(holds, "time", SimpleNamespace(monotonic=lambda: later))
     driver.embed("alpaca")
     vectors.close()
@@ -121,9 +121,9 @@ def test_a_forked_process_holds_nothing(driver):
     vectors = driver.iter_embed_batch(["llama", "alpaca"])
     next(vectors)
     if (child := os.fork()) == 0:
-        os._exit(holds.is_held(driver.connection, driver.model))
+        os._exit(holds.is_leased(driver.connection, driver.model))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert holds.is_held(driver.connection, driver.model)
+    assert holds.is_leased(driver.connection, driver.model)
     vectors.close()
 
 

@@ -456,7 +456,7 @@ class TestFork:
             "estimator": text_estimator_of(driver.connection.base_url, model_key(driver.model)),
             "identity": driver._identity,
             "cache": driver._cache,
-            "gatherer": driver._gatherer,
+            "gatherer": driver._coalescer,
         }[lock]
         held, over = threading.Event(), threading.Event()
 

@@ -320,8 +320,8 @@ class TestOneByOne:
 
     def test_a_request_that_works_lets_the_next_ones_wait_again(self, make_embedder):
         with make_embedder()._runs_until_cancelled() as runs:
-            with runs() as facts:
-                facts.has_waited = True
+            with runs() as run:
+                run.has_waited = True
             has_waited = []
             for _ in range(3):
                 with runs() as run:

@@ -4,8 +4,8 @@ import pytest
 from griptape.artifacts import TextArtifact
 
 from griptape_ollama import OllamaEmbeddingDriver, OllamaModels, OllamaPromptDriver
-from griptape_ollama.models.keep_alive_leases import holding, is_held
-from griptape_ollama.models.metadata_cache import Facts
+from griptape_ollama.models.keep_alive_leases import is_leased, leased
+from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 
@@ -76,12 +76,12 @@ def test_an_alias_made_from_any_spelling_means_the_model(models, spelling):
 
 def test_facts_are_asked_once_for_all_spellings(simulator):
     connection = Connection.open(simulator.url)
-    facts = Facts(connection)
-    facts.forget()
-    shown = [facts.show(spelling).raw for spelling in _SPELLINGS["nomic-embed-text:latest"]]
-    digests = {facts.digest(spelling) for spelling in _SPELLINGS["nomic-embed-text:latest"]}
-    facts.note_missing("library/nomic-embed-text", "vision")
-    assert facts.show("nomic-embed-text").missing == {"vision"}
+    metadata = ServerMetadata(connection)
+    metadata.forget()
+    shown = [metadata.show(spelling).raw for spelling in _SPELLINGS["nomic-embed-text:latest"]]
+    digests = {metadata.digest(spelling) for spelling in _SPELLINGS["nomic-embed-text:latest"]}
+    metadata.note_missing("library/nomic-embed-text", "vision")
+    assert metadata.show("nomic-embed-text").missing == {"vision"}
     connection.close()
     assert all(each == shown[0] for each in shown)
     assert len(digests) == 1
@@ -91,9 +91,9 @@ def test_facts_are_asked_once_for_all_spellings(simulator):
 
 def test_a_hold_under_one_name_is_seen_under_another(simulator):
     connection = Connection.open(simulator.url)
-    with holding(connection, "library/Talker"):
-        assert is_held(connection, "talker:latest")
-    assert not is_held(connection, "talker")
+    with leased(connection, "library/Talker"):
+        assert is_leased(connection, "talker:latest")
+    assert not is_leased(connection, "talker")
     connection.close()
 
 

@@ -10,17 +10,17 @@ from griptape.structures import Agent
 from griptape.utils import with_contextvars
 
 from griptape_ollama.models import keep_alive_leases as holds
-from griptape_ollama.models.keep_alive_leases import planned_keep_alive, planning
+from griptape_ollama.models.keep_alive_leases import keep_alive_override, overriding_keep_alives
 
 HI = TextArtifact("Hi")
 
 
 @pytest.fixture
-def planned(simulator):
+def override(simulator):
     """Plans for the models of the simulator."""
 
     def plan(keep_alive="1h", models=("simulator", "simulator-embed")):
-        return planning(
+        return overriding_keep_alives(
             lambda host, model: keep_alive if (host, model) in {(simulator.url, each) for each in models} else None
         )
 
@@ -37,47 +37,47 @@ def _sent(simulator):
 
 @pytest.mark.parametrize("own", [{}, {"keep_alive": 0}, {"keep_alive": "7m"}, {"extra_params": {"keep_alive": 0}}])
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_prompt_has_the_planned_keep_alive_and_afterwards_its_own(simulator, make_driver, planned, own, stream):
+def test_a_prompt_has_the_planned_keep_alive_and_afterwards_its_own(simulator, make_driver, override, own, stream):
     driver = make_driver(stream=stream, **own)
-    with planned():
+    with override():
         driver.run(HI)
     driver.run(HI)
     assert _sent(simulator) == ["1h", own.get("keep_alive", own.get("extra_params", {}).get("keep_alive"))]
 
 
-def test_nothing_is_held_or_unloaded_between_turns_that_are_planned(simulator, make_driver, weather_tool, planned):
+def test_nothing_is_held_or_unloaded_between_turns_that_are_planned(simulator, make_driver, weather_tool, override):
     simulator.reply(tool_calls=[("WeatherTool_look_up", {"city": "Oslo"})])
     simulator.reply("12 degrees.")
-    with planned():
+    with override():
         Agent(prompt_driver=make_driver(keep_alive=0), tools=[weather_tool]).run("Oslo?")
     assert _sent(simulator) == ["1h", "1h"]
     assert simulator.loaded_models == ["simulator:latest"]
     assert holds._needed == {}
 
 
-def test_a_planned_keep_alive_of_0_is_held_between_turns_as_any_other(simulator, make_driver, weather_tool, planned):
+def test_a_planned_keep_alive_of_0_is_held_between_turns_as_any_other(simulator, make_driver, weather_tool, override):
     simulator.reply(tool_calls=[("WeatherTool_look_up", {"city": "Oslo"})])
     simulator.reply("12 degrees.")
-    with planned(0):
+    with override(0):
         Agent(prompt_driver=make_driver(keep_alive="1h"), tools=[weather_tool]).run("Oslo?")
     assert _sent(simulator) == [300, 300, "unload"]
 
 
-def test_models_that_the_plan_leaves_out_are_asked_as_their_driver_says(simulator, make_driver, planned):
-    with planned(models=("another",)):
+def test_models_that_the_plan_leaves_out_are_asked_as_their_driver_says(simulator, make_driver, override):
+    with override(models=("another",)):
         make_driver(keep_alive=0).run(HI)
     assert _sent(simulator) == [0]
 
 
-def test_a_wrong_keep_alive_of_a_driver_is_refused_within_a_plan_too(simulator, make_driver, planned):
-    with planned(), pytest.raises(ValueError, match="keep_alive='60' has no unit"):
+def test_a_wrong_keep_alive_of_a_driver_is_refused_within_a_plan_too(simulator, make_driver, override):
+    with override(), pytest.raises(ValueError, match="keep_alive='60' has no unit"):
         make_driver(extra_params={"keep_alive": "60"}).run(HI)
     assert simulator.chats == []
 
 
-def test_another_thread_at_the_same_time_is_not_in_the_plan(simulator, make_driver, planned):
+def test_another_thread_at_the_same_time_is_not_in_the_plan(simulator, make_driver, override):
     driver = make_driver(keep_alive="7m")
-    with planned():
+    with override():
         thread = threading.Thread(target=driver.run, args=(HI,))
         thread.start()
         thread.join()
@@ -85,9 +85,9 @@ def test_another_thread_at_the_same_time_is_not_in_the_plan(simulator, make_driv
     assert _sent(simulator) == ["7m", "1h"]
 
 
-def test_threads_of_the_framework_are_in_the_plan(simulator, make_driver, planned):
+def test_threads_of_the_framework_are_in_the_plan(simulator, make_driver, override):
     driver = make_driver(keep_alive="7m")
-    with planned(), ThreadPoolExecutor(2) as pool:
+    with override(), ThreadPoolExecutor(2) as pool:
         list(pool.map(with_contextvars(driver.run), [HI]))
     assert _sent(simulator) == ["1h"]
 
@@ -95,29 +95,29 @@ def test_threads_of_the_framework_are_in_the_plan(simulator, make_driver, planne
 @pytest.mark.parametrize("own", [{}, {"keep_alive": 0}, {"extra_params": {"keep_alive": 0}}])
 @pytest.mark.parametrize("gather_seconds", [0, 0.01])
 def test_a_text_has_the_planned_keep_alive_and_nothing_is_unloaded(
-    simulator, make_embedder, planned, own, gather_seconds
+    simulator, make_embedder, override, own, gather_seconds
 ):
     embedder = make_embedder(gather_seconds=gather_seconds, **own)
-    with planned():
+    with override():
         embedder.embed("llama")
         embedder.embed("llama " * 100)
     assert _sent(simulator) == ["1h", "1h"]
 
 
-def test_batches_have_the_planned_keep_alive(simulator, make_embedder, planned):
+def test_batches_have_the_planned_keep_alive(simulator, make_embedder, override):
     embedder = make_embedder(keep_alive=0, batch_size=4)
     texts = [f"llama {number}" for number in range(10)]
-    with planned():
+    with override():
         embedder.embed_batch(texts)
         list(embedder.iter_embed_batch(f"alpaca {text}" for text in texts))
     assert _sent(simulator) == ["1h"] * 6
 
 
-def test_texts_that_are_gathered_and_prefetched_have_the_planned_keep_alive(simulator, make_embedder, planned):
+def test_texts_that_are_gathered_and_prefetched_have_the_planned_keep_alive(simulator, make_embedder, override):
     embedder = make_embedder(keep_alive=0, batch_size=4)
     store = LocalVectorStoreDriver(embedding_driver=embedder)
     gathered, prefetched = ([TextArtifact(f"{word} {number}") for number in range(20)] for word in ("llama", "alpaca"))
-    with planned():
+    with override():
         store.upsert_collection(gathered)
         before = len(_sent(simulator))
         with embedder.prefetch(prefetched):
@@ -127,7 +127,7 @@ def test_texts_that_are_gathered_and_prefetched_have_the_planned_keep_alive(simu
     assert holds._needed == {}
 
 
-def test_texts_of_callers_within_and_outside_the_plan_do_not_share_a_request(simulator, make_embedder, planned):
+def test_texts_of_callers_within_and_outside_the_plan_do_not_share_a_request(simulator, make_embedder, override):
     embedder = make_embedder(keep_alive="7m", gather_seconds=0.2)
     all_here = threading.Barrier(4, timeout=10)
 
@@ -137,7 +137,7 @@ def test_texts_of_callers_within_and_outside_the_plan_do_not_share_a_request(sim
 
     with ThreadPoolExecutor(4) as pool:
         outside = [pool.submit(embed, f"outside {number}") for number in range(2)]
-        with planned():
+        with override():
             inside = [pool.submit(with_contextvars(embed), f"inside {number}") for number in range(2)]
         for each in (*outside, *inside):
             each.result(10)
@@ -148,10 +148,10 @@ def test_texts_of_callers_within_and_outside_the_plan_do_not_share_a_request(sim
     assert {body["keep_alive"] for body in requests} == {"1h", "7m"}
 
 
-def test_what_was_prefetched_outside_the_plan_is_not_asked_for_again_within_it(simulator, make_embedder, planned):
+def test_what_was_prefetched_outside_the_plan_is_not_asked_for_again_within_it(simulator, make_embedder, override):
     embedder = make_embedder(keep_alive="7m")
     texts = [f"llama {number}" for number in range(10)]
-    with embedder.prefetch(texts, vector_operation=None), planned():
+    with embedder.prefetch(texts, vector_operation=None), override():
         for text in texts:
             embedder.embed(text)
     assert _sent(simulator) == ["7m"]
@@ -159,8 +159,8 @@ def test_what_was_prefetched_outside_the_plan_is_not_asked_for_again_within_it(s
 
 def test_an_inner_plan_goes_before_an_outer_one_and_leaves_it_what_it_leaves_out(make_driver):
     connection = make_driver().connection
-    with planning(lambda _, model: {"a": 1, "b": 1}.get(model)):
-        with planning(lambda _, model: {"b": 2}.get(model)):
-            assert [planned_keep_alive(connection, model) for model in "abc"] == [1, 2, None]
-        assert planned_keep_alive(connection, "b") == 1
-    assert planned_keep_alive(connection, "a") is None
+    with overriding_keep_alives(lambda _, model: {"a": 1, "b": 1}.get(model)):
+        with overriding_keep_alives(lambda _, model: {"b": 2}.get(model)):
+            assert [keep_alive_override(connection, model) for model in "abc"] == [1, 2, None]
+        assert keep_alive_override(connection, "b") == 1
+    assert keep_alive_override(connection, "a") is None

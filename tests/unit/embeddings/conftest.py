@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from griptape_ollama.embeddings.embedder import Embedder
-from griptape_ollama.embeddings.spec import BatchLimits, Order
+from griptape_ollama.embeddings.spec import BatchLimits, EmbeddingSpec
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.retry import retrying
 from griptape_ollama.transport.run import Run
@@ -12,10 +12,10 @@ from unit.embeddings.serving import MODEL, Gate
 
 
 @pytest.fixture
-def order(simulator):
+def spec(simulator):
     """What is asked of the simulator where a test says nothing else: no retries, no known window."""
     connection = Connection.open(simulator.host)
-    yield Order(
+    yield EmbeddingSpec(
         connection=connection,
         body={"model": MODEL, "truncate": False},
         limits=OllamaTimeout(),
@@ -28,11 +28,11 @@ def order(simulator):
 
 
 @pytest.fixture
-def embed(order):
+def embed(spec):
     """Embeds passages with an order that is changed in some settings."""
 
     def embed(passages, *, replied=lambda _: None, **settings):
-        return Embedder(dataclasses.replace(order, **settings), Run(), replied).embed(passages)
+        return Embedder(dataclasses.replace(spec, **settings), Run(), replied).embed(passages)
 
     return embed
 

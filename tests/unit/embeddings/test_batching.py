@@ -15,20 +15,20 @@ from unit.embeddings.serving import inputs, refuse, vector
 
 
 @pytest.fixture
-def known(order):
+def known(spec):
     cache = VectorCache()
     cache.limit(1_000_000)
-    known = KnownVectors(cache, order)
+    known = KnownVectors(cache, spec)
     known.look(Run())
     return known
 
 
 @pytest.fixture
-def batches(order, known):
+def batches(spec, known):
     """Embeds texts; gives the batches of outcomes one by one."""
 
     def batches(texts, *, size=4, characters=1000, runs=lambda: contextlib.nullcontext(Run())):
-        changed = dataclasses.replace(order, batches=BatchLimits(size, characters))
+        changed = dataclasses.replace(spec, batches=BatchLimits(size, characters))
         passages = (Passage("", text) for text in texts)
         return in_batches(passages, changed, known, runs=runs, replied=lambda _: None)
 

@@ -127,9 +127,9 @@ def test_a_forked_process_has_the_vectors_unless_a_thread_that_is_gone_was_at_th
 
 class TestKnownVectors:
     @pytest.fixture
-    def known(self, cache, order):
+    def known(self, cache, spec):
         def known(**body):
-            known = KnownVectors(cache, dataclasses.replace(order, body={**order.body, **body}))
+            known = KnownVectors(cache, dataclasses.replace(spec, body={**spec.body, **body}))
             known.look(Run())
             return known
 
@@ -149,15 +149,15 @@ class TestKnownVectors:
             assert Passage("", "cat") not in other
         assert Passage("", "cat") in known(dimensions=2, keep_alive=5)
 
-    def test_without_a_look_at_the_model_nothing_is_kept_or_counted(self, cache, order):
-        known = KnownVectors(cache, order)
+    def test_without_a_look_at_the_model_nothing_is_kept_or_counted(self, cache, spec):
+        known = KnownVectors(cache, spec)
         known.put(Passage("", "cat"), [1.0, 0.0])
         assert known.get(Passage("", "cat")) is None
         assert Passage("", "cat") not in known
         assert cache.info() == VectorCache().info()
 
-    def test_a_cache_that_keeps_nothing_asks_for_nothing(self, simulator, order):
-        KnownVectors(VectorCache(), order).look(Run())
+    def test_a_cache_that_keeps_nothing_asks_for_nothing(self, simulator, spec):
+        KnownVectors(VectorCache(), spec).look(Run())
         assert simulator.requests == []
 
     def test_errors_are_not_kept(self, cache, known):

@@ -11,7 +11,7 @@ import pytest
 
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings import coalescing as gathering
-from griptape_ollama.embeddings.coalescing import Gatherer
+from griptape_ollama.embeddings.coalescing import Coalescer
 from griptape_ollama.embeddings.spec import BatchLimits
 from griptape_ollama.errors import (
     OllamaCancelledError,
@@ -32,8 +32,8 @@ _LONG = 60.0
 
 
 @pytest.fixture
-def gatherer():
-    return Gatherer()
+def coalescer():
+    return Coalescer()
 
 
 @pytest.fixture
@@ -60,16 +60,16 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def call(gatherer, order):
+def call(coalescer, spec):
     """Calls the gatherer from a thread of its own; gives the future of it."""
     with ThreadPoolExecutor(16) as pool:
 
         def call(text, *, pause=_LONG, replied=lambda _: None, run=None, context=None, **settings):
-            changed = dataclasses.replace(order, **settings)
+            changed = dataclasses.replace(spec, **settings)
 
             def embed():
                 own = run or _run_of(changed)
-                return gatherer.embed(Passage("", text), changed, own, pause=pause, replied=replied)
+                return coalescer.embed(Passage("", text), changed, own, pause=pause, replied=replied)
 
             return pool.submit(embed if context is None else functools.partial(context.run, embed))
 
@@ -92,8 +92,8 @@ def busy(gate, call, joined):
     gate.open()
 
 
-def _run_of(order):
-    return Run(order.limits, host=order.connection.base_url, model=order.model)
+def _run_of(spec):
+    return Run(spec.limits, host=spec.connection.base_url, model=spec.model)
 
 
 def _await_joined(joined, count):
@@ -102,30 +102,30 @@ def _await_joined(joined, count):
 
 
 class TestAlone:
-    def test_a_lone_call_goes_at_once_in_its_own_thread(self, simulator, gatherer, order):
+    def test_a_lone_call_goes_at_once_in_its_own_thread(self, simulator, coalescer, spec):
         threads = []
         for text in ("one", "two"):
-            found = gatherer.embed(
-                Passage("", text), order, Run(), pause=_LONG, replied=lambda _: threads.append(threading.get_ident())
+            found = coalescer.embed(
+                Passage("", text), spec, Run(), pause=_LONG, replied=lambda _: threads.append(threading.get_ident())
             )
             assert found == vector(text)
         assert threads == [threading.get_ident()] * 2
         assert inputs(simulator) == [["one"], ["two"]]
-        assert gatherer._groups == {}
+        assert coalescer._groups == {}
 
-    def test_a_lone_call_that_fails_raises_its_error_or_gives_it(self, simulator, gatherer, order):
+    def test_a_lone_call_that_fails_raises_its_error_or_gives_it(self, simulator, coalescer, spec):
         refuse(simulator, lambda text: text == "bad", status=400, error="no")
-        bad = gatherer.embed(Passage("", "bad"), order, Run(), pause=_LONG, replied=lambda _: None)
+        bad = coalescer.embed(Passage("", "bad"), spec, Run(), pause=_LONG, replied=lambda _: None)
         assert type(bad) is OllamaResponseError
-        missing = dataclasses.replace(order, body={"model": "nope"})
+        missing = dataclasses.replace(spec, body={"model": "nope"})
         with pytest.raises(OllamaModelNotFoundError):
-            gatherer.embed(Passage("", "a"), missing, Run(), pause=_LONG, replied=lambda _: None)
+            coalescer.embed(Passage("", "a"), missing, Run(), pause=_LONG, replied=lambda _: None)
 
-    def test_a_call_is_alone_again_when_the_others_have_not_called_for_a_while(self, gatherer, order, call, clock):
+    def test_a_call_is_alone_again_when_the_others_have_not_called_for_a_while(self, coalescer, spec, call, clock):
         assert call("other").result(30) == vector("other")
         clock.now += gathering.RECENT_SECONDS + 0.001
-        gatherer.embed(Passage("", "a"), order, Run(), pause=_LONG, replied=lambda _: None)
-        assert gatherer._groups == {}
+        coalescer.embed(Passage("", "a"), spec, Run(), pause=_LONG, replied=lambda _: None)
+        assert coalescer._groups == {}
 
 
 class TestTogether:
@@ -166,9 +166,9 @@ class TestTogether:
         gate.open()
         assert (lone.result(30), other.result(30)) == (vector("lone"), vector("other"))
 
-    def test_when_all_who_may_come_are_there_nobody_waits(self, simulator, gatherer, order, clock):
+    def test_when_all_who_may_come_are_there_nobody_waits(self, simulator, coalescer, spec, clock):
         def embed(text, pause):
-            return gatherer.embed(Passage("", text), order, Run(), pause=pause, replied=lambda _: None)
+            return coalescer.embed(Passage("", text), spec, Run(), pause=pause, replied=lambda _: None)
 
         def twice(text):
             embed(text, _PAUSE)
@@ -181,10 +181,10 @@ class TestTogether:
             assert [future.result(30) for future in futures] == [vector(text) for text in "ABC"]
         assert sorted(inputs(simulator)[-1]) == ["A", "B", "C"]
 
-    def test_orders_that_differ_do_not_share(self, simulator, gate, call, joined, order):
+    def test_orders_that_differ_do_not_share(self, simulator, gate, call, joined, spec):
         call("lone")
         gate.next()
-        bodies = [{**order.body, "keep_alive": seconds} for seconds in (1, 2)]
+        bodies = [{**spec.body, "keep_alive": seconds} for seconds in (1, 2)]
         futures = [
             call(f"{text}{body['keep_alive']}", body=body, batches=BatchLimits(texts=3, characters=1000))
             for text in "abc"
@@ -200,7 +200,7 @@ class TestTogether:
         ]
 
     def test_headers_are_those_of_the_callers_who_share_none_where_they_differ(
-        self, simulator, gate, call, joined, order
+        self, simulator, gate, call, joined, spec
     ):
         tenant = contextvars.ContextVar("tenant")
         connection = Connection.open(simulator.host, headers=lambda: {"X-Tenant": tenant.get()})
@@ -381,11 +381,11 @@ class TestLeaving:
         gate.open()
         assert patient.result(30) == vector("patient")
 
-    def test_no_callers_total_limit_is_that_of_a_shared_request(self, order):
-        flight = gathering._Flight([], dataclasses.replace(order, limits=OllamaTimeout(first_token=7, total=0.2)))
-        assert flight._run.limits == flight._order.limits == OllamaTimeout(first_token=7, total=None)
+    def test_no_callers_total_limit_is_that_of_a_shared_request(self, spec):
+        flight = gathering._Flight([], dataclasses.replace(spec, limits=OllamaTimeout(first_token=7, total=0.2)))
+        assert flight._run.limits == flight._spec.limits == OllamaTimeout(first_token=7, total=None)
 
-    def test_leaving_in_the_moment_in_which_the_request_ends_is_leaving_all_the_same(self, order):
+    def test_leaving_in_the_moment_in_which_the_request_ends_is_leaving_all_the_same(self, spec):
         class Landing(gathering._Waiter):
             """A call whose request is over as soon as it was looked at."""
 
@@ -399,7 +399,7 @@ class TestLeaving:
                 self._flight = flight
 
         waiter = Landing(Passage("", "a"))
-        gathering._Flight([waiter], order)
+        gathering._Flight([waiter], spec)
         run = Run()
         run.cancel()
         with pytest.raises(OllamaCancelledError):
@@ -428,7 +428,7 @@ def earlier_threads():
     return set(threading.enumerate())
 
 
-def test_the_thread_of_a_group_ends_when_nobody_comes_any_more(earlier_threads, gatherer, busy, gate, call):
+def test_the_thread_of_a_group_ends_when_nobody_comes_any_more(earlier_threads, coalescer, busy, gate, call):
     mine = set(threading.enumerate()) - earlier_threads
     (worker,) = [thread for thread in mine if thread.name == "griptape-ollama-embed"]
     gate.open()
@@ -436,22 +436,22 @@ def test_the_thread_of_a_group_ends_when_nobody_comes_any_more(earlier_threads, 
         future.result(30)
     worker.join(30)
     assert not worker.is_alive()
-    assert gatherer._groups == {}
+    assert coalescer._groups == {}
     assert call("later", pause=_PAUSE).result(30) == vector("later")
 
 
-def test_threads_that_are_gone_are_forgotten(gatherer, call, order, clock):
+def test_threads_that_are_gone_are_forgotten(coalescer, call, spec, clock):
     for text in "ab":
         call(text, pause=_PAUSE).result(30)
     clock.now += 1
-    gatherer.embed(Passage("", "a"), order, Run(OllamaTimeout()), pause=_LONG, replied=lambda _: None)
-    assert list(gatherer._present) == [threading.get_ident()]
+    coalescer.embed(Passage("", "a"), spec, Run(OllamaTimeout()), pause=_LONG, replied=lambda _: None)
+    assert list(coalescer._present) == [threading.get_ident()]
 
 
-def test_in_a_forked_process_nobody_is_waited_for(gatherer, call, order):
+def test_in_a_forked_process_nobody_is_waited_for(coalescer, call, spec):
     call("a").result(30)
-    gatherer._lock.acquire()  # by a thread that is gone
-    gatherer.start_afresh()
-    missing = dataclasses.replace(order, body={"model": "nope"})
+    coalescer._lock.acquire()  # by a thread that is gone
+    coalescer.start_afresh()
+    missing = dataclasses.replace(spec, body={"model": "nope"})
     with pytest.raises(OllamaModelNotFoundError):
-        gatherer.embed(Passage("", "a"), missing, Run(), pause=_LONG, replied=lambda _: None)
+        coalescer.embed(Passage("", "a"), missing, Run(), pause=_LONG, replied=lambda _: None)

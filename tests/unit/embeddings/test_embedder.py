@@ -232,10 +232,10 @@ class TestEverythingFails:
         with pytest.raises(OllamaBusyError):
             embed(_passages())
 
-    def test_vectors_of_another_size_than_asked_for_are_an_error_that_says_so(self, simulator, order, embed):
+    def test_vectors_of_another_size_than_asked_for_are_an_error_that_says_so(self, simulator, spec, embed):
         answer_with(simulator, lambda request: Reply(body={"embeddings": [[1.0, 0.0]] * len(request.body["input"])}))
         with pytest.raises(OllamaContentError, match="vectors of 2 numbers, not dimensions=32") as failed:
-            embed(_passages(), body={**order.body, "dimensions": 32})
+            embed(_passages(), body={**spec.body, "dimensions": 32})
         assert (failed.value.host, failed.value.model) == (simulator.url, "simulator-embed")
         assert len(inputs(simulator)) == 1
 
@@ -283,13 +283,13 @@ class TestRetries:
 
 
 class TestStopping:
-    def test_a_run_that_is_stopped_asks_no_more(self, simulator, order, gate):
+    def test_a_run_that_is_stopped_asks_no_more(self, simulator, spec, gate):
         run = Run()
         failed = []
 
         def work():
             try:
-                Embedder(order, run, lambda _: None).embed(_passages())
+                Embedder(spec, run, lambda _: None).embed(_passages())
             except OllamaCancelledError as error:
                 failed.append(error)
 

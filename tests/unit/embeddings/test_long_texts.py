@@ -147,15 +147,15 @@ class TestChunk:
 
 
 class TestTruncate:
-    def test_the_server_cuts(self, simulator, order, embed):
+    def test_the_server_cuts(self, simulator, spec, embed):
         text = _words(5000)
-        body = {**order.body, "truncate": True}
+        body = {**spec.body, "truncate": True}
         assert embed([Passage("", text)], on_long_text="truncate", body=body, window=lambda _: WINDOW) == [
             vector(text[:_LONGEST])
         ]
         assert inputs(simulator) == [[text]]
 
-    def test_a_server_that_refuses_all_the_same_is_believed(self, simulator, order, embed):
+    def test_a_server_that_refuses_all_the_same_is_believed(self, simulator, spec, embed):
         refuse(simulator, lambda text: len(text) > 10, **_TOO_LONG)
         outcomes = embed([Passage("", "short"), Passage("", "x" * 11)], on_long_text="truncate", body={"model": MODEL})
         assert outcomes[0] == vector("short")

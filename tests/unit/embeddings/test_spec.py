@@ -39,10 +39,10 @@ def test_a_request_is_never_empty_nor_too_full_nor_fuller_than_need_be(lengths, 
     assert fitting in (texts, len(lengths)) or sum(lengths[: fitting + 1]) > characters
 
 
-def test_orders_of_the_same_settings_have_the_same_key(order):
-    same = dataclasses.replace(order, body=dict(reversed(list(order.body.items()))))
-    assert same.key == order.key
-    assert same.fingerprint("d") == order.fingerprint("d")
+def test_orders_of_the_same_settings_have_the_same_key(spec):
+    same = dataclasses.replace(spec, body=dict(reversed(list(spec.body.items()))))
+    assert same.key == spec.key
+    assert same.fingerprint("d") == spec.fingerprint("d")
 
 
 @pytest.mark.parametrize(
@@ -56,33 +56,33 @@ def test_orders_of_the_same_settings_have_the_same_key(order):
     ],
     ids=str,
 )
-def test_orders_of_other_settings_have_another_key(order, changed):
-    assert dataclasses.replace(order, **changed).key != order.key
+def test_orders_of_other_settings_have_another_key(spec, changed):
+    assert dataclasses.replace(spec, **changed).key != spec.key
 
 
-def test_another_way_to_the_server_has_another_key(order, simulator):
+def test_another_way_to_the_server_has_another_key(spec, simulator):
     other = Connection.open(simulator.host)
-    assert dataclasses.replace(order, connection=other).key != order.key
+    assert dataclasses.replace(spec, connection=other).key != spec.key
     other.close()
 
 
-def test_what_does_not_change_vectors_does_not_change_the_fingerprint(order):
-    same = dataclasses.replace(order, body={**order.body, "keep_alive": 0, "model": "another name of it"})
-    assert same.fingerprint("d") == order.fingerprint("d")
-    assert order.fingerprint("d") != order.fingerprint("e")
+def test_what_does_not_change_vectors_does_not_change_the_fingerprint(spec):
+    same = dataclasses.replace(spec, body={**spec.body, "keep_alive": 0, "model": "another name of it"})
+    assert same.fingerprint("d") == spec.fingerprint("d")
+    assert spec.fingerprint("d") != spec.fingerprint("e")
 
 
 @pytest.mark.parametrize(
     "odd", [{1: "a", "b": 2}, {"x": {None: 1, "y": 2}}, {"x": {1, 2}}, {"x": float("nan")}], ids=str
 )
-def test_odd_settings_can_be_told_apart(order, odd):
-    strange = dataclasses.replace(order, body={**order.body, **odd})
-    assert strange.key != order.key
-    assert strange.fingerprint("d") != order.fingerprint("d")
+def test_odd_settings_can_be_told_apart(spec, odd):
+    strange = dataclasses.replace(spec, body={**spec.body, **odd})
+    assert strange.key != spec.key
+    assert strange.fingerprint("d") != spec.fingerprint("d")
 
 
-def test_settings_that_hold_themselves_do_no_harm_here(order):
+def test_settings_that_hold_themselves_do_no_harm_here(spec):
     loop = {}
     loop["loop"] = loop
-    strange = dataclasses.replace(order, body={**order.body, "loop": loop})
-    assert strange.key != order.key
+    strange = dataclasses.replace(spec, body={**spec.body, "loop": loop})
+    assert strange.key != spec.key

@@ -185,17 +185,17 @@ class TestDelete:
 
 
 def test_what_was_known_of_a_model_is_forgotten_with_each_change(simulator, models):
-    def facts():
+    def metadata():
         return models.facts.show("mine").parameters
 
     models.copy("simulator", "mine")
-    assert facts() == {}
+    assert metadata() == {}
     models.create("mine", from_model="simulator", parameters={"top_k": 7})
-    assert facts() == {"top_k": 7}
+    assert metadata() == {"top_k": 7}
     models.copy("simulator", "mine")
-    assert facts() == {}
+    assert metadata() == {}
     models.alias("mine", "simulator", parameters={"top_k": 8})
-    assert facts() == {"top_k": 8}
+    assert metadata() == {"top_k": 8}
     assert len(models.facts.tags()) == 3
     models.delete("mine")
     assert len(models.facts.tags()) == 2

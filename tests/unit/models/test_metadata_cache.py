@@ -14,13 +14,13 @@ import pytest
 
 from griptape_ollama.errors import OllamaCancelledError
 from griptape_ollama.models import metadata_cache as facts_module
-from griptape_ollama.models import refused_questions
+from griptape_ollama.models import refused_endpoints
 from griptape_ollama.models.metadata_cache import (
     DEFAULT_WINDOW,
     UNKNOWN_MODEL,
-    Facts,
     LoadedList,
-    ModelFacts,
+    ModelMetadata,
+    ServerMetadata,
     is_cloud_model,
 )
 from griptape_ollama.protocol.model_name import model_key
@@ -46,15 +46,15 @@ def simulator():
 
 
 @pytest.fixture
-def facts(simulator):
-    return Facts(Connection.open(simulator.url))
+def metadata(simulator):
+    return ServerMetadata(Connection.open(simulator.url))
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """Time as the module sees it; it stands still until a test moves it."""
     clock = SimpleNamespace(now=1000.0)
-    for module in (facts_module, refused_questions):
+    for module in (facts_module, refused_endpoints):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
@@ -63,8 +63,8 @@ def _count(simulator, path):
     return sum(request.path == path for request in simulator.requests)
 
 
-def test_show_tells_what_a_model_can_do_and_how_it_is_set(facts):
-    clever = facts.show("clever")
+def test_show_tells_what_a_model_can_do_and_how_it_is_set(metadata):
+    clever = metadata.show("clever")
     assert clever.capabilities == {"completion", "tools", "thinking"}
     assert clever.parameters == {"temperature": 0.6, "num_ctx": 2048, "stop": ["<|im_end|>", "<|im_start|>"]}
     assert clever.context_length == 32_768
@@ -74,52 +74,52 @@ def test_show_tells_what_a_model_can_do_and_how_it_is_set(facts):
     assert not clever.can("vision")
 
 
-def test_a_model_without_parameters_has_none(facts):
-    assert facts.show("plain").parameters == {}
+def test_a_model_without_parameters_has_none(metadata):
+    assert metadata.show("plain").parameters == {}
 
 
-def test_a_model_is_asked_about_once(facts, simulator):
-    assert facts.show("clever") == facts.show("clever")
+def test_a_model_is_asked_about_once(metadata, simulator):
+    assert metadata.show("clever") == metadata.show("clever")
     assert _count(simulator, "/api/show") == 1
 
 
-def test_each_model_is_asked_about_for_itself(facts, simulator):
-    assert facts.show("clever").can("tools")
-    assert not facts.show("plain").can("tools")
-    facts.show("clever")
+def test_each_model_is_asked_about_for_itself(metadata, simulator):
+    assert metadata.show("clever").can("tools")
+    assert not metadata.show("plain").can("tools")
+    metadata.show("clever")
     assert [request.model for request in simulator.requests] == ["clever", "plain"]
 
 
-def test_two_ways_to_one_server_share_what_is_known(facts, simulator):
-    facts.show("clever")
-    Facts(Connection.open(simulator.url)).show("clever")
-    Facts(Connection.open(f"{simulator.url}/")).show("clever")
+def test_two_ways_to_one_server_share_what_is_known(metadata, simulator):
+    metadata.show("clever")
+    ServerMetadata(Connection.open(simulator.url)).show("clever")
+    ServerMetadata(Connection.open(f"{simulator.url}/")).show("clever")
     assert _count(simulator, "/api/show") == 1
 
 
-def test_two_servers_are_told_apart(facts, simulator):
+def test_two_servers_are_told_apart(metadata, simulator):
     with OllamaSimulator(models=[SimulatedModel(name="clever", capabilities=("completion",))]) as other:
-        assert facts.show("clever").can("tools")
-        assert not Facts(Connection.open(other.url)).show("clever").can("tools")
+        assert metadata.show("clever").can("tools")
+        assert not ServerMetadata(Connection.open(other.url)).show("clever").can("tools")
         assert (_count(simulator, "/api/show"), _count(other, "/api/show")) == (1, 1)
 
 
-def test_tags_ps_and_version_are_told_and_remembered(facts, simulator):
+def test_tags_ps_and_version_are_told_and_remembered(metadata, simulator):
     for _ in range(2):
-        assert {model["name"] for model in facts.tags()} == {"clever:latest", "plain:latest"}
-        assert facts.ps() == []
-        assert facts.version() == "0.33.0-simulator"
+        assert {model["name"] for model in metadata.tags()} == {"clever:latest", "plain:latest"}
+        assert metadata.ps() == []
+        assert metadata.version() == "0.33.0-simulator"
     assert [request.path for request in simulator.requests] == ["/api/tags", "/api/ps", "/api/version"]
 
 
-def test_threads_that_want_the_same_ask_once(facts, simulator):
+def test_threads_that_want_the_same_ask_once(metadata, simulator):
     go_on = threading.Event()
     simulator.reply(path="/api/show", body={"capabilities": ["tools"]}, wait=go_on)
     start = threading.Barrier(16)
 
     def ask():
         start.wait()
-        return facts.show("clever")
+        return metadata.show("clever")
 
     with ThreadPoolExecutor(16) as pool:
         answers = [pool.submit(ask) for _ in range(16)]
@@ -129,7 +129,7 @@ def test_threads_that_want_the_same_ask_once(facts, simulator):
     assert _count(simulator, "/api/show") == 1
 
 
-def test_nobody_else_may_ask_while_an_answer_is_put_away(facts, monkeypatch):
+def test_nobody_else_may_ask_while_an_answer_is_put_away(metadata, monkeypatch):
     waiting = []
     keep = facts_module._Cache._keep
 
@@ -138,17 +138,17 @@ def test_nobody_else_may_ask_while_an_answer_is_put_away(facts, monkeypatch):
         keep(cache, key, entry)
 
     monkeypatch.setattr(facts_module._Cache, "_keep", watched)
-    facts.show("clever")
+    metadata.show("clever")
     assert waiting == [True]
 
 
-def test_what_one_thread_asks_does_not_hold_up_another_model(facts, simulator):
+def test_what_one_thread_asks_does_not_hold_up_another_model(metadata, simulator):
     go_on = threading.Event()
     simulator.reply(path="/api/show", model="clever", body={}, wait=go_on)
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(facts.show, "clever")
+        slow = pool.submit(metadata.show, "clever")
         simulator.wait_for_request(path="/api/show")
-        assert facts.show("plain").can("completion")
+        assert metadata.show("plain").can("completion")
         assert not slow.done()
         go_on.set()
         slow.result()
@@ -159,59 +159,59 @@ def test_what_one_thread_asks_does_not_hold_up_another_model(facts, simulator):
     [(lambda f: f.show("clever"), 60), (lambda f: f.tags(), 60), (lambda f: f.version(), 60), (lambda f: f.ps(), 5)],
     ids=["show", "tags", "version", "ps"],
 )
-def test_what_is_known_grows_old(facts, simulator, clock, ask, seconds):
-    ask(facts)
+def test_what_is_known_grows_old(metadata, simulator, clock, ask, seconds):
+    ask(metadata)
     clock.now += seconds - 0.01
-    ask(facts)
+    ask(metadata)
     assert len(simulator.requests) == 1
     clock.now += 0.02
-    ask(facts)
+    ask(metadata)
     assert len(simulator.requests) == 2
 
 
-def test_a_failure_is_remembered_for_two_seconds_only(facts, simulator, clock):
+def test_a_failure_is_remembered_for_two_seconds_only(metadata, simulator, clock):
     simulator.reply(path="/api/show", status=500, error="out of luck")
-    assert facts.show("clever") == ModelFacts()
+    assert metadata.show("clever") == ModelMetadata()
     clock.now += 1.9
-    assert facts.show("clever") == ModelFacts()
+    assert metadata.show("clever") == ModelMetadata()
     assert _count(simulator, "/api/show") == 1
     clock.now += 0.2
-    assert facts.show("clever").can("thinking")
+    assert metadata.show("clever").can("thinking")
     assert _count(simulator, "/api/show") == 2
 
 
-def test_what_is_loaded_comes_with_the_time_when_it_was_asked_for(facts, clock):
-    assert facts.loaded() == LoadedList([], asked_at=1000.0)
+def test_what_is_loaded_comes_with_the_time_when_it_was_asked_for(metadata, clock):
+    assert metadata.loaded() == LoadedList([], asked_at=1000.0)
     clock.now += 4
-    assert facts.loaded() == LoadedList([], asked_at=1000.0)
+    assert metadata.loaded() == LoadedList([], asked_at=1000.0)
     clock.now += 2
-    assert facts.loaded() == LoadedList([], asked_at=1006.0)
+    assert metadata.loaded() == LoadedList([], asked_at=1006.0)
 
 
-def test_nothing_loaded_is_not_the_same_as_no_answer(facts, simulator):
+def test_nothing_loaded_is_not_the_same_as_no_answer(metadata, simulator):
     simulator.reply(path="/api/ps", status=500, error="out of luck")
-    assert facts.loaded() is None
-    assert facts.ps() == []
+    assert metadata.loaded() is None
+    assert metadata.ps() == []
 
 
 def test_facts_know_their_address_without_its_secrets(simulator):
     address = simulator.url.replace("://", "://user:secret@")
-    assert Facts(Connection.open(address)).address == simulator.url
+    assert ServerMetadata(Connection.open(address)).address == simulator.url
 
 
 @pytest.mark.parametrize("name", ["gpt-oss:120b-cloud", "gpt-oss:cloud", "Gpt-Oss:Cloud"])
 def test_a_model_is_one_of_the_cloud_by_its_name_or_by_where_it_runs(name):
     assert is_cloud_model(name, UNKNOWN_MODEL)
-    assert is_cloud_model("mine", ModelFacts(remote_host="https://ollama.com:443"))
+    assert is_cloud_model("mine", ModelMetadata(remote_host="https://ollama.com:443"))
     assert not is_cloud_model("cloud:latest", UNKNOWN_MODEL)
     assert not is_cloud_model("weather-cloud", UNKNOWN_MODEL)
-    assert is_cloud_model("llama3", ModelFacts(is_cloud=True))
+    assert is_cloud_model("llama3", ModelMetadata(is_cloud=True))
 
 
 def test_a_model_that_the_server_has_a_file_of_is_none_of_the_cloud_whatever_its_name():
-    local = ModelFacts(raw={"details": {"format": "gguf"}})
+    local = ModelMetadata(raw={"details": {"format": "gguf"}})
     assert not is_cloud_model("mine:big-cloud", local)
-    assert is_cloud_model("mine:big-cloud", ModelFacts(raw={"details": {"family": "gptoss"}}))
+    assert is_cloud_model("mine:big-cloud", ModelMetadata(raw={"details": {"family": "gptoss"}}))
 
 
 @pytest.mark.parametrize(
@@ -227,26 +227,26 @@ def test_a_model_that_the_server_has_a_file_of_is_none_of_the_cloud_whatever_its
 def test_every_model_behind_ollama_com_is_one_of_the_cloud(host, is_cloud):
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json={"details": {"format": "gguf"}}))
     connection = Connection(ollama.Client(host=host, transport=transport))
-    assert is_cloud_model("llama3", Facts(connection).show("llama3")) is is_cloud
+    assert is_cloud_model("llama3", ServerMetadata(connection).show("llama3")) is is_cloud
 
 
 def test_how_a_model_behaves_is_remembered_until_it_changes(simulator):
-    facts = Facts(Connection.open(simulator.url))
-    known = facts.show("plain")
-    assert facts.note_habit("plain", known, "bites")
-    assert not facts.note_habit("Plain:latest", known, "bites")
-    assert facts.show("plain").habits == {"bites"}
-    assert Facts(Connection.open(simulator.url, api_key="k")).show("plain").habits == set()
-    assert facts.note_habit("plain", replace(known, raw={"modified_at": "later"}), "bites")
-    assert facts.show("plain").habits == set()
-    facts.note_habit("plain", known, "bites")
-    facts.drop_habit("plain", "bites")
-    assert facts.show("plain").habits == set()
+    metadata = ServerMetadata(Connection.open(simulator.url))
+    known = metadata.show("plain")
+    assert metadata.record_quirk("plain", known, "bites")
+    assert not metadata.record_quirk("Plain:latest", known, "bites")
+    assert metadata.show("plain").quirks == {"bites"}
+    assert ServerMetadata(Connection.open(simulator.url, api_key="k")).show("plain").quirks == set()
+    assert metadata.record_quirk("plain", replace(known, raw={"modified_at": "later"}), "bites")
+    assert metadata.show("plain").quirks == set()
+    metadata.record_quirk("plain", known, "bites")
+    metadata.forget_quirk("plain", "bites")
+    assert metadata.show("plain").quirks == set()
 
 
-def test_of_an_unknown_model_everything_is_assumed(facts):
-    unknown = facts.show("nope")
-    assert unknown == ModelFacts()
+def test_of_an_unknown_model_everything_is_assumed(metadata):
+    unknown = metadata.show("nope")
+    assert unknown == ModelMetadata()
     assert unknown.capabilities is None
     assert unknown.can("tools")
     assert unknown.can("vision")
@@ -272,39 +272,39 @@ def test_of_an_unknown_model_everything_is_assumed(facts):
     ],
     ids=str,
 )
-def test_a_server_that_does_not_tell_leaves_the_defaults(facts, simulator, reply):
+def test_a_server_that_does_not_tell_leaves_the_defaults(metadata, simulator, reply):
     simulator.reply(path=None, times=None, **reply)
-    assert facts.show("clever") == ModelFacts()
-    assert facts.tags() == []
-    assert facts.ps() == []
-    assert facts.version() is None
+    assert metadata.show("clever") == ModelMetadata()
+    assert metadata.tags() == []
+    assert metadata.ps() == []
+    assert metadata.version() is None
 
 
 @pytest.mark.parametrize(
     ("reply", "told"),
     [
-        ({}, ModelFacts()),
-        ({"capabilities": "tools", "parameters": ["num_ctx 1"], "model_info": []}, ModelFacts()),
-        ({"capabilities": None, "parameters": None, "model_info": None, "remote_host": None}, ModelFacts()),
-        ({"capabilities": []}, ModelFacts(capabilities=frozenset())),
-        ({"capabilities": ["tools", 7, None]}, ModelFacts(capabilities=frozenset({"tools", "7", "None"}))),
-        ({"capabilities": [["tools"]]}, ModelFacts(capabilities=frozenset({"['tools']"}))),
+        ({}, ModelMetadata()),
+        ({"capabilities": "tools", "parameters": ["num_ctx 1"], "model_info": []}, ModelMetadata()),
+        ({"capabilities": None, "parameters": None, "model_info": None, "remote_host": None}, ModelMetadata()),
+        ({"capabilities": []}, ModelMetadata(capabilities=frozenset())),
+        ({"capabilities": ["tools", 7, None]}, ModelMetadata(capabilities=frozenset({"tools", "7", "None"}))),
+        ({"capabilities": [["tools"]]}, ModelMetadata(capabilities=frozenset({"['tools']"}))),
         (
             {"model_info": {"general.architecture": "qwen3", "qwen3.context_length": 40960}},
-            ModelFacts(context_length=40960),
+            ModelMetadata(context_length=40960),
         ),
-        ({"model_info": {"qwen3.context_length": 40960}}, ModelFacts()),
-        ({"model_info": {"general.architecture": "qwen3", "qwen3.context_length": "40960"}}, ModelFacts()),
-        ({"model_info": {"general.architecture": ["x"]}}, ModelFacts()),
-        ({"remote_host": "https://ollama.com:443"}, ModelFacts(remote_host="https://ollama.com:443")),
-        ({"remote_host": 7}, ModelFacts()),
-        ({"parameters": "num_ctx 2048\n???"}, ModelFacts(parameters={"num_ctx": 2048})),
+        ({"model_info": {"qwen3.context_length": 40960}}, ModelMetadata()),
+        ({"model_info": {"general.architecture": "qwen3", "qwen3.context_length": "40960"}}, ModelMetadata()),
+        ({"model_info": {"general.architecture": ["x"]}}, ModelMetadata()),
+        ({"remote_host": "https://ollama.com:443"}, ModelMetadata(remote_host="https://ollama.com:443")),
+        ({"remote_host": 7}, ModelMetadata()),
+        ({"parameters": "num_ctx 2048\n???"}, ModelMetadata(parameters={"num_ctx": 2048})),
     ],
 )
 def test_an_odd_reply_of_show_is_read_as_far_as_it_goes(reply, told):
-    facts = ModelFacts.from_show(reply)
-    assert facts.raw is reply
-    assert (facts.capabilities, facts.parameters, facts.context_length, facts.remote_host) == (
+    metadata = ModelMetadata.from_show(reply)
+    assert metadata.raw is reply
+    assert (metadata.capabilities, metadata.parameters, metadata.context_length, metadata.remote_host) == (
         told.capabilities,
         told.parameters,
         told.context_length,
@@ -327,109 +327,109 @@ def test_an_odd_reply_of_show_is_read_as_far_as_it_goes(reply, told):
 )
 def test_recorded_replies_of_show_are_read(name, told):
     reply = json.loads((_RECORDINGS / f"{name}.json").read_text())["response"]["body"]
-    facts = ModelFacts.from_show(reply)
-    assert (facts.capabilities, facts.parameters, facts.context_length) == told
-    assert facts.remote_host is None
+    metadata = ModelMetadata.from_show(reply)
+    assert (metadata.capabilities, metadata.parameters, metadata.context_length) == told
+    assert metadata.remote_host is None
 
 
 @pytest.mark.parametrize("reply", [{"models": None}, {"models": {}}, {"models": [[], 1]}, {}, {"version": 7}])
-def test_odd_replies_of_the_others_are_nothing(facts, simulator, reply):
+def test_odd_replies_of_the_others_are_nothing(metadata, simulator, reply):
     simulator.reply(path=None, times=None, body=reply)
-    assert (facts.tags(), facts.ps(), facts.version()) == ([], [], None)
+    assert (metadata.tags(), metadata.ps(), metadata.version()) == ([], [], None)
 
 
-def test_when_nobody_answers_any_more_everything_is_forgotten(facts, simulator, clock):
-    facts.show("clever")
-    facts.tags()
-    facts.version()
+def test_when_nobody_answers_any_more_everything_is_forgotten(metadata, simulator, clock):
+    metadata.show("clever")
+    metadata.tags()
+    metadata.version()
     port = int(simulator.url.rsplit(":", 1)[1])
     simulator.stop()
-    assert facts.version() == "0.33.0-simulator"  # remembered: nobody was asked
-    assert facts.ps() == []  # asked, and nobody was there
-    assert facts.version() is None
-    assert facts.show("clever") == ModelFacts()
+    assert metadata.version() == "0.33.0-simulator"  # remembered: nobody was asked
+    assert metadata.ps() == []  # asked, and nobody was there
+    assert metadata.version() is None
+    assert metadata.show("clever") == ModelMetadata()
     with OllamaSimulator(models=[SimulatedModel(name="clever", capabilities=("vision",))], port=port):
-        assert facts.show("clever").capabilities == {"vision"}
+        assert metadata.show("clever").capabilities == {"vision"}
 
 
 def test_a_dead_address_is_asked_again_at_once():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        facts = Facts(Connection.open(f"127.0.0.1:{port}"))
-        assert facts.version() is None
+        metadata = ServerMetadata(Connection.open(f"127.0.0.1:{port}"))
+        assert metadata.version() is None
     with OllamaSimulator(port=port):
-        assert facts.version() == "0.33.0-simulator"
+        assert metadata.version() == "0.33.0-simulator"
 
 
 def test_limits_of_the_caller_hold_for_facts_too(simulator):
     silence = threading.Event()
     simulator.reply(path="/api/show", body={}, wait=silence)
     try:
-        facts = Facts(Connection.open(simulator.url), Run(OllamaTimeout(first_token=0.05)))
-        assert facts.show("clever") == ModelFacts()
+        metadata = ServerMetadata(Connection.open(simulator.url), Run(OllamaTimeout(first_token=0.05)))
+        assert metadata.show("clever") == ModelMetadata()
     finally:
         silence.set()
 
 
-def test_asking_can_be_cancelled_and_is_then_not_taken_for_an_answer(facts, simulator):
+def test_asking_can_be_cancelled_and_is_then_not_taken_for_an_answer(metadata, simulator):
     silence = threading.Event()
     run = Run()
     simulator.reply(path="/api/show", body={}, wait=silence)
     with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(Facts(Connection.open(simulator.url), run).show, "clever")
+        asking = pool.submit(ServerMetadata(Connection.open(simulator.url), run).show, "clever")
         simulator.wait_for_request(path="/api/show")
         run.cancel()
         with pytest.raises(OllamaCancelledError):
             asking.result(10)
     silence.set()
-    assert facts.show("clever").can("thinking")
+    assert metadata.show("clever").can("thinking")
 
 
-def test_forgetting_one_server_leaves_the_others(facts, simulator):
+def test_forgetting_one_server_leaves_the_others(metadata, simulator):
     with OllamaSimulator() as other:
-        others = Facts(Connection.open(other.url))
-        facts.version()
+        others = ServerMetadata(Connection.open(other.url))
+        metadata.version()
         others.version()
-        facts.forget()
-        facts.version()
+        metadata.forget()
+        metadata.version()
         others.version()
         assert (len(simulator.requests), len(other.requests)) == (2, 1)
 
 
-def test_everything_can_be_forgotten(facts, simulator):
-    facts.version()
+def test_everything_can_be_forgotten(metadata, simulator):
+    metadata.version()
     reset_shared_state()
-    facts.version()
+    metadata.version()
     assert len(simulator.requests) == 2
 
 
-def test_the_memory_is_bounded(facts, monkeypatch):
+def test_the_memory_is_bounded(metadata, monkeypatch):
     monkeypatch.setattr(facts_module, "_MAX_ENTRIES", 3)
     for name in "abcde":
-        facts.show(name)
+        metadata.show(name)
     assert [key[2] for key in facts_module._cache._answers] == [model_key(name) for name in "cde"]
 
 
-def test_facts_do_not_load_a_model(facts, simulator):
-    facts.show("clever")
-    facts.tags()
+def test_facts_do_not_load_a_model(metadata, simulator):
+    metadata.show("clever")
+    metadata.tags()
     assert simulator.loaded_models == []
 
 
 def test_what_one_key_may_know_another_may_not(simulator):
     simulator.reply(path="/api/show", status=401, error="unauthorized")
-    assert Facts(Connection.open(simulator.url, api_key="wrong")).show("clever").parameters == {}
-    assert Facts(Connection.open(simulator.url, api_key="right")).show("clever").can("thinking")
+    assert ServerMetadata(Connection.open(simulator.url, api_key="wrong")).show("clever").parameters == {}
+    assert ServerMetadata(Connection.open(simulator.url, api_key="right")).show("clever").can("thinking")
     assert _count(simulator, "/api/show") == 2
 
 
 def test_a_refused_key_is_soon_tried_again(simulator, clock):
     connection = Connection.open(simulator.url, api_key="changed meanwhile")
     simulator.reply(path="/api/show", status=401, error="unauthorized")
-    assert Facts(connection).show("clever").capabilities is None
+    assert ServerMetadata(connection).show("clever").capabilities is None
     clock.now += 10.1
-    assert Facts(connection).show("clever").capabilities is not None
+    assert ServerMetadata(connection).show("clever").capabilities is not None
 
 
 _PAGE = "<html><head><title>no</title></head></html>"
@@ -453,12 +453,12 @@ _REFUSALS = [
 
 
 @pytest.mark.parametrize("refusal", _REFUSALS, ids=str)
-def test_a_refused_question_is_asked_once_for_all_models_and_said_once(facts, simulator, clock, caplog, refusal):
+def test_a_refused_question_is_asked_once_for_all_models_and_said_once(metadata, simulator, clock, caplog, refusal):
     for path in ("/api/show", "/api/ps", "/api/tags", "/api/version"):
         simulator.reply(path=path, times=None, **refusal)
     for model in ("clever", "plain", "nope"):
-        assert facts.show(model) == ModelFacts()
-        assert (facts.ps(), facts.loaded(), facts.tags(), facts.version()) == ([], None, [], None)
+        assert metadata.show(model) == ModelMetadata()
+        assert (metadata.ps(), metadata.loaded(), metadata.tags(), metadata.version()) == ([], None, [], None)
     assert sorted(request.path for request in simulator.requests) == [
         "/api/ps",
         "/api/show",
@@ -470,25 +470,25 @@ def test_a_refused_question_is_asked_once_for_all_models_and_said_once(facts, si
 
 
 @pytest.mark.parametrize("refusal", _REFUSALS, ids=str)
-def test_a_question_that_stays_refused_is_asked_once_a_minute(facts, simulator, clock, refusal):
+def test_a_question_that_stays_refused_is_asked_once_a_minute(metadata, simulator, clock, refusal):
     simulator.reply(path="/api/show", times=None, **refusal)
     for _ in range(120):
-        facts.show("clever")
+        metadata.show("clever")
         clock.now += 1
     assert 2 <= _count(simulator, "/api/show") <= 3
 
 
-def test_a_question_that_is_answered_again_is_refused_no_more(facts, simulator, clock):
+def test_a_question_that_is_answered_again_is_refused_no_more(metadata, simulator, clock):
     simulator.reply(path="/api/show", status=403, body=_PAGE)
-    assert facts.show("clever").capabilities is None
+    assert metadata.show("clever").capabilities is None
     clock.now += 60.1
-    assert facts.show("clever").can("thinking")
-    assert facts.show("plain").capabilities == {"completion"}
+    assert metadata.show("clever").can("thinking")
+    assert metadata.show("plain").capabilities == {"completion"}
 
 
-def test_a_model_that_is_missing_says_nothing_of_others(facts):
-    assert facts.show("nope").capabilities is None
-    assert facts.show("clever").can("thinking")
+def test_a_model_that_is_missing_says_nothing_of_others(metadata):
+    assert metadata.show("nope").capabilities is None
+    assert metadata.show("clever").can("thinking")
 
 
 def test_a_server_that_hangs_is_not_waited_for_again(simulator):
@@ -496,32 +496,32 @@ def test_a_server_that_hangs_is_not_waited_for_again(simulator):
     simulator.reply(path="/api/show", body={}, wait=silence, times=None)
     connection = Connection.open(simulator.url)
     for _ in range(3):
-        assert Facts(connection, Run(OllamaTimeout(first_token=0.05))).show("clever").capabilities is None
+        assert ServerMetadata(connection, Run(OllamaTimeout(first_token=0.05))).show("clever").capabilities is None
     silence.set()
     assert _count(simulator, "/api/show") == 1
 
 
-def test_waiting_for_another_thread_keeps_to_the_limits_of_the_one_that_waits(facts, simulator):
+def test_waiting_for_another_thread_keeps_to_the_limits_of_the_one_that_waits(metadata, simulator):
     silence = threading.Event()
     simulator.reply(path="/api/show", body={}, wait=silence)
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(facts.show, "clever")
+        slow = pool.submit(metadata.show, "clever")
         simulator.wait_for_request(path="/api/show")
-        patient = Facts(Connection.open(simulator.url), Run(OllamaTimeout(total=0.05)))
+        patient = ServerMetadata(Connection.open(simulator.url), Run(OllamaTimeout(total=0.05)))
         assert patient.show("clever").capabilities is None
         assert not slow.done()
         silence.set()
         slow.result()
 
 
-def test_waiting_for_another_thread_can_be_cancelled(facts, simulator):
+def test_waiting_for_another_thread_can_be_cancelled(metadata, simulator):
     silence = threading.Event()
     simulator.reply(path="/api/show", body={}, wait=silence)
     with ThreadPoolExecutor(2) as pool:
-        slow = pool.submit(facts.show, "clever")
+        slow = pool.submit(metadata.show, "clever")
         simulator.wait_for_request(path="/api/show")
         run = Run()
-        waiting = pool.submit(Facts(Connection.open(simulator.url), run).show, "clever")
+        waiting = pool.submit(ServerMetadata(Connection.open(simulator.url), run).show, "clever")
         run.cancel()
         with pytest.raises(OllamaCancelledError):
             waiting.result(10)
@@ -529,14 +529,14 @@ def test_waiting_for_another_thread_can_be_cancelled(facts, simulator):
         slow.result()
 
 
-def test_a_thread_that_was_cancelled_leaves_the_asking_to_those_who_wait(facts, simulator):
+def test_a_thread_that_was_cancelled_leaves_the_asking_to_those_who_wait(metadata, simulator):
     silence = threading.Event()
     simulator.reply(path="/api/show", body={}, wait=silence)
     with ThreadPoolExecutor(2) as pool:
         run = Run()
-        asking = pool.submit(Facts(Connection.open(simulator.url), run).show, "clever")
+        asking = pool.submit(ServerMetadata(Connection.open(simulator.url), run).show, "clever")
         simulator.wait_for_request(path="/api/show")
-        waiting = pool.submit(facts.show, "clever")
+        waiting = pool.submit(metadata.show, "clever")
         run.cancel()
         with pytest.raises(OllamaCancelledError):
             asking.result(10)
@@ -551,30 +551,30 @@ class TestEmbeddingModels:
         with OllamaSimulator(models=models) as simulator:
             yield simulator
 
-    def test_show_tells_how_many_numbers_a_vector_has(self, facts):
-        assert facts.show("small:v1").embedding_length == 384
-        assert facts.show("nope").embedding_length is None
+    def test_show_tells_how_many_numbers_a_vector_has(self, metadata):
+        assert metadata.show("small:v1").embedding_length == 384
+        assert metadata.show("nope").embedding_length is None
 
     @pytest.mark.parametrize("info", [None, {}, {"general.architecture": "bert"}, {"bert.embedding_length": 384}])
     def test_a_size_that_is_not_told_is_none(self, info):
-        assert ModelFacts.from_show({"model_info": info}).embedding_length is None
+        assert ModelMetadata.from_show({"model_info": info}).embedding_length is None
 
     @pytest.mark.parametrize("size", ["384", 0, -1, True, 1.5, [384]])
     def test_a_size_that_is_no_number_is_none(self, size):
         info = {"general.architecture": "bert", "bert.embedding_length": size, "bert.context_length": size}
-        told = ModelFacts.from_show({"model_info": info})
+        told = ModelMetadata.from_show({"model_info": info})
         assert (told.embedding_length, told.context_length) == (None, None)
 
     @pytest.mark.parametrize("name", ["small:v1", "SMALL:v1", "clever", "clever:latest"])
-    def test_a_model_has_the_digest_that_the_list_has_for_its_name(self, simulator, facts, name):
-        digests = {entry["name"]: entry["digest"] for entry in facts.tags()}
+    def test_a_model_has_the_digest_that_the_list_has_for_its_name(self, simulator, metadata, name):
+        digests = {entry["name"]: entry["digest"] for entry in metadata.tags()}
         full = name.lower() if ":" in name else f"{name}:latest"
-        assert facts.digest(name) == digests[full]
+        assert metadata.digest(name) == digests[full]
         assert _count(simulator, "/api/tags") == 1
 
     @pytest.mark.parametrize("name", ["small", "small:v2", "nope", ""])
-    def test_a_model_that_is_not_listed_has_none(self, facts, name):
-        assert facts.digest(name) is None
+    def test_a_model_that_is_not_listed_has_none(self, metadata, name):
+        assert metadata.digest(name) is None
 
     @pytest.mark.parametrize(
         "entry",
@@ -587,14 +587,14 @@ class TestEmbeddingModels:
         ],
         ids=str,
     )
-    def test_a_digest_that_is_not_told_is_none(self, simulator, facts, entry):
+    def test_a_digest_that_is_not_told_is_none(self, simulator, metadata, entry):
         simulator.reply(path="/api/tags", body={"models": [entry]})
-        assert facts.digest("m") is None
+        assert metadata.digest("m") is None
 
-    def test_old_servers_name_a_model_by_its_name_only(self, simulator, facts):
+    def test_old_servers_name_a_model_by_its_name_only(self, simulator, metadata):
         simulator.reply(path="/api/tags", body={"models": [{"name": "m:latest", "digest": "abc"}]})
-        assert facts.digest("m") == "abc"
+        assert metadata.digest("m") == "abc"
 
-    def test_a_server_that_lists_nothing_has_no_digests(self, simulator, facts):
+    def test_a_server_that_lists_nothing_has_no_digests(self, simulator, metadata):
         simulator.reply(path="/api/tags", status=500, error="no")
-        assert facts.digest("small:v1") is None
+        assert metadata.digest("small:v1") is None

@@ -256,8 +256,8 @@ def test_memory_stays_where_it_is_when_calls_go_on():
     for number in range(20_000):
         metrics._count(_report(seconds=0.001 * (1 + number % 1000)))
     assert (len(tally._total._buckets), sys.getsizeof(tally._total._buckets)) == before
-    (watch,) = metrics._watches.values()
-    assert len(watch._latest) == len(watch._ordered) == 100
+    (monitor,) = metrics._monitors.values()
+    assert len(monitor._latest) == len(monitor._ordered) == 100
 
 
 def test_a_lock_that_a_lost_thread_held_does_not_block_a_forked_process():

@@ -4,7 +4,7 @@ import pytest
 
 from griptape_ollama import OllamaThreshold
 from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaContentError, OllamaTimeoutError
-from griptape_ollama.observability.thresholds import Watch
+from griptape_ollama.observability.thresholds import ThresholdMonitor
 from griptape_ollama.transport.call_reports import CallReport
 
 
@@ -20,8 +20,8 @@ GOOD = _report()
 
 def _alerts(threshold, reports):
     """The alerts, by the number of the call that gave them."""
-    watch = Watch(threshold)
-    found = {number: watch.look(report) for number, report in enumerate(reports, 1)}
+    monitor = ThresholdMonitor(threshold)
+    found = {number: monitor.look(report) for number, report in enumerate(reports, 1)}
     return {number: (alert.value, alert.is_exceeded) for number, alert in found.items() if alert is not None}
 
 

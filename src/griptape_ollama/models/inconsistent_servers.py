@@ -119,7 +119,7 @@ class _History:
         return use.load_seconds is not None if use.stay is None else use.stay > asked_at - use.at + 1
 
 
-class SeveralServers:
+class InconsistentServers:
     """Notices that replies of one address contradict each other, and says so once. Threads may share it."""
 
     def __init__(self) -> None:
@@ -210,6 +210,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-several_servers = SeveralServers()
+inconsistent_servers = InconsistentServers()
 """What all connections of this process share."""
-reset_with_shared_state(several_servers.clear)
+reset_with_shared_state(inconsistent_servers.clear)

@@ -56,7 +56,7 @@ class _Refusal(NamedTuple):
     is_doubtful: bool
 
 
-class RefusedQuestions:
+class RefusedEndpoints:
     """Remembers refused questions. Threads may share it."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_st
 IGNORES_FORMAT = "ignores format"
 """Replies under a `format` are no JSON: what runs the model does not know formats."""
 
-LONE_MARK = "lone think mark"
+UNOPENED_THINK_TAG = "lone think mark"
 """Thinking stands in the text without the mark that begins it, which is in the prompt."""
 
 _SECONDS = 3600.0
@@ -28,7 +28,7 @@ class _Habit(NamedTuple):
     until: float
 
 
-class ModelHabits:
+class ModelQuirks:
     """Habits of models, by the connection and the name of each. They end with a new version of the model."""
 
     def __init__(self) -> None:
@@ -47,21 +47,21 @@ class ModelHabits:
             known = self._habits.get(key, {})
             return frozenset(name for name, each in known.items() if each.until > now and each.version == version)
 
-    def note(self, key: _Key, habit: str, version: str) -> bool:
+    def note(self, key: _Key, quirk: str, version: str) -> bool:
         """Remember a habit for an hour, and return whether it is new."""
         with self._lock:
             known = self._habits.setdefault(key, {})
-            before = known.get(habit)
-            known[habit] = _Habit(version, time.monotonic() + _SECONDS)
+            before = known.get(quirk)
+            known[quirk] = _Habit(version, time.monotonic() + _SECONDS)
             self._habits.move_to_end(key)
             while len(self._habits) > _MAX_MODELS:
                 self._habits.popitem(last=False)
             return before is None or before.version != version
 
-    def drop(self, key: _Key, habit: str) -> None:
+    def drop(self, key: _Key, quirk: str) -> None:
         """Forget a habit that a reply did not show."""
         with self._lock:
-            self._habits.get(key, {}).pop(habit, None)
+            self._habits.get(key, {}).pop(quirk, None)
 
     def forget(self, base_url: str) -> None:
         """Forget the habits of all models of one server."""
@@ -79,6 +79,6 @@ class ModelHabits:
         self.__init__()
 
 
-model_habits = ModelHabits()
-renew_when_forked(model_habits)
-reset_with_shared_state(model_habits.clear)
+model_quirks = ModelQuirks()
+renew_when_forked(model_quirks)
+reset_with_shared_state(model_quirks.clear)

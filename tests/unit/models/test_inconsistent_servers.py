@@ -7,7 +7,7 @@ import pytest
 from griptape.artifacts import TextArtifact
 
 from griptape_ollama import OllamaEmbeddingDriver, OllamaModels, OllamaPromptDriver
-from griptape_ollama.models.metadata_cache import Facts
+from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.shared_state import reset_shared_state
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
@@ -41,9 +41,9 @@ def _ask(simulator, path, *bodies):
         elif path == "/api/ps":
             models.loaded()
         elif path == "/api/version":
-            facts = Facts(Connection.open(simulator.url))
-            facts.forget()
-            facts.version()
+            metadata = ServerMetadata(Connection.open(simulator.url))
+            metadata.forget()
+            metadata.version()
         else:
             models.show("qwen3" if number % 2 else "QWEN3:latest")
 
@@ -96,9 +96,9 @@ def test_what_one_server_goes_through_is_no_contradiction(simulator, caplog, pat
 def test_facts_notice_it_as_well(simulator, caplog):
     for digest in "aba":
         simulator.reply(path="/api/tags", body=_tags(digest))
-        facts = Facts(Connection.open(simulator.url))
-        facts.forget()
-        facts.tags()
+        metadata = ServerMetadata(Connection.open(simulator.url))
+        metadata.forget()
+        metadata.tags()
     assert len(_warnings(caplog)) == 1
 
 
