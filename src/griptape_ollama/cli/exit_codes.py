@@ -1,4 +1,4 @@
-"""What the exit codes of the command mean, and how an error becomes one."""
+"""Exit codes of the command, and how an error becomes one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import IntEnum
 
 import click
 
-from griptape_ollama.cli.formatting import is_terminal, one_line
+from griptape_ollama.cli.formatting import is_terminal, to_one_line
 from griptape_ollama.errors import (
     OllamaAuthError,
     OllamaBusyError,
@@ -25,7 +25,7 @@ from griptape_ollama.errors import (
 
 
 class ExitCode(IntEnum):
-    """How a command ended. Scripts rely on the numbers: they stay what they are."""
+    """How a command ended. Scripts rely on the numbers: they never change."""
 
     OK = 0
     FAILED = 1
@@ -39,7 +39,7 @@ class ExitCode(IntEnum):
     STOPPED = 130
 
 
-MEANINGS: dict[ExitCode, str] = {
+DESCRIPTIONS: dict[ExitCode, str] = {
     ExitCode.OK: "done",
     ExitCode.FAILED: "something else failed; the message says what",
     ExitCode.USAGE: "the command is wrong: an option, a value, a name that is none; nothing was sent",
@@ -51,9 +51,9 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.BUSY: "the server is busy, or a quota is used up: try again later",
     ExitCode.STOPPED: "Ctrl-C",
 }
-"""What each of them means, in words of the help."""
+"""What the help prints for each exit code."""
 
-# The first that fits counts.
+# The first match counts.
 _CODES: tuple[tuple[type[OllamaError], ExitCode], ...] = (
     (OllamaContentError, ExitCode.USAGE),
     (OllamaModelNotFoundError, ExitCode.NOT_FOUND),
@@ -67,34 +67,34 @@ _CODES: tuple[tuple[type[OllamaError], ExitCode], ...] = (
 
 
 def exit_code_of(error: OllamaError) -> ExitCode:
-    """Give the exit code of an error."""
+    """Return the exit code of an error."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.FAILED)
 
 
 @contextlib.contextmanager
-def exiting(when_stopped: str = "") -> Generator[None, None, None]:
-    """Turn what goes wrong in the block into one line on the standard error, and an exit code.
+def exit_on_error(when_stopped: str = "") -> Generator[None, None, None]:
+    """Turn an error in the block into one line on the standard error and an exit code.
 
     Args:
-        when_stopped: What somebody who presses Ctrl-C should know.
+        when_stopped: What to print after Ctrl-C.
     """
     try:
         yield
     except OllamaError as error:
-        say_error(str(error))
+        print_error(str(error))
         raise click.exceptions.Exit(exit_code_of(error)) from error
     except OSError as error:
         if error.errno == errno.EPIPE:
-            raise  # click ends the command without a word: its reader has gone
-        say_error(f"The system refused to read or write: {error}.")
+            raise  # the reader of the output has gone: click ends the command silently
+        print_error(f"The system refused to read or write: {error}.")
         raise click.exceptions.Exit(ExitCode.FAILED) from error
     except KeyboardInterrupt:
-        # The terminal shows ^C where the cursor is.
+        # The terminal shows ^C at the cursor.
         newline = "\n" if is_terminal(sys.stderr) else ""
         click.echo(f"{newline}Stopped. {when_stopped}".rstrip(" "), err=True)
         raise click.exceptions.Exit(ExitCode.STOPPED) from None
 
 
-def say_error(text: str) -> None:
-    """Say on the standard error, in one line, what went wrong."""
-    click.echo(f"Error: {one_line(text)}", err=True)
+def print_error(text: str) -> None:
+    """Print an error in one line on the standard error."""
+    click.echo(f"Error: {to_one_line(text)}", err=True)

@@ -1,26 +1,26 @@
-"""Values of options that are more than a text: parameters of models, and durations."""
+"""What commands share: options of the server, values of options, and help with examples and exit codes."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
 
-from griptape_ollama.cli.exit_codes import exiting
-from griptape_ollama.cli.formatting import ready_the_streams
+from griptape_ollama.cli.exit_codes import DESCRIPTIONS, ExitCode, exit_on_error
+from griptape_ollama.cli.formatting import escape_unencodable_output
 from griptape_ollama.models.ollama_models import OllamaModels
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.options import OPTION_TYPES, check_options
 
 
 def to_keep_alive(_context: click.Context, option: click.Parameter, text: str | None) -> float | str | None:
-    """Give what `--keep-alive` says: a bare number is seconds, everything else is as the library takes it.
+    """Parse `--keep-alive`: a bare number is seconds, everything else is as in the library.
 
     Raises:
-        click.BadParameter: It is no duration.
+        click.BadParameter: It is not a duration.
     """
     try:
         return None if text is None else normalize_keep_alive(_number(text))
@@ -29,13 +29,12 @@ def to_keep_alive(_context: click.Context, option: click.Parameter, text: str | 
 
 
 def to_parameters(_context: click.Context, option: click.Parameter, pairs: Iterable[str]) -> dict[str, Any]:
-    """Give what several `--parameter name=value` say, typed as the server types it.
+    """Parse all `--parameter name=value`, with the types that the server expects.
 
-    `stop` may be given several times; its value is a text as it stands. Other values are read as JSON where they are
-    such, and as texts otherwise.
+    `stop` may be repeated; its value is always a text. Other values are parsed as JSON if possible, else kept as text.
 
     Raises:
-        click.BadParameter: One is no pair, is given twice, or has a value that the server would not take.
+        click.BadParameter: One is not a pair, is given twice, or has a value that the server refuses.
     """
     parameters: dict[str, Any] = {}
     for pair in pairs:
@@ -73,7 +72,7 @@ def _number(text: str) -> float | str:
 Action = Callable[..., None]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document: bytes, ISO 8601 times.")
-"""`--json`, for whatever prints data."""
+"""`--json`, for commands that print data."""
 
 _host = click.option(
     "--host",
@@ -85,22 +84,22 @@ _api_key = click.option(
     "--api-key",
     metavar="KEY",
     envvar="GRIPTAPE_OLLAMA_API_KEY",
-    help="Bearer token for that server. Better in $GRIPTAPE_OLLAMA_API_KEY, since others may see the command line. "
-    "$OLLAMA_API_KEY goes to ollama.com only.",
+    help="Bearer token for that server. Better in $GRIPTAPE_OLLAMA_API_KEY, since other users can see the command "
+    "line. $OLLAMA_API_KEY goes to ollama.com only.",
 )
 _timeout = click.option(
     "--timeout",
     metavar="SECONDS",
     type=click.FloatRange(0, min_open=True),
-    help="Give up after so long. [default: no limit in all, but 5 s to connect]",
+    help="Give up after this time. [default: no limit in all, but 5 s to connect]",
 )
 
 
-def on_server(when_stopped: str = "") -> Callable[[Action], Action]:
-    """Give a command the models of the server that its options name, and its failures an exit code.
+def with_server_options(when_stopped: str = "") -> Callable[[Action], Action]:
+    """Add the options of the server to a command, pass it the OllamaModels of it, and exit with a code on errors.
 
     Args:
-        when_stopped: What somebody who presses Ctrl-C should know.
+        when_stopped: What to print after Ctrl-C.
     """
 
     def decorate(action: Action) -> Action:
@@ -109,11 +108,55 @@ def on_server(when_stopped: str = "") -> Callable[[Action], Action]:
         @_timeout
         @functools.wraps(action)
         def run(*, host: str | None, api_key: str | None, timeout: float | None, **arguments: Any) -> None:
-            ready_the_streams()
-            with exiting(when_stopped):
-                # An empty text is a variable of a script that is not set.
+            escape_unencodable_output()
+            with exit_on_error(when_stopped):
+                # An empty text comes from a variable that is not set in a script.
                 action(OllamaModels(host=host or None, api_key=api_key or None, timeout=timeout), **arguments)
 
         return run
 
     return decorate
+
+
+class CommandWithExamples(click.Command):
+    """A command whose help ends with examples and exit codes.
+
+    Args:
+        examples: Commands to copy, each with what it does.
+        exit_codes: Codes that a script should handle besides 0, 1 and 2.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        examples: Sequence[tuple[str, str]] = (),
+        exit_codes: Sequence[ExitCode] = (),
+        **more: Any,
+    ) -> None:
+        super().__init__(*arguments, **more)
+        self.examples = examples
+        self._exit_codes = exit_codes
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples and the exit codes."""
+        super().format_epilog(ctx, formatter)
+        if self.examples:
+            with formatter.section("Examples"):
+                for command, explanation in self.examples:
+                    formatter.write(f"  {command}\n      {explanation}\n")
+        if self._exit_codes:
+            _write_exit_codes(formatter, [ExitCode.OK, ExitCode.FAILED, ExitCode.USAGE, *self._exit_codes])
+
+
+class GroupWithExitCodes(click.Group):
+    """A group whose help ends with the exit codes of its commands."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the exit codes."""
+        super().format_epilog(ctx, formatter)
+        _write_exit_codes(formatter, list(ExitCode))
+
+
+def _write_exit_codes(formatter: click.HelpFormatter, codes: Sequence[ExitCode]) -> None:
+    with formatter.section("Exit codes"):
+        formatter.write_dl([(str(code.value), DESCRIPTIONS[code]) for code in codes])

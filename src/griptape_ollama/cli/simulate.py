@@ -1,4 +1,4 @@
-"""`griptape-ollama simulate`: a simulated server for other languages, and to try things by hand."""
+"""`griptape-ollama simulate`: a simulated server for tests in other languages, and to try by hand."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Nobody reads them here, and it may run for weeks.
+# The command never reads them, and it may run for weeks.
 _KEPT_REQUESTS = 10
 
 
@@ -61,7 +61,7 @@ def simulate(
             keep_requests=_KEPT_REQUESTS,
         )
         with _stopped_by_signals() as stopped, simulator:
-            _welcome(simulator)
+            _print_banner(simulator)
             stopped.wait()
     except (OSError, ValueError) as error:
         raise click.ClickException(
@@ -70,7 +70,7 @@ def simulate(
     click.echo("The simulator has stopped.")
 
 
-def _welcome(simulator: Any) -> None:
+def _print_banner(simulator: Any) -> None:
     names = ", ".join(simulator.models)
     click.echo(f"This is a SIMULATOR of an Ollama server, not a language model. Models: {names}")
     click.echo(f"It answers at {simulator.url}")
@@ -80,7 +80,7 @@ def _welcome(simulator: Any) -> None:
 
 @contextmanager
 def _stopped_by_signals() -> Generator[threading.Event, None, None]:
-    """Give an event that Ctrl-C or SIGTERM sets."""
+    """Yield an event that Ctrl-C or SIGTERM sets."""
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the command share."""
+"""Run the command, and read what it printed."""
 
 import json
 from dataclasses import dataclass

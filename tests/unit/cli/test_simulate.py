@@ -17,16 +17,16 @@ COMMAND = [sys.executable, "-c", "from griptape_ollama.cli.main import main; mai
 
 @pytest.fixture
 def running():
-    """Start the command; give its process, what it said first, and its address."""
+    """Start the command; return its process, its first lines and its address."""
     processes = []
 
     def start(*arguments):
         process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         processes.append(process)
-        said = [process.stdout.readline() for _ in range(4)]
-        url = re.search(r"http://127\.0\.0\.1:\d+", said[1])
-        assert url, said + process.stderr.readlines()
-        return process, "".join(said), url[0]
+        lines = [process.stdout.readline() for _ in range(4)]
+        url = re.search(r"http://127\.0\.0\.1:\d+", lines[1])
+        assert url, lines + process.stderr.readlines()
+        return process, "".join(lines), url[0]
 
     yield start
     for process in processes:
@@ -35,11 +35,11 @@ def running():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_what_it_is_serves_and_stops_cleanly(running, number):
-    process, said, url = running("--model", "qwen3", "--embedding-model", "all-minilm", "--thinking-model", "thinker")
-    assert "SIMULATOR" in said
-    assert "not a language model" in said
-    assert f"export OLLAMA_HOST={url}" in said
+def test_it_prints_what_it_is_serves_and_stops_cleanly(running, number):
+    process, banner, url = running("--model", "qwen3", "--embedding-model", "all-minilm", "--thinking-model", "thinker")
+    assert "SIMULATOR" in banner
+    assert "not a language model" in banner
+    assert f"export OLLAMA_HOST={url}" in banner
     capabilities = {entry["name"]: entry["capabilities"] for entry in httpx.get(f"{url}/api/tags").json()["models"]}
     assert capabilities == {
         "qwen3:latest": ["completion", "tools"],
@@ -53,7 +53,7 @@ def test_it_says_what_it_is_serves_and_stops_cleanly(running, number):
         httpx.get(url)
 
 
-def test_a_taken_port_is_an_error_that_says_so():
+def test_a_taken_port_is_an_error():
     with OllamaSimulator() as simulator:
         port = simulator.url.rsplit(":", 1)[1]
         result = CliRunner().invoke(main, ["simulate", "--port", port])
@@ -71,26 +71,20 @@ def test_a_taken_port_is_an_error_that_says_so():
         (["--host", "0.0.0.0"], "No such option"),  # noqa: S104  it is refused
     ],
 )
-def test_wrong_use_is_an_error(arguments, message):
+def test_wrong_usage_is_an_error(arguments, message):
     result = CliRunner().invoke(main, ["simulate", *arguments])
     assert result.exit_code != 0
     assert message in result.output
 
 
-def test_without_aiohttp_it_says_what_to_install():
+def test_without_aiohttp_the_error_names_the_extra():
     code = "import sys; sys.modules['aiohttp'] = None; from griptape_ollama.cli.main import main; main(['simulate'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert 'Error: the simulator needs aiohttp: pip install "griptape-ollama[testing]"' in done.stderr
 
 
-def test_the_command_names_its_version_and_its_commands():
-    runner = CliRunner()
-    assert "version 0." in runner.invoke(main, ["--version"]).output
-    assert "simulate" in runner.invoke(main, ["--help"]).output
-
-
-def test_signals_are_given_back():
+def test_signal_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM)
     with OllamaSimulator() as simulator:
         CliRunner().invoke(main, ["simulate", "--port", simulator.url.rsplit(":", 1)[1]])

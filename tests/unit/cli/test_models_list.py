@@ -28,7 +28,7 @@ def simulator():
 
 
 class TestList:
-    def test_a_table_has_sizes_for_people_and_relative_times(self, models):
+    def test_a_table_has_readable_sizes_and_relative_times(self, models):
         ended = models("list")
         assert (ended.code, ended.err) == (0, "")
         headings, *rows = ended.rows
@@ -47,7 +47,7 @@ class TestList:
         assert len(chat["digest"]) == 64
         assert "raw" not in chat
 
-    def test_what_is_piped_has_neither_colours_nor_spaces_at_the_ends_and_is_never_folded(self, models, simulator):
+    def test_piped_output_has_no_colours_no_trailing_spaces_and_is_never_wrapped(self, models, simulator):
         long_name = f"{'n' * 80}:{'t' * 80}"
         assert models("cp", "embed", long_name).code == 0
         lines = models("list").out.splitlines()
@@ -55,34 +55,16 @@ class TestList:
         assert any(re.match(f"{long_name} +1 MB +512 ", line) for line in lines)
         assert not any("\x1b" in line or line.endswith(" ") for line in lines)
 
-    def test_a_server_without_models_gives_the_headings_and_a_hint_beside_the_data(self, models, simulator):
+    def test_a_server_without_models_prints_headings_and_a_hint_on_the_standard_error(self, models, simulator):
         assert models("rm", "chat:8b", "embed").code == 0
         ended = models("list")
         assert (ended.code, len(ended.rows)) == (0, 1)
         assert "griptape-ollama models pull qwen3" in ended.err
         assert models("list", "--json").json == []
 
-    def test_host_names_another_server_than_the_environment(self, models, simulator):
-        assert models("list", "--host", simulator.host, OLLAMA_HOST="127.0.0.1:1").code == 0
-
-    def test_an_empty_host_is_one_that_is_not_given(self, models):
-        assert models("list", "--host", "").code == 0
-
-    @pytest.mark.parametrize("given", [{"options": ["--api-key", "hush"]}, {"GRIPTAPE_OLLAMA_API_KEY": "hush"}])
-    def test_a_key_that_is_given_is_sent_and_never_printed(self, models, simulator, given):
-        simulator.fault("status", path="/api/tags", status=401, error="unauthorized")
-        ended = models("list", *given.pop("options", []), **given)
-        assert simulator.requests[-1].headers["Authorization"] == "Bearer hush"
-        assert ended.code == 6
-        assert "hush" not in ended.out + ended.err
-
-    def test_the_key_of_ollama_com_goes_to_no_other_server(self, models, simulator):
-        assert models("list", OLLAMA_API_KEY="hush").code == 0
-        assert "Authorization" not in simulator.requests[-1].headers
-
 
 class TestShow:
-    def test_it_tells_what_a_model_can_do_and_what_it_has_of_its_own(self, models):
+    def test_it_prints_capabilities_and_settings_of_a_model(self, models):
         ended = models("show", "chat:8b")
         assert (ended.code, ended.err) == (0, "")
         facts = {row[0]: row[1] for row in ended.rows if len(row) == 2}
@@ -92,9 +74,9 @@ class TestShow:
         assert facts["System prompt"] == "You are kind."
         assert ["And brief: ähem."] in ended.rows
         assert facts["License"] == "MIT License"
-        said = " ".join(ended.out.split())
-        assert 'stop ["<|im_end|>", "\\n"]' in said
-        assert "temperature 0.6" in said
+        output = " ".join(ended.out.split())
+        assert 'stop ["<|im_end|>", "\\n"]' in output
+        assert "temperature 0.6" in output
         assert "Made from" not in facts
 
     def test_json_has_everything(self, models):
@@ -105,7 +87,7 @@ class TestShow:
         assert shown["template"]
         assert shown["modelfile"]
 
-    def test_a_text_of_the_server_does_not_steer_the_terminal(self, models):
+    def test_control_characters_of_the_server_are_escaped(self, models):
         models("create", "evil", "--from", "chat:8b", "--system", "\x1b[2Jgone\x07")
         out = models("show", "evil").out
         assert "\\x1b[2Jgone\\x07" in out

@@ -1,10 +1,10 @@
-"""Times and texts for people."""
+"""Times, durations and texts for the terminal."""
 
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from griptape_ollama.cli.formatting import duration, one_line, plain, relative_time
+from griptape_ollama.cli.formatting import escape_controls, format_duration, format_relative_time, to_one_line
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -24,17 +24,17 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
         (-3 * 365 * 86400, "3 years ago"),
     ],
 )
-def test_a_time_is_as_far_away_as_people_say(seconds, text):
-    assert relative_time(NOW + timedelta(seconds=seconds), NOW) == text
+def test_a_relative_time_has_one_rounded_unit(seconds, text):
+    assert format_relative_time(NOW + timedelta(seconds=seconds), NOW) == text
 
 
 def test_a_time_is_compared_with_the_present_across_zones():
     zone = timezone(timedelta(hours=5))
-    assert relative_time(datetime.now(zone) - timedelta(days=4)) == "4 days ago"
+    assert format_relative_time(datetime.now(zone) - timedelta(days=4)) == "4 days ago"
 
 
-def test_a_time_that_is_not_known_is_a_dash():
-    assert relative_time(None) == "-"
+def test_an_unknown_time_is_a_dash():
+    assert format_relative_time(None) == "-"
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_a_time_that_is_not_known_is_a_dash():
     ],
 )
 def test_a_duration_has_one_unit(seconds, text):
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
-def test_what_would_steer_a_terminal_is_written_out():
-    assert plain("a\x1b[31m\x9b\x7f\rb\tc\nd\r\né") == "a\\x1b[31m\\x9b\\x7f\\x0db\tc\nd\né"
-    assert one_line(" a\r\nb \x1b c ") == "a b \\x1b c"
+def test_control_characters_are_escaped():
+    assert escape_controls("a\x1b[31m\x9b\x7f\rb\tc\nd\r\né") == "a\\x1b[31m\\x9b\\x7f\\rb\tc\nd\né"
+    assert to_one_line(" a\r\nb \x1b c ") == "a b \\x1b c"

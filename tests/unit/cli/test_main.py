@@ -1,4 +1,4 @@
-"""The command as a process of its own: Ctrl-C, readers that go, terminals that lack characters."""
+"""The command as a process: Ctrl-C, closed pipes, terminals that lack characters."""
 
 import contextlib
 import json
@@ -8,10 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from griptape_ollama.cli.main import main
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
-# A shell that runs the tests in the background has told them to ignore Ctrl-C.
+# A shell that runs the tests in the background makes them ignore Ctrl-C.
 CODE = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -49,7 +51,7 @@ def start(simulator):
         yield start
 
 
-def test_ctrl_c_ends_a_pull_with_130_and_says_that_it_can_go_on(start, simulator):
+def test_ctrl_c_ends_a_pull_with_130_and_a_hint_that_it_resumes(start, simulator):
     process = start("pull", "slow")
     while b"% of" not in process.stderr.readline():
         assert process.poll() is None
@@ -61,13 +63,13 @@ def test_ctrl_c_ends_a_pull_with_130_and_says_that_it_can_go_on(start, simulator
     assert b"Traceback" not in err
 
 
-def test_a_terminal_has_a_bar_and_the_standard_output_only_the_result(start):
+def test_a_terminal_shows_a_bar_and_the_standard_output_only_the_result(start):
     pty = pytest.importorskip("pty")
     terminal, end = pty.openpty()
     process = start("pull", "quick", stderr=end, TERM="xterm", COLUMNS="100")
     os.close(end)
     shown = b""
-    with contextlib.suppress(OSError):  # Linux tells so that the other end is closed
+    with contextlib.suppress(OSError):  # so Linux reports that the other end is closed
         while piece := os.read(terminal, 4096):
             shown += piece
     os.close(terminal)
@@ -80,7 +82,7 @@ def test_a_terminal_has_a_bar_and_the_standard_output_only_the_result(start):
     assert b"% of" not in shown
 
 
-def test_a_reader_that_has_gone_is_no_traceback(start):
+def test_a_closed_pipe_is_no_traceback(start):
     read, write = os.pipe()
     os.close(read)
     process = start("list", stdout=write)
@@ -105,3 +107,9 @@ def test_a_terminal_that_lacks_a_character_gets_an_escape(start, encoding, shown
     assert f"System prompt     {shown}" in out.decode(encoding)
     out, _ = start("show", "model-0", "--json", PYTHONIOENCODING=encoding).communicate(timeout=30)
     assert json.loads(out.decode(encoding))["system"] == "ähem … ahoy"
+
+
+def test_the_command_names_its_version_and_its_commands():
+    runner = CliRunner()
+    assert "version 0." in runner.invoke(main, ["--version"]).output
+    assert "simulate" in runner.invoke(main, ["--help"]).output

@@ -15,7 +15,7 @@ def simulator():
         yield simulator
 
 
-def test_a_pull_without_a_terminal_says_what_happens_in_a_few_lines_beside_the_result(models, simulator):
+def test_a_pull_without_a_terminal_prints_few_lines_of_progress_on_the_standard_error(models, simulator):
     ended = models("pull", "big:8b")
     assert ended.code == 0
     assert re.fullmatch(r"Pulled big:8b: 100 MB moved in [\d.]+ seconds?\.\n", ended.out)
@@ -33,7 +33,7 @@ def test_a_pull_without_a_terminal_says_what_happens_in_a_few_lines_beside_the_r
     assert "big:8b" in simulator.models
 
 
-def test_a_pull_of_what_is_there_is_up_to_date(models):
+def test_a_second_pull_is_up_to_date(models):
     models("pull", "big:8b", "-q")
     assert models("pull", "big:8b", "-q").out == ""
     assert models("pull", "big:8b").out == "big:8b is up to date (100 MB).\n"
@@ -54,20 +54,20 @@ def test_insecure_is_passed_on(models, simulator):
     assert sent["/api/push"]["insecure"] is True
 
 
-def test_a_push_says_what_was_moved(models):
+def test_a_push_reports_the_bytes_moved(models):
     ended = models("push", "me/mine")
     assert ended.code == 0
     assert ended.out.startswith("Pushed me/mine:latest: ")
     assert "push me/mine: " in ended.err
 
 
-def test_a_model_that_the_registry_does_not_have_is_not_found(models):
+def test_a_model_that_the_registry_lacks_is_not_found(models):
     ended = models("pull", "nowhere:to-be-found", "-q")
     assert (ended.code, ended.out) == (3, "")
     assert re.fullmatch(r"Error: The pull of model 'nowhere:to-be-found' .* see .*\n", ended.err)
 
 
-def test_a_full_disk_has_a_code_of_its_own(models, simulator):
+def test_a_full_disk_is_code_7(models, simulator):
     error = "write /models/blobs/x: no space left on device"
     simulator.fault("error_line", path="/api/pull", after=5, error=error)
     ended = models("pull", "big:8b", "-q")
@@ -75,7 +75,7 @@ def test_a_full_disk_has_a_code_of_its_own(models, simulator):
     assert "The server's disk is full" in ended.err
 
 
-def test_a_registry_that_does_not_let_one_in_has_a_code_of_its_own(models, simulator):
+def test_a_registry_that_denies_access_is_code_6(models, simulator):
     simulator.fault("error_line", path="/api/push", after=1, error="unauthorized: access denied")
     ended = models("push", "me/mine", "-q")
     assert ended.code == 6
