@@ -8,7 +8,7 @@ try:
 except ImportError as error:
     raise ImportError('the simulator needs aiohttp: pip install "griptape-ollama[testing]"') from error
 
-from griptape_ollama.testing.models.load_options import Load
+from griptape_ollama.testing.models.load_settings import Load
 from griptape_ollama.testing.models.simulated_model import SimulatedModel
 from griptape_ollama.testing.request_log import RecordedRequest, UnexpectedRequestError
 from griptape_ollama.testing.script import Reply

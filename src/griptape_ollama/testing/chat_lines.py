@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from griptape_ollama.protocol.surrogates import without_halves
-from griptape_ollama.testing.json_text import dumps, encode, timestamp
 from griptape_ollama.testing.models.generation import Piece, Speech
 from griptape_ollama.testing.script import Line, Reply
+from griptape_ollama.testing.wire_format import dumps, encode, timestamp
 
 _MICROSECOND = 1000
 _MILLISECOND = 1_000_000

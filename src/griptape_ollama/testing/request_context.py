@@ -2,30 +2,28 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from griptape_ollama.testing import expectations
 from griptape_ollama.testing.chat_lines import error_line, given_line
 from griptape_ollama.testing.clock import Clock
-from griptape_ollama.testing.error_replies import Refusal
-from griptape_ollama.testing.faults import Fault, apply
-from griptape_ollama.testing.json_text import encode
+from griptape_ollama.testing.faults import Fault, Rules, apply
 from griptape_ollama.testing.models.generation import Voice
-from griptape_ollama.testing.models.load_options import Runner
+from griptape_ollama.testing.models.load_settings import Runner
 from griptape_ollama.testing.models.memory import Holding, Memory
 from griptape_ollama.testing.models.registry import Library
 from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel
-from griptape_ollama.testing.origin_check import PREFLIGHT, is_host_allowed, is_origin_allowed
-from griptape_ollama.testing.request_log import Journal, RecordedRequest, Unexpected
+from griptape_ollama.testing.request_log import Journal, RecordedRequest, Unexpected, mismatch
 from griptape_ollama.testing.response_writer import NDJSON, Outgoing, Wire, Written, phrase_of, plain
-from griptape_ollama.testing.rules import Rules
 from griptape_ollama.testing.script import Entry, Reply, ReplyFunction, Script
+from griptape_ollama.testing.wire_format import Refusal, encode
 
 _logger = logging.getLogger(__name__)
 _TEXT = "text/plain"
@@ -124,7 +122,7 @@ class Exchange:
             Refusal: It was scripted for another request than this.
         """
         answer = self.state.script.take(entry, self.recorded)
-        wrong = expectations.mismatch(entry.expect, self.recorded) if entry.expect is not None else None
+        wrong = mismatch(entry.expect, self.recorded) if entry.expect is not None else None
         if wrong is not None:
             self.refuse_unexpected(f"it is not what the scripted reply expects:\n{wrong}")
         return answer
@@ -329,3 +327,34 @@ def _find(routes: Routes, path: str) -> tuple[Mapping[str, Route] | None, str]:
     if detail and f"{folder}/" in routes and folder:
         return routes[f"{folder}/"], detail
     return (routes["/"], "") if path == "/" else (None, "")
+
+
+PREFLIGHT = {
+    "Access-Control-Allow-Headers": "Authorization,Content-Type,User-Agent,Accept,X-Requested-With",
+    "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
+    "Access-Control-Max-Age": "43200",
+    "Vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
+}
+"""Headers of the answer to a browser that asks whether it may ask."""
+_LOCAL_ENDINGS = (".localhost", ".local", ".internal")
+_APP_SCHEMES = ("app", "file", "tauri", "vscode-webview", "vscode-file")
+
+
+def is_host_allowed(host: str) -> bool:
+    """Say whether a Host header is accepted: this machine's names and addresses, or none."""
+    name = urlsplit(f"//{host}").hostname or ""
+    if name in ("", "localhost") or name.endswith(_LOCAL_ENDINGS):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private or address.is_unspecified
+
+
+def is_origin_allowed(origin: str) -> bool:
+    """Say whether an Origin header is accepted: pages of this machine, desktop apps, or none."""
+    if not origin:
+        return True
+    parts = urlsplit(origin)
+    return parts.scheme in _APP_SCHEMES or parts.hostname in ("localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104  a name to compare

@@ -13,17 +13,15 @@ from aiohttp import web
 
 from griptape_ollama.testing.clock import Clock
 from griptape_ollama.testing.endpoints.routes import ROUTES, handle
-from griptape_ollama.testing.faults import Fault, FaultKind
-from griptape_ollama.testing.loop_thread import ServerThread
-from griptape_ollama.testing.models.load_options import Load
+from griptape_ollama.testing.faults import Fault, FaultKind, FaultRule, Rules
+from griptape_ollama.testing.models.load_settings import Load
 from griptape_ollama.testing.models.memory import Limits, Memory
 from griptape_ollama.testing.models.registry import DEFAULT_LIBRARY, Library
-from griptape_ollama.testing.models.simulated_model import DEFAULT_MODELS, Catalogue, SimulatedModel
-from griptape_ollama.testing.models.token_counts import CountTokens
+from griptape_ollama.testing.models.simulated_model import DEFAULT_MODELS, Catalogue, CountTokens, SimulatedModel
 from griptape_ollama.testing.request_context import State
 from griptape_ollama.testing.request_log import Journal, RecordedRequest, UnexpectedRequestError
-from griptape_ollama.testing.rules import FaultRule, Rules
 from griptape_ollama.testing.script import Entry, Reply, Script
+from griptape_ollama.testing.server_thread import ServerThread
 
 VERSION = "0.33.0-simulator"
 """Version that a simulator reports: the server it was checked against."""

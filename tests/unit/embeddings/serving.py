@@ -4,7 +4,7 @@ import queue
 import threading
 
 from griptape_ollama.testing import Reply
-from griptape_ollama.testing.endpoints.embed import embed
+from griptape_ollama.testing.endpoints.embed import embed_text
 
 MODEL = "simulator-embed"
 SIZE = 64
@@ -15,7 +15,7 @@ WINDOW = 512
 
 def vector(text, size=SIZE):
     """The vector that the simulator gives for a text, whatever else is in the request."""
-    return embed(text, size)
+    return embed_text(text, size)
 
 
 def inputs(simulator):

@@ -5,18 +5,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.chat_lines import Occasion, error_line, piece_lines, stream_lines, whole_body
-from griptape_ollama.testing.error_replies import Refusal, runner_refusal
-from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode, timestamp
+from griptape_ollama.testing.chat_lines import Occasion, error_line, load_body, piece_lines, stream_lines, whole_body
 from griptape_ollama.testing.models import plausible_answers as brain
 from griptape_ollama.testing.models.generation import CutCall, Speech, Voice
-from griptape_ollama.testing.models.load_options import Runner, runner_for
-from griptape_ollama.testing.models.prompt_size import Prompt, drop_messages, fit
-from griptape_ollama.testing.models.rendering import rendered
+from griptape_ollama.testing.models.load_settings import Runner, runner_for
+from griptape_ollama.testing.models.memory import Loaded
+from griptape_ollama.testing.models.prompts import Prompt, continuation, drop_messages, fit, rendered
 from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel
+from griptape_ollama.testing.request_context import Exchange, as_given
+from griptape_ollama.testing.request_log import Outcome, unscripted
 from griptape_ollama.testing.response_writer import Outgoing, plain
-from griptape_ollama.testing.schemas import check_schema
-from griptape_ollama.testing.script import Reply
+from griptape_ollama.testing.script import Entry, Reply
+from griptape_ollama.testing.validation import check_schema
+from griptape_ollama.testing.wire_format import Refusal, as_list, as_object, as_text, encode, runner_refusal, timestamp
 
 NDJSON = "application/x-ndjson"
 # A reply ends after this many windows, whatever num_predict says.
@@ -90,6 +91,42 @@ class SpokenRequest:
         """Tokens that the reply may have: what is left of a window that does not move on, or else several windows."""
         longest = _WINDOWS_PER_REPLY * self.runner.context_length
         return longest if self.runner.shift else min(longest, max(1, self.runner.cells - self.prompt.tokens))
+
+
+async def chat(exchange: Exchange, entry: Entry | None) -> Outgoing:
+    """Answer `POST /api/chat`."""
+    body = validation.decode_body(exchange.recorded.raw, "ChatRequest")
+    state = exchange.state
+    return await answer(exchange, entry, accept_chat(body, state.catalogue, state.context_length))
+
+
+async def answer(exchange: Exchange, entry: Entry | None, request: SpokenRequest) -> Outgoing:
+    """Load a model, wait for its turn, and let it say what is scripted or what it finds by itself."""
+    state = exchange.state
+    if request.is_about_unloading:
+        state.memory.unload(request.model)
+        return plain(load_body(request.name, "unload", state.clock.now_ns, is_generate=request.is_generate))
+    is_answered = not (request.is_about_loading or request.is_about_rendering)
+    if is_answered and entry is None and not state.plausible:
+        exchange.refuse_unexpected(unscripted(exchange.recorded, *state.script.latest))
+    scripted = exchange.claim(entry) if entry is not None and is_answered else None
+    held = await exchange.hold(request.model, request.runner, request.keep_alive)
+    if request.is_about_loading:
+        return plain(load_body(request.name, "load", state.clock.now_ns, is_generate=request.is_generate))
+    if request.is_about_rendering:
+        return plain(render_body(request, state.clock.now_ns))
+    reply = think_up(request) if scripted is None else await exchange.evaluate(scripted)
+    if not reply.is_spoken:
+        return as_given(reply, exchange.recorded)
+    evaluated = _read_prompt(exchange.recorded.outcome, held.loaded, request.prompt)
+    occasion = occasion_of(
+        request, lambda: state.clock.now_ns, held.load_ns, evaluated, tells_cached=state.tells_cached
+    )
+
+    def on_speech(speech: Speech) -> None:
+        _remember(exchange.recorded.outcome, held.loaded, request, reply, speech)
+
+    return spoken(request, unparsed(request, reply), state.voice, occasion, on_speech)
 
 
 def accept_chat(body: dict[str, Any], catalogue: Catalogue, default_window: int) -> SpokenRequest:
@@ -252,3 +289,31 @@ def _check_images(messages: list[dict[str, Any]], model: SimulatedModel) -> None
         hint = "hint: if this is unexpected, you may need to provide the mmproj"
         raise runner_refusal(500, f"image input is not supported - {hint}", "server_error")
     raise runner_refusal(400, "Multimodal data provided, but model does not support multimodal requests.")
+
+
+def unparsed(request: SpokenRequest, reply: Reply) -> Reply:
+    """Return a reply as generate gives it: nobody parses what a native model says."""
+    if not (request.is_generate and request.model.kind == "native" and reply.thinking):
+        return reply
+    thinking = [reply.thinking] if isinstance(reply.thinking, str) else reply.thinking
+    text = [reply.text] if isinstance(reply.text, str) else reply.text
+    said: Sequence[str] = ["<think>\n", *thinking, "</think>\n\n", *text]
+    return replace(reply, thinking="", text=said)
+
+
+def _read_prompt(outcome: Outcome, loaded: Loaded, prompt: Prompt) -> int:
+    """Let a model read a prompt; give the tokens that it did not know from before."""
+    outcome.prompt_tokens, outcome.whole_prompt_tokens = prompt.tokens, prompt.whole_tokens
+    outcome.dropped_messages = prompt.dropped
+    outcome.evaluated_tokens = loaded.cache.evaluate(prompt.text, prompt.tokens)
+    return outcome.evaluated_tokens
+
+
+def _remember(outcome: Outcome, loaded: Loaded, request: SpokenRequest, reply: Reply, speech: Speech) -> None:
+    """Keep what was said for the next turn, unless the window has moved on meanwhile."""
+    prompt = request.prompt
+    outcome.has_shifted = request.runner.shift and prompt.tokens + speech.tokens > request.runner.cells
+    if outcome.has_shifted:
+        loaded.cache.forget(prompt.text)
+    else:
+        loaded.cache.extend(prompt.text, continuation(reply))

@@ -3,17 +3,19 @@
 import math
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.error_replies import Refusal
-from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode
-from griptape_ollama.testing.models.load_options import Runner, runner_for
+from griptape_ollama.testing.models.load_settings import Runner, runner_for
 from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel
+from griptape_ollama.testing.request_context import Exchange, as_given
 from griptape_ollama.testing.request_log import RecordedRequest
+from griptape_ollama.testing.response_writer import Outgoing, plain
+from griptape_ollama.testing.script import Entry
+from griptape_ollama.testing.wire_format import Refusal, as_list, as_object, as_text, encode
 
 _MARKS = 2  # tokens that the model puts before and after a text
 _LARGEST_BATCH = 2048  # tokens of a text at most, whatever the window, where no num_batch is given
@@ -49,6 +51,43 @@ class EmbedRequest:
         """How long the model takes, on the simulator's clock; nothing where there is nothing to embed."""
         model, texts = self.model, len(self.texts)
         return model.embed_seconds + texts * model.embed_seconds_per_text if texts else 0
+
+
+async def embed(exchange: Exchange, entry: Entry | None) -> Outgoing:
+    """Answer `POST /api/embed`."""
+    request = accept(exchange.recorded, exchange.state.catalogue, exchange.state.context_length)
+    if entry is not None:
+        return as_given(await exchange.take(entry), exchange.recorded)
+    # Without a text, too: that is how an embedding model is loaded ahead of time.
+    return plain(await embedded(exchange, request, embed_body))
+
+
+async def embeddings(exchange: Exchange, entry: Entry | None) -> Outgoing:
+    """Answer `POST /api/embeddings`, the old form."""
+    request = accept_old(exchange.recorded, exchange.state.catalogue, exchange.state.context_length)
+    if entry is not None:
+        return as_given(await exchange.take(entry), exchange.recorded)
+    if not request.texts:
+        return plain(old_body(request))
+    return plain(await embedded(exchange, request, lambda request, _load_ns: old_body(request)))
+
+
+async def embedded(exchange: Exchange, request: EmbedRequest, write: Callable[[EmbedRequest, int], bytes]) -> bytes:
+    """Load a model, wait for its turn, and have it write a reply, in the time that it takes for that.
+
+    Args:
+        exchange: The exchange.
+        request: The request.
+        write: Makes the reply, given the request and the nanoseconds that loading took.
+    """
+    held = await exchange.hold(request.model, request.runner, request.keep_alive)
+    clock = exchange.state.clock
+    due = clock.seconds + request.seconds
+    body = write(request, held.load_ns)
+    if request.seconds:
+        # What the simulator needs itself is part of it.
+        await clock.sleep_until(due)
+    return body
 
 
 def accept(recorded: RecordedRequest, catalogue: Catalogue, default_window: int) -> EmbedRequest:
@@ -115,7 +154,7 @@ def _front(text: str, tokens: int, limit: int) -> str:
 def embed_body(request: EmbedRequest, load_ns: int) -> bytes:
     """Make the reply."""
     started = time.perf_counter_ns()
-    vectors = [embed(text, request.dimensions) for text in request.texts]
+    vectors = [embed_text(text, request.dimensions) for text in request.texts]
     body: dict[str, Any] = {"model": request.body["model"], "embeddings": vectors}
     if vectors:
         took_ns = max(time.perf_counter_ns() - started, int(request.seconds * _SECOND))
@@ -127,10 +166,10 @@ def embed_body(request: EmbedRequest, load_ns: int) -> bytes:
 
 def old_body(request: EmbedRequest) -> bytes:
     """Make the reply in the old form."""
-    return encode({"embedding": [value for text in request.texts for value in embed(text, request.dimensions)]})
+    return encode({"embedding": [value for text in request.texts for value in embed_text(text, request.dimensions)]})
 
 
-def embed(text: str, dimensions: int) -> list[float]:
+def embed_text(text: str, dimensions: int) -> list[float]:
     """Turn a text into a vector of length 1.
 
     Words count, and so do the runs of three and four letters inside them; order does not.

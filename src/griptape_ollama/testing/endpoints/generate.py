@@ -1,17 +1,31 @@
 """The generate endpoint: a prompt without a conversation."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.endpoints.chat import SpokenRequest, check_task, read_prompt, registry_name, think_levels
-from griptape_ollama.testing.error_replies import Refusal
-from griptape_ollama.testing.json_text import as_list, as_object, as_text
-from griptape_ollama.testing.models.load_options import Runner, runner_for
-from griptape_ollama.testing.models.prompt_size import Prompt, fit, raw_prompt
+from griptape_ollama.testing.endpoints.chat import (
+    SpokenRequest,
+    answer,
+    check_task,
+    read_prompt,
+    registry_name,
+    think_levels,
+)
+from griptape_ollama.testing.models.load_settings import Runner, runner_for
+from griptape_ollama.testing.models.prompts import Prompt, fit, raw_prompt
 from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel
-from griptape_ollama.testing.script import Reply
+from griptape_ollama.testing.request_context import Exchange
+from griptape_ollama.testing.response_writer import Outgoing
+from griptape_ollama.testing.script import Entry
+from griptape_ollama.testing.wire_format import Refusal, as_list, as_object, as_text
+
+
+async def generate(exchange: Exchange, entry: Entry | None) -> Outgoing:
+    """Answer `POST /api/generate`."""
+    body = validation.decode_body(exchange.recorded.raw, "GenerateRequest")
+    state = exchange.state
+    return await answer(exchange, entry, accept_generate(body, state.catalogue, state.context_length))
 
 
 def accept_generate(body: dict[str, Any], catalogue: Catalogue, default_window: int) -> SpokenRequest:
@@ -57,16 +71,6 @@ def _read(request: SpokenRequest, text: str, before: int) -> Prompt:
         return prompt
     check_task(request, prompt.messages)
     return fit(prompt, model, request.runner, body, is_chat=False)
-
-
-def unparsed(request: SpokenRequest, reply: Reply) -> Reply:
-    """Return a reply as generate gives it: nobody parses what a native model says."""
-    if not (request.is_generate and request.model.kind == "native" and reply.thinking):
-        return reply
-    thinking = [reply.thinking] if isinstance(reply.thinking, str) else reply.thinking
-    text = [reply.text] if isinstance(reply.text, str) else reply.text
-    said: Sequence[str] = ["<think>\n", *thinking, "</think>\n\n", *text]
-    return replace(reply, thinking="", text=said)
 
 
 def _messages(request: SpokenRequest, prompt: str) -> list[dict[str, Any]]:

@@ -7,14 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.endpoints import chat as chats
-from griptape_ollama.testing.endpoints import embed as vectors
-from griptape_ollama.testing.endpoints.inference import answer, embedded
-from griptape_ollama.testing.error_replies import Refusal
-from griptape_ollama.testing.json_text import as_list, as_object, as_text, encode
+from griptape_ollama.testing.endpoints.chat import accept_chat, answer
+from griptape_ollama.testing.endpoints.embed import EmbedRequest, accept, embed_text, embedded
 from griptape_ollama.testing.request_context import Exchange
 from griptape_ollama.testing.response_writer import NDJSON, Outgoing, TimedLine, plain
 from griptape_ollama.testing.script import Entry
+from griptape_ollama.testing.wire_format import Refusal, as_list, as_object, as_text, encode
 
 _JSON = "application/json"
 _SECOND = 1_000_000_000
@@ -38,7 +36,7 @@ async def chat(exchange: Exchange, entry: Entry | None) -> Outgoing:
         raise Refusal(400, "[] is too short - 'messages'")
     streams = body.get("stream") is True
     state = exchange.state
-    request = chats.accept_chat(_chat_body(body, streams=streams), state.catalogue, state.context_length)
+    request = accept_chat(_chat_body(body, streams=streams), state.catalogue, state.context_length)
     outgoing = await answer(exchange, entry, request)
     head = {
         "id": f"chatcmpl-{next(_numbers)}",
@@ -62,7 +60,7 @@ async def chat(exchange: Exchange, entry: Entry | None) -> Outgoing:
 
 async def embeddings(exchange: Exchange, _entry: Entry | None) -> Outgoing:
     """Answer `POST /v1/embeddings`."""
-    request = vectors.accept(exchange.recorded, exchange.state.catalogue, exchange.state.context_length)
+    request = accept(exchange.recorded, exchange.state.catalogue, exchange.state.context_length)
     return plain(await embedded(exchange, request, _vectors_body), content_type=_JSON)
 
 
@@ -81,9 +79,9 @@ async def models(exchange: Exchange, _entry: Entry | None) -> Outgoing:
     return plain(encode({"object": "list", "data": data}) + b"\n", content_type=_JSON)
 
 
-def _vectors_body(request: vectors.EmbedRequest, _load_ns: int) -> bytes:
+def _vectors_body(request: EmbedRequest, _load_ns: int) -> bytes:
     data = [
-        {"object": "embedding", "embedding": vectors.embed(text, request.dimensions), "index": index}
+        {"object": "embedding", "embedding": embed_text(text, request.dimensions), "index": index}
         for index, text in enumerate(request.texts)
     ]
     usage = {"prompt_tokens": request.tokens, "total_tokens": request.tokens}

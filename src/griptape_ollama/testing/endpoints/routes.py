@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from griptape_ollama.testing.endpoints import create, inference, metadata, openai, transfers
+from griptape_ollama.testing.endpoints import chat, embed, generate, metadata, model_management, openai
 from griptape_ollama.testing.request_context import Exchange, Route, Routes, State
 from griptape_ollama.testing.request_log import RecordedRequest
 from griptape_ollama.testing.response_writer import Written
@@ -14,20 +14,20 @@ from griptape_ollama.testing.response_writer import Written
 _LOOK = Route(metadata.look)
 ROUTES: Routes = {
     "/": {"GET": Route(metadata.root), "HEAD": Route(metadata.root)},
-    "/api/chat": {"POST": Route(inference.chat, speaks=True)},
-    "/api/generate": {"POST": Route(inference.generate, speaks=True)},
-    "/api/embed": {"POST": Route(inference.embed, speaks=True)},
-    "/api/embeddings": {"POST": Route(inference.embeddings, speaks=True)},
+    "/api/chat": {"POST": Route(chat.chat, speaks=True)},
+    "/api/generate": {"POST": Route(generate.generate, speaks=True)},
+    "/api/embed": {"POST": Route(embed.embed, speaks=True)},
+    "/api/embeddings": {"POST": Route(embed.embeddings, speaks=True)},
     "/api/show": {"POST": Route(metadata.show)},
     "/api/tags": {"GET": _LOOK, "HEAD": _LOOK},
     "/api/ps": {"GET": _LOOK},
     "/api/version": {"GET": _LOOK, "HEAD": _LOOK},
-    "/api/pull": {"POST": Route(transfers.pull)},
-    "/api/push": {"POST": Route(transfers.push)},
-    "/api/create": {"POST": Route(create.create)},
-    "/api/copy": {"POST": Route(transfers.copy)},
-    "/api/delete": {"DELETE": Route(transfers.delete)},
-    "/api/blobs/": {"HEAD": Route(create.has_blob), "POST": Route(create.add_blob)},
+    "/api/pull": {"POST": Route(model_management.pull)},
+    "/api/push": {"POST": Route(model_management.push)},
+    "/api/create": {"POST": Route(model_management.create)},
+    "/api/copy": {"POST": Route(model_management.copy)},
+    "/api/delete": {"DELETE": Route(model_management.delete)},
+    "/api/blobs/": {"HEAD": Route(model_management.has_blob), "POST": Route(model_management.add_blob)},
     "/v1/chat/completions": {"POST": Route(openai.chat, speaks=True)},
     "/v1/embeddings": {"POST": Route(openai.embeddings)},
     "/v1/models": {"GET": Route(openai.models)},

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from griptape_ollama.testing.error_replies import Refusal
 from griptape_ollama.testing.models.simulated_model import SimulatedModel
 from griptape_ollama.testing.script import Reply, normal_call
+from griptape_ollama.testing.wire_format import Refusal
 
 Piece = tuple[Literal["thinking", "content"], str]
 _WORD = re.compile(r"\s*\S+|\s+$")

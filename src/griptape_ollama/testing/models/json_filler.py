@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from griptape_ollama.testing.json_text import as_list, as_object, as_text
-from griptape_ollama.testing.models.text_clues import Clues
-from griptape_ollama.testing.schemas import UnresolvedReferenceError, resolve
+from griptape_ollama.testing.models.entity_extraction import Clues
+from griptape_ollama.testing.validation import UnresolvedReferenceError, resolve
+from griptape_ollama.testing.wire_format import as_list, as_object, as_text
 
 _MAX_DEPTH = 6
 _MAX_LENGTH = 200

@@ -8,14 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from griptape_ollama.testing.clock import Clock
-from griptape_ollama.testing.endpoints.show import details
-from griptape_ollama.testing.error_replies import Refusal
-from griptape_ollama.testing.json_text import timestamp
-from griptape_ollama.testing.loop_waits import Bell
-from griptape_ollama.testing.models.load_options import Load, Runner
-from griptape_ollama.testing.models.prompt_cache import PromptCache
-from griptape_ollama.testing.models.simulated_model import SimulatedModel
+from griptape_ollama.testing.clock import Bell, Clock
+from griptape_ollama.testing.models.load_settings import Load, Runner
+from griptape_ollama.testing.models.simulated_model import SimulatedModel, model_details
+from griptape_ollama.testing.wire_format import Refusal, timestamp
 
 _SECOND = 1_000_000_000
 # "For good" is the longest duration that Go can hold, about 292 years.
@@ -27,6 +23,50 @@ _BYTES_PER_TOKEN = 1280
 _PROMPTS_KEPT = 32
 _GIB = 2**30
 _BUSY = "server busy, please try again.  maximum pending requests exceeded"
+
+
+class PromptCache:
+    """The latest prompts. A server keeps more of them than it can answer at a time: gigabytes beside its slots.
+
+    Args:
+        size: How many are kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._texts: list[str] = []
+
+    def evaluate(self, text: str, tokens: int) -> int:
+        """Take in a prompt.
+
+        Args:
+            text: The whole prompt as the model reads it.
+            tokens: Its tokens.
+
+        Returns:
+            How many of them had to be evaluated: those after the longest known beginning, and at least the last.
+        """
+        shared, best = max(((_shared(known, text), known) for known in self._texts), default=(0, ""))
+        known = tokens * shared // len(text) if text else 0
+        if best and shared == len(best):
+            # It goes on from there; a prompt that turned elsewhere takes a place of its own.
+            self._texts.remove(best)
+        self.keep(text)
+        return max(1, tokens - known) if tokens else 0
+
+    def keep(self, text: str) -> None:
+        """Remember a text, and forget the oldest where there is no more room."""
+        self._texts = [*self._texts, text][-self._size :]
+
+    def extend(self, text: str, more: str) -> None:
+        """Add what the model said to the prompt that it answered."""
+        if text in self._texts:
+            self._texts[self._texts.index(text)] = text + more
+
+    def forget(self, text: str) -> None:
+        """Forget a prompt: the window has moved on, and it is no longer whole."""
+        if text in self._texts:
+            self._texts.remove(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,8 +380,20 @@ def _entry(loaded: Loaded) -> dict[str, Any]:
         "model": model.full_name,
         "size": loaded.size,
         "digest": model.digest,
-        "details": details(model),
+        "details": model_details(model),
         "expires_at": timestamp(loaded.expires_ns),
         "size_vram": model.size_vram,
         "context_length": loaded.runner.context_length,
     }
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike; halving, as comparing one by one is slow."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -7,9 +7,8 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from griptape_ollama.testing.endpoints.show import template_of
-from griptape_ollama.testing.json_text import encode
-from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel, with_tag
+from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel, template_of, with_tag
+from griptape_ollama.testing.wire_format import encode
 
 
 @dataclass(frozen=True)

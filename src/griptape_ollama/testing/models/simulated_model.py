@@ -1,16 +1,65 @@
-"""The models that a simulator has installed, and the names that they are found by."""
+"""How many tokens a text has."""
 
 import hashlib
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from griptape_ollama.protocol.model_name import model_key, parse_model_name
-from griptape_ollama.testing.error_replies import Refusal
-from griptape_ollama.testing.models.token_counts import CountTokens, counted
+from griptape_ollama.testing.wire_format import Refusal
+
+_GO_TEMPLATE = """{{- if .System }}<|im_start|>system
+{{ .System }}<|im_end|>
+{{ end }}
+{{- range .Messages }}<|im_start|>{{ .Role }}
+{{ .Content }}<|im_end|>
+{{ end }}<|im_start|>assistant
+"""
+_JINJA_TEMPLATE = """{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endfor %}
+{{- '<|im_start|>assistant\\n' }}
+"""
+CountTokens = Callable[[str], int]
+"""Counts the tokens of a text."""
+
+_CHARACTERS_PER_TOKEN = 4
+_LONGEST_KNOWN = 20_000  # characters of texts whose count is worth remembering
+
+
+def estimated_tokens(text: str) -> int:
+    """Count about four characters as a token, which is what a simulator does by itself."""
+    return -(-len(text) // _CHARACTERS_PER_TOKEN)
+
+
+def counted(text: str, count: CountTokens | None) -> int:
+    """Count the tokens of a text.
+
+    Args:
+        text: The text.
+        count: Counter of the test's own, None for an estimate. It is asked once for each text that is not very long.
+
+    Raises:
+        TypeError: The counter gave no number of tokens.
+    """
+    if count is None:
+        return estimated_tokens(text)
+    return _known(count, text) if len(text) <= _LONGEST_KNOWN else _checked(count, text)
+
+
+def _checked(count: CountTokens, text: str) -> int:
+    tokens = count(text)
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"count_tokens gave {tokens!r:.80} for a text, which is no number of tokens")
+    return tokens
+
+
+_known = lru_cache(maxsize=4096)(_checked)
+
 
 _SECOND = 1_000_000_000
 _DAY_NS = 86_400 * _SECOND
@@ -154,6 +203,27 @@ class SimulatedModel:
     def tokens_of(self, text: str) -> int:
         """Count the tokens of a text."""
         return counted(text, self.count_tokens)
+
+
+def model_details(model: SimulatedModel) -> dict[str, Any]:
+    """Return the `details` that show, tags and ps share."""
+    return {
+        "parent_model": model.parent_model,
+        "format": "" if model.remote_host else "gguf",
+        "family": model.family,
+        "families": [model.family],
+        "parameter_size": model.parameter_size,
+        "quantization_level": model.quantization_level,
+    }
+
+
+def template_of(model: SimulatedModel) -> str:
+    """Return a model's template, or that of its kind."""
+    if model.template is not None:
+        return model.template
+    if model.kind == "builtin" or model.can("embedding"):
+        return "{{ .Prompt }}"
+    return _JINJA_TEMPLATE if model.kind == "native" else _GO_TEMPLATE
 
 
 DEFAULT_MODELS = (

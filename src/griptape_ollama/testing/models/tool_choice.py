@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from griptape_ollama.testing.json_text import as_list, as_object, as_text
+from griptape_ollama.testing.models.entity_extraction import Clues
 from griptape_ollama.testing.models.json_filler import JsonFiller
-from griptape_ollama.testing.models.text_clues import Clues
+from griptape_ollama.testing.wire_format import as_list, as_object, as_text
 
 _NAME_WEIGHT, _PARAMETER_WEIGHT, _DESCRIPTION_WEIGHT = 3, 2, 1
 _EVIDENCE_WEIGHT = 5

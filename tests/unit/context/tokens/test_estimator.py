@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from griptape_ollama.context.tokens.estimator import PromptEstimator, estimator_of
 from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.shared_state import reset_shared_state
-from griptape_ollama.testing.models.prompt_size import drop_messages
+from griptape_ollama.testing.models.prompts import drop_messages
 from griptape_ollama.testing.models.simulated_model import SimulatedModel
 
 WORDS = (  # noqa: SIM905 - read as words

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from griptape_ollama.testing.models.entity_extraction import Clues
 from griptape_ollama.testing.models.json_filler import JsonFiller
-from griptape_ollama.testing.models.text_clues import Clues
 
 
 def fill(schema, text="", *, fills_optional=True):

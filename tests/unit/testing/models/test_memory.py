@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
-from griptape_ollama.testing.models.prompt_cache import PromptCache
+from griptape_ollama.testing.models.memory import PromptCache
 
 GB = 10**9
 MODELS = [SimulatedModel(name=name, size=4 * GB) for name in ("a", "b", "c", "d")]

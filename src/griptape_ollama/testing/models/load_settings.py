@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from griptape_ollama.testing.json_text import as_object
 from griptape_ollama.testing.models.simulated_model import SimulatedModel
+from griptape_ollama.testing.wire_format import as_object
 
 _SMALLEST_WINDOW = 4
 _SMALLEST_VISION_WINDOW = 2048
