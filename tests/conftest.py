@@ -4,7 +4,9 @@ import os
 import re
 import socket
 import threading
+from pathlib import Path
 
+import certifi
 import pytest
 from griptape.events import EventBus
 from hypothesis import settings
@@ -17,6 +19,17 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 _SETTINGS = re.compile(r"OLLAMA_.*|(?:ALL|HTTP|HTTPS|NO)_PROXY", re.IGNORECASE)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_certificate(tmp_path_factory):
+    """Trust one certificate of certifi's, not all of them: parsing 140 takes 20 ms for each HTTP client of a test."""
+    end = "-----END CERTIFICATE-----"
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    path.write_text(Path(certifi.where()).read_text(encoding="utf-8").partition(end)[0] + f"{end}\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(path))
+        yield
 
 
 def _simulators():
