@@ -44,6 +44,7 @@ SHOW = json.dumps({"capabilities": ["completion", "tools"], "parameters": "", "m
 
 class Handler(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True  # as servers in Go
+
     def handle(self):
         while request := self.rfile.readline():
             length = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -123,14 +124,15 @@ def to_vectors(
     values: list[list[float] | str] = []
     were_scaled = False
     for vector in vectors:
-        length = _length(vector, size)
-        if isinstance(length, str):
-            values.append(length)
-        elif abs(length - 1.0) > _UNIT_TOLERANCE:
+        checked = _checked(vector, size)
+        if isinstance(checked, str):
+            values.append(checked)
+            continue
+        numbers, length = checked
+        if abs(length - 1.0) > _UNIT_TOLERANCE:
             were_scaled = True
-            values.append([value / length for value in vector])
-        else:
-            values.append(vector if set(map(type, vector)) == {float} else list(map(float, vector)))
+            numbers = [value / length for value in numbers]
+        values.append(numbers)
     return Vectors(values, were_scaled)
 
 
@@ -173,8 +175,8 @@ def tokens_of(reply: Mapping[str, Any]) -> int | None:
     return to_count(reply.get("prompt_eval_count"))
 
 
-def _length(vector: Any, size: int) -> float | str:
-    """Length of a vector, or what is wrong with it."""
+def _checked(vector: Any, size: int) -> tuple[list[float], float] | str:
+    """Return a vector of floats with its length, or what is wrong with it."""
     if not isinstance(vector, list) or not vector:
         return "its vector has no numbers"
     numbers = cast("list[Any]", vector)
@@ -184,8 +186,11 @@ def _length(vector: Any, size: int) -> float | str:
         length = math.hypot(*numbers)
     except (TypeError, OverflowError):
         return "its vector has values that are no numbers"
-    if bool in set(map(type, numbers)):
-        return "its vector has values that are no numbers"
+    # Counted in C: this is done for every number of every vector.
+    if operator.countOf(map(type, numbers), float) != size:
+        if bool in set(map(type, numbers)):
+            return "its vector has values that are no numbers"
+        numbers = list(map(float, numbers))
     if not math.isfinite(length):
         return "its vector has numbers that are not finite"
-    return length or "its vector has zeros only"
+    return (numbers, length) if length else "its vector has zeros only"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import threading
-from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from griptape_ollama.transport.run import Run
 
 _BYTES_PER_ENTRY = 250  # what Python needs for the key, the entry and the array around the numbers
 _DIGEST_BYTES = 20
+_BYTES_PER_NUMBER = 8  # of a double
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class VectorCache:
                 return None
             self._hits += 1
             self._vectors.move_to_end(key)
-        return entry.vector.tolist()
+        return list(struct.unpack(f"{len(entry.vector) // _BYTES_PER_NUMBER}d", entry.vector))
 
     def put(self, key: bytes, vector: list[float], look: DigestLook | None = None) -> None:
         """Keep a vector, and let go of those that were not used for the longest time where there is no room.
@@ -81,7 +82,7 @@ class VectorCache:
             vector: The vector.
             look: The latest look at what the model is; the vector is let go of if the next one refutes it.
         """
-        entry = _Entry(array("d", vector), look)
+        entry = _Entry(struct.pack(f"{len(vector)}d", *vector), look)
         with self._lock:
             if entry.size > self._max_size:
                 return
@@ -125,12 +126,12 @@ class VectorCache:
 class _Entry:
     """A vector, and the look at the model that it was made after."""
 
-    vector: array[float]
+    vector: bytes
     look: DigestLook | None
 
     @property
     def size(self) -> int:
-        return len(self.vector) * self.vector.itemsize + _BYTES_PER_ENTRY
+        return len(self.vector) + _BYTES_PER_ENTRY
 
     @property
     def is_refuted(self) -> bool:

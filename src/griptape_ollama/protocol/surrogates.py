@@ -24,7 +24,9 @@ _ESCAPE = re.compile(
 
 def may_hold_halves(line: bytes) -> bool:
     """Return whether a JSON text may hold halves of pairs; those of a pair that is whole count, too."""
-    return (b"\\u" in line or b"\xed" in line) and _HALF_IN_JSON.search(line) is not None
+    # One byte is found many times faster than two: megabytes of numbers have no backslash.
+    has_escape = b"\\" in line and b"\\u" in line
+    return (has_escape or b"\xed" in line) and _HALF_IN_JSON.search(line) is not None
 
 
 def without_halves(text: str) -> str:

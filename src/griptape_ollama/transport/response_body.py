@@ -116,7 +116,8 @@ def _at_most(chunks: Iterator[bytes], size: int, begun: bytes = b"") -> bytes:
         body += piece
         if len(body) > size:
             break
-    return bytes(body[:size])
+    del body[size:]
+    return bytes(body)
 
 
 def _unzipped(packed: Iterator[bytes]) -> Iterator[bytes]:
