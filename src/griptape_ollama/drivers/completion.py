@@ -23,7 +23,6 @@ from griptape_ollama.drivers.task_lease import TaskHold
 from griptape_ollama.errors import OllamaContextError, OllamaError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.escaping import printable
 from griptape_ollama.events import OllamaResponseEvent
-from griptape_ollama.models.audit import audited_call
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.transport.call import Call
 
@@ -51,7 +50,6 @@ class Plan:
         is_react: Whether tools are described in words, so that a text may be a call.
         retry_without_thinking: Whether to ask again, once and without thinking, where a reply is empty.
         holds_model: Whether the model is kept in memory until the task is over, and let go then.
-        is_audited: Whether each request is recorded.
     """
 
     fitting: Fitting
@@ -62,7 +60,6 @@ class Plan:
     is_react: bool = False
     retry_without_thinking: bool = False
     holds_model: bool = False
-    is_audited: bool = False
 
     @property
     def request(self) -> Request:
@@ -195,7 +192,7 @@ class Exchange:
         line: dict[str, Any] = {}
         has_begun = False
         # Closed by hand: an exception keeps its frames, and with them the connection, for as long as somebody holds it.
-        with contextlib.closing(self._lines()) as lines:
+        with contextlib.closing(self._call.lines()) as lines:
             try:
                 for line in lines:
                     if not has_begun:
@@ -213,9 +210,6 @@ class Exchange:
                     self._refused(error)
                 raise
         self._plan.watch.take(request, line)
-
-    def _lines(self) -> Generator[dict[str, Any], None, None]:
-        return _audited_lines(self._call) if self._plan.is_audited else self._call.lines()
 
     def _shown(
         self, deltas: Generator[BaseDeltaMessageContent, None, None], request: Request
@@ -366,11 +360,3 @@ def to_response_event(message: Message) -> OllamaResponseEvent | None:
         truncated=meta.get("truncated"),
         window=meta.get("context", {}).get("window"),
     )
-
-
-def _audited_lines(call: Call) -> Generator[dict[str, Any], None, None]:
-    with audited_call(call) as last, contextlib.closing(call.lines()) as lines:
-        for line in lines:
-            if line.get("done") is True:
-                last.update(line)
-            yield line

@@ -32,6 +32,7 @@ from griptape_ollama.drivers.request_builder import PlanningPromptDriver
 from griptape_ollama.drivers.streamed_message import StreamedMessage, take_deltas, to_deltas, with_metadata
 from griptape_ollama.drivers.task_lease import TaskHold
 from griptape_ollama.drivers.tracing import observable_stream
+from griptape_ollama.models.audit import record_call
 from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.run import Run
@@ -214,7 +215,14 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
             )
             exchange = Exchange(
                 plan,
-                lambda request: Call(self.connection, "/api/chat", request, run=run, policy=self.retrying()),
+                lambda request: Call(
+                    self.connection,
+                    "/api/chat",
+                    request,
+                    run=run,
+                    policy=self.retrying(),
+                    listener=record_call if self.audit_requests else None,
+                ),
                 reader=reader,
                 turns=self._turns,
                 hold=TaskHold.of_task(self.connection, model) if plan.holds_model else None,

@@ -255,7 +255,6 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
             fitting,
             ContextWatch(fitter, fitting),
             holds_model=holds_model,
-            is_audited=self.audit_requests,
             wanted=wanted,
             awaits_closing=awaits_closing_mark(known, to_think_marks(self.separate_think_tags)),
             is_react=needs_react,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import logging
@@ -22,7 +21,7 @@ from griptape_ollama.errors import (
     OllamaResponseError,
     OllamaStreamError,
 )
-from griptape_ollama.models.audit import audited_call
+from griptape_ollama.models.audit import record_call
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.request_body import body_size
 from griptape_ollama.transport.run import Run
@@ -80,8 +79,9 @@ class Asker:
             limits=spec.limits,
             run=self._run,
             policy=_but_for_failures(spec.policy) if is_part or len(passages) > 1 else spec.policy,
+            listener=record_call if spec.is_audited else None,
         )
-        reply = self._reply(call, len(passages))
+        reply = call.document(max_bytes=_BYTES_PER_REPLY + len(passages) * _BYTES_PER_VECTOR)
         self._learn(passages, reply)
         self._replied((len(passages), reply))
         identity, subject = spec.identity, (spec.connection, spec.model, spec.dimensions)
@@ -115,13 +115,6 @@ class Asker:
 
     def _body(self, passages: Sequence[Passage]) -> dict[str, Any]:
         return {**self._spec.body, "input": [passage.sent for passage in passages]}
-
-    def _reply(self, call: Call, count: int) -> dict[str, Any]:
-        record = audited_call(call) if self._spec.is_audited else contextlib.nullcontext(dict[str, Any]())
-        with record as last:
-            reply = call.document(max_bytes=_BYTES_PER_REPLY + count * _BYTES_PER_VECTOR)
-            last.update(reply)
-        return reply
 
     def _learn(self, passages: Sequence[Passage], reply: Mapping[str, Any]) -> None:
         learn, tokens = self._spec.learn_tokens, tokens_of(reply)

@@ -19,7 +19,7 @@ from griptape_ollama.errors import (
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
-from griptape_ollama.transport.call_reports import CallReport, reported
+from griptape_ollama.transport.call_reports import CallReport, Listener, reported
 from griptape_ollama.transport.concurrency import Admission, NoSlotError
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.connection_errors import MAX_ERROR_BYTES, Failures
@@ -61,6 +61,7 @@ class Call:
         policy: Which failures are tried again, and how often; by default none.
         kind: What the lines of the reply mean, where it comes in lines.
         model: Model that errors name; by default the one that the body asks for.
+        listener: Called with the report of this call, beside those that listen to all calls.
 
     Attributes:
         path: Path of the request.
@@ -84,6 +85,7 @@ class Call:
         policy: tenacity.Retrying | None = None,
         kind: LineKind = CHAT,
         model: str | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.time_to_first_token: float | None = None
         self.clock_offset = 0.0
@@ -98,6 +100,7 @@ class Call:
         self._kind = kind
         self._run = run or Run(limits)
         self._limits = limits or self._run.limits
+        self._listener = listener
         self._policy = policy or retrying(max_attempts=1)
         self._guard = self._run.guard
         self._started = 0.0
@@ -164,7 +167,7 @@ class Call:
 
     def _reported(self) -> contextlib.AbstractContextManager[None]:
         self._started = time.monotonic()
-        return reported(self._report, lambda: self._last is not None)
+        return reported(self._report, lambda: self._last is not None, self._listener)
 
     def _report(self, error: BaseException | None) -> CallReport:
         last = self._last or {}

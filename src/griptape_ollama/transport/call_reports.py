@@ -70,20 +70,24 @@ def stop_listening(listener: Listener) -> None:
 
 
 def reported(
-    report: Callable[[BaseException | None], CallReport], is_complete: Callable[[], bool]
+    report: Callable[[BaseException | None], CallReport],
+    is_complete: Callable[[], bool],
+    listener: Listener | None = None,
 ) -> contextlib.AbstractContextManager[None]:
     """Report the call that is made inside, however it ends.
 
     Args:
         report: Makes the report of how it ended.
         is_complete: Whether the whole reply is there, so that leaving now is no cancelling.
+        listener: A function that listens to this call alone.
     """
-    return _reporting(report, is_complete) if _listeners else contextlib.nullcontext()
+    is_wanted = _listeners or listener is not None
+    return _reporting(report, is_complete, listener) if is_wanted else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
 def _reporting(
-    report: Callable[[BaseException | None], CallReport], is_complete: Callable[[], bool]
+    report: Callable[[BaseException | None], CallReport], is_complete: Callable[[], bool], listener: Listener | None
 ) -> Generator[None, None, None]:
     error: BaseException | None = None
     try:
@@ -95,11 +99,11 @@ def _reporting(
         error = raised
         raise
     finally:
-        _tell(report(error))
+        _tell(report(error), listener)
 
 
-def _tell(report: CallReport) -> None:
-    for listener in _listeners:
+def _tell(report: CallReport, own: Listener | None) -> None:
+    for listener in _listeners if own is None else (*_listeners, own):
         _tell_one(listener, report)
 
 

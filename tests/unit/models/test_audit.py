@@ -8,8 +8,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from griptape_ollama import OllamaCancelledError, OllamaContentError, OllamaError, OllamaModels, OllamaResponseError
-from griptape_ollama.models.audit import Change, audited, record_generation
+from griptape_ollama.models.audit import Change, audited, record_call
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+from griptape_ollama.transport.call_reports import CallReport
 
 BIG = SimulatedModel(name="big", size=10_000_000, pull_bytes_per_second=1_000_000)
 
@@ -160,9 +161,7 @@ def test_who_does_not_listen_pays_nothing(models, monkeypatch):
 
 class TestGeneration:
     def test_a_request_is_recorded_with_its_numbers(self, audit):
-        record_generation(
-            action="chat", model="qwen3", host="http://a:b@gpu", seconds=1.23456, input_tokens=12, output_tokens=0
-        )
+        record_call(CallReport("http://a:b@gpu", "qwen3", "/api/chat", 1.23456, input_tokens=12, output_tokens=0))
         (record,) = audit()
         assert record.pop("time")
         assert record == {
@@ -184,7 +183,7 @@ class TestGeneration:
         ],
     )
     def test_a_failure_is_recorded_by_its_kind(self, audit, error, outcome, name):
-        record_generation(action="chat", model="m", host="h", seconds=0, error=error)
+        record_call(CallReport("h", "m", "/api/chat", 0, error=error))
         (record,) = audit()
         assert (record["outcome"], record["error"]) == (outcome, name)
         assert "hunter2" not in str(record)
