@@ -12,7 +12,7 @@ from griptape.artifacts import ImageArtifact, ListArtifact, TextArtifact
 from griptape.common import PromptStack
 
 from griptape_ollama import OllamaContextError, OllamaPromptDriver
-from griptape_ollama.lifecycle.server_adapter import DriverServer, runner_options
+from griptape_ollama.lifecycle.server_adapter import ServerAdapter, runner_options
 from griptape_ollama.shared_state import reset_shared_state
 
 WINDOW = 512
@@ -288,7 +288,7 @@ class TestDriversWindow:
     def test_a_model_that_is_loaded_ahead_is_not_loaded_again(self, make, chat_model):
         for settings in ({"on_overflow": "error"}, {"num_ctx": 2048}, {}):
             driver = make(**settings)
-            DriverServer(driver).warm(chat_model, keep_alive=60, options=runner_options(driver))
+            ServerAdapter(driver).load(chat_model, keep_alive=60, options=runner_options(driver))
             assert not was_loaded(driver.run(stack_of("Hello")))
 
 

@@ -1,1 +1,1 @@
-"""Which model stays in memory while a structure runs."""
+"""Keeps the models of a structure in memory exactly as long as its tasks need them."""

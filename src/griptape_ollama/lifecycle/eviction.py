@@ -1,8 +1,9 @@
-"""Which models to unload, which to evict, which to load ahead: decisions only, about one server, without any I/O.
+"""Which models to unload, to evict and to preload on one server: pure decisions without I/O.
 
-A distance is how many steps have to begin before a model is used again; 1 is the very next step. Between models that a
-new one may replace, the one whose next use is farthest away goes (Belady, "A study of replacement algorithms for a
-virtual-storage computer", 1966): with models of equal size and steps in sequence no other choice loads less often.
+A distance counts the steps that have to begin before a model is used again; 1 is the very next step. Among the models
+that a new one may replace, the one whose next use is farthest away is evicted (Belady, "A study of replacement
+algorithms for a virtual-storage computer", 1966): with models of equal size and steps in sequence no other choice loads
+less often.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from graphlib import TopologicalSorter
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Something that is going to run, and uses models while it does.
+    """A task, or the conversation memory, that uses models while it runs.
 
     Attributes:
-        id: What it is known by.
-        models: Models that it may use.
-        after: Steps that have to end before it begins.
+        id: Its id.
+        models: Keys of the models that it may use.
+        after: Ids of the steps that have to end before it begins.
     """
 
     id: str
@@ -29,35 +30,35 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resident:
-    """A model in memory, or on its way there.
+class ResidentModel:
+    """A model that is in memory or about to be loaded.
 
     Attributes:
-        model: What it is known by.
-        size: Bytes that it takes; 0 where unknown.
-        is_busy: Whether a step that runs may use it.
-        is_movable: Whether it may be unloaded.
+        model: Its key.
+        size: Bytes in memory; 0 where unknown.
+        is_busy: Whether a running step may use it.
+        is_evictable: Whether it may be unloaded.
     """
 
     model: str
     size: int = 0
     is_busy: bool = False
-    is_movable: bool = True
+    is_evictable: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
-    """How much fits into memory.
+class MemoryLimits:
+    """How much fits into the memory of one server.
 
     Attributes:
-        max_models: Number of models; None for any.
-        memory: Bytes of all models; None for any.
+        max_models: Number of models; None for no limit.
+        memory: Bytes of all models together; None for no limit.
     """
 
     max_models: int | None = None
     memory: int | None = None
 
-    def holds(self, sizes: Collection[int]) -> bool:
+    def allow(self, sizes: Collection[int]) -> bool:
         """Whether models of these sizes fit together."""
         return (self.max_models is None or len(sizes) <= self.max_models) and (
             self.memory is None or sum(sizes) <= self.memory
@@ -65,106 +66,113 @@ class Room:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eviction:
-    """What has to go before a model comes.
+class EvictionPlan:
+    """What to unload before a model is loaded.
 
     Attributes:
-        models: Models to unload, the one that is needed last first.
-        is_enough: Whether there is room then. Where not, the rest is in use or not ours, and the server has to see.
+        models: Models to unload, the one with the farthest next use first.
+        is_enough: Whether the new model fits then. If not, the remaining models are busy or must not be unloaded, and
+            the server decides.
     """
 
     models: tuple[str, ...] = ()
     is_enough: bool = True
 
 
-def distances(steps: Iterable[Step], begun: Collection[str] = ()) -> dict[str, int]:
-    """Give how far away each step is that has not begun.
+def step_distances(steps: Iterable[Step], begun: Collection[str] = ()) -> dict[str, int]:
+    """Return the distance of each step that has not begun.
 
     Args:
         steps: All steps, in any order.
-        begun: Those that have begun; they are no longer in the way of others.
+        begun: Ids of the steps that have begun; no step waits for them any more.
     """
     waiting = {step.id: step for step in steps if step.id not in begun}
     parents = {step.id: [each for each in step.after if each in waiting] for step in waiting.values()}
-    found: dict[str, int] = {}
+    distances: dict[str, int] = {}
     for step_id in TopologicalSorter(parents).static_order():
-        found[step_id] = 1 + max((found[parent] for parent in parents[step_id]), default=0)
-    return found
+        distances[step_id] = 1 + max((distances[parent] for parent in parents[step_id]), default=0)
+    return distances
 
 
-def next_uses(steps: Sequence[Step], begun: Collection[str] = (), *, again: bool = False) -> dict[str, int]:
-    """Give the distance of the next use of each model; models that nobody needs any more are not in it.
+def next_use_distances(steps: Sequence[Step], begun: Collection[str] = (), *, again: bool = False) -> dict[str, int]:
+    """Return the distance of the next use of each model that is used again.
 
     Args:
         steps: All steps, in any order.
-        begun: Those that have begun.
-        again: Whether all of them come once more when they are done.
+        begun: Ids of the steps that have begun.
+        again: Whether all steps run once more after this run.
     """
-    ahead = distances(steps, begun)
+    ahead = step_distances(steps, begun)
     uses = [(ahead[step.id], step) for step in steps if step.id in ahead]
     if again:
         offset = max(ahead.values(), default=0)
-        once_more = distances(steps)
-        uses += [(offset + once_more[step.id], step) for step in steps]
-    found: dict[str, int] = {}
+        next_run = step_distances(steps)
+        uses += [(offset + next_run[step.id], step) for step in steps]
+    distances: dict[str, int] = {}
     for distance, step in uses:
         for model in step.models:
-            found[model] = min(distance, found.get(model, distance))
-    return found
+            distances[model] = min(distance, distances.get(model, distance))
+    return distances
 
 
-def no_longer_needed(residents: Iterable[Resident], coming: Mapping[str, int]) -> tuple[str, ...]:
-    """Name the models whose last use is over.
+def choose_unloads(residents: Iterable[ResidentModel], next_uses: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the models whose last use is over.
 
     Args:
-        residents: What is in memory.
-        coming: Distances of the next uses.
+        residents: Models in memory.
+        next_uses: Distances of the next uses, by model.
     """
-    return tuple(each.model for each in residents if each.is_movable and not each.is_busy and each.model not in coming)
+    return tuple(
+        each.model for each in residents if each.is_evictable and not each.is_busy and each.model not in next_uses
+    )
 
 
-def make_room(
-    residents: Iterable[Resident], coming: Mapping[str, int], room: Room, wanted: str, size: int = 0
-) -> Eviction:
-    """Choose what has to go before a model comes: what is idle and needed last, and no more than has to.
+def choose_evictions(
+    residents: Iterable[ResidentModel], next_uses: Mapping[str, int], limits: MemoryLimits, wanted: str, size: int = 0
+) -> EvictionPlan:
+    """Choose the idle models with the farthest next uses to unload before a model is loaded, and no more than needed.
 
     Args:
-        residents: What is in memory.
-        coming: Distances of the next uses.
-        room: What fits.
-        wanted: The model that comes.
+        residents: Models in memory.
+        next_uses: Distances of the next uses, by model.
+        limits: What fits.
+        wanted: The model to load.
         size: Bytes that it takes; 0 where unknown.
     """
     staying = {each.model: each.size for each in residents if each.model != wanted}
-    idle = [each for each in residents if each.is_movable and not each.is_busy and each.model != wanted]
-    idle.sort(key=lambda each: (coming.get(each.model, math.inf), each.size, each.model), reverse=True)
-    evicted: list[Resident] = []
+    idle = [each for each in residents if each.is_evictable and not each.is_busy and each.model != wanted]
+    idle.sort(key=lambda each: (next_uses.get(each.model, math.inf), each.size, each.model), reverse=True)
+    evicted: list[ResidentModel] = []
     for each in idle:
-        if room.holds([*staying.values(), size]):
+        if limits.allow([*staying.values(), size]):
             break
         evicted.append(each)
         del staying[each.model]
-    # With models of several sizes, one that went early may fit beside a larger one that had to go later.
+    # With models of several sizes, one that was evicted early may fit beside a larger one that was evicted later.
     for each in reversed(evicted[:-1]):
-        if room.holds([*staying.values(), each.size, size]):
+        if limits.allow([*staying.values(), each.size, size]):
             evicted.remove(each)
             staying[each.model] = each.size
-    return Eviction(models=tuple(each.model for each in evicted), is_enough=room.holds([*staying.values(), size]))
+    is_enough = limits.allow([*staying.values(), size])
+    return EvictionPlan(models=tuple(each.model for each in evicted), is_enough=is_enough)
 
 
-def next_to_warm(
-    residents: Iterable[Resident], openings: Mapping[str, int], room: Room, sizes: Mapping[str, int]
+def choose_preload(
+    residents: Iterable[ResidentModel],
+    first_uses: Mapping[str, int],
+    limits: MemoryLimits,
+    sizes: Mapping[str, int],
 ) -> str | None:
-    """Choose the model to load while others work: one that the very next steps open with, if there is room as it is.
+    """Choose a model to load while other tasks run: one that a very next step uses first, if it fits as things are.
 
-    Nothing is evicted for it: what the steps that run now leave behind may be the better choice.
+    Nothing is evicted for it: what the running steps leave behind may be the better choice.
 
     Args:
-        residents: What is in memory.
-        openings: Distances of the next steps that ask a model first of all, by model.
-        room: What fits.
+        residents: Models in memory.
+        first_uses: Distances of the next steps that use a model first of all, by model.
+        limits: What fits.
         sizes: Bytes that models take, as far as known.
     """
     present = {each.model: each.size for each in residents}
-    nearest = sorted(model for model, distance in openings.items() if distance == 1 and model not in present)
-    return next((model for model in nearest if room.holds([*present.values(), sizes.get(model, 0)])), None)
+    nearest = sorted(model for model, distance in first_uses.items() if distance == 1 and model not in present)
+    return next((model for model in nearest if limits.allow([*present.values(), sizes.get(model, 0)])), None)

@@ -1,4 +1,4 @@
-"""A model in memory, and what its replies tell of it."""
+"""The models in the memory of one server: what is loaded, and what to load and unload for the structure."""
 
 from __future__ import annotations
 
@@ -12,408 +12,414 @@ from typing import Any, TypeVar
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaError, OllamaTimeoutError
 from griptape_ollama.escaping import printable
-from griptape_ollama.lifecycle.eviction import Resident, Room, make_room, next_to_warm, no_longer_needed
-from griptape_ollama.lifecycle.keep_alive_replay import Use
-from griptape_ollama.lifecycle.server_adapter import ModelServer
-from griptape_ollama.lifecycle.usage import Ledger, Load
+from griptape_ollama.lifecycle.eviction import (
+    MemoryLimits,
+    ResidentModel,
+    choose_evictions,
+    choose_preload,
+    choose_unloads,
+)
+from griptape_ollama.lifecycle.keep_alive_replay import ModelUse
+from griptape_ollama.lifecycle.server_adapter import ServerAdapter
+from griptape_ollama.lifecycle.usage import ModelLoad, UsageRecorder
 from griptape_ollama.models.types import LoadedModel
 
-# For a model that is there, servers tell load times of some milliseconds (server 0.33).
-_SHORTEST_LOAD_SECONDS = 0.1
-# A model is listed for a moment after its time is over. One that is listed long after it answers just now, and stays
-# for its keep_alive afterwards; or the server's clock is another, which a proxy with a `Date` of its own hides.
-_PLACE_LEAVING_SECONDS = 5.0
-_USUAL_STAY_SECONDS = 300.0
+T = TypeVar("T")
+
+# Servers report some milliseconds of load time for a model that is loaded already (server 0.33).
+_MIN_LOAD_SECONDS = 0.1
+# A model is listed for a moment after it has expired. One that is listed longer is answering now, and stays for its
+# keep_alive afterwards; or the clock of the server differs, which a proxy with a `Date` of its own hides.
+_EXPIRY_GRACE_SECONDS = 5.0
+_DEFAULT_KEEP_ALIVE_SECONDS = 300.0
+# A server that does not answer gets no request for this long.
+_SILENCE_SECONDS = 60.0
+# `/api/ps` may list a model for this long after it was unloaded (server 0.33); later, it was loaded anew.
+_UNLOAD_GRACE_SECONDS = 10.0
+
+_logger = logging.getLogger("griptape_ollama.lifecycle")
 
 
 @dataclass
-class Place:
-    """A model in memory.
+class PooledModel:
+    """A loaded model.
 
     Attributes:
-        seen: The model as the server lists it; as far as is known, where it has not been seen.
-        is_foreign: Whether somebody else loaded it.
-        is_touched: Whether the structure used it.
-        stay: Seconds that it would have stayed when it was seen first; -1 for good, None where unknown.
-        options: Options that the structure asked it with the last time, of those that it is loaded with.
-        load: How it was loaded; None where somebody else did.
-        ready_at: When it was there, at the latest, on the clock of `time.monotonic`.
+        listed: The model as the server lists it, or what is known before it was listed.
+        is_foreign: Whether another client loaded it.
+        is_used: Whether the structure used it.
+        remaining_seconds: Seconds that it had left when it was listed first; -1 for good, None where unknown.
+        options: Options that it is loaded with, of the last request of the structure.
+        load: How it was loaded; None where another client did.
+        ready_at: When it was loaded at the latest, on the clock of `time.monotonic`.
     """
 
-    seen: LoadedModel
+    listed: LoadedModel
     is_foreign: bool = False
-    is_touched: bool = False
-    stay: float | None = None
+    is_used: bool = False
+    remaining_seconds: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    load: Load | None = None
+    load: ModelLoad | None = None
     ready_at: float = field(default_factory=time.monotonic)
 
-    def note(self, use: Use) -> None:
-        """Take in what a use of the model tells."""
-        self.is_touched = True
+    def record_use(self, use: ModelUse) -> None:
+        """Update the load time and the time when it was ready from a use."""
+        self.is_used = True
         if self.load is not None and self.load.seconds is None:
             self.load.seconds = use.load_seconds or None
         self.ready_at = max(self.ready_at, use.begin + use.load_seconds)
 
-    def was_reloaded_for(self, use: Use) -> bool:
-        """Whether a use had the model loaded again, as one with other options does; not so one that waited with others.
+    def was_reloaded_for(self, use: ModelUse) -> bool:
+        """Whether the model was loaded again for a use, as for other options.
 
-        Who waited for the same load began before the model was ready.
+        A use that waited for the load of another began before the model was ready: it does not count.
         """
         known = (self.load.seconds if self.load is not None else None) or 0.0
-        is_load = use.load_seconds >= max(_SHORTEST_LOAD_SECONDS, known / 2)
-        has_load = self.load is None or self.load.seconds is not None
-        return is_load and has_load and use.begin + use.load_seconds / 2 > self.ready_at
+        is_load = use.load_seconds >= max(_MIN_LOAD_SECONDS, known / 2)
+        is_measured = self.load is None or self.load.seconds is not None
+        return is_load and is_measured and use.begin + use.load_seconds / 2 > self.ready_at
 
 
-def remaining_seconds(model: LoadedModel) -> float | None:
-    """Return the seconds that a model has left if nobody uses it; -1 for good, None where unknown.
+@dataclass(frozen=True, kw_only=True)
+class ModelDemand:
+    """Which models the structure needs at this moment.
+
+    Attributes:
+        next_uses: Distances of the next uses, by model.
+        in_use: Models that running steps may use.
+    """
+
+    next_uses: Mapping[str, int]
+    in_use: Collection[str]
+
+
+class ModelPool:
+    """The models in the memory of one server.
+
+    The state comes from `/api/ps`, which is requested before and after each load and not otherwise. `_request_lock`
+    makes requests one after the other; `_lock` guards the state, and is never held during a request.
+
+    Args:
+        server: The server.
+        limits: What fits.
+        usage: Records loads and unloads.
+        unload_foreign: Whether models that other clients loaded may be unloaded, too.
+    """
+
+    def __init__(
+        self, server: ServerAdapter, limits: MemoryLimits, usage: UsageRecorder, *, unload_foreign: bool = False
+    ) -> None:
+        self.server = server
+        self._limits = limits
+        self._usage = usage
+        self._unload_foreign = unload_foreign
+        self._lock = threading.Lock()
+        self._request_lock = threading.RLock()
+        self._models: dict[str, PooledModel] = {}
+        self._own: set[str] = set()
+        self._pending: set[str] = set()
+        self._preloading: set[str] = set()
+        self._unloaded_at: dict[str, float] = {}
+        self._sizes: dict[str, int] = {}
+        self._silent_until = 0.0
+
+    def refresh(self) -> None:
+        """Request what is loaded. At the start, all of it is foreign."""
+        with self._request_lock:
+            self._refresh()
+
+    def add_model(self, model: str, name: str) -> None:
+        """Add a model of the structure."""
+        self._usage.add_model(self.server.host, model, name)
+        with self._lock:
+            loaded = self._models.get(model)
+        if loaded is not None and loaded.is_foreign:
+            self._usage.record_present(self.server.host, model)
+
+    def expect_size(self, model: str, size: int) -> None:
+        """Set the size of a model until the server reports the real one."""
+        with self._lock:
+            self._sizes.setdefault(model, size)
+
+    def only_chat_model(self) -> str | None:
+        """Return the model that drivers without a model use; None where there is no such model."""
+        return self._request(self.server.only_chat_model)
+
+    def is_loaded(self, model: str) -> bool:
+        """Whether a model is in memory, as far as is known."""
+        with self._lock:
+            return model in self._models
+
+    def reserve(self, model: str, options: Mapping[str, Any], demand: Callable[[], ModelDemand]) -> None:
+        """Evict what has to go before a model is requested, unless it is loaded or reserved already.
+
+        Args:
+            model: The model.
+            options: Options that the request loads it with.
+            demand: Called when the decision is made.
+        """
+        if self._mark_used(model, options) or self._is_pending(model):
+            return
+        with self._usage.measuring_request():
+            self._request_lock.acquire()
+        try:
+            self._refresh()
+            if self._mark_used(model, options):
+                return
+            now = demand()
+            with self._lock:
+                residents, size = self._residents(now.in_use), self._sizes.get(model, 0)
+            plan = choose_evictions(residents, now.next_uses, self._limits, model, size)
+            for each in plan.models:
+                self._unload(each, is_eviction=True)
+            if not plan.is_enough:
+                _logger.debug(
+                    "Not enough memory for %s at %s: the loaded models are in use or foreign.", model, self.server.host
+                )
+            with self._lock:
+                self._own.add(model)
+                self._pending.add(model)
+        finally:
+            self._request_lock.release()
+
+    def record_use(self, use: ModelUse, name: str) -> None:
+        """Record that a model answered: if it was not known to be loaded, it was loaded for that.
+
+        Args:
+            use: The use of the model.
+            name: Its name.
+        """
+        load = ModelLoad(use.load_seconds or None)
+        with self._lock:
+            loaded = self._models.get(use.model)
+            is_reload = loaded is not None and loaded.was_reloaded_for(use)
+            if loaded is not None:
+                loaded.record_use(use)
+        if is_reload:
+            self._usage.record_load(self.server.host, use.model, load)
+        if loaded is not None:
+            return
+        with self._usage.measuring_request():
+            self._request_lock.acquire()
+        try:
+            self._record_load(use.model, name, load, use.begin + use.load_seconds)
+            self._refresh()
+        finally:
+            self._request_lock.release()
+
+    def refresh_if_pending(self, models: Iterable[str]) -> None:
+        """Request what is loaded if one of these was reserved and has not answered since: it may not publish events."""
+        with self._lock:
+            pending = self._pending.intersection(models)
+        if pending:
+            self.refresh()
+
+    def release(self, demand: Callable[[], ModelDemand]) -> None:
+        """Unload what no coming step needs, and restore the expiry of foreign models."""
+        now = demand()
+        with self._lock:
+            self._pending.intersection_update({*now.in_use, *self._preloading})
+            used = [each for each in self._residents(now.in_use) if self._is_used(each.model)]
+        unneeded = choose_unloads(used, now.next_uses)
+        foreign = [
+            each.model
+            for each in used
+            if not each.is_evictable and not each.is_busy and each.model not in now.next_uses
+        ]
+        if not unneeded and not foreign:
+            return
+        with self._request_lock:
+            for model in unneeded:
+                self._unload(model, is_eviction=False)
+            for model in foreign:
+                self._restore_expiry(model)
+
+    def reserve_preload(self, first_uses: Mapping[str, int], in_use: Collection[str]) -> str | None:
+        """Choose a model to preload; from now on it counts as loaded.
+
+        Args:
+            first_uses: Distances of the next steps that use a model first of all, by model.
+            in_use: Models that running steps may use.
+        """
+        with self._lock:
+            model = choose_preload(self._residents(in_use), first_uses, self._limits, self._sizes)
+            if model is not None:
+                for models in (self._own, self._pending, self._preloading):
+                    models.add(model)
+            return model
+
+    def cancel_preload(self, model: str) -> None:
+        """Drop the reservation of a preload."""
+        with self._lock:
+            self._preloading.discard(model)
+            self._pending.discard(model)
+
+    def preload(self, model: str, name: str, keep_alive: Any, options: Mapping[str, Any]) -> None:
+        """Load a model that was reserved for it.
+
+        Args:
+            model: Its key.
+            name: Its name.
+            keep_alive: How long it stays.
+            options: Options that it is loaded with.
+        """
+        try:
+            seconds = self.server.load(name, keep_alive=keep_alive, options=options)
+        except OllamaError as error:
+            self.cancel_preload(model)
+            _logger.debug("Not loaded ahead: %s", printable(str(error)))
+            self.refresh()  # the server may have loaded it all the same
+            return
+        with self._request_lock:
+            self._record_load(model, name, ModelLoad(seconds, is_ahead=True))
+            self._refresh()
+
+    def _record_load(self, model: str, name: str, load: ModelLoad, ready_at: float | None = None) -> None:
+        with self._lock:
+            self._own.add(model)
+            self._unloaded_at.pop(model, None)
+            self._pending.discard(model)
+            self._preloading.discard(model)
+            if model in self._models:
+                return
+            listed = LoadedModel(name=name, size=self._sizes.get(model, 0))
+            loaded = self._models[model] = PooledModel(listed, is_used=True, load=load)
+            loaded.ready_at = loaded.ready_at if ready_at is None else ready_at
+        self._usage.record_load(self.server.host, model, load)
+
+    def _mark_used(self, model: str, options: Mapping[str, Any]) -> bool:
+        """Mark a model as used if it is loaded; return whether it is."""
+        with self._lock:
+            loaded = self._models.get(model)
+            if loaded is not None:
+                loaded.is_used = True
+                loaded.options = options
+            return loaded is not None
+
+    def _is_pending(self, model: str) -> bool:
+        with self._lock:
+            return model in self._pending
+
+    def _is_used(self, model: str) -> bool:
+        return model in self._models and self._models[model].is_used
+
+    def _residents(self, in_use: Collection[str]) -> list[ResidentModel]:
+        loaded = [
+            ResidentModel(
+                model=model,
+                size=each.listed.size,
+                is_busy=model in in_use,
+                is_evictable=self._unload_foreign or not each.is_foreign,
+            )
+            for model, each in self._models.items()
+        ]
+        pending = [
+            ResidentModel(model=model, size=self._sizes.get(model, 0), is_busy=True, is_evictable=False)
+            for model in sorted(self._pending.difference(self._models))
+        ]
+        return loaded + pending
+
+    def _refresh(self) -> None:
+        listed = self._request(
+            lambda: {self.server.memory_key(model.name): model for model in self.server.loaded_models()}
+        )
+        if listed is None:
+            return
+        now = time.monotonic()
+        appeared: list[tuple[str, str]] = []
+        with self._lock:
+            for model in [model for model in self._models if model not in listed]:
+                del self._models[model]
+            self._unloaded_at = {
+                model: since
+                for model, since in self._unloaded_at.items()
+                if model in listed and now - since < _UNLOAD_GRACE_SECONDS
+            }
+            for key, model in listed.items():
+                if key in self._unloaded_at:
+                    continue
+                if key not in self._models and key in self._own:
+                    appeared.append((key, model.name))
+                    continue
+                self._update(key, model)
+        for key, name in appeared:
+            self._record_load(key, name, ModelLoad())
+            with self._lock:
+                self._update(key, listed[key])
+        with self._lock:
+            models = dict(self._models)
+        self._usage.record_memory(self.server.host, {model: each.listed.size for model, each in models.items()})
+        for each in models.values():
+            self._check_size(each)
+
+    def _update(self, key: str, model: LoadedModel) -> None:
+        loaded = self._models.get(key)
+        if loaded is None:
+            left = _remaining_seconds(model)
+            loaded = self._models[key] = PooledModel(model, is_foreign=True, remaining_seconds=left)
+        loaded.listed = model
+        self._sizes[key] = model.size
+
+    def _check_size(self, loaded: PooledModel) -> None:
+        memory, listed = self._limits.memory, loaded.listed
+        if memory is not None and listed.size > memory and not loaded.is_foreign:
+            self._report_problem(f"Model {listed.name!r} takes {listed.size:,} bytes, more than memory={memory:,}.")
+
+    def _unload(self, model: str, *, is_eviction: bool) -> None:
+        with self._lock:
+            loaded = self._models.get(model)
+        if loaded is None or self._request(lambda: self.server.unload(loaded.listed) or True) is None:
+            return
+        with self._lock:
+            self._models.pop(model, None)
+            self._own.discard(model)
+            self._unloaded_at[model] = time.monotonic()
+        self._usage.record_unload(self.server.host, model, is_eviction=is_eviction)
+
+    def _restore_expiry(self, model: str) -> None:
+        """Set the expiry of a foreign model to what it had left when it was listed first.
+
+        The request has the options that the model is loaded with: with others, the server would load it again.
+        """
+        self._refresh()
+        with self._lock:
+            loaded = self._models.get(model)
+            if loaded is None:
+                return
+            loaded.is_used = False
+        left = loaded.remaining_seconds
+        if left is not None:
+            name, window = loaded.listed.name, loaded.listed.context_length
+            options = {**loaded.options, **({} if window is None else {"num_ctx": window})}
+            keep_alive = left if left < 0 else max(left, 1.0)
+            self._request(lambda: self.server.load(name, keep_alive=keep_alive, options=options))
+
+    def _request(self, request: Callable[[], T]) -> T | None:
+        """Send a request; return None where it fails, which must not fail the structure."""
+        if time.monotonic() < self._silent_until:
+            return None
+        try:
+            with self._usage.measuring_request():
+                return request()
+        except OllamaCancelledError:
+            return None  # the structure was cancelled, and raises that itself
+        except OllamaError as error:
+            if isinstance(error, OllamaTimeoutError):
+                self._silent_until = time.monotonic() + _SILENCE_SECONDS
+            self._report_problem(f"{error} Going on without it.")
+            return None
+
+    def _report_problem(self, text: str) -> None:
+        if self._usage.record_problem(text):
+            _logger.warning(text)
+
+
+def _remaining_seconds(model: LoadedModel) -> float | None:
+    """Return the seconds until a model is unloaded if it gets no request; -1 for good, None where unknown.
 
     Where the time is long over, that is Ollama's default.
     """
     if model.expires_at is None or model.stays_for_good:
         return -1 if model.stays_for_good else None
     left = (model.expires_at - datetime.now(timezone.utc)).total_seconds()
-    return max(left, 0.0) if left > -_PLACE_LEAVING_SECONDS else _USUAL_STAY_SECONDS
-
-
-T = TypeVar("T")
-
-# A server that hangs is not asked again for so many seconds.
-_SILENCE_SECONDS = 60.0
-# So long may `/api/ps` list a model that was unloaded (server 0.33); one that is there later was loaded anew.
-_LEAVING_SECONDS = 10.0
-
-_logger = logging.getLogger("griptape_ollama.lifecycle")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What the structure wants at this moment.
-
-    Attributes:
-        coming: Distances of the next uses of models that are still to be used.
-        busy: Models that steps which run now may use.
-    """
-
-    coming: Mapping[str, int]
-    busy: Collection[str]
-
-
-class Residence:
-    """The memory of one server.
-
-    What is known comes from `/api/ps`, which is asked before and after each load and not otherwise. Requests are made
-    one after the other under `_acting`; what is known is guarded by `_lock`, which nobody holds while asking.
-
-    Args:
-        server: The server.
-        room: What fits.
-        ledger: Where loads and unloads are noted.
-        unload_foreign: Whether models that somebody else loaded may be unloaded, too.
-    """
-
-    def __init__(self, server: ModelServer, room: Room, ledger: Ledger, *, unload_foreign: bool = False) -> None:
-        self.server = server
-        self._room = room
-        self._ledger = ledger
-        self._unload_foreign = unload_foreign
-        self._lock = threading.Lock()
-        self._acting = threading.RLock()
-        self._places: dict[str, Place] = {}
-        self._ours: set[str] = set()
-        self._arriving: set[str] = set()
-        self._warming: set[str] = set()
-        self._leaving: dict[str, float] = {}
-        self._sizes: dict[str, int] = {}
-        self._silent_until = 0.0
-
-    def begin(self) -> None:
-        """Look what is there before anything else: all of it is somebody else's."""
-        with self._acting:
-            self._look()
-
-    def know(self, model: str, name: str) -> None:
-        """Take in a model of the structure."""
-        self._ledger.know(self.server.host, model, name)
-        with self._lock:
-            place = self._places.get(model)
-        if place is not None and place.is_foreign:
-            self._ledger.was_present(self.server.host, [model])
-
-    def expect_size(self, model: str, size: int) -> None:
-        """Take a size for a model until the server tells the real one."""
-        with self._lock:
-            self._sizes.setdefault(model, size)
-
-    def only_chat_model(self) -> str | None:
-        """Name the model that drivers without one ask; None where they will find none either."""
-        return self._ask(self.server.only_chat_model)
-
-    def is_there(self, model: str) -> bool:
-        """Whether a model is in memory, as far as is known."""
-        with self._lock:
-            return model in self._places
-
-    def need(self, model: str, options: Mapping[str, Any], wanted: Callable[[], Wanted]) -> None:
-        """Make room for a model that is about to be asked, unless it is there or room was made already.
-
-        Args:
-            model: The model.
-            options: Options that it is going to be asked with, of those that it is loaded with.
-            wanted: Called when the decision is made.
-        """
-        if self._touch(model, options) or self._is_arriving(model):
-            return
-        with self._ledger.asking():
-            self._acting.acquire()
-        try:
-            self._look()
-            if self._touch(model, options):
-                return
-            now = wanted()
-            with self._lock:
-                size = self._sizes.get(model, 0)
-                eviction = make_room(self._residents(now.busy), now.coming, self._room, model, size)
-            for each in eviction.models:
-                self._unload(each, to_make_room=True)
-            if not eviction.is_enough:
-                _logger.debug("No room for %s at %s: what is there is in use or not ours.", model, self.server.host)
-            with self._lock:
-                self._ours.add(model)
-                self._arriving.add(model)
-        finally:
-            self._acting.release()
-
-    def answered(self, use: Use, name: str) -> None:
-        """Note that a model answered: if it was not known to be there, it was loaded for that.
-
-        Args:
-            use: The use of the model.
-            name: Its name.
-        """
-        load = Load(use.load_seconds or None)
-        with self._lock:
-            place = self._places.get(use.model)
-            is_reload = place is not None and place.was_reloaded_for(use)
-            if place is not None:
-                place.note(use)
-        if is_reload:
-            self._ledger.loaded(self.server.host, use.model, load)
-        if place is not None:
-            return
-        with self._ledger.asking():
-            self._acting.acquire()
-        try:
-            self._arrived(use.model, name, load, use.begin + use.load_seconds)
-            self._look()
-        finally:
-            self._acting.release()
-
-    def look_for(self, models: Iterable[str]) -> None:
-        """Look whether models came that nobody heard of: what asks for vectors says nothing of it."""
-        with self._lock:
-            missing = self._arriving.intersection(models)
-        if missing:
-            with self._acting:
-                self._look()
-
-    def release(self, wanted: Callable[[], Wanted]) -> None:
-        """Unload what no coming step needs, and let models of others go when they would have gone."""
-        now = wanted()
-        with self._lock:
-            self._arriving.intersection_update({*now.busy, *self._warming})
-            touched = [each for each in self._residents(now.busy) if each.model in self._touched()]
-            gone = no_longer_needed(touched, now.coming)
-            kept = [
-                each.model
-                for each in touched
-                if not each.is_movable and not each.is_busy and each.model not in now.coming
-            ]
-        if not gone and not kept:
-            return
-        with self._acting:
-            for model in gone:
-                self._unload(model, to_make_room=False)
-            for model in kept:
-                self._give_back(model)
-
-    def next_to_warm(self, openings: Mapping[str, int], busy: Collection[str]) -> str | None:
-        """Choose the model to load ahead; it counts as being there from now on.
-
-        Args:
-            openings: Distances of the steps that ask a model first of all.
-            busy: Models that steps which run now may use.
-        """
-        with self._lock:
-            model = next_to_warm(self._residents(busy), openings, self._room, self._sizes)
-            if model is not None:
-                self._ours.add(model)
-                self._arriving.add(model)
-                self._warming.add(model)
-            return model
-
-    def give_up(self, model: str) -> None:
-        """Do not load ahead what was chosen for it."""
-        with self._lock:
-            self._warming.discard(model)
-            self._arriving.discard(model)
-
-    def warm(self, model: str, name: str, keep_alive: Any, options: Mapping[str, Any]) -> None:
-        """Load a model ahead.
-
-        Args:
-            model: What it is known by.
-            name: Its name.
-            keep_alive: How long it stays.
-            options: Options that it is loaded with.
-        """
-        try:
-            seconds = self.server.warm(name, keep_alive=keep_alive, options=options)
-        except OllamaError as error:
-            self.give_up(model)
-            _logger.debug("Not loaded ahead: %s", printable(str(error)))
-            # It may have been too late to stop it.
-            with self._acting:
-                self._look()
-            return
-        with self._acting:
-            self._arrived(model, name, Load(seconds, is_ahead=True))
-            self._look()
-
-    def _arrived(self, model: str, name: str, load: Load, ready_at: float | None = None) -> None:
-        with self._lock:
-            self._ours.add(model)
-            self._leaving.pop(model, None)
-            self._arriving.discard(model)
-            self._warming.discard(model)
-            if model in self._places:
-                return
-            seen = LoadedModel(name=name, size=self._sizes.get(model, 0))
-            place = self._places[model] = Place(seen, is_touched=True, load=load)
-            place.ready_at = place.ready_at if ready_at is None else ready_at
-        self._ledger.loaded(self.server.host, model, load)
-
-    def _touch(self, model: str, options: Mapping[str, Any]) -> bool:
-        with self._lock:
-            place = self._places.get(model)
-            if place is not None:
-                place.is_touched = True
-                place.options = options
-            return place is not None
-
-    def _is_arriving(self, model: str) -> bool:
-        with self._lock:
-            return model in self._arriving
-
-    def _touched(self) -> set[str]:
-        return {model for model, place in self._places.items() if place.is_touched}
-
-    def _residents(self, busy: Collection[str]) -> list[Resident]:
-        """Give what is there or on its way, as the plan sees it."""
-        there = [
-            Resident(
-                model=model,
-                size=place.seen.size,
-                is_busy=model in busy,
-                is_movable=self._unload_foreign or not place.is_foreign,
-            )
-            for model, place in self._places.items()
-        ]
-        coming = [
-            Resident(model=model, size=self._sizes.get(model, 0), is_busy=True, is_movable=False)
-            for model in sorted(self._arriving.difference(self._places))
-        ]
-        return there + coming
-
-    def _look(self) -> None:
-        """Ask what is loaded, and take it for true."""
-        found = self._ask(lambda: {self.server.key(model.name): model for model in self.server.loaded()})
-        if found is None:
-            return
-        now = time.monotonic()
-        appeared: list[tuple[str, str]] = []
-        with self._lock:
-            for model in [model for model in self._places if model not in found]:
-                del self._places[model]
-            self._leaving = {
-                model: since
-                for model, since in self._leaving.items()
-                if model in found and now - since < _LEAVING_SECONDS
-            }
-            for key, model in found.items():
-                if key in self._leaving:
-                    continue
-                if key not in self._places and key in self._ours:
-                    appeared.append((key, model.name))
-                    continue
-                self._update(key, model)
-        for key, name in appeared:
-            self._arrived(key, name, Load())
-            with self._lock:
-                self._update(key, found[key])
-        with self._lock:
-            places = dict(self._places)
-        self._ledger.saw(self.server.host, {model: place.seen.size for model, place in places.items()})
-        for place in places.values():
-            self._check_size(place)
-
-    def _update(self, key: str, model: LoadedModel) -> None:
-        place = self._places.get(key)
-        if place is None:
-            place = self._places[key] = Place(model, is_foreign=True, stay=remaining_seconds(model))
-        place.seen = model
-        self._sizes[key] = model.size
-
-    def _check_size(self, place: Place) -> None:
-        memory = self._room.memory
-        seen = place.seen
-        if memory is not None and seen.size > memory and not place.is_foreign:
-            self._complain(f"Model {seen.name!r} takes {seen.size:,} bytes, more than memory={memory:,}.")
-
-    def _unload(self, model: str, *, to_make_room: bool) -> None:
-        with self._lock:
-            place = self._places.get(model)
-        if place is None or self._ask(lambda: self.server.unload(place.seen) or True) is None:
-            return
-        with self._lock:
-            self._places.pop(model, None)
-            self._ours.discard(model)
-            self._leaving[model] = time.monotonic()
-        self._ledger.unloaded(self.server.host, model, to_make_room=to_make_room)
-
-    def _give_back(self, model: str) -> None:
-        """Let a model that somebody else loaded stay for as long as it had left when it was seen first.
-
-        With the options that it was asked with last, and the window that it has: with others it would be loaded again.
-        """
-        self._look()
-        with self._lock:
-            place = self._places.get(model)
-            if place is None:
-                return
-            place.is_touched = False
-        if place.stay is not None:
-            name, window = place.seen.name, place.seen.context_length
-            options = {**place.options, **({} if window is None else {"num_ctx": window})}
-            stay = place.stay if place.stay < 0 else max(place.stay, 1.0)
-            self._ask(lambda: self.server.warm(name, keep_alive=stay, options=options))
-
-    def _ask(self, request: Callable[[], T]) -> T | None:
-        """Make a request; None where it fails, which is no reason for the structure to fail."""
-        if time.monotonic() < self._silent_until:
-            return None
-        try:
-            with self._ledger.asking():
-                return request()
-        except OllamaCancelledError:
-            return None  # with the structure, which says so itself
-        except OllamaError as error:
-            if isinstance(error, OllamaTimeoutError):
-                self._silent_until = time.monotonic() + _SILENCE_SECONDS
-            self._complain(f"{error} Going on without it.")
-            return None
-
-    def _complain(self, text: str) -> None:
-        if self._ledger.problem(text):
-            _logger.warning(text)
+    return max(left, 0.0) if left > -_EXPIRY_GRACE_SECONDS else _DEFAULT_KEEP_ALIVE_SECONDS

@@ -1,33 +1,31 @@
-"""What keeping models in memory took, as data and as a table."""
+"""The report of a ModelLifecycle, as data and as tables."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from griptape_ollama.lifecycle.keep_alive_replay import Cost
+from griptape_ollama.lifecycle.keep_alive_replay import PolicyCost
+from griptape_ollama.models.disk import human_size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_UNITS = ("B", "KB", "MB", "GB", "TB")
-_THOUSAND = 1000
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelReport:
-    """What became of one model.
+    """The figures of one model.
 
     Attributes:
         model: Its name.
         host: Address of the server.
-        uses: Replies that it gave.
-        loads: How often it was loaded.
-        load_seconds: How long that took in all, as far as the server or the planner measured it.
-        unloads: How often it was unloaded by the planner.
-        evictions: How many of these were to make room for another.
-        bytes: What it took in memory; 0 where the server did not tell.
-        was_loaded_before: Whether somebody else had loaded it.
+        uses: Number of its replies.
+        loads: Number of its loads.
+        load_seconds: Seconds that these took in all, as far as the server or the planner measured it.
+        unloads: How often the planner unloaded it.
+        evictions: How many of these were needed to load another model.
+        bytes: Bytes that it took in memory; 0 where the server did not report them.
+        was_loaded_before: Whether another client had loaded it.
     """
 
     model: str
@@ -43,21 +41,21 @@ class ModelReport:
 
 @dataclass(frozen=True, kw_only=True)
 class LifecycleReport:
-    """What keeping the models of a structure in memory took.
+    """What it took to keep the models of a structure in memory.
 
     Attributes:
         models: One entry for each model.
         policies: What plain `keep_alive` would have cost, replayed from the uses that were observed.
-        peak_bytes: The most that all loaded models of one server took at a time, those of others included.
-        ahead_seconds: How much of the loading went on beside other tasks, by warming ahead.
-        tasks: Tasks that ran.
-        planner_seconds: Processor time that planning took in all, without its requests.
-        request_seconds: What the requests of the planner took in all, those for warming ahead left out.
-        problems: What went wrong, in the words of the log.
+        peak_bytes: Most bytes that the loaded models of one server took at a time, those of other clients included.
+        ahead_seconds: Seconds of loading while other tasks ran (`warm_ahead`).
+        tasks: Number of tasks that ran.
+        planner_seconds: CPU seconds that planning took in all, without its requests.
+        request_seconds: Seconds that the requests of the planner took in all, without those that load ahead.
+        problems: What went wrong, as logged.
     """
 
     models: tuple[ModelReport, ...] = ()
-    policies: tuple[Cost, ...] = ()
+    policies: tuple[PolicyCost, ...] = ()
     peak_bytes: int = 0
     ahead_seconds: float = 0.0
     tasks: int = 0
@@ -67,27 +65,27 @@ class LifecycleReport:
 
     @property
     def loads(self) -> int:
-        """How often a model was loaded."""
+        """Number of loads of all models."""
         return sum(model.loads for model in self.models)
 
     @property
     def load_seconds(self) -> float:
-        """How long loading took in all."""
+        """Seconds that loading took in all."""
         return sum(model.load_seconds for model in self.models)
 
     @property
     def unloads(self) -> int:
-        """How often a model was unloaded."""
+        """Number of unloads of all models."""
         return sum(model.unloads for model in self.models)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as plain data, sums included."""
+        """Return everything as plain data, sums included."""
         sums = {"loads": self.loads, "load_seconds": self.load_seconds, "unloads": self.unloads}
         return {**sums, **asdict(self)}
 
     def __rich__(self) -> RenderableType:
-        """Give two tables: the models, and what it would have cost without the planner."""
-        from rich.console import Group  # noqa: PLC0415  only who prints pays for importing it
+        """Return two tables: the models, and what plain keep_alive would have cost."""
+        from rich.console import Group  # noqa: PLC0415  imported when it is printed
         from rich.table import Table  # noqa: PLC0415
 
         models = Table(title="Models in memory")
@@ -98,14 +96,14 @@ class LifecycleReport:
         costs = Table(title="With and without the planner")
         for name in ("", "loads", "load seconds"):
             costs.add_column(name, justify="right" if name else "left")
-        costs.add_row(self._own_name(), str(self.loads), f"{self.load_seconds:.2f}")
+        costs.add_row(self._planner_label(), str(self.loads), f"{self.load_seconds:.2f}")
         for cost in self.policies:
             costs.add_row(f"{cost.policy}, replayed", str(cost.loads), f"{cost.load_seconds:.2f}")
         return Group(models, costs, *(f"! {problem}" for problem in self.problems))
 
     def __str__(self) -> str:
-        """Give the tables as text."""
-        from rich.console import Console  # noqa: PLC0415  only who prints pays for importing it
+        """Return the tables as text."""
+        from rich.console import Console  # noqa: PLC0415  imported when it is printed
 
         console = Console(width=120, no_color=True, force_terminal=False)
         with console.capture() as capture:
@@ -120,24 +118,18 @@ class LifecycleReport:
                 *(str(number) for number in (model.uses, model.loads)),
                 f"{model.load_seconds:.2f}",
                 *(str(number) for number in (model.unloads, model.evictions)),
-                _size(model.bytes),
+                _format_size(model.bytes),
             )
             for model in self.models
         ]
         totals = (str(self.loads), f"{self.load_seconds:.2f}", str(self.unloads))
         evictions = str(sum(model.evictions for model in self.models))
         uses = str(sum(model.uses for model in self.models))
-        return [*rows, ("all", uses, *totals, evictions, f"{_size(self.peak_bytes)} at most")]
+        return [*rows, ("all", uses, *totals, evictions, f"{_format_size(self.peak_bytes)} at most")]
 
-    def _own_name(self) -> str:
+    def _planner_label(self) -> str:
         return f"planner ({self.ahead_seconds:.2f} s of it ahead)" if self.ahead_seconds else "planner"
 
 
-def _size(number: float) -> str:
-    if not number:
-        return "?"
-    for unit in _UNITS[:-1]:
-        if number < _THOUSAND:
-            return f"{number:.1f} {unit}" if unit != "B" else f"{number:.0f} B"
-        number /= _THOUSAND
-    return f"{number:.1f} {_UNITS[-1]}"
+def _format_size(size: int) -> str:
+    return human_size(size) if size else "?"

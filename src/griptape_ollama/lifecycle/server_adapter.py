@@ -1,13 +1,12 @@
-"""What the planner asks of a server: what is loaded, load this, unload that, and what a name stands for."""
+"""What the planner asks of a server: what is loaded, load this, unload that, and which names share weights."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Generator, Mapping
+from typing import Any, cast
 
 from griptape_ollama.context.window import last_num_ctx
-from griptape_ollama.lifecycle.graph import model_of
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.catalogue import Catalogue, find_named, only_chat_model
 from griptape_ollama.models.loading import SHIFT, ModelLoader
@@ -23,60 +22,19 @@ from griptape_ollama.transport.timeouts import OllamaTimeout
 RUNNER_OPTIONS = frozenset(
     {"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"}
 )
-"""Options that a model is loaded with: asked with others, it is loaded anew (`api.Runner` of server 0.33).
+"""Options that a model is loaded with: a request with other values loads it anew (`api.Runner` of server 0.33).
 
-So it is with `shift`, which stands beside the options in a request.
+The same holds for `shift`, which stands beside the options in a request.
 """
 
-# The server answers these from memory; one that does not is better left alone than waited for.
+# The server answers these from memory: do not wait for one that does not answer at once.
 _QUICK = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=10)
 
 
-class ModelServer(Protocol):
-    """One server, as the planner sees it. `loaded`, `only_chat_model`, `warm` and `unload` may raise an OllamaError."""
+class ServerAdapter:
+    """The server that a driver uses, over the driver's own connection.
 
-    @property
-    def host(self) -> str:
-        """Address, without user and password."""
-        ...
-
-    def key(self, model: str) -> str:
-        """Give what a model is known by in memory: names with the same weights share one place there."""
-        ...
-
-    def is_local(self, model: str) -> bool:
-        """Whether the model takes memory of this server."""
-        ...
-
-    def disk_size(self, model: str) -> int:
-        """Give the bytes that the model takes on disk, which it takes in memory at least; 0 where unknown."""
-        ...
-
-    def only_chat_model(self) -> str:
-        """Name the model that drivers without one ask."""
-        ...
-
-    def loaded(self) -> Sequence[LoadedModel]:
-        """List what is loaded now."""
-        ...
-
-    def warm(self, model: str, *, keep_alive: Any, options: Mapping[str, Any]) -> float:
-        """Load a model, or give it another time to stay; give the seconds that took."""
-        ...
-
-    def unload(self, model: LoadedModel) -> None:
-        """Let a model go as soon as nobody uses it."""
-        ...
-
-    def cancel(self) -> None:
-        """Stop what is under way."""
-        ...
-
-
-class DriverServer:
-    """The server that a driver talks to, on the driver's own way to it.
-
-    Nothing is tried again: what the planner does not get, it does without.
+    Requests are not retried: the planner goes on without what it does not get.
 
     Args:
         driver: The driver.
@@ -84,7 +42,7 @@ class DriverServer:
 
     def __init__(self, driver: OllamaServerMixin) -> None:
         self._connection = driver.connection
-        self._patient = driver.limits
+        self._load_limits = driver.limits
         self._running = RunningRuns()
 
     @property
@@ -92,8 +50,8 @@ class DriverServer:
         """Address, without user and password."""
         return self._connection.base_url
 
-    def key(self, model: str) -> str:
-        """Give the file with the model's weights, which the server itself goes by; where that is unknown, its name."""
+    def memory_key(self, model: str) -> str:
+        """Return what identifies a model in memory: its file of weights, as in the server; its name where unknown."""
         return weights_of(self._metadata.show(model).raw) or model_key(model)
 
     def is_local(self, model: str) -> bool:
@@ -101,12 +59,12 @@ class DriverServer:
         return not is_cloud_model(model, self._metadata.show(model))
 
     def disk_size(self, model: str) -> int:
-        """Give the bytes that the model takes on disk; 0 where unknown."""
+        """Return the bytes of a model on disk, which it takes in memory at least; 0 where unknown."""
         found = find_named(model, map(ModelInfo.from_tags, self._metadata.tags()))
         return found.size if found else 0
 
     def only_chat_model(self) -> str:
-        """Name the model that drivers without one ask.
+        """Return the model that drivers without a model use.
 
         Raises:
             OllamaError: There is none, or more than one, or the server does not answer.
@@ -114,8 +72,8 @@ class DriverServer:
         with self._api(_quick_run()) as api:
             return only_chat_model(api)
 
-    def loaded(self) -> list[LoadedModel]:
-        """List what is loaded now.
+    def loaded_models(self) -> list[LoadedModel]:
+        """Return what is loaded now.
 
         Raises:
             OllamaError: The server does not answer.
@@ -123,8 +81,8 @@ class DriverServer:
         with self._api(_quick_run()) as api:
             return Catalogue(api).loaded()
 
-    def warm(self, model: str, *, keep_alive: Any, options: Mapping[str, Any]) -> float:
-        """Load a model, or give it another time to stay.
+    def load(self, model: str, *, keep_alive: Any, options: Mapping[str, Any]) -> float:
+        """Load a model, or set a new keep_alive if it is loaded.
 
         Args:
             model: Its name.
@@ -137,11 +95,11 @@ class DriverServer:
         Raises:
             OllamaError: It cannot be loaded.
         """
-        with self._api(Run(self._patient)) as api:
+        with self._api(Run(self._load_limits)) as api:
             return ModelLoader(api).load(model, keep_alive, options)
 
     def unload(self, model: LoadedModel) -> None:
-        """Let a model go as soon as nobody uses it.
+        """Unload a model as soon as no request uses it.
 
         Raises:
             OllamaModelNotFoundError: It was deleted or replaced since it was loaded, so that no name leads to it.
@@ -151,7 +109,7 @@ class DriverServer:
             ModelLoader(api).unload_loaded(model)
 
     def cancel(self) -> None:
-        """Stop what is under way."""
+        """Cancel the requests that are under way."""
         self._running.cancel()
 
     @property
@@ -165,17 +123,23 @@ class DriverServer:
 
 
 def _quick_run() -> Run:
-    """Make the run of a request that is over at once, and that a cancelled structure needs as well."""
+    """Return the run of a short request, which works in a cancelled structure, too."""
     with outside_scopes():
         return Run(_QUICK)
 
 
-def runner_options(driver: OllamaServerMixin) -> dict[str, Any]:
-    """Give what a driver's prompts have their model loaded with; loaded without it, it would be loaded twice.
+def model_of(driver: OllamaServerMixin) -> str | None:
+    """Return the model that a driver uses; None where it has none yet."""
+    extra = cast("Mapping[str, Any]", getattr(driver, "extra_params", None) or {})
+    model = extra.get("model") or getattr(driver, "model", None)
+    return model if isinstance(model, str) and model else None
 
-    Returns:
-        Options, and `shift` where it is False. Where the driver chooses the window by itself, it is the one that the
-        model was asked for last.
+
+def runner_options(driver: OllamaServerMixin) -> dict[str, Any]:
+    """Return the options that a driver's prompts have their model loaded with; with others, it would be loaded twice.
+
+    `shift` is among them where it is False. Where the driver chooses the window itself, `num_ctx` is the one of the
+    last request for the model.
     """
     extra: Any = getattr(driver, "extra_params", None) or {}
     options: dict[str, Any] = {**(getattr(driver, "options", None) or {}), **(extra.get("options") or {})}
@@ -188,7 +152,7 @@ def runner_options(driver: OllamaServerMixin) -> dict[str, Any]:
 
 
 def _shifts(driver: OllamaServerMixin, extra: Mapping[str, Any]) -> bool:
-    """Whether the driver's prompts have a window that moves on, as it does unless they say otherwise."""
+    """Whether the driver's prompts have a sliding window, as they do unless `shift` says otherwise."""
     asked = extra.get(SHIFT)
     asked = getattr(driver, SHIFT, None) if asked is None else asked
     return getattr(driver, "on_overflow", "") != "error" if asked is None else asked is not False

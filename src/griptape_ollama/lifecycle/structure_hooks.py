@@ -1,8 +1,8 @@
-"""Follows the run of a structure: when tasks begin and end, which models they ask, and what the server said.
+"""Hooks into a structure: when its run and its tasks start and end, which models they use, and what servers reported.
 
 Griptape publishes no event when a task fails, and its listeners live in context variables, which a thread of the user's
-own does not see. So `run` of the structure and of each task is wrapped while the structure is watched: its end is seen
-whatever happens, from any thread; and listeners are added in the thread that runs it.
+own does not see. So `run` of the structure and of each task is wrapped while the hooks are installed: the end of a run
+is seen whatever happens, from any thread; and listeners are added in the thread that runs it.
 """
 
 from __future__ import annotations
@@ -24,77 +24,70 @@ from griptape_ollama.models.keep_alive_leases import KeepAliveOverride, overridi
 
 _logger = logging.getLogger("griptape_ollama.lifecycle")
 
-Answer = OllamaResponseEvent | OllamaEmbeddingEvent
-"""What tells of a reply: both kinds name the model, its host, and the seconds."""
+ModelResponse = OllamaResponseEvent | OllamaEmbeddingEvent
+"""Events of a reply: both have the model, its host, and the seconds."""
 
-_current: ContextVar[BaseTask[Any] | None] = ContextVar("lifecycle_task", default=None)
+_current_task: ContextVar[BaseTask[Any] | None] = ContextVar("lifecycle_task", default=None)
 
 
-class Observer(Protocol):
-    """Somebody who wants to know. Calls come in the thread that runs the task, which waits for them."""
+class RunObserver(Protocol):
+    """What the hooks call, in the thread that runs the structure or the task, which waits for it."""
 
-    def run_begins(self) -> None:
-        """The structure begins to run."""
-        ...
+    def on_run_start(self) -> None:
+        """The structure starts to run."""
 
-    def run_ends(self) -> None:
-        """The structure has run, well or not."""
-        ...
+    def on_run_end(self) -> None:
+        """The structure has run, with success or not."""
 
-    def task_begins(self, task: BaseTask[Any]) -> None:
+    def on_task_start(self, task: BaseTask[Any]) -> None:
         """A task is about to run."""
-        ...
 
-    def task_ends(self, task: BaseTask[Any]) -> None:
-        """A task has run, well or not."""
-        ...
+    def on_task_end(self, task: BaseTask[Any]) -> None:
+        """A task has run, with success or not."""
 
-    def prompt_begins(self, task: BaseTask[Any] | None, model: str) -> None:
-        """A model is about to be asked, by a task or by the structure itself."""
-        ...
+    def on_prompt(self, task: BaseTask[Any] | None, model: str) -> None:
+        """A task, or the structure itself, is about to send a prompt."""
 
-    def tools_begin(self, task: BaseTask[Any] | None, names: list[str]) -> None:
+    def on_tools(self, task: BaseTask[Any] | None, names: list[str]) -> None:
         """Tools of a task are about to run."""
-        ...
 
-    def answered(self, event: Answer) -> None:
-        """A model has answered, in words or with vectors."""
-        ...
+    def on_response(self, event: ModelResponse) -> None:
+        """A model has answered, with text or vectors."""
 
 
-class Watch:
-    """Watches one structure, from `begin` to `end`.
+class StructureHooks:
+    """Reports the runs of one structure to an observer, from `install` to `uninstall`.
 
     Args:
         structure: The structure.
-        observer: Who wants to know. What goes wrong with it is logged, and does not reach the structure.
-        keep_alives: The keep_alive that is sent in what the structure does, in place of the drivers' own.
+        observer: What is called. Its exceptions are logged, and do not reach the structure.
+        keep_alive_of: The keep_alive that requests of the structure have, in place of that of the drivers.
     """
 
-    def __init__(self, structure: Structure, observer: Observer, keep_alives: KeepAliveOverride) -> None:
+    def __init__(self, structure: Structure, observer: RunObserver, keep_alive_of: KeepAliveOverride) -> None:
         self._structure = structure
         self._observer = observer
-        self._keep_alives = keep_alives
+        self._keep_alive_of = keep_alive_of
         self._lock = threading.Lock()
         self._wrapped: dict[int, tuple[Any, Any]] = {}
         self._listener: EventListener[BaseEvent] = EventListener(
-            self._hear,
+            self._on_event,
             event_types=[StartPromptEvent, StartActionsSubtaskEvent, OllamaResponseEvent, OllamaEmbeddingEvent],
         )
 
-    def begin(self) -> None:
-        """Wrap the structure and its tasks."""
+    def install(self) -> None:
+        """Wrap `run` of the structure and of its tasks."""
         self._wrap(self._structure, self._run_structure)
-        self.follow()
+        self.wrap_new_tasks()
 
-    def follow(self) -> None:
-        """Wrap tasks that were added since."""
+    def wrap_new_tasks(self) -> None:
+        """Wrap `run` of the tasks that were added since."""
         for task in cast("list[BaseTask[Any]]", self._structure.tasks):  # pyright: ignore[reportUnknownMemberType]
             if id(task) not in self._wrapped:
                 self._wrap(task, functools.partial(self._run_task, task))
 
-    def end(self) -> None:
-        """Leave everything as it was."""
+    def uninstall(self) -> None:
+        """Restore each `run` that was wrapped."""
         with self._lock:
             wrapped, self._wrapped = self._wrapped, {}
         for owner, wrapper in wrapped.values():
@@ -107,26 +100,26 @@ class Watch:
         with self._lock:
             if id(owner) not in self._wrapped:
                 self._wrapped[id(owner)] = (owner, wrapper)
-                # Tasks have a dictionary beside their slots; what is in it hides the method of the class.
+                # Tasks have a dictionary beside their slots; an entry in it hides the method of the class.
                 vars(owner)["run"] = wrapper
 
     def _run_structure(self, run: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        self._tell(self._observer.run_begins)
+        self._call(self._observer.on_run_start)
         try:
-            with overriding_keep_alives(self._keep_alives), self._listening():
+            with overriding_keep_alives(self._keep_alive_of), self._listening():
                 return run(*args, **options)
         finally:
-            self._tell(self._observer.run_ends)
+            self._call(self._observer.on_run_end)
 
     def _run_task(self, task: BaseTask[Any], run: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        token = _current.set(task)
-        self._tell(self._observer.task_begins, task)
+        token = _current_task.set(task)
+        self._call(self._observer.on_task_start, task)
         try:
-            with overriding_keep_alives(self._keep_alives), self._listening():
+            with overriding_keep_alives(self._keep_alive_of), self._listening():
                 return run(*args, **options)
         finally:
-            _current.reset(token)
-            self._tell(self._observer.task_ends, task)
+            _current_task.reset(token)
+            self._call(self._observer.on_task_end, task)
 
     @contextlib.contextmanager
     def _listening(self) -> Generator[None, None, None]:
@@ -137,18 +130,18 @@ class Watch:
         with self._listener:
             yield
 
-    def _hear(self, event: BaseEvent) -> None:
+    def _on_event(self, event: BaseEvent) -> None:
         if isinstance(event, StartPromptEvent):
-            self._tell(self._observer.prompt_begins, _current.get(), event.model)
-        elif isinstance(event, Answer):
-            self._tell(self._observer.answered, event)
+            self._call(self._observer.on_prompt, _current_task.get(), event.model)
+        elif isinstance(event, ModelResponse):
+            self._call(self._observer.on_response, event)
         elif isinstance(event, StartActionsSubtaskEvent):
             actions = cast("list[dict[str, Any]]", event.subtask_actions or [])  # pyright: ignore[reportUnknownMemberType]
             names = [str(action.get("name")) for action in actions]
-            self._tell(self._observer.tools_begin, _current.get(), names)
+            self._call(self._observer.on_tools, _current_task.get(), names)
 
     @staticmethod
-    def _tell(method: Callable[..., None], *args: Any) -> None:
+    def _call(method: Callable[..., None], *args: Any) -> None:
         try:
             method(*args)
         except Exception:

@@ -1,4 +1,4 @@
-"""What happened while models were kept in memory: uses, loads, unloads, and the time that planning took."""
+"""Records what happens to the models of a structure: uses, loads, unloads, and the time that scheduling takes."""
 
 from __future__ import annotations
 
@@ -6,31 +6,37 @@ import contextlib
 import contextvars
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 
-from griptape_ollama.lifecycle.eviction import Room
-from griptape_ollama.lifecycle.keep_alive_replay import POLICIES, Cost, Known, Use, replay
+from griptape_ollama.lifecycle.eviction import MemoryLimits
+from griptape_ollama.lifecycle.keep_alive_replay import (
+    KEEP_ALIVE_POLICIES,
+    ModelFigures,
+    ModelUse,
+    PolicyCost,
+    replay_keep_alive,
+)
 from griptape_ollama.lifecycle.report import LifecycleReport, ModelReport
 
 
 @dataclass
-class _Spent:
-    """What requests took, of work that is under way: seconds, and seconds of the processor."""
+class _RequestTime:
+    """Seconds, and CPU seconds, that requests took within scheduling work that is being measured."""
 
     seconds: float = 0.0
-    cpu: float = 0.0
+    cpu_seconds: float = 0.0
 
 
-_asked: contextvars.ContextVar[_Spent | None] = contextvars.ContextVar("asked", default=None)
+_request_time: contextvars.ContextVar[_RequestTime | None] = contextvars.ContextVar("request_time", default=None)
 
 
 @dataclass
-class Load:
-    """One time that a model was loaded.
+class ModelLoad:
+    """One load of a model.
 
     Attributes:
-        seconds: How long it took; None where nobody measured it.
+        seconds: How long it took; None where that was not measured.
         is_ahead: Whether other tasks ran meanwhile.
     """
 
@@ -39,160 +45,161 @@ class Load:
 
 
 @dataclass
-class _Entry:
+class _ModelUsage:
     name: str
-    uses: list[Use] = field(default_factory=list[Use])
-    loads: list[Load] = field(default_factory=list[Load])
+    uses: list[ModelUse] = field(default_factory=list[ModelUse])
+    loads: list[ModelLoad] = field(default_factory=list[ModelLoad])
     unloads: int = 0
     evictions: int = 0
     size: int = 0
     was_present: bool = False
 
 
-class Ledger:
-    """Keeps count, for all servers and from any thread."""
+class UsageRecorder:
+    """Counts for all servers, from any thread. A model is identified by the address of its server and its key."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: dict[tuple[str, str], _Entry] = {}
-        self._peak = 0
+        self._models: dict[tuple[str, str], _ModelUsage] = {}
+        self._peak_bytes = 0
         self._tasks = 0
-        self._planning = 0.0
-        self._asking = 0.0
+        self._scheduling_seconds = 0.0
+        self._request_seconds = 0.0
         self._problems: dict[str, None] = {}
 
-    def know(self, host: str, model: str, name: str) -> None:
-        """Open an entry for a model of a structure."""
+    def add_model(self, host: str, model: str, name: str) -> None:
+        """Add a model of the structure, unless it is there."""
         with self._lock:
-            self._entries.setdefault((host, model), _Entry(name))
+            self._models.setdefault((host, model), _ModelUsage(name))
 
-    def used(self, host: str, use: Use) -> None:
-        """Note a reply."""
+    def record_use(self, host: str, use: ModelUse) -> None:
+        """Record a reply of a model."""
         with self._lock:
-            self._entries[host, use.model].uses.append(use)
+            self._models[host, use.model].uses.append(use)
 
-    def loaded(self, host: str, model: str, load: Load) -> None:
-        """Note that a model was loaded."""
+    def record_load(self, host: str, model: str, load: ModelLoad) -> None:
+        """Record a load of a model."""
         with self._lock:
-            self._entries[host, model].loads.append(load)
+            self._models[host, model].loads.append(load)
 
-    def unloaded(self, host: str, model: str, *, to_make_room: bool) -> None:
-        """Note that a model was unloaded."""
+    def record_unload(self, host: str, model: str, *, is_eviction: bool) -> None:
+        """Record that the planner unloaded a model."""
         with self._lock:
-            entry = self._entries.get((host, model))
-            if entry is not None:
-                entry.unloads += 1
-                entry.evictions += to_make_room
+            usage = self._models.get((host, model))
+            if usage is not None:
+                usage.unloads += 1
+                usage.evictions += is_eviction
 
-    def saw(self, host: str, sizes: Mapping[str, int]) -> None:
-        """Note what is in memory of a server: bytes by model, those of others included."""
+    def record_memory(self, host: str, sizes: Mapping[str, int]) -> None:
+        """Record what is loaded on a server: bytes by model, foreign models included."""
         with self._lock:
-            self._peak = max(self._peak, sum(sizes.values()))
+            self._peak_bytes = max(self._peak_bytes, sum(sizes.values()))
             for model, size in sizes.items():
-                if (host, model) in self._entries:
-                    self._entries[host, model].size = size
+                if (host, model) in self._models:
+                    self._models[host, model].size = size
 
-    def was_present(self, host: str, models: Iterable[str]) -> None:
-        """Note what was loaded before."""
+    def record_present(self, host: str, model: str) -> None:
+        """Record that a model of the structure was loaded by another client before."""
         with self._lock:
-            for model in models:
-                if (host, model) in self._entries:
-                    self._entries[host, model].was_present = True
+            self._models[host, model].was_present = True
 
-    def ran(self) -> None:
-        """Note that a task ran."""
+    def record_task(self) -> None:
+        """Record that a task ran."""
         with self._lock:
             self._tasks += 1
 
-    def problem(self, text: str) -> bool:
-        """Note what went wrong; give whether it is news."""
+    def record_problem(self, text: str) -> bool:
+        """Record what went wrong; return whether it is new."""
         with self._lock:
             is_new = text not in self._problems
             self._problems[text] = None
             return is_new
 
     @contextlib.contextmanager
-    def working(self) -> Generator[None, None, None]:
-        """Measure work of the planner, apart from the requests in it."""
-        if _asked.get() is not None:
+    def measuring_schedule(self) -> Generator[None, None, None]:
+        """Measure scheduling work, apart from the requests in it."""
+        if _request_time.get() is not None:
             yield
             return
-        spent = _Spent()
-        token = _asked.set(spent)
+        requests = _RequestTime()
+        token = _request_time.set(requests)
         began = time.thread_time()
         try:
             yield
         finally:
-            seconds = time.thread_time() - began
-            _asked.reset(token)
+            cpu_seconds = time.thread_time() - began
+            _request_time.reset(token)
             with self._lock:
-                self._planning += seconds - spent.cpu
-                self._asking += spent.seconds
+                self._scheduling_seconds += cpu_seconds - requests.cpu_seconds
+                self._request_seconds += requests.seconds
 
     @contextlib.contextmanager
-    def asking(self) -> Generator[None, None, None]:
-        """Measure a request of the planner, or a wait for one."""
-        spent = _asked.get()
+    def measuring_request(self) -> Generator[None, None, None]:
+        """Measure a request within scheduling work, or a wait for one."""
+        requests = _request_time.get()
         began, cpu_began = time.perf_counter(), time.thread_time()
         try:
             yield
         finally:
-            if spent is not None:
-                spent.seconds += time.perf_counter() - began
-                spent.cpu += time.thread_time() - cpu_began
+            if requests is not None:
+                requests.seconds += time.perf_counter() - began
+                requests.cpu_seconds += time.thread_time() - cpu_began
 
-    def report(self, room: Room) -> LifecycleReport:
-        """Add everything up.
+    def report(self, limits: MemoryLimits) -> LifecycleReport:
+        """Return everything so far.
 
         Args:
-            room: What fits into the memory of each server.
+            limits: What fits into the memory of each server.
         """
         with self._lock:
-            entries = dict(self._entries)
+            models = dict(self._models)
             return LifecycleReport(
-                models=tuple(_model_report(host, entry) for (host, _), entry in entries.items()),
-                policies=tuple(_cost(policy, keep_alive, entries, room) for policy, keep_alive in POLICIES.items()),
-                peak_bytes=self._peak,
+                models=tuple(_model_report(host, usage) for (host, _), usage in models.items()),
+                policies=tuple(
+                    _policy_cost(policy, keep_alive, models, limits)
+                    for policy, keep_alive in KEEP_ALIVE_POLICIES.items()
+                ),
+                peak_bytes=self._peak_bytes,
                 ahead_seconds=sum(
-                    load.seconds or 0.0 for entry in entries.values() for load in entry.loads if load.is_ahead
+                    load.seconds or 0.0 for usage in models.values() for load in usage.loads if load.is_ahead
                 ),
                 tasks=self._tasks,
-                planner_seconds=self._planning,
-                request_seconds=self._asking,
+                planner_seconds=self._scheduling_seconds,
+                request_seconds=self._request_seconds,
                 problems=tuple(self._problems),
             )
 
 
-def _model_report(host: str, entry: _Entry) -> ModelReport:
+def _model_report(host: str, usage: _ModelUsage) -> ModelReport:
     return ModelReport(
-        model=entry.name,
+        model=usage.name,
         host=host,
-        uses=len(entry.uses),
-        loads=len(entry.loads),
-        load_seconds=sum(load.seconds or 0.0 for load in entry.loads),
-        unloads=entry.unloads,
-        evictions=entry.evictions,
-        bytes=entry.size,
-        was_loaded_before=entry.was_present,
+        uses=len(usage.uses),
+        loads=len(usage.loads),
+        load_seconds=sum(load.seconds or 0.0 for load in usage.loads),
+        unloads=usage.unloads,
+        evictions=usage.evictions,
+        bytes=usage.size,
+        was_loaded_before=usage.was_present,
     )
 
 
-def _cost(policy: str, keep_alive: float, entries: Mapping[tuple[str, str], _Entry], room: Room) -> Cost:
-    """Replay a policy on each server, and add it up."""
-    costs = [_cost_of_host(host, keep_alive, entries, room) for host in dict.fromkeys(host for host, _ in entries)]
-    return Cost(
-        policy=policy, loads=sum(cost.loads for cost in costs), load_seconds=sum(cost.load_seconds for cost in costs)
-    )
-
-
-def _cost_of_host(host: str, keep_alive: float, entries: Mapping[tuple[str, str], _Entry], room: Room) -> Cost:
-    own = {model: entry for (each, model), entry in entries.items() if each == host}
-    measured = {
-        model: [load.seconds for load in entry.loads if load.seconds is not None] for model, entry in own.items()
-    }
-    known = Known(
-        load_seconds={model: sum(seconds) / len(seconds) for model, seconds in measured.items() if seconds},
-        sizes={model: entry.size for model, entry in own.items()},
-        present=[model for model, entry in own.items() if entry.was_present],
-    )
-    return replay([use for entry in own.values() for use in entry.uses], keep_alive, room, known)
+def _policy_cost(
+    policy: str, keep_alive: float, models: Mapping[tuple[str, str], _ModelUsage], limits: MemoryLimits
+) -> PolicyCost:
+    """Replay a policy on each server, and return the sums."""
+    costs: list[PolicyCost] = []
+    for host in dict.fromkeys(host for host, _ in models):
+        own = {model: usage for (each, model), usage in models.items() if each == host}
+        measured = {
+            model: [load.seconds for load in usage.loads if load.seconds is not None] for model, usage in own.items()
+        }
+        figures = ModelFigures(
+            load_seconds={model: sum(seconds) / len(seconds) for model, seconds in measured.items() if seconds},
+            sizes={model: usage.size for model, usage in own.items()},
+            present=[model for model, usage in own.items() if usage.was_present],
+        )
+        uses = [use for usage in own.values() for use in usage.uses]
+        costs.append(replay_keep_alive(uses, keep_alive, limits, figures))
+    loads, load_seconds = sum(cost.loads for cost in costs), sum(cost.load_seconds for cost in costs)
+    return PolicyCost(policy=policy, loads=loads, load_seconds=load_seconds)

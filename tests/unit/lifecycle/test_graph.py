@@ -21,7 +21,8 @@ from griptape.utils.decorators import activity
 from schema import Schema
 
 from griptape_ollama import OllamaPromptDriver
-from griptape_ollama.lifecycle.graph import find_drivers, find_memory_drivers, model_of, read_task, tasks_of
+from griptape_ollama.lifecycle.graph import find_drivers, find_memory_drivers, find_task_drivers, tasks_of
+from griptape_ollama.lifecycle.server_adapter import model_of
 from griptape_ollama.models.server import OllamaServerMixin
 
 
@@ -67,14 +68,14 @@ def _models(drivers):
 
 
 def _read(task):
-    return _models(read_task(task).drivers)
+    return _models(find_task_drivers(task).all)
 
 
 def test_a_prompt_task_uses_its_driver():
     assert _read(PromptTask("hi", prompt_driver=_driver("a"))) == ["a"]
 
 
-def test_drivers_of_others_are_left_alone():
+def test_other_drivers_are_ignored():
     assert _read(PromptTask("hi", prompt_driver=DummyPromptDriver())) == []
 
 
@@ -93,10 +94,10 @@ def test_tools_use_their_models_after_that_of_the_task():
         VectorStoreTool(description="d", vector_store_driver=_store("store")),
         HandMadeTool().use(_driver("helper")),
     ]
-    step = read_task(PromptTask("hi", prompt_driver=_driver("main"), tools=tools))
-    assert _models(step.drivers) == ["main", "query", "ask", "vectors", "answer", "store", "helper"]
-    assert _models(step.own) == ["main"]
-    assert {name: _models(drivers) for name, drivers in step.tools.items()} == {
+    drivers = find_task_drivers(PromptTask("hi", prompt_driver=_driver("main"), tools=tools))
+    assert _models(drivers.all) == ["main", "query", "ask", "vectors", "answer", "store", "helper"]
+    assert _models(drivers.own) == ["main"]
+    assert {name: _models(used) for name, used in drivers.tools.items()} == {
         "QueryTool": ["query"],
         "RagTool": ["ask", "vectors", "answer"],
         "VectorStoreTool": ["store"],
@@ -137,13 +138,13 @@ def test_what_a_function_uses_has_to_be_declared():
     driver = _driver("hidden")
     task = CodeExecutionTask(on_run=lambda _: TextArtifact(driver.model))
     assert _read(task) == []
-    assert _models(read_task(task, [driver]).drivers) == ["hidden"]
+    assert _models(find_task_drivers(task, [driver]).all) == ["hidden"]
 
 
 def test_a_driver_that_is_used_twice_counts_once():
     driver = _driver("a")
     task = PromptTask("hi", prompt_driver=driver, tools=[QueryTool(prompt_driver=driver)])
-    assert read_task(task).drivers == (driver,)
+    assert find_task_drivers(task).all == (driver,)
 
 
 def test_a_task_does_not_use_what_other_tasks_of_its_structure_use():
@@ -157,11 +158,11 @@ def test_the_task_of_an_agent_uses_the_driver_of_the_agent():
     assert _read(task) == ["a"]
 
 
-def test_the_model_in_the_extra_parameters_is_the_one_that_is_asked():
+def test_the_model_in_the_extra_parameters_is_the_one_that_is_used():
     assert model_of(_driver("a", extra_params={"model": "b"})) == "b"
 
 
-def test_a_driver_without_a_model_is_not_planned_for():
+def test_a_driver_without_a_model_has_none():
     assert model_of(Vectors(model=None)) is None
 
 
@@ -172,12 +173,12 @@ def test_skipped_tasks_of_a_workflow_are_left_out():
     assert tasks_of(workflow) == [tasks[1]]
 
 
-def test_long_lists_are_data_and_not_looked_through():
+def test_long_lists_are_not_searched():
     assert list(find_drivers([_driver("a")])) != []
     assert list(find_drivers([_driver("a")] * 101)) == []
 
 
-def test_what_refers_to_itself_is_looked_through_once():
+def test_a_list_that_contains_itself_is_searched_once():
     driver = _driver("a")
     loop = [driver]
     loop.append(loop)

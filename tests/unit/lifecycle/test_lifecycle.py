@@ -513,7 +513,7 @@ def test_nothing_is_loaded_ahead_for_a_run_that_has_ended(simulator, make_pipeli
     with ModelLifecycle(pipeline, max_models=2, warm_ahead=True):
         pipeline.run()
         for thread in threading.enumerate():
-            if thread.name == "ollama-lifecycle-warmer":
+            if thread.name == "ollama-lifecycle-preload":
                 thread.join(10)
     assert [each for each in simulator.requests if each.path == "/api/generate"] == []
 

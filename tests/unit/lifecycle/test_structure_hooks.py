@@ -7,55 +7,55 @@ from griptape.events import EventBus
 from griptape.structures import Pipeline, Workflow
 from griptape.tasks import CodeExecutionTask
 
-from griptape_ollama.lifecycle.structure_hooks import Watch
+from griptape_ollama.lifecycle.structure_hooks import StructureHooks
 
 
-class Notes:
-    """An observer that writes down what it is told."""
+class Recorder:
+    """An observer that records its calls."""
 
     def __init__(self):
-        self.all = []
+        self.calls = []
 
-    def run_begins(self):
-        self.all.append("run")
+    def on_run_start(self):
+        self.calls.append("run starts")
 
-    def run_ends(self):
-        self.all.append("run over")
+    def on_run_end(self):
+        self.calls.append("run ends")
 
-    def task_begins(self, task):
-        self.all.append(f"{task.id}")
+    def on_task_start(self, task):
+        self.calls.append(task.id)
 
-    def task_ends(self, task):
-        self.all.append(f"{task.id} over")
+    def on_task_end(self, task):
+        self.calls.append(f"{task.id} ends")
 
-    def prompt_begins(self, task, model):
-        self.all.append(f"{task.id} asks {model}")
+    def on_prompt(self, task, model):
+        self.calls.append(f"{task.id} asks {model}")
 
-    def tools_begin(self, task, names):
-        self.all.append(f"{task.id} runs {names}")
+    def on_tools(self, task, names):
+        self.calls.append(f"{task.id} runs {names}")
 
-    def answered(self, event):
-        self.all.append(f"{event.model} answers")
+    def on_response(self, event):
+        self.calls.append(f"{event.model} answers")
 
 
 @pytest.fixture
-def watched():
-    """Runs a structure while it is watched, and gives the notes."""
+def run_with_hooks():
+    """Return a function that runs a structure with hooks and returns the calls of the observer."""
 
     def run(structure, runner=None):
-        notes = Notes()
-        watch = Watch(structure, notes, _leaves_open)
-        watch.begin()
+        recorder = Recorder()
+        hooks = StructureHooks(structure, recorder, _no_keep_alive)
+        hooks.install()
         try:
             (runner or structure.run)()
         finally:
-            watch.end()
-        return notes.all
+            hooks.uninstall()
+        return recorder.calls
 
     return run
 
 
-def _leaves_open(_host, _model):
+def _no_keep_alive(_host, _model):
     return None
 
 
@@ -67,38 +67,36 @@ def _fail(_):
     raise RuntimeError("broken")
 
 
-def test_beginnings_prompts_replies_and_ends_are_told_in_order(watched, make_pipeline):
-    assert watched(make_pipeline("ab")) == [
-        "run",
-        *("0", "0 asks a", "a answers", "0 over"),
-        *("1", "1 asks b", "b answers", "1 over"),
-        "run over",
+def test_starts_prompts_responses_and_ends_are_reported_in_order(run_with_hooks, make_pipeline):
+    assert run_with_hooks(make_pipeline("ab")) == [
+        "run starts",
+        *("0", "0 asks a", "a answers", "0 ends"),
+        *("1", "1 asks b", "b answers", "1 ends"),
+        "run ends",
     ]
 
 
-def test_a_task_that_fails_is_told_to_be_over(watched):
-    assert watched(Pipeline(tasks=[_code("x", _fail), _code("y")])) == ["run", "x", "x over", "run over"]
+def test_the_end_of_a_failed_task_is_reported(run_with_hooks):
+    assert run_with_hooks(Pipeline(tasks=[_code("x", _fail), _code("y")])) == ["run starts", "x", "x ends", "run ends"]
     going_on = Pipeline(tasks=[_code("x", _fail), _code("y")], fail_fast=False)
-    assert watched(going_on) == ["run", "x", "x over", "y", "y over", "run over"]
+    assert run_with_hooks(going_on) == ["run starts", "x", "x ends", "y", "y ends", "run ends"]
 
 
-def test_a_run_that_is_interrupted_is_told_to_be_over(watched):
+def test_the_end_of_an_interrupted_run_is_reported(run_with_hooks):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    heard = []
     pipeline = Pipeline(tasks=[_code("x", interrupt)])
-    notes = Notes()
-    watch = Watch(pipeline, notes, _leaves_open)
-    watch.begin()
+    recorder = Recorder()
+    hooks = StructureHooks(pipeline, recorder, _no_keep_alive)
+    hooks.install()
     with pytest.raises(KeyboardInterrupt):
         pipeline.run()
-    watch.end()
-    assert notes.all == ["run", "x", "x over", "run over"]
-    assert heard == []
+    hooks.uninstall()
+    assert recorder.calls == ["run starts", "x", "x ends", "run ends"]
 
 
-def test_a_run_in_a_thread_that_knows_no_listeners_is_heard(watched, make_pipeline):
+def test_a_run_in_a_thread_without_listeners_is_reported(run_with_hooks, make_pipeline):
     pipeline = make_pipeline("a")
 
     def in_thread():
@@ -106,76 +104,76 @@ def test_a_run_in_a_thread_that_knows_no_listeners_is_heard(watched, make_pipeli
         thread.start()
         thread.join()
 
-    assert watched(pipeline, in_thread) == ["run", "0", "0 asks a", "a answers", "0 over", "run over"]
+    assert run_with_hooks(pipeline, in_thread) == ["run starts", "0", "0 asks a", "a answers", "0 ends", "run ends"]
 
 
-def test_a_streamed_run_is_heard(watched, make_pipeline):
+def test_a_streamed_run_is_reported(run_with_hooks, make_pipeline):
     pipeline = make_pipeline("a")
-    assert watched(pipeline, lambda: list(pipeline.run_stream()))[-1] == "run over"
+    assert run_with_hooks(pipeline, lambda: list(pipeline.run_stream()))[-1] == "run ends"
 
 
-def test_parallel_tasks_are_told_apart(watched, make_task):
+def test_parallel_tasks_are_reported_each(run_with_hooks, make_task):
     barrier = threading.Barrier(2, timeout=10)
 
     def meet(task):
         barrier.wait()
         return TextArtifact(task.id)
 
-    told = watched(Workflow(tasks=[_code("x", meet), _code("y", meet)]))
-    assert sorted(told[1:3]) == ["x", "y"]
-    assert sorted(told[3:5]) == ["x over", "y over"]
+    calls = run_with_hooks(Workflow(tasks=[_code("x", meet), _code("y", meet)]))
+    assert sorted(calls[1:3]) == ["x", "y"]
+    assert sorted(calls[3:5]) == ["x ends", "y ends"]
 
 
-def test_a_task_that_is_added_is_followed_from_then_on():
+def test_a_task_that_is_added_is_reported_once_it_is_wrapped():
     pipeline = Pipeline(tasks=[_code("x")])
-    notes = Notes()
-    watch = Watch(pipeline, notes, _leaves_open)
-    watch.begin()
+    recorder = Recorder()
+    hooks = StructureHooks(pipeline, recorder, _no_keep_alive)
+    hooks.install()
     pipeline.add_task(_code("y"))
-    watch.follow()
+    hooks.wrap_new_tasks()
     pipeline.run()
-    watch.end()
-    assert notes.all == ["run", "x", "x over", "y", "y over", "run over"]
+    hooks.uninstall()
+    assert recorder.calls == ["run starts", "x", "x ends", "y", "y ends", "run ends"]
 
 
-def test_what_was_watched_is_left_as_it_was(watched, make_pipeline):
+def test_uninstalling_restores_run_and_listeners(run_with_hooks, make_pipeline):
     pipeline = make_pipeline("a")
-    watched(pipeline)
+    run_with_hooks(pipeline)
     assert "run" not in vars(pipeline)
     assert "run" not in vars(pipeline.tasks[0])
     assert EventBus.event_listeners == []
 
 
-def test_two_can_watch_the_same_structure():
+def test_a_structure_can_have_two_hooks():
     pipeline = Pipeline(tasks=[_code("x")])
-    notes = [Notes(), Notes()]
-    watches = [Watch(pipeline, each, _leaves_open) for each in notes]
-    for watch in watches:
-        watch.begin()
+    recorder = [Recorder(), Recorder()]
+    all_hooks = [StructureHooks(pipeline, each, _no_keep_alive) for each in recorder]
+    for hooks in all_hooks:
+        hooks.install()
     pipeline.run()
-    for watch in reversed(watches):
-        watch.end()
-    assert notes[0].all == notes[1].all == ["run", "x", "x over", "run over"]
+    for hooks in reversed(all_hooks):
+        hooks.uninstall()
+    assert recorder[0].calls == recorder[1].calls == ["run starts", "x", "x ends", "run ends"]
     assert "run" not in vars(pipeline)
 
 
 def test_an_observer_that_fails_does_not_fail_the_run(caplog):
     pipeline = Pipeline(tasks=[_code("x")])
-    notes = Notes()
-    notes.task_begins = notes.task_ends = notes.run_begins = notes.run_ends = _fail
-    watch = Watch(pipeline, notes, _leaves_open)
-    watch.begin()
+    recorder = Recorder()
+    recorder.on_task_start = recorder.on_task_end = recorder.on_run_start = recorder.on_run_end = _fail
+    hooks = StructureHooks(pipeline, recorder, _no_keep_alive)
+    hooks.install()
     with caplog.at_level(logging.ERROR, "griptape_ollama.lifecycle"):
         assert str(pipeline.run().output) == "done"
-    watch.end()
+    hooks.uninstall()
     assert "since the planner failed" in caplog.text
 
 
-def test_the_result_of_a_task_is_what_it_would_be_without_a_watch():
+def test_the_output_of_a_task_is_the_same_as_without_hooks():
     pipeline = Pipeline(tasks=[_code("x", _fail)])
-    watch = Watch(pipeline, Notes(), _leaves_open)
-    watch.begin()
+    hooks = StructureHooks(pipeline, Recorder(), _no_keep_alive)
+    hooks.install()
     output = pipeline.run().output
-    watch.end()
+    hooks.uninstall()
     assert isinstance(output, ErrorArtifact)
     assert str(output) == "broken"
