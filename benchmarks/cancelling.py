@@ -269,5 +269,5 @@ def table():
                     kind = "none yet" if phase.is_before_connecting else "reused" if is_reused else "new"
                     rows.append((way.name, phase.name, kind, *_summary(callers), *_summary(servers)))
     head = ("how", "phase", "connection", "caller p50", "p99", "longest", "server p50", "p99", "longest")
-    title = f"From cancelling to the caller's exception, and to the server's seeing it ({TRIES} tries each, in ms)"
+    title = f"From cancelling to the caller's exception, and until the server notices it ({TRIES} tries each, in ms)"
     return markdown(title, head, rows)

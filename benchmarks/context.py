@@ -100,7 +100,7 @@ def _before_leaving():
             "until it arrives",
             "processor, reply included",
             "of it per run, times the shortest",
-            "wanted",
+            "target",
         ),
         rows,
     )
@@ -159,7 +159,7 @@ def _conversations():
         )
         for name, each in found.items()
     ]
-    rows.append(("wanted of the first", f"at most {MOST_LOADS}", "", 0, "", "", ""))
+    rows.append(("target of the first", f"at most {MOST_LOADS}", "", 0, "", "", ""))
     head = ("driver", "loads", "largest window", "prompts cut", "turns in the last prompt", "tokens read", "evaluated")
     return markdown(f"A conversation of {TURNS} turns of {2 * TOKENS} tokens (simulator)", head, rows)
 
@@ -209,7 +209,7 @@ def _short_prompts():
         ("the window alone", f"{handling:.0f}", f"{handling / (whole - handling):.2f}"),
     ]
     title = (
-        "A run of one short prompt, with and without its window being looked after "
+        "A run of one short prompt, with and without the fitting of its window "
         f"(µs of processor time, median of {SHORT // 10})"
     )
     return markdown(title, ("", "µs", "times without"), rows)

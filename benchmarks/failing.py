@@ -60,5 +60,5 @@ def table():
                 simulator.reply(path=path, times=None, **failure)
                 rows.append(_row(name, way, _milliseconds(call)))
             simulator.reset()
-    title = f"From the call to the exception, where another try would not help ({TRIES} tries each, in ms)"
+    title = f"From the call to the exception, where a retry cannot help ({TRIES} tries each, in ms)"
     return markdown(title, ("failure", "call", "p50", "p99", f"at most {WANTED}"), rows)

@@ -164,12 +164,12 @@ def table():
     ]
     cost = markdown(
         f"What the planner costs (ms per task, median of {ROUNDS} runs)",
-        ("pipeline", "planning (processor)", "requests that it makes (waiting)", "wanted of planning, at most"),
+        ("pipeline", "planning (processor)", "requests that it makes (waiting)", "target of planning, at most"),
         costs,
     )
     settings = markdown(
         f"What a driver for one task costs (µs, best of {ROUNDS} times {SETTINGS:,})",
-        ("driver", "µs", "wanted, at most"),
+        ("driver", "µs", "target, at most"),
         _cost_of_settings(),
     )
     return f"{times}\n\n{cost}\n\n{settings}"

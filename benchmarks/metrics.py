@@ -46,7 +46,7 @@ def _kilobytes(longest):
 
 
 def table():
-    rows = [("a call, nobody counts (µs)", f"{_microseconds():.2f}")]
+    rows = [("a call that is not counted (µs)", f"{_microseconds():.2f}")]
     with OllamaMetrics() as metrics:
         rows.append(("a call that is counted (µs)", f"{_microseconds():.2f}"))
         for metric in ("timeout_rate", "total_p99"):

@@ -84,7 +84,7 @@ def table():
     EventBus.remove_event_listener(listener)
     found["either"] = found["plain"] | found["streamed"]
     rows = [(kind, len(functions), len({file for file, _ in functions}), *WANTED) for kind, functions in found.items()]
-    head = ("prompt", "functions", "modules", "functions wanted", "modules wanted")
+    head = ("prompt", "functions", "modules", "target of functions", "target of modules")
     return markdown("Functions and modules of the package that one warm prompt passes", head, rows)
 
 

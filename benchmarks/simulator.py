@@ -78,5 +78,5 @@ def table():
         ("start, first answer and stop, in seconds", f"{_median(_start, STARTS):.4f}", "0.3"),
     ]
     return markdown(
-        f"Simulator (server and client in one process, median of {ROUNDS})", ("what", "measured", "wanted"), rows
+        f"Simulator (server and client in one process, median of {ROUNDS})", ("what", "measured", "target"), rows
     )
