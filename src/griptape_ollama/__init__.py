@@ -3,143 +3,103 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from griptape_ollama.context.preview import PromptPreview
-    from griptape_ollama.context.tokenizer import OllamaTokenizer
-    from griptape_ollama.context.tokens.regression import TokenEstimate
-    from griptape_ollama.drivers.config import OllamaDriversConfig
-    from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver
-    from griptape_ollama.drivers.prompt import OllamaPromptDriver
-    from griptape_ollama.errors import (
-        OllamaAuthError,
-        OllamaBusyError,
-        OllamaCancelledError,
-        OllamaConnectionError,
-        OllamaContentError,
-        OllamaContextError,
-        OllamaDiskError,
-        OllamaEmbeddingError,
-        OllamaError,
-        OllamaGatewayError,
-        OllamaModelNotFoundError,
-        OllamaQuotaError,
-        OllamaResponseError,
-        OllamaSlotError,
-        OllamaStreamError,
-        OllamaTimeoutError,
-    )
-    from griptape_ollama.events import (
-        OllamaContextEvent,
-        OllamaEmbeddingEvent,
-        OllamaProgressEvent,
-        OllamaResponseEvent,
-        ReasoningChunkEvent,
-    )
-    from griptape_ollama.lifecycle.lifecycle import ModelLifecycle
-    from griptape_ollama.models.ollama_models import OllamaModels
-    from griptape_ollama.observability.metrics import OllamaMetrics
-    from griptape_ollama.observability.statistics import OllamaStatistics
-    from griptape_ollama.observability.thresholds import OllamaAlert, OllamaThreshold
-    from griptape_ollama.structures.chunk_listener import OllamaChunk
-    from griptape_ollama.structures.stream import OllamaStream
-    from griptape_ollama.transport.blocking_warning import OllamaBlockingWarning
-    from griptape_ollama.transport.cancel_scope import CancelScope, cancel_after, cancel_scope
-    from griptape_ollama.transport.timeouts import OllamaTimeout
-
-__all__ = [
-    "CancelScope",
-    "ModelLifecycle",
-    "OllamaAlert",
-    "OllamaAuthError",
-    "OllamaBlockingWarning",
-    "OllamaBusyError",
-    "OllamaCancelledError",
-    "OllamaChunk",
-    "OllamaConnectionError",
-    "OllamaContentError",
-    "OllamaContextError",
-    "OllamaContextEvent",
-    "OllamaDiskError",
-    "OllamaDriversConfig",
-    "OllamaEmbeddingDriver",
-    "OllamaEmbeddingError",
-    "OllamaEmbeddingEvent",
-    "OllamaError",
-    "OllamaGatewayError",
-    "OllamaMetrics",
-    "OllamaModelNotFoundError",
-    "OllamaModels",
-    "OllamaProgressEvent",
-    "OllamaPromptDriver",
-    "OllamaQuotaError",
-    "OllamaResponseError",
-    "OllamaResponseEvent",
-    "OllamaSlotError",
-    "OllamaStatistics",
-    "OllamaStream",
-    "OllamaStreamError",
-    "OllamaThreshold",
-    "OllamaTimeout",
-    "OllamaTimeoutError",
-    "OllamaTokenizer",
-    "PromptPreview",
-    "ReasoningChunkEvent",
-    "TokenEstimate",
-    "cancel_after",
-    "cancel_scope",
-]
-
-# Names are looked up when they are first asked for, so that nobody waits for parts that he does not use.
-_MODULES = {
-    "CancelScope": "transport.cancel_scope",
-    "ModelLifecycle": "lifecycle.lifecycle",
-    "OllamaAlert": "observability.thresholds",
-    "OllamaAuthError": "errors",
-    "OllamaBlockingWarning": "transport.blocking_warning",
-    "OllamaBusyError": "errors",
-    "OllamaCancelledError": "errors",
-    "OllamaChunk": "structures.chunk_listener",
-    "OllamaConnectionError": "errors",
-    "OllamaContentError": "errors",
-    "OllamaContextError": "errors",
-    "OllamaContextEvent": "events",
-    "OllamaDiskError": "errors",
-    "OllamaDriversConfig": "drivers.config",
-    "OllamaEmbeddingDriver": "drivers.embedding",
-    "OllamaEmbeddingError": "errors",
-    "OllamaEmbeddingEvent": "events",
-    "OllamaError": "errors",
-    "OllamaGatewayError": "errors",
-    "OllamaMetrics": "observability.metrics",
-    "OllamaModelNotFoundError": "errors",
-    "OllamaModels": "models.ollama_models",
-    "OllamaProgressEvent": "events",
-    "OllamaPromptDriver": "drivers.prompt",
-    "OllamaQuotaError": "errors",
-    "OllamaResponseError": "errors",
-    "OllamaResponseEvent": "events",
-    "OllamaSlotError": "errors",
-    "OllamaStatistics": "observability.statistics",
-    "OllamaStream": "structures.stream",
-    "OllamaStreamError": "errors",
-    "OllamaThreshold": "observability.thresholds",
-    "OllamaTimeout": "transport.timeouts",
-    "OllamaTimeoutError": "errors",
-    "OllamaTokenizer": "context.tokenizer",
-    "PromptPreview": "context.preview",
-    "ReasoningChunkEvent": "events",
-    "TokenEstimate": "context.tokens.regression",
-    "cancel_after": "transport.cancel_scope",
-    "cancel_scope": "transport.cancel_scope",
+# The public names by module. They are imported on first use, so that a program waits only for what it uses.
+_EXPORTS = {
+    "context.preview": ["PromptPreview"],
+    "context.tokenizer": ["OllamaTokenizer"],
+    "context.tokens.regression": ["TokenEstimate"],
+    "drivers.config": ["OllamaDriversConfig"],
+    "drivers.embedding": ["OllamaEmbeddingDriver"],
+    "drivers.prompt": ["OllamaPromptDriver"],
+    "errors": [
+        "OllamaAuthError",
+        "OllamaBusyError",
+        "OllamaCancelledError",
+        "OllamaConnectionError",
+        "OllamaContentError",
+        "OllamaContextError",
+        "OllamaDiskError",
+        "OllamaEmbeddingError",
+        "OllamaError",
+        "OllamaGatewayError",
+        "OllamaModelNotFoundError",
+        "OllamaQuotaError",
+        "OllamaResponseError",
+        "OllamaSlotError",
+        "OllamaStreamError",
+        "OllamaTimeoutError",
+    ],
+    "events": [
+        "OllamaContextEvent",
+        "OllamaEmbeddingEvent",
+        "OllamaProgressEvent",
+        "OllamaResponseEvent",
+        "ReasoningChunkEvent",
+    ],
+    "lifecycle.lifecycle": ["ModelLifecycle"],
+    "models.ollama_models": ["OllamaModels"],
+    "observability.metrics": ["OllamaMetrics"],
+    "observability.statistics": ["OllamaStatistics"],
+    "observability.thresholds": ["OllamaAlert", "OllamaThreshold"],
+    "structures.chunk_listener": ["OllamaChunk"],
+    "structures.stream": ["OllamaStream"],
+    "transport.blocking_warning": ["OllamaBlockingWarning"],
+    "transport.cancel_scope": ["CancelScope", "cancel_after", "cancel_scope"],
+    "transport.timeouts": ["OllamaTimeout"],
 }
+_MODULES = dict(sorted((name, module) for module, names in _EXPORTS.items() for name in names))
 
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+if TYPE_CHECKING:  # the same names, for type checkers and editors
+    from griptape_ollama.context.preview import PromptPreview as PromptPreview
+    from griptape_ollama.context.tokenizer import OllamaTokenizer as OllamaTokenizer
+    from griptape_ollama.context.tokens.regression import TokenEstimate as TokenEstimate
+    from griptape_ollama.drivers.config import OllamaDriversConfig as OllamaDriversConfig
+    from griptape_ollama.drivers.embedding import OllamaEmbeddingDriver as OllamaEmbeddingDriver
+    from griptape_ollama.drivers.prompt import OllamaPromptDriver as OllamaPromptDriver
+    from griptape_ollama.errors import OllamaAuthError as OllamaAuthError
+    from griptape_ollama.errors import OllamaBusyError as OllamaBusyError
+    from griptape_ollama.errors import OllamaCancelledError as OllamaCancelledError
+    from griptape_ollama.errors import OllamaConnectionError as OllamaConnectionError
+    from griptape_ollama.errors import OllamaContentError as OllamaContentError
+    from griptape_ollama.errors import OllamaContextError as OllamaContextError
+    from griptape_ollama.errors import OllamaDiskError as OllamaDiskError
+    from griptape_ollama.errors import OllamaEmbeddingError as OllamaEmbeddingError
+    from griptape_ollama.errors import OllamaError as OllamaError
+    from griptape_ollama.errors import OllamaGatewayError as OllamaGatewayError
+    from griptape_ollama.errors import OllamaModelNotFoundError as OllamaModelNotFoundError
+    from griptape_ollama.errors import OllamaQuotaError as OllamaQuotaError
+    from griptape_ollama.errors import OllamaResponseError as OllamaResponseError
+    from griptape_ollama.errors import OllamaSlotError as OllamaSlotError
+    from griptape_ollama.errors import OllamaStreamError as OllamaStreamError
+    from griptape_ollama.errors import OllamaTimeoutError as OllamaTimeoutError
+    from griptape_ollama.events import OllamaContextEvent as OllamaContextEvent
+    from griptape_ollama.events import OllamaEmbeddingEvent as OllamaEmbeddingEvent
+    from griptape_ollama.events import OllamaProgressEvent as OllamaProgressEvent
+    from griptape_ollama.events import OllamaResponseEvent as OllamaResponseEvent
+    from griptape_ollama.events import ReasoningChunkEvent as ReasoningChunkEvent
+    from griptape_ollama.lifecycle.lifecycle import ModelLifecycle as ModelLifecycle
+    from griptape_ollama.models.ollama_models import OllamaModels as OllamaModels
+    from griptape_ollama.observability.metrics import OllamaMetrics as OllamaMetrics
+    from griptape_ollama.observability.statistics import OllamaStatistics as OllamaStatistics
+    from griptape_ollama.observability.thresholds import OllamaAlert as OllamaAlert
+    from griptape_ollama.observability.thresholds import OllamaThreshold as OllamaThreshold
+    from griptape_ollama.structures.chunk_listener import OllamaChunk as OllamaChunk
+    from griptape_ollama.structures.stream import OllamaStream as OllamaStream
+    from griptape_ollama.transport.blocking_warning import OllamaBlockingWarning as OllamaBlockingWarning
+    from griptape_ollama.transport.cancel_scope import CancelScope as CancelScope
+    from griptape_ollama.transport.cancel_scope import cancel_after as cancel_after
+    from griptape_ollama.transport.cancel_scope import cancel_scope as cancel_scope
+    from griptape_ollama.transport.timeouts import OllamaTimeout as OllamaTimeout
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,6 @@
-"""What users import."""
+"""The public names."""
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import griptape_ollama
 import griptape_ollama.testing
 
 
-def test_what_is_exported_is_what_is_listed():
+def test_the_names_of_the_testing_package_are_those_in_its_list():
     exported = {
         name
         for name, value in vars(griptape_ollama.testing).items()
@@ -20,11 +21,18 @@ def test_what_is_exported_is_what_is_listed():
     assert exported == set(griptape_ollama.testing.__all__)
 
 
-def test_every_listed_name_is_found_where_it_is_asked_for():
-    assert set(griptape_ollama._MODULES) == set(griptape_ollama.__all__) <= set(dir(griptape_ollama))
-    for name, module in griptape_ollama._MODULES.items():
-        value = getattr(griptape_ollama, name)
-        assert value.__module__ == f"griptape_ollama.{module}"
+def test_each_public_name_is_imported_from_the_module_that_defines_it():
+    assert set(griptape_ollama.__all__) <= set(dir(griptape_ollama))
+    for module, names in griptape_ollama._EXPORTS.items():
+        assert {getattr(griptape_ollama, name).__module__ for name in names} == {f"griptape_ollama.{module}"}
+
+
+def test_type_checkers_see_the_same_names_as_programs():
+    imports = [
+        each for each in ast.walk(ast.parse(inspect.getsource(griptape_ollama))) if isinstance(each, ast.ImportFrom)
+    ]
+    seen = {alias.asname: each.module for each in imports for alias in each.names if alias.asname == alias.name}
+    assert seen == {name: f"griptape_ollama.{module}" for name, module in griptape_ollama._MODULES.items()}
 
 
 def test_a_name_that_is_not_listed_is_not_found():
@@ -39,23 +47,23 @@ def test_all_names_can_be_imported_at_once():
     assert set(griptape_ollama.__all__) <= names.keys()
 
 
-def test_who_uses_the_prompt_driver_does_not_wait_for_the_rest():
+def test_importing_the_prompt_driver_does_not_import_the_rest():
     code = "import sys; from griptape_ollama import OllamaPromptDriver; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    others = (
+    rest = (
         "embeddings",
         "lifecycle",
-        "metrics",
+        "observability.metrics",
         "structures",
         "drivers.config",
         "drivers.embedding",
-        "models.manager",
+        "models.ollama_models",
     )
-    assert [other for other in others if f"griptape_ollama.{other}" in done.stdout.split()] == []
+    assert [name for name in rest if f"griptape_ollama.{name}" in done.stdout.split()] == []
 
 
 @pytest.mark.parametrize("package", [griptape_ollama, griptape_ollama.testing], ids=lambda package: package.__name__)
-def test_the_list_is_in_order_and_without_repetition(package):
+def test_the_list_is_sorted_without_repetition(package):
     assert list(package.__all__) == sorted(set(package.__all__))
 
 
@@ -65,10 +73,9 @@ def test_every_public_class_has_a_docstring():
 
 
 def test_public_classes_carry_the_name_of_ollama():
-    # A kind of event that Griptape lacks; what is about a structure, whatever it asks; the words for stopping; and what
-    # methods give.
-    others = {name for name in griptape_ollama.__all__ if not name.startswith("Ollama")}
-    assert others == {
+    # An event that Griptape lacks, what is about any structure, what cancels, and results of methods.
+    without_prefix = {name for name in griptape_ollama.__all__ if not name.startswith("Ollama")}
+    assert without_prefix == {
         "CancelScope",
         "ModelLifecycle",
         "PromptPreview",
@@ -79,7 +86,7 @@ def test_public_classes_carry_the_name_of_ollama():
     }
 
 
-def test_importing_the_package_does_not_bring_the_simulator():
+def test_importing_the_package_does_not_import_the_simulator():
     code = "import sys, griptape_ollama; print([m for m in sys.modules if 'aiohttp' in m or 'ollama.testing' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
