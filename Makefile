@@ -1,4 +1,4 @@
-# One way in. Every target installs what it needs into $(VENV): with uv where it is on the PATH, with venv and pip where not.
+# Every target installs its needs into $(VENV): with uv if it is on the PATH, otherwise with venv and pip.
 # Another Python:  make test PYTHON=python3.13 VENV=.venv-3.13
 
 PYTHON ?= python3
@@ -17,7 +17,7 @@ help: ## Show the targets.
 
 install: $(INSTALLED) ## Install the package and its tools into the virtual environment.
 
-# requirements.lock pins what the tests ran with; the package itself declares ranges.
+# requirements.lock pins the versions of the tests; the package itself declares ranges.
 $(INSTALLED): pyproject.toml requirements.lock
 ifeq ($(UV),)
 	$(PYTHON) -m venv $(VENV)
@@ -28,7 +28,7 @@ else
 endif
 	@touch $@
 
-demo: $(INSTALLED) ## Watch an Agent talk to Ollama (or to the simulator, where no server answers).
+demo: $(INSTALLED) ## Run an Agent on Ollama (or on the simulator, if no server answers).
 	@$(BIN)/python examples/quickstart.py $(ARGS)
 
 format: $(INSTALLED) ## Format the code.
@@ -58,7 +58,7 @@ test/lowest: ## All tests with the lowest versions that pyproject.toml allows (n
 	VIRTUAL_ENV=.venv-lowest uv pip install --quiet --resolution lowest-direct --group dev -e '.[testing]'
 	.venv-lowest/bin/pytest -n $(WORKERS) $(ARGS)
 
-# Without requirements.lock, and without the constraints that a machine may have for pip.
+# Ignores requirements.lock and the pip constraints of the machine.
 test/newest: ## Unit and contract tests with the newest versions of all dependencies.
 	rm -rf .venv-newest
 ifeq ($(UV),)
@@ -75,7 +75,7 @@ endif
 bench: $(INSTALLED) ## Print the benchmark tables.
 	$(BIN)/python -m benchmarks $(ARGS)
 
-soak: $(INSTALLED) ## Make 10,000 calls on 50 threads, half of them awaited, 5% of which go wrong, and look for leaks.
+soak: $(INSTALLED) ## Make 10,000 calls on 50 threads, half of them awaited, of which 5% fail, and check for leaks.
 	PYTHONPATH=tests $(BIN)/python -m soak $(ARGS)
 
 fuzz: $(INSTALLED) ## Read 100,000 recordings that were changed at random.

@@ -1,10 +1,10 @@
-"""A conversation that outgrows the window of its model: what grows, what is left out, and how you learn of it.
+"""A conversation that outgrows the context window of its model: growth, trimming, and how they are reported.
 
     python examples/long_conversation.py [--model NAME] [--host ADDRESS]
 
-Uses the server at OLLAMA_HOST, or at the default address, if one answers and has a chat model; starts the simulator of
-`griptape_ollama.testing` if not, and says so. On a real server the model is loaded anew a few times, and reads prompts
-of up to 8,192 tokens.
+Uses the server at OLLAMA_HOST, or at the default address, if it has a chat model. Otherwise it starts the simulator of
+`griptape_ollama.testing`, and prints that. On a real server, the model is reloaded a few times, and
+evaluates prompts of up to 8,192 tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from griptape_ollama import OllamaContextError, OllamaContextEvent, OllamaError,
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 TURNS = 45
-FIRST_WINDOW = 2048  # small, so that there is something to see
+FIRST_WINDOW = 2048  # small, so that it grows soon
 LARGEST_WINDOW = 8192
 NOTE = (
     "Entry {number} of the log of the pump house: at {hour} o'clock the second pump ran at {rate} litres per minute, "
@@ -34,7 +34,7 @@ NOTE = (
 
 
 def find_model(host: str | None) -> str | None:
-    """Name the smallest model on the server that can chat; None if no server answers or it has none."""
+    """Return the smallest chat model of the server; None if there is no server or no chat model."""
     facts = OllamaPromptDriver(model="", host=host).facts
     tags = sorted(facts.tags(), key=lambda tag: tag.get("size", 0))
     names = [str(tag["name"]) for tag in tags if "name" in tag]
@@ -45,7 +45,7 @@ def find_model(host: str | None) -> str | None:
 
 @contextlib.contextmanager
 def server(host: str | None, model: str | None) -> Iterator[tuple[str | None, str]]:
-    """Give the address and the model to use."""
+    """Yield the address and the model to use."""
     if found := model or find_model(host):
         address = OllamaPromptDriver(model=found, host=host).connection.base_url
         print(f"Model {found} of the Ollama server at {address}\n")
@@ -57,32 +57,32 @@ def server(host: str | None, model: str | None) -> Iterator[tuple[str | None, st
     with OllamaSimulator(models=[simulated], tokens_per_second=1000) as simulator:
         print("No Ollama server with a chat model answers: this is the SIMULATOR talking, not a language model.")
         print(
-            "Windows, loading and what becomes of prompts that do not fit are imitated; a token is four characters.\n"
+            "It imitates windows, loading, and the truncation of prompts that do not fit; a token is four characters.\n"
         )
         yield simulator.host, "simulator"
 
 
 def entry(number: int, *, times: int = 4) -> str:
-    """Write a piece of text that is about 50 tokens long, several times."""
+    """Return a text of about 50 tokens, several times."""
     return "".join(NOTE.format(number=number + each, hour=each % 24, rate=40 + each) for each in range(times))
 
 
 def checked(output: BaseArtifact) -> BaseArtifact:
-    """Give what a run put out, unless it failed."""
+    """Return the output of a run, or raise its exception."""
     if (failure := getattr(output, "exception", None)) is not None:
         raise failure
     return output
 
 
 def converse(driver: OllamaPromptDriver, console: Console) -> None:
-    """Talk until the conversation is longer than the largest window, and show the turns in which something happens."""
+    """Chat until the conversation exceeds the largest window, and print the turns in which the context changes."""
     happened: list[str] = []
 
-    def hear(event: object) -> None:
+    def record(event: object) -> None:
         if isinstance(event, OllamaContextEvent):
             happened.append(
                 {
-                    "grown": f"loaded anew, from {event.window_before}",
+                    "grown": f"reloaded, from {event.window_before}",
                     "trimmed": f"{event.dropped_messages} oldest messages left out",
                 }.get(event.kind, event.kind)
             )
@@ -92,21 +92,23 @@ def converse(driver: OllamaPromptDriver, console: Console) -> None:
         table.add_column(name, no_wrap=True)
     agent = Agent(input="{{ args[0] }}", prompt_driver=driver)
     news = ""
-    with EventListener(hear, event_types=[OllamaContextEvent]):
+    with EventListener(record, event_types=[OllamaContextEvent]):
         for turn in range(1, TURNS + 1):
             happened.clear()
-            told = checked(agent.run(f"{entry(turn)}Please note that.").output).meta["ollama"]
+            metadata = checked(agent.run(f"{entry(turn)}Please note that.").output).meta["ollama"]
             news, before = ", ".join(happened), news
             if turn in (1, TURNS) or (news and news != before):
                 sure = f"± {driver.tokenizer.uncertainty:.0%}"
-                table.add_row(str(turn), str(told["prompt_eval_count"]), sure, str(told["context"]["window"]), news)
+                table.add_row(
+                    str(turn), str(metadata["prompt_eval_count"]), sure, str(metadata["context"]["window"]), news
+                )
     console.print(table)
-    facts = ", ".join(f"{name}={told[name]}" for name in ("truncated", "complete", "context"))
-    console.print(f"What the last answer says of it: {facts}\n")
+    facts = ", ".join(f"{name}={metadata[name]}" for name in ("truncated", "complete", "context"))
+    console.print(f"Metadata of the last answer: {facts}\n")
 
 
 def guard(driver: OllamaPromptDriver, console: Console) -> None:
-    """Give the driver what does not fit into the largest window, and show what each `on_overflow` makes of it."""
+    """Send a prompt that exceeds the largest window, and print the result of each `on_overflow`."""
     stack = PromptStack()
     stack.add_system_message("You keep the log of a pump house.")
     for turn in range(50):
@@ -126,11 +128,11 @@ def guard(driver: OllamaPromptDriver, console: Console) -> None:
         console.print(error)
 
     console.rule("on_overflow='trim'")
-    told = driver.with_settings(on_overflow="trim").run(stack).to_artifact().meta["ollama"]
-    context = told["context"]
+    metadata = driver.with_settings(on_overflow="trim").run(stack).to_artifact().meta["ollama"]
+    context = metadata["context"]
     console.print(
         f"{context['dropped_messages']} messages (about {context['dropped_tokens']} tokens) were not sent; "
-        f"the model read {told['prompt_eval_count']} tokens, truncated={told['truncated']}."
+        f"the model read {metadata['prompt_eval_count']} tokens, truncated={metadata['truncated']}."
     )
 
 
@@ -143,12 +145,12 @@ def _clear_errors() -> Iterator[None]:
 
 
 def main() -> None:
-    """Outgrow a window."""
+    """Run the conversation."""
     parser = argparse.ArgumentParser(description="A conversation that outgrows the window of its model.")
     parser.add_argument("--model", help="model to use (default: the smallest one that the server has)")
     parser.add_argument("--host", help="address of the server (default: OLLAMA_HOST, then this machine)")
     arguments = parser.parse_args()
-    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # what fails is said once, at the end
+    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # the failure is printed once, at the end
     console = Console(highlight=False)
     with _clear_errors(), server(arguments.host, arguments.model) as (host, model):
         driver = OllamaPromptDriver(model=model, host=host, max_tokens=60, max_num_ctx=LARGEST_WINDOW)

@@ -2,8 +2,8 @@
 
     python examples/pipeline_models.py [--models NAME NAME] [--host ADDRESS] [--room N]
 
-Uses the server at OLLAMA_HOST, or at the default address, if one answers and has two chat models; starts the simulator
-of `griptape_ollama.testing` if not, whose models take half a second to load, and says so.
+Uses the server at OLLAMA_HOST, or at the default address, if it has two chat models. Otherwise it starts the
+simulator of `griptape_ollama.testing`, whose models take half a second to load, and prints that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GB = 1_000_000_000
 
 
 def find_models(host: str | None) -> list[str]:
-    """Name two models that can chat, the smallest ones; fewer if the server has not as many, or none answers."""
+    """Return the two smallest chat models of the server; fewer if it has fewer, or if there is no server."""
     metadata = OllamaPromptDriver(model="", host=host).facts
     tags = sorted(metadata.tags(), key=lambda tag: tag.get("size", 0))
     names = [str(tag["name"]) for tag in tags if "name" in tag]
@@ -43,7 +43,7 @@ def find_models(host: str | None) -> list[str]:
 
 @contextlib.contextmanager
 def server(host: str | None, models: Sequence[str] | None, room: int) -> Iterator[tuple[str | None, list[str]]]:
-    """Give the address and the two models to use."""
+    """Yield the address and the two models to use."""
     found = list(models) if models else find_models(host)
     if len(found) >= 2:
         address = OllamaPromptDriver(model="", host=host).connection.base_url
@@ -61,39 +61,39 @@ def server(host: str | None, models: Sequence[str] | None, room: int) -> Iterato
 
 
 def make_pipeline(host: str | None, models: Sequence[str]) -> Pipeline:
-    """Make a Pipeline in which the first model has the first two tasks, and the other one the rest."""
+    """Build a Pipeline whose first two tasks use the first model, and whose remaining tasks use the second one."""
     drivers = [OllamaPromptDriver(model=model, host=host, max_tokens=60) for model in models]
     tasks = [PromptTask(text, prompt_driver=drivers[number * 2 // len(STEPS)]) for number, text in enumerate(STEPS)]
     return Pipeline(tasks=tasks, conversation_memory=None)
 
 
 class Observed:
-    """What a run without the planner took, from what the server says of each reply."""
+    """The load time of a run without the planner, as the server reports it with each reply."""
 
     def __init__(self) -> None:
         self.load_seconds = 0.0
 
-    def hear(self, event: object) -> None:
+    def record(self, event: object) -> None:
         """Add up one reply."""
         if isinstance(event, OllamaResponseEvent):
             self.load_seconds += event.load_seconds or 0.0
 
 
 def loaded(host: str | None, models: Sequence[str]) -> str:
-    """Say what is in memory now."""
+    """Return the names of the loaded models."""
     metadata = OllamaPromptDriver(model=models[0], host=host).facts
     metadata.forget()
     return ", ".join(sorted(str(model.get("name")) for model in metadata.ps())) or "nothing"
 
 
 def unload(host: str | None, models: Sequence[str]) -> None:
-    """Empty the memory of the models, so that each run begins alike."""
+    """Unload the models, so that each run starts in the same state."""
     for model in models:
         OllamaPromptDriver(model=model, host=host).client.generate(model=model, keep_alive=0)
 
 
 def run(pipeline: Pipeline) -> float:
-    """Run, and give the seconds that it took."""
+    """Run the Pipeline, and return the seconds that it took."""
     began = time.monotonic()
     pipeline.run()
     failed = next((task.output for task in pipeline.tasks if getattr(task.output, "exception", None)), None)
@@ -103,12 +103,12 @@ def run(pipeline: Pipeline) -> float:
 
 
 def compare(host: str | None, models: Sequence[str], room: int) -> None:
-    """Run the Pipeline without the planner and with it, and print what both took."""
+    """Run the Pipeline without the planner and with it, and print the times of both."""
     console = Console()
     pipeline = make_pipeline(host, models)
     unload(host, models)
     observed = Observed()
-    with EventListener(observed.hear, event_types=[OllamaResponseEvent]):
+    with EventListener(observed.record, event_types=[OllamaResponseEvent]):
         seconds = run(pipeline)
     table = Table(title="Without the planner: keep_alive as the server has it")
     for name in ("seconds", "of these loading", "in memory afterwards"):
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--host", help="address of the server (default: OLLAMA_HOST, then this machine)")
     parser.add_argument("--room", type=int, default=2, help="how many models fit into memory (default: 2)")
     arguments = parser.parse_args()
-    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # what fails is said once, at the end
+    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # the failure is printed once, at the end
     with _clear_errors(), server(arguments.host, arguments.models, arguments.room) as (host, models):
         compare(host, models, arguments.room)
 

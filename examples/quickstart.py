@@ -2,8 +2,8 @@
 
     python examples/quickstart.py [--model NAME] [--host ADDRESS]
 
-Uses the server at OLLAMA_HOST, or at the default address, if one answers and has a chat model; starts the simulator of
-`griptape_ollama.testing` if not, and says so.
+Uses the server at OLLAMA_HOST, or at the default address, if it has a chat model. Otherwise it starts the simulator of
+`griptape_ollama.testing`, and prints that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ QUESTIONS = (
 
 
 class Calculator(BaseTool):
-    """A tool of our own; an activity gets its checked arguments in `params["values"]`."""
+    """A tool; an activity gets its validated arguments in `params["values"]`."""
 
     @activity(
         config={
@@ -42,13 +42,13 @@ class Calculator(BaseTool):
         }
     )
     def multiply(self, params: dict) -> TextArtifact:
-        """Multiply."""
+        """Multiply two numbers."""
         values = params["values"]
         return TextArtifact(str(values["a"] * values["b"]))
 
 
 def find_model(host: str | None) -> str | None:
-    """Name a model that can chat, one with tools if there is one; None if no server answers or it has none."""
+    """Return a chat model of the server, preferably one with tools; None if there is no server or no such model."""
     metadata = OllamaPromptDriver(model="", host=host).facts
     names = [str(model["name"]) for model in metadata.tags() if "name" in model]
     chat = [name for name in names if metadata.show(name).can("completion")]
@@ -57,7 +57,7 @@ def find_model(host: str | None) -> str | None:
 
 @contextlib.contextmanager
 def server(host: str | None, model: str | None) -> Iterator[tuple[str | None, str]]:
-    """Give the address and the model to use."""
+    """Yield the address and the model to use."""
     if found := model or find_model(host):
         print(
             f"Model {found} of the Ollama server at {OllamaPromptDriver(model=found, host=host).connection.base_url}\n"
@@ -72,14 +72,14 @@ def server(host: str | None, model: str | None) -> Iterator[tuple[str | None, st
 
 
 class Screen:
-    """Shows events as they arrive, and adds up what the replies took."""
+    """Prints events as they arrive, and adds up the tokens and seconds of the replies."""
 
     def __init__(self) -> None:
         self.tokens = 0
         self.seconds = 0.0
 
     def show(self, event: object) -> None:
-        """Show one event."""
+        """Print one event."""
         if isinstance(event, TextChunkEvent):
             print(event.token, end="", flush=True)
         elif isinstance(event, ActionChunkEvent):
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--model", help="model to use (default: one that the server has)")
     parser.add_argument("--host", help="address of the server (default: OLLAMA_HOST, then this machine)")
     arguments = parser.parse_args()
-    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # what fails is said once, at the end
+    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # the failure is printed once, at the end
     screen = Screen()
     with _clear_errors(), server(arguments.host, arguments.model) as (host, model), EventListener(screen.show):
         driver = OllamaPromptDriver(model=model, host=host, stream=True, max_tokens=500)

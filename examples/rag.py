@@ -1,10 +1,10 @@
-"""Questions about the docs of this project, answered from them: by a RagEngine, and by an Agent that searches itself.
+"""Questions about the docs of this project, answered from them: by a RagEngine, and by an Agent with a search tool.
 
     python examples/rag.py [--model NAME] [--embedding-model NAME] [--host ADDRESS] [QUESTION]
 
-Uses the server at OLLAMA_HOST, or at the default address, if one answers and has a chat model and an embedding model;
-starts the simulator of `griptape_ollama.testing` if not, and says so. Models can also be named by the environment, in
-RAG_MODEL and RAG_EMBEDDING_MODEL.
+Uses the server at OLLAMA_HOST, or at the default address, if it has a chat model and an embedding model. Otherwise it
+starts the simulator of `griptape_ollama.testing`, and prints that. The environment variables RAG_MODEL and
+RAG_EMBEDDING_MODEL also select models.
 """
 
 from __future__ import annotations
@@ -36,42 +36,42 @@ from griptape_ollama.testing import OllamaSimulator
 ROOT = Path(__file__).resolve().parents[1]
 QUESTION = "What happens with images at a private address?"
 FOUND = {"count": 3}
-# A section or less, and no more than small models take: all-minilm has a window of 256 tokens. The tokenizer is an
-# estimate; Griptape's default one is OpenAI's, which has to be downloaded.
+# A section or less, and at most what small models accept: all-minilm has a window of 256 tokens. The tokenizer is an
+# estimate, because Griptape's default is OpenAI's, which has to be downloaded.
 CHUNKER = MarkdownChunker(
     tokenizer=SimpleTokenizer(characters_per_token=4, max_input_tokens=200, max_output_tokens=200)
 )
 
 
 def read_docs() -> list[TextArtifact]:
-    """Cut the README and the pages of docs/ into pieces that know which file they are from."""
+    """Split the README and the pages of docs/ into chunks with a reference to their file."""
     chunks: list[TextArtifact] = []
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         name = page.relative_to(ROOT).as_posix()
-        # The reference is part of the id in the store: with a fixed one, the next run finds its entries again.
+        # The reference is part of the id in the store: with a fixed one, the next run has the same ids.
         reference = Reference(id=name, title=name)
         chunks += CHUNKER.chunk(TextArtifact(page.read_text(encoding="utf-8"), reference=reference))
     return chunks
 
 
 class Meter:
-    """Counts what the server embeds."""
+    """Counts the texts that the server embeds."""
 
     def __init__(self) -> None:
         self._events: list[OllamaEmbeddingEvent] = []
 
     def __call__(self, event: OllamaEmbeddingEvent) -> None:
-        """Count one reply; they come from several threads."""
+        """Count one reply; several threads call this."""
         self._events.append(event)
 
     def read(self) -> str:
-        """Tell what was embedded since the last time."""
+        """Return what was embedded since the last call."""
         events, self._events = self._events, []
         return f"{sum(event.texts for event in events)} texts embedded in {len(events)} requests"
 
 
 def index(chunks: list[TextArtifact], meter: Meter) -> None:
-    """Put chunks into the vector store of the defaults."""
+    """Add chunks to the default vector store."""
     config = Defaults.drivers_config
     started = time.monotonic()
     with config.embedding_driver.prefetch(chunks):
@@ -80,13 +80,13 @@ def index(chunks: list[TextArtifact], meter: Meter) -> None:
 
 
 def sources(artifacts: Iterable[BaseArtifact]) -> str:
-    """Name the files that artifacts are from."""
+    """Return the names of the files of artifacts."""
     titles = [artifact.reference.title for artifact in artifacts if artifact.reference]
     return ", ".join(dict.fromkeys(titles)) or "none, the model did not search"
 
 
 def ask_engine(question: str) -> None:
-    """Search, then let the model answer from what was found."""
+    """Search, then have the model answer from the results."""
     engine = RagEngine(
         retrieval_stage=RetrievalRagStage(retrieval_modules=[VectorStoreRetrievalRagModule(query_params=FOUND)]),
         response_stage=ResponseRagStage(response_modules=[FootnotePromptResponseRagModule()]),
@@ -96,7 +96,7 @@ def ask_engine(question: str) -> None:
 
 
 def ask_agent(question: str) -> None:
-    """Let the model decide what it searches for."""
+    """Have the model choose what it searches for."""
     found: list[BaseArtifact] = []
 
     def remember(entries: list[Any]) -> ListArtifact:
@@ -118,7 +118,7 @@ def ask_agent(question: str) -> None:
 
 
 def find_models(host: str | None) -> tuple[str | None, str | None]:
-    """Name a model that chats, one with tools if there is one, and one that embeds; None where there is none."""
+    """Return a chat model, preferably with tools, and an embedding model; None for a kind that is missing."""
     metadata = OllamaPromptDriver(model="", host=host).facts
     abilities = {
         str(model["name"]): metadata.show(str(model["name"])).capabilities or ()
@@ -132,7 +132,7 @@ def find_models(host: str | None) -> tuple[str | None, str | None]:
 
 @contextlib.contextmanager
 def server(host: str | None, model: str | None, embedding_model: str | None) -> Iterator[OllamaDriversConfig]:
-    """Give drivers for the server that is there, or else for the simulator."""
+    """Yield drivers for the server, or for the simulator if there is no server."""
     chat, embed = (model, embedding_model) if model and embedding_model else find_models(host)
     chat, embed = model or chat, embedding_model or embed
     if chat and embed:
@@ -165,7 +165,7 @@ def main() -> None:
     )
     parser.add_argument("--host", help="address of the server (default: OLLAMA_HOST, then this machine)")
     arguments = parser.parse_args()
-    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # what fails is said once, at the end
+    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # the failure is printed once, at the end
     meter = Meter()
     try:
         with (
@@ -173,7 +173,7 @@ def main() -> None:
             EventListener(meter, event_types=[OllamaEmbeddingEvent]),
         ):
             config.prompt_driver.max_tokens = 500
-            # From here on, what is not given a driver takes one of these.
+            # From here on, components without a driver use one of these.
             Defaults.drivers_config = config
             chunks = read_docs()
             index(chunks, meter)

@@ -17,7 +17,7 @@ from griptape_ollama.testing import OllamaSimulator
 
 
 class Lighthouse(BaseTool):
-    """A tool of ours, which the agent under test is given."""
+    """A tool of the agent under test."""
 
     is_lit: bool = False
 
@@ -31,7 +31,7 @@ class Lighthouse(BaseTool):
 def test_the_agent_switches_the_light(
     ollama_simulator: OllamaSimulator, ollama_prompt_driver: OllamaPromptDriver
 ) -> None:
-    """What the model would say is scripted; what the agent makes of it is under test."""
+    """The test scripts the replies of the model, and checks what the agent does with them."""
     ollama_simulator.reply(tool_calls=[("Lighthouse_switch", {"on": True})])
     ollama_simulator.reply("The light is on, Ada.")
     tool = Lighthouse()
@@ -44,7 +44,7 @@ def test_the_agent_switches_the_light(
 def test_a_busy_server_is_tried_again(
     ollama_simulator: OllamaSimulator, ollama_prompt_driver: OllamaPromptDriver
 ) -> None:
-    """Faults come on demand."""
+    """The simulator injects a fault."""
     ollama_simulator.reply("Good evening.")
     ollama_simulator.fault("status", status=503, error="server busy")
     assert str(Agent(prompt_driver=ollama_prompt_driver).run("Hello").output) == "Good evening."
@@ -55,7 +55,7 @@ def test_a_busy_server_is_tried_again(
 def test_a_broken_reply_is_an_error_and_not_an_answer(
     ollama_simulator: OllamaSimulator, ollama_prompt_driver: OllamaPromptDriver, after: int
 ) -> None:
-    """An agent must not take half a reply for a whole one."""
+    """An agent must not use a part of a reply as the answer."""
     ollama_simulator.reply("Do not press the red button.")
     ollama_simulator.fault("no_done", after=after, times=None)
     output = Agent(prompt_driver=ollama_prompt_driver).run("What must I not do?").output

@@ -1,9 +1,9 @@
-"""What a model thinks, the tools that it calls, and an answer that fits a schema, all in one task.
+"""Thinking, tool calls, and an answer that fits a schema, in one task.
 
     python examples/tools_and_thinking.py [--model NAME] [--host ADDRESS]
 
-With `--host` (or `OLLAMA_HOST`) and `--model`, a real server answers; without them, the simulator of
-`griptape_ollama.testing`.
+With `--host` (or `OLLAMA_HOST`) or `--model`, a real server answers. Otherwise the simulator of
+`griptape_ollama.testing` answers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DIM, NORMAL = "\033[2m", "\033[0m"
 
 
 class Report(BaseModel):
-    """What the answer has to be."""
+    """The schema of the answer."""
 
     city: str
     degrees: int
@@ -48,18 +48,18 @@ class GetTool(BaseTool):
         }
     )
     def weather(self, params: dict) -> TextArtifact:
-        """Tell the weather."""
+        """Return the weather of a city."""
         return TextArtifact(f"{params['values']['city']}: 12 degrees, light rain")
 
 
 class Screen:
-    """Shows events as they arrive: thinking in dim letters, then calls, results and the answer."""
+    """Prints events as they arrive: thinking in dim letters, then calls, results and the answer."""
 
     def __init__(self) -> None:
         self._thinks = False
 
     def show(self, event: object) -> None:
-        """Show one event."""
+        """Print one event."""
         if isinstance(event, ReasoningChunkEvent):
             print(event.token if self._thinks else f"{DIM}[thinks] {event.token}", end="", flush=True)
             self._thinks = True
@@ -79,7 +79,7 @@ class Screen:
 
 @contextlib.contextmanager
 def server(host: str | None, model: str | None) -> Iterator[tuple[str | None, str]]:
-    """Give the address and the model to use."""
+    """Yield the address and the model to use."""
     if host or model or os.environ.get("OLLAMA_HOST"):
         yield host, model or "qwen3"
         return
@@ -90,7 +90,7 @@ def server(host: str | None, model: str | None) -> Iterator[tuple[str | None, st
 
 
 def main() -> None:
-    """Ask one question."""
+    """Run one task."""
     parser = argparse.ArgumentParser(description="Thinking, a tool call, and an answer that fits a schema.")
     parser.add_argument("--model", help="model to use (default: qwen3)")
     parser.add_argument("--host", help="address of the server (default: OLLAMA_HOST; the simulator if there is none)")

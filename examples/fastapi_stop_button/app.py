@@ -2,8 +2,8 @@
 
     python examples/fastapi_stop_button/app.py [--model NAME] [--host ADDRESS] [--port NUMBER]
 
-Uses the server at OLLAMA_HOST, or at the default address, if one answers and has a chat model; starts the simulator of
-`griptape_ollama.testing` if not, and says so. Needs fastapi and uvicorn.
+Uses the server at OLLAMA_HOST, or at the default address, if it has a chat model. Otherwise it starts the simulator of
+`griptape_ollama.testing`, and prints that. Needs fastapi and uvicorn.
 """
 
 import argparse
@@ -34,12 +34,12 @@ from griptape_ollama import (
 from griptape_ollama.testing import OllamaSimulator, RecordedRequest
 
 PAGE = Path(__file__).with_name("index.html")
-MAX_CHATS = 100  # kept in memory; the oldest go
-STREAMED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy gathers the answer
+MAX_CHATS = 100  # kept in memory; the oldest are dropped
+STREAMED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy buffers the answer
 
 
 class Question(BaseModel):
-    """What the page sends."""
+    """The request of the page."""
 
     text: str = Field(min_length=1, max_length=20_000)
 
@@ -48,13 +48,13 @@ class Chat:
     """One browser's conversation."""
 
     def __init__(self, driver: OllamaPromptDriver) -> None:
-        # Griptape takes what an agent is run with for a Jinja template, in which a stranger could call Python. As the
-        # value of a variable it stays a text.
+        # Griptape renders the text that an agent is run with as a Jinja template, with which a stranger could call
+        # Python. The value of a variable stays plain text.
         self._agent = Agent(input="{{ args[0] }}", prompt_driver=driver)
         self._scopes: WeakSet[CancelScope] = WeakSet()
 
     def ask(self, question: str) -> AsyncIterator[str]:
-        """Give the answer as lines of JSON, while it is generated."""
+        """Return the answer as lines of JSON, while the model generates it."""
         scope = cancel_scope()
         self._scopes.add(scope)
         return self._answer(question, scope)
@@ -62,7 +62,7 @@ class Chat:
     async def _answer(self, question: str, scope: CancelScope) -> AsyncIterator[str]:
         try:
             with scope:
-                # A client that goes away cancels the task that we are in, and the block is left.
+                # A client that disconnects cancels this task, which leaves the block.
                 async with OllamaStream(self._agent).run(question) as run:
                     async for chunk in run:
                         yield _line(text=chunk)
@@ -73,12 +73,12 @@ class Chat:
             yield _line(error=str(error))
 
     def stop(self) -> None:
-        """Stop what is being generated."""
+        """Cancel all running answers."""
         for scope in self._scopes:
             scope.cancel()
 
     def remembered(self) -> list[dict[str, str]]:
-        """Give the exchanges that the model is told of with the next question."""
+        """Return the exchanges that the next prompt contains."""
         memory = self._agent.conversation_memory
         return [{"question": str(run.input), "answer": str(run.output)} for run in memory.runs] if memory else []
 
@@ -88,11 +88,11 @@ def _line(**fields: object) -> str:
 
 
 def create_app(driver: OllamaPromptDriver, title: str) -> FastAPI:
-    """Make the application.
+    """Build the application.
 
     Args:
         driver: Generates the answers, for all chats.
-        title: What the page says about who answers.
+        title: Text of the page about the model that answers.
     """
     app = FastAPI()
     page = PAGE.read_text(encoding="utf-8").replace("{title}", html.escape(title))
@@ -130,14 +130,14 @@ def create_app(driver: OllamaPromptDriver, title: str) -> FastAPI:
 
 
 def find_model(host: str | None) -> str | None:
-    """Name a model that can chat; None if no server answers or it has none."""
+    """Return a chat model of the server; None if there is no server or no chat model."""
     metadata = OllamaPromptDriver(model="", host=host).facts
     names = [str(model["name"]) for model in metadata.tags() if "name" in model]
     return next((name for name in names if metadata.show(name).can("completion")), None)
 
 
 def count(request: RecordedRequest) -> str:
-    """Say something long, for the simulator."""
+    """Return a long reply for the simulator."""
     questions = sum(message["role"] == "user" for message in request.messages)
     numbers = " ".join(map(str, range(1, 1001)))
     return f"Questions that I was sent: {questions}. I am no language model, so I just count: {numbers}"
@@ -145,7 +145,7 @@ def count(request: RecordedRequest) -> str:
 
 @contextlib.contextmanager
 def server(host: str | None, model: str | None) -> Iterator[tuple[OllamaPromptDriver, str]]:
-    """Give a driver, and what to call who answers."""
+    """Yield a driver, and the title of the page."""
     if found := model or find_model(host):
         driver = OllamaPromptDriver(model=found, host=host)
         yield driver, f"Model {found} of the Ollama server at {driver.connection.base_url}"
@@ -165,11 +165,11 @@ def main() -> None:
     parser.add_argument("--host", help="address of the server (default: OLLAMA_HOST, then this machine)")
     parser.add_argument("--port", type=int, default=8000, help="port of the page (default: 8000)")
     arguments = parser.parse_args()
-    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # what fails is said on the page
+    logging.getLogger("griptape").setLevel(logging.CRITICAL)  # the page shows failures
     try:
         with server(arguments.host, arguments.model) as (driver, title):
             print(title, flush=True)
-            # On Ctrl-C, answers that are under way are given up after a second.
+            # On Ctrl-C, running answers are cancelled after a second.
             uvicorn.run(create_app(driver, title), port=arguments.port, timeout_graceful_shutdown=1)
     except OllamaError as error:
         raise SystemExit(f"{error}") from error

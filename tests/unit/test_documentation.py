@@ -221,7 +221,7 @@ def _run_long_conversation(*arguments, **environment):
 
 
 def _assert_shows_growth_guard_and_report(output):
-    grown = re.findall(r"│ (\d+) +│ loaded anew, from (\d+)", output)
+    grown = re.findall(r"│ (\d+) +│ reloaded, from (\d+)", output)
     assert grown == [("4096", "2048"), ("8192", "4096")]
     assert re.search(r"│ \d+ .*│ \d+ oldest messages left out", output)
     assert "truncated=False, complete=True" in output
