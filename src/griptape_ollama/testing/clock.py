@@ -1,4 +1,4 @@
-"""Waiting in the event loop for what another thread, or another request, changes."""
+"""Simulated time: real, scaled, or advanced by a test; and a condition that coroutines wait for."""
 
 import asyncio
 import math
@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 
-class Bell:
-    """Wakes coroutines that wait for something to become true; any thread may ring it."""
+class AsyncCondition:
+    """Condition that coroutines wait for and that any thread may notify."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -19,12 +19,12 @@ class Bell:
             return len(self._waiting)
 
     def wait_for_waiters(self, n: int, timeout: float) -> bool:
-        """Block the calling thread until n wait; give whether they do."""
+        """Block the calling thread until n coroutines wait, and return whether they do."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self._waiting) >= n, timeout)
 
-    def ring(self) -> None:
-        """Let everybody who waits look again."""
+    def notify_all(self) -> None:
+        """Wake all waiting coroutines to check their predicates again."""
         with self._changed:
             waiting, self._waiting = self._waiting, set()
         for future in waiting:
@@ -32,16 +32,16 @@ class Bell:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_wake, future)
 
-    async def until(self, is_true: Callable[[], bool], timeout: Callable[[], float | None] = lambda: None) -> None:
-        """Wait until something is true.
+    async def wait_until(self, is_true: Callable[[], bool], timeout: Callable[[], float | None] = lambda: None) -> None:
+        """Wait until a predicate is true.
 
         Args:
-            is_true: Asked at once, and again each time that the bell rings or the time is over.
-            timeout: Gives the seconds after which to ask again without a ring, None for never.
+            is_true: The predicate, called at once, after each notification and after each timeout.
+            timeout: Function that returns the seconds until the next call without a notification, None for no limit.
         """
         while True:
             future = asyncio.get_running_loop().create_future()
-            # Waiting begins before the question, so that no ring falls between the two.
+            # Waiting begins before the predicate is called, so that no notification falls between the two.
             with self._changed:
                 self._waiting.add(future)
                 self._changed.notify_all()
@@ -63,13 +63,11 @@ _SECOND = 1_000_000_000
 
 
 class Clock:
-    """Time as simulated models live through it.
-
-    Loading, keep_alive, the pace of tokens, pulls and delays all pass on it.
+    """Simulated time of loads, keep_alive, token pace, pulls and delays.
 
     Args:
         scale: Simulated seconds per real one. With 60 five minutes take five seconds; with 0 time stands still until
-            somebody advances it.
+            `advance`.
     """
 
     def __init__(self, scale: float = 1.0) -> None:
@@ -77,14 +75,14 @@ class Clock:
             raise ValueError(f"time_scale={scale!r}: use 1 for real time, more for faster, 0 to advance it yourself")
         self._scale = scale
         self._lock = threading.Lock()
-        self._bell = Bell()
+        self._changed = AsyncCondition()
         self._began_ns = time.time_ns()
         self._began = time.monotonic()
         self._added = 0.0
 
     @property
     def seconds(self) -> float:
-        """Simulated seconds since the clock was made."""
+        """Simulated seconds since the clock was built."""
         with self._lock:
             return (time.monotonic() - self._began) * self._scale + self._added
 
@@ -95,15 +93,15 @@ class Clock:
 
     @property
     def sleepers(self) -> int:
-        """How many wait for time to pass."""
-        return len(self._bell)
+        """Number of coroutines that wait for time to pass."""
+        return len(self._changed)
 
     def wait_for_sleepers(self, n: int, timeout: float) -> bool:
-        """Block the calling thread until n wait for time to pass; give whether they do."""
-        return self._bell.wait_for_waiters(n, timeout)
+        """Block the calling thread until n coroutines wait for time to pass, and return whether they do."""
+        return self._changed.wait_for_waiters(n, timeout)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass at once; whoever waited for it goes on.
+        """Move the time forward and wake the coroutines that waited for it.
 
         Raises:
             ValueError: The time is negative.
@@ -112,7 +110,7 @@ class Clock:
             raise ValueError(f"seconds={seconds!r}: time goes forward only")
         with self._lock:
             self._added += seconds
-        self._bell.ring()
+        self._changed.notify_all()
 
     async def sleep(self, seconds: float) -> None:
         """Wait for simulated seconds."""
@@ -125,4 +123,4 @@ class Clock:
         def rest() -> float | None:
             return max(0.0, due - self.seconds) / self._scale if self._scale else None
 
-        await self._bell.until(lambda: self.seconds >= due, rest)
+        await self._changed.wait_until(lambda: self.seconds >= due, rest)

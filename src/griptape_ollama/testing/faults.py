@@ -1,4 +1,4 @@
-"""What can go wrong with a response, on demand."""
+"""Faults of responses, and the rules that choose the requests they affect."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from griptape_ollama.protocol.model_name import is_same_model
 from griptape_ollama.testing.request_log import RecordedRequest
-from griptape_ollama.testing.response_writer import NDJSON, Outgoing, TimedLine, phrase_of, plain
+from griptape_ollama.testing.response_writer import NDJSON, PreparedResponse, TimedLine, body_response, reason_phrase
 from griptape_ollama.testing.script import Reply
 from griptape_ollama.testing.wire_format import encode
 
@@ -35,11 +35,11 @@ _DETAILS: Mapping[str, frozenset[str]] = {
     "redirect": frozenset({"status", "location"}),
 }
 _NEEDED = {"slow_headers": "seconds", "slow_tokens": "seconds", "content_type": "content_type", "redirect": "location"}
-# What the request was to bring about does not come about.
+# The effect of the request, such as an installed model, does not happen.
 _UNFINISHED = ("reset", "cut", "no_done", "error_line", "dead_runner")
 _DEFAULT_STATUS = {"status": 500, "redirect": 307}
 _BODILESS = (204, 304)
-# What comes of a request for vectors whose runner dies: the most frequent text of several, with the status of each path
+# Error of an embedding request whose runner dies: the most frequent of several texts, with the status of each path
 # (0.33.0-rc2).
 _DEAD_EMBED = 'do embedding request: Post "http://127.0.0.1:36267/v1/embeddings": EOF'
 _DEAD_EMBED_STATUS = {"/api/embed": 400, "/api/embeddings": 500}
@@ -74,26 +74,26 @@ _FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "content_type": (_is_text, "a text"),
     "location": (_is_text, "a text"),
 }
-"""What the details have to be."""
+"""Check of each detail, and what it must be."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One way for a response to go wrong.
+    """One fault of a response.
 
     Attributes:
-        kind: What happens: see `OllamaSimulator.fault`.
-        after: Lines that still come before it. A body that is not streamed counts as two, its halves.
-        mid_line: Whether half of the next line comes too.
+        kind: Kind of the fault: see `OllamaSimulator.fault`.
+        after: Lines sent before it. A body that is not streamed counts as two, its halves.
+        mid_line: Whether half of the next line is sent too.
         at: Where a connection is reset if not after lines: `"before_headers"` or `"after_headers"`.
-        seconds: How slow it is, or for how long the port is closed.
+        seconds: Delay, or time for which the port is closed.
         status: HTTP status.
         error: Text of the error.
         headers: Headers of a response with an error status.
-        data: Bytes that are no JSON.
+        data: Bytes that are not JSON.
         size: Bytes of the huge line.
         content_type: Wrong content type.
-        location: Where a redirect leads.
+        location: Target of a redirect.
     """
 
     kind: FaultKind
@@ -133,91 +133,91 @@ class Fault:
             raise ValueError(f"fault {self.kind!r}: mid_line= needs after=")
 
     @property
-    def comes_first(self) -> bool:
-        """Whether the server does not even look at the request."""
+    def skips_request(self) -> bool:
+        """Whether the fault replaces the response, so that the server does not process the request."""
         return self.kind in ("status", "redirect") or (self.kind == "reset" and self.after is None)
 
 
-def apply(fault: Fault, outgoing: Outgoing, path: str) -> Outgoing:
-    """Let the response to a request for a path go wrong."""
+def apply_fault(fault: Fault, response: PreparedResponse, path: str) -> PreparedResponse:
+    """Apply a fault to the response to a request for a path."""
     if fault.kind in _UNFINISHED:
-        outgoing = replace(outgoing, before_last=None)
+        response = replace(response, before_last=None)
     if fault.kind == "dead_runner" and path in _DEAD_EMBED_STATUS:
-        return plain(encode({"error": _DEAD_EMBED}), status=_DEAD_EMBED_STATUS[path])
-    return _APPLY[fault.kind](fault, outgoing)
+        return body_response(encode({"error": _DEAD_EMBED}), status=_DEAD_EMBED_STATUS[path])
+    return _APPLY[fault.kind](fault, response)
 
 
-def _reset(fault: Fault, outgoing: Outgoing) -> Outgoing:
+def _reset(fault: Fault, response: PreparedResponse) -> PreparedResponse:
     if fault.after is None:
-        return replace(outgoing, reply=_ending(outgoing.reply, reset=fault.at or "before_headers"))
-    lines, count = _until(fault, outgoing)
-    return replace(outgoing, lines=lines, reply=_ending(outgoing.reply, reset=count))
+        return replace(response, reply=_with_ending(response.reply, reset=fault.at or "before_headers"))
+    lines, count = _lines_before(fault, response)
+    return replace(response, lines=lines, reply=_with_ending(response.reply, reset=count))
 
 
-def _cut(fault: Fault, outgoing: Outgoing) -> Outgoing:
-    lines, count = _until(fault, outgoing)
-    return replace(outgoing, lines=lines, reply=_ending(outgoing.reply, cut=count))
+def _cut(fault: Fault, response: PreparedResponse) -> PreparedResponse:
+    lines, count = _lines_before(fault, response)
+    return replace(response, lines=lines, reply=_with_ending(response.reply, cut=count))
 
 
-def _no_done(fault: Fault, outgoing: Outgoing) -> Outgoing:
-    if outgoing.content_type != NDJSON:
-        return replace(outgoing, lines=(), length=0)
-    lines = _without_last(outgoing.lines) if fault.after is None else itertools.islice(outgoing.lines, fault.after)
-    return replace(outgoing, lines=lines)
+def _no_done(fault: Fault, response: PreparedResponse) -> PreparedResponse:
+    if response.content_type != NDJSON:
+        return replace(response, lines=(), length=0)
+    lines = _without_last(response.lines) if fault.after is None else itertools.islice(response.lines, fault.after)
+    return replace(response, lines=lines)
 
 
-def _error_line(fault: Fault, outgoing: Outgoing) -> Outgoing:
+def _error_line(fault: Fault, response: PreparedResponse) -> PreparedResponse:
     error = encode({"error": fault.error or "an error was encountered while running the model: unexpected EOF"})
-    if outgoing.content_type != NDJSON:
-        return plain(error, status=500)
-    said = itertools.islice(outgoing.lines, 1 if fault.after is None else fault.after)
-    return replace(outgoing, lines=itertools.chain(said, [error + b"\n"]))
+    if response.content_type != NDJSON:
+        return body_response(error, status=500)
+    lines_before = itertools.islice(response.lines, 1 if fault.after is None else fault.after)
+    return replace(response, lines=itertools.chain(lines_before, [error + b"\n"]))
 
 
-def _status(fault: Fault, _outgoing: Outgoing) -> Outgoing:
+def _status(fault: Fault, _outgoing: PreparedResponse) -> PreparedResponse:
     status = fault.status or _DEFAULT_STATUS["status"]
     if status in _BODILESS:
-        return Outgoing(status=status, content_type=None, headers=fault.headers, has_body=False)
-    error = phrase_of(status).lower() if fault.error is None else fault.error
-    return plain(encode({"error": error}), status=status, headers=fault.headers)
+        return PreparedResponse(status=status, content_type=None, headers=fault.headers, has_body=False)
+    error = reason_phrase(status).lower() if fault.error is None else fault.error
+    return body_response(encode({"error": error}), status=status, headers=fault.headers)
 
 
-def _redirect(fault: Fault, _outgoing: Outgoing) -> Outgoing:
+def _redirect(fault: Fault, _outgoing: PreparedResponse) -> PreparedResponse:
     headers = {"Location": fault.location or ""}
-    return plain(b"", status=fault.status or _DEFAULT_STATUS["redirect"], headers=headers, content_type=None)
+    return body_response(b"", status=fault.status or _DEFAULT_STATUS["redirect"], headers=headers, content_type=None)
 
 
-def _slow_headers(fault: Fault, outgoing: Outgoing) -> Outgoing:
-    return replace(outgoing, reply=replace(outgoing.reply, headers_delay=fault.seconds or 0))
+def _slow_headers(fault: Fault, response: PreparedResponse) -> PreparedResponse:
+    return replace(response, reply=replace(response.reply, headers_delay=fault.seconds or 0))
 
 
-def _slow_tokens(fault: Fault, outgoing: Outgoing) -> Outgoing:
-    return replace(outgoing, reply=replace(outgoing.reply, line_delay=fault.seconds))
+def _slow_tokens(fault: Fault, response: PreparedResponse) -> PreparedResponse:
+    return replace(response, reply=replace(response.reply, line_delay=fault.seconds))
 
 
-def _bytes(_fault: Fault, outgoing: Outgoing) -> Outgoing:
-    return replace(outgoing, reply=replace(outgoing.reply, chunking="bytes"))
+def _bytes(_fault: Fault, response: PreparedResponse) -> PreparedResponse:
+    return replace(response, reply=replace(response.reply, chunking="bytes"))
 
 
-def _garbage(fault: Fault, outgoing: Outgoing) -> Outgoing:
-    if outgoing.content_type != NDJSON:
-        return replace(outgoing, lines=[fault.data], length=len(fault.data))
-    return replace(outgoing, lines=_inserted(fault, outgoing.lines, fault.data + b"\n"))
+def _garbage(fault: Fault, response: PreparedResponse) -> PreparedResponse:
+    if response.content_type != NDJSON:
+        return replace(response, lines=[fault.data], length=len(fault.data))
+    return replace(response, lines=_with_inserted_line(fault, response.lines, fault.data + b"\n"))
 
 
-def _huge_line(fault: Fault, outgoing: Outgoing) -> Outgoing:
-    if outgoing.content_type != NDJSON:
-        # White space before the body: it is still JSON.
-        return replace(outgoing, lines=itertools.chain([b" " * fault.size], outgoing.lines), length=None)
+def _huge_line(fault: Fault, response: PreparedResponse) -> PreparedResponse:
+    if response.content_type != NDJSON:
+        # With white space before it the body is still JSON.
+        return replace(response, lines=itertools.chain([b" " * fault.size], response.lines), length=None)
     line = {"message": {"role": "assistant", "content": "x" * fault.size}, "response": "", "done": False}
-    return replace(outgoing, lines=_inserted(fault, outgoing.lines, encode(line) + b"\n"))
+    return replace(response, lines=_with_inserted_line(fault, response.lines, encode(line) + b"\n"))
 
 
-def _content_type(fault: Fault, outgoing: Outgoing) -> Outgoing:
-    return replace(outgoing, reply=replace(outgoing.reply, content_type=fault.content_type))
+def _content_type(fault: Fault, response: PreparedResponse) -> PreparedResponse:
+    return replace(response, reply=replace(response.reply, content_type=fault.content_type))
 
 
-_APPLY: Mapping[str, Callable[[Fault, Outgoing], Outgoing]] = {
+_APPLY: Mapping[str, Callable[[Fault, PreparedResponse], PreparedResponse]] = {
     "reset": _reset,
     "cut": _cut,
     "no_done": _no_done,
@@ -234,15 +234,15 @@ _APPLY: Mapping[str, Callable[[Fault, Outgoing], Outgoing]] = {
 }
 
 
-def _ending(reply: Reply, **ending: Any) -> Reply:
-    """Let a reply end another way than it would by itself."""
+def _with_ending(reply: Reply, **ending: Any) -> Reply:
+    """Return a reply with another ending."""
     return replace(reply, **{"cut": None, "reset": False, "end_without_done": False, "error_line": None, **ending})
 
 
-def _until(fault: Fault, outgoing: Outgoing) -> tuple[Iterable[bytes | TimedLine], int]:
-    """Return the lines up to a break, and how many they are."""
+def _lines_before(fault: Fault, response: PreparedResponse) -> tuple[Iterable[bytes | TimedLine], int]:
+    """Return the lines up to the break, and their number."""
     after = 1 if fault.after is None else fault.after
-    lines = outgoing.lines if outgoing.content_type == NDJSON else _halves(outgoing.lines)
+    lines = response.lines if response.content_type == NDJSON else _halves(response.lines)
     return (_with_half(lines, after), after + 1) if fault.mid_line else (lines, after)
 
 
@@ -264,13 +264,13 @@ def _with_half(lines: Iterable[bytes | TimedLine], after: int) -> Iterator[bytes
 
 
 def _without_last(lines: Iterable[bytes | TimedLine]) -> Iterator[bytes | TimedLine]:
-    held: list[bytes | TimedLine] = []
+    reservation: list[bytes | TimedLine] = []
     for line in lines:
-        yield from held
-        held = [line]
+        yield from reservation
+        reservation = [line]
 
 
-def _inserted(fault: Fault, lines: Iterable[bytes | TimedLine], line: bytes) -> Iterator[bytes | TimedLine]:
+def _with_inserted_line(fault: Fault, lines: Iterable[bytes | TimedLine], line: bytes) -> Iterator[bytes | TimedLine]:
     rest = iter(lines)
     yield from itertools.islice(rest, 1 if fault.after is None else fault.after)
     yield line
@@ -279,18 +279,18 @@ def _inserted(fault: Fault, lines: Iterable[bytes | TimedLine], line: bytes) -> 
 
 @dataclass(kw_only=True, eq=False)
 class FaultRule:
-    """A fault and the requests that it strikes.
+    """A fault and the requests that it affects.
 
     Attributes:
-        fault: What happens to them.
-        path: Path of the requests that count, None for any.
+        fault: The fault.
+        path: Path of the requests that it counts, None for any.
         model: Their model, None for any.
-        n: Which of them is the first to be struck, counted from 1 and from when the rule was made.
-        times: How many are struck, None for all from there on.
-        probability: How likely each of those is struck.
-        seed: Where the dice begin: the same seed strikes the same requests.
-        seen: How many requests counted so far.
-        hits: How many it struck so far. One that an earlier rule struck is not among them.
+        n: Number of the first affected request, counted from 1 since the rule was added.
+        times: Number of affected requests, None for all from there on.
+        probability: Probability that each of those is affected.
+        seed: Seed of the random numbers: the same seed affects the same requests.
+        seen: Number of requests counted so far.
+        hits: Number of requests affected so far, without those of earlier rules.
     """
 
     fault: Fault
@@ -302,34 +302,34 @@ class FaultRule:
     seed: int = 0
     seen: int = 0
     hits: int = 0
-    _dice: random.Random = field(init=False, repr=False)
+    _random: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.n < 1 or (self.times is not None and self.times < 1):
             raise ValueError(f"n={self.n!r}, times={self.times!r}: both count from 1")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability={self.probability!r}: use a number from 0 to 1")
-        self._dice = random.Random(self.seed)  # noqa: S311  nothing secret
+        self._random = random.Random(self.seed)  # noqa: S311  nothing secret
 
-    def strikes(self, request: RecordedRequest) -> bool:
-        """Count a request, and say whether it is to be struck."""
+    def matches(self, request: RecordedRequest) -> bool:
+        """Count a request, and return whether the fault affects it."""
         if self.path not in (None, request.path):
             return False
         if self.model is not None and not is_same_model(self.model, request.model):
             return False
         self.seen += 1
         if self.fault.kind == "refuse":
-            # It strikes before there is a request: see `closes_next`.
+            # It affects connections: see `next_port_closure`.
             return False
         if self.seen < self.n or (self.times is not None and self.hits >= self.times):
             return False
-        return self.probability >= 1 or self._dice.random() < self.probability
+        return self.probability >= 1 or self._random.random() < self.probability
 
 
-class Rules:
-    """The rules of a simulator; all of them count a request, and the first that is to strike it does.
+class FaultRules:
+    """The rules of a simulator. Each request counts for all of them, and the first that matches affects it.
 
-    The others strike later requests in its place, as often as they are to.
+    The hits of the other rules move to later requests.
     """
 
     def __init__(self) -> None:
@@ -337,26 +337,26 @@ class Rules:
         self._rules: list[FaultRule] = []
 
     def add(self, rule: FaultRule) -> None:
-        """Add a rule behind the others."""
+        """Append a rule."""
         with self._lock:
             self._rules.append(rule)
 
     def clear(self) -> None:
-        """Drop all rules."""
+        """Remove all rules."""
         with self._lock:
             self._rules.clear()
 
-    def strike(self, request: RecordedRequest) -> Fault | None:
-        """Return what happens to a request, None if all goes well."""
+    def next_fault(self, request: RecordedRequest) -> Fault | None:
+        """Return the fault that affects a request, None for none."""
         with self._lock:
-            struck = [rule for rule in self._rules if rule.strikes(request)]
+            struck = [rule for rule in self._rules if rule.matches(request)]
             if not struck:
                 return None
             struck[0].hits += 1
             return struck[0].fault
 
-    def closes_next(self) -> Fault | None:
-        """Return the rule that closes the port before the next request comes."""
+    def next_port_closure(self) -> Fault | None:
+        """Return the fault that closes the port before the next request, None for none."""
         with self._lock:
             for rule in self._rules:
                 if rule.fault.kind == "refuse" and rule.seen + 1 >= rule.n and not rule.hits:

@@ -1,4 +1,4 @@
-"""What the simulator saw: requests and clients that went away, with waits for both."""
+"""Record of requests, loads and disconnects, and the comparison of a request with what a test expects."""
 
 import difflib
 import json
@@ -15,19 +15,19 @@ from griptape_ollama.testing.wire_format import as_list, as_object, as_text
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What became of a request; filled in while it is answered.
+    """Result of a request, filled in while the response is prepared.
 
     Attributes:
-        status: HTTP status of the response, None while there is none, or if the connection was broken before it.
-        fault: Name of the fault that struck it.
+        status: HTTP status of the response, None before it, or if the connection broke before it.
+        fault: Kind of the fault that changed the response.
         load_seconds: Simulated seconds until its model was in memory.
-        wait_seconds: Simulated seconds until it was its turn, loading included.
-        window: Tokens of the window that its model was loaded with.
-        prompt_tokens: Tokens of its prompt, as far as the model read it.
-        whole_prompt_tokens: Tokens that the prompt had before the server dropped or cut anything.
-        dropped_messages: Messages that the server dropped because the prompt was too long.
-        evaluated_tokens: Tokens that the model read and the prompt cache did not have.
-        has_shifted: Whether the window moved on while the reply was written, over the beginning of the prompt.
+        wait_seconds: Simulated seconds until the model began to process it, loading included.
+        window: Context window in tokens that its model was loaded with.
+        prompt_tokens: Tokens of its prompt after dropping and truncation.
+        whole_prompt_tokens: Tokens of the prompt before the server dropped or truncated anything.
+        dropped_messages: Number of messages that the server dropped because the prompt was too long.
+        evaluated_tokens: Prompt tokens that were not in the prompt cache.
+        has_shifted: Whether the window was shifted over the beginning of the prompt during generation.
     """
 
     status: int | None = None
@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def was_truncated(self) -> bool:
-        """Whether the model did not get to read the whole prompt."""
+        """Whether the server dropped or truncated a part of the prompt."""
         return (self.prompt_tokens or 0) < (self.whole_prompt_tokens or 0)
 
 
@@ -54,11 +54,11 @@ class RecordedRequest:
     Attributes:
         method: HTTP method.
         path: Path without the query.
-        headers: Headers; look-ups ignore case.
+        headers: Headers, with names in any case.
         body: Decoded JSON body, None if there was none or it was not JSON.
-        raw: Body as it came.
-        at: When it had arrived, on the clock of `time.monotonic()`, in seconds.
-        outcome: What became of it.
+        raw: Body in bytes.
+        at: Time of its arrival in seconds of `time.monotonic()`.
+        outcome: Result of the request.
     """
 
     method: str
@@ -113,13 +113,13 @@ class RecordedRequest:
 
 
 @dataclass(frozen=True)
-class Unexpected:
-    """A request that the test did not foresee.
+class UnexpectedRequest:
+    """A request that does not fit the script of the test.
 
     Attributes:
         request: The request.
-        reason: Why not, with what was expected in its place.
-        error: What the function that was to answer it raised, None if it is not about a function.
+        reason: Why it does not fit, with what was expected.
+        error: Exception of the reply function, None for other reasons.
     """
 
     request: RecordedRequest
@@ -128,15 +128,15 @@ class Unexpected:
 
 
 class UnexpectedRequestError(AssertionError):
-    """Requests came that the test did not foresee.
+    """Requests came that do not fit the script of the test.
 
     Attributes:
         requests: Those requests.
-        reasons: For each, why it was not foreseen: with a diff where something else was, or with the error of the
-            function that was to answer it. The first such error is the `__cause__`.
+        reasons: For each, why it does not fit: a diff with what was expected, or the error of the reply function. The
+            first such error is the `__cause__`.
     """
 
-    def __init__(self, unexpected: Sequence[Unexpected]) -> None:
+    def __init__(self, unexpected: Sequence[UnexpectedRequest]) -> None:
         self._unexpected = tuple(unexpected)
         self.requests = tuple(one.request for one in unexpected)
         self.reasons = tuple(one.reason for one in unexpected)
@@ -149,15 +149,15 @@ class UnexpectedRequestError(AssertionError):
         self.__cause__ = errors[0] if errors else None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Not everything that can be raised can be pickled; the reasons say what it was.
+        # Some exceptions cannot be pickled; the reasons contain their texts.
         return UnexpectedRequestError, (tuple(replace(one, error=None) for one in self._unexpected),)
 
 
-class Journal:
-    """Thread-safe record of requests and disconnects.
+class RequestLog:
+    """Thread-safe record of requests, loads and disconnects.
 
     Args:
-        limit: How many of the latest are kept, None for all.
+        limit: Number of the latest entries to keep, None for all.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -165,7 +165,7 @@ class Journal:
         self._requests: deque[RecordedRequest] = deque(maxlen=limit)
         self._disconnects: deque[float] = deque(maxlen=limit)
         self._loads: deque[Load] = deque(maxlen=limit)
-        self._unexpected: deque[Unexpected] = deque(maxlen=limit)
+        self._unexpected: deque[UnexpectedRequest] = deque(maxlen=limit)
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -175,18 +175,18 @@ class Journal:
 
     @property
     def disconnects(self) -> list[float]:
-        """Copy of the moments when a client was seen to go before its reply was complete."""
+        """Copy of the times of disconnects before the response was complete."""
         with self._changed:
             return list(self._disconnects)
 
     @property
     def loads(self) -> list[Load]:
-        """Copy of the times that a model was loaded, in their order."""
+        """Copy of the loads so far, in order."""
         with self._changed:
             return list(self._loads)
 
     def add_load(self, load: Load) -> None:
-        """Record that a model was loaded."""
+        """Record a load."""
         with self._changed:
             self._loads.append(load)
 
@@ -197,25 +197,25 @@ class Journal:
             self._changed.notify_all()
 
     def add_disconnect(self) -> None:
-        """Record that a client went away now."""
+        """Record a disconnect at this time."""
         with self._changed:
             self._disconnects.append(time.monotonic())
             self._changed.notify_all()
 
-    def add_unexpected(self, unexpected: Unexpected) -> None:
-        """Record a request that the test did not foresee."""
+    def add_unexpected(self, unexpected: UnexpectedRequest) -> None:
+        """Record a request that does not fit the script."""
         with self._changed:
             self._unexpected.append(unexpected)
 
-    def take_unexpected(self) -> list[Unexpected]:
-        """Return the requests that the test did not foresee, and forget them."""
+    def pop_unexpected(self) -> list[UnexpectedRequest]:
+        """Return and remove the requests that do not fit the script."""
         with self._changed:
             unexpected = list(self._unexpected)
             self._unexpected.clear()
             return unexpected
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all records."""
         with self._changed:
             self._requests.clear()
             self._disconnects.clear()
@@ -241,15 +241,10 @@ class Journal:
             return self._disconnects[n - 1]
 
 
-def mismatch(expected: Mapping[str, Any], request: RecordedRequest) -> str | None:
-    """Compare the fields of a body that a test cares about with those of a request.
+def expectation_diff(expected: Mapping[str, Any], request: RecordedRequest) -> str | None:
+    """Return a diff of expected fields of a body and those of a request, None if they are equal.
 
-    Args:
-        expected: Values by name of the field; fields that are not named may be anything.
-        request: The request.
-
-    Returns:
-        A diff, None if all of them agree.
+    Fields that are not in `expected` may have any value.
     """
     body = as_object(request.body)
     found = {name: body[name] for name in expected if name in body}
@@ -258,8 +253,8 @@ def mismatch(expected: Mapping[str, Any], request: RecordedRequest) -> str | Non
     return diff(dict(expected), found, "expected", "came")
 
 
-def unscripted(request: RecordedRequest, latest: RecordedRequest | None, used: int) -> str:
-    """Say why there is no reply for a request, and how it differs from the latest one that had a reply."""
+def exhausted_reason(request: RecordedRequest, latest: RecordedRequest | None, used: int) -> str:
+    """Return why there is no reply for a request, with a diff to the latest request that had one."""
     if latest is None:
         return "nothing was scripted for it"
     text = f"the script is exhausted: its {used} replies are used up; the last one answered the request that differs so"
@@ -267,7 +262,7 @@ def unscripted(request: RecordedRequest, latest: RecordedRequest | None, used: i
 
 
 def diff(one: Any, other: Any, name: str, other_name: str) -> str:
-    """Compare two JSON values line by line."""
+    """Return the difference of two JSON values, line by line."""
     lines = difflib.unified_diff(_lines(one), _lines(other), name, other_name, lineterm="", n=3)
     return "\n".join(lines) or "(they are equal)"
 

@@ -1,4 +1,4 @@
-"""Writing a response to the socket, with the faults that a reply asks for."""
+"""Writes a response to the socket, with the faults that its reply asks for."""
 
 import asyncio
 import socket
@@ -16,21 +16,21 @@ from griptape_ollama.testing.clock import Clock
 from griptape_ollama.testing.script import Reply
 
 NDJSON = "application/x-ndjson"
-LABEL = ("X-Ollama-Simulator", "griptape-ollama")
-"""Header that tells the simulator from a server."""
+SIMULATOR_HEADER = ("X-Ollama-Simulator", "griptape-ollama")
+"""Header by which a simulator differs from a server."""
 
 _BATCH = 32_768
 # Go's HTTP server gives the length of a body that fits its buffer, and sends longer ones in chunks.
-_LONGEST_KNOWN = 2048
-# A threading.Event cannot be awaited, so it is looked at this often.
+_LONGEST_CACHED = 2048
+# Seconds between checks of a threading.Event, which cannot be awaited.
 _EVENT_POLL = 0.001
-# How often a reply in tiny pieces lets other connections have a turn.
-_PIECES_PER_TURN = 64
+# A reply in small pieces yields to other connections after this many.
+_PIECES_PER_YIELD = 64
 
 
 @dataclass(frozen=True)
 class TimedLine:
-    """A line that comes some time after the one before it.
+    """A line with a delay before it.
 
     Attributes:
         delay: Seconds on the simulator's clock.
@@ -42,19 +42,19 @@ class TimedLine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outgoing:
+class PreparedResponse:
     """A response that is ready to be written.
 
     Attributes:
         status: HTTP status.
         content_type: Content type, None for none.
         headers: Other headers.
-        lines: Parts of the body; pauses and faults come between them.
-        before_last: Called before the last line is handed over.
+        lines: Parts of the body, with pauses and faults between them.
+        before_last: Called before the last line is written.
         length: Bytes of the body, None to send it in HTTP chunks.
-        reply: Where the manner of travel stands.
+        reply: Reply with chunking, delays and faults.
         closes: Whether the connection is closed after it.
-        has_body: False for the answer to a HEAD request, which has the length of a body but not the body.
+        has_body: False for the response to a HEAD request, which has the length of a body but not the body.
     """
 
     status: int = 200
@@ -68,18 +68,18 @@ class Outgoing:
     closes: bool = False
 
 
-def plain(body: bytes, reply: Reply | None = None, **changes: Any) -> Outgoing:
-    """Make the response for a body that is known as a whole; `changes` are further fields of `Outgoing`."""
+def body_response(body: bytes, reply: Reply | None = None, **changes: Any) -> PreparedResponse:
+    """Build the response with a complete body; `changes` are further fields of `PreparedResponse`."""
     reply = reply or Reply()
     ends_early = reply.cut is not None or reply.reset is not False
-    # A fault after one line of a body that has no lines strikes in its middle.
+    # A fault after one line of a body without lines happens in its middle.
     lines = [body[: len(body) // 2], body[len(body) // 2 :]] if ends_early else [body]
-    length = len(body) if len(body) <= _LONGEST_KNOWN else None
-    return replace(Outgoing(lines=lines, length=length, reply=reply), **changes)
+    length = len(body) if len(body) <= _LONGEST_CACHED else None
+    return replace(PreparedResponse(lines=lines, length=length, reply=reply), **changes)
 
 
-class Written(web.StreamResponse):
-    """Tells aiohttp that the response has been written already."""
+class SentResponse(web.StreamResponse):
+    """Response that has been written already, for aiohttp."""
 
     def __init__(self, *, keeps_connection: bool) -> None:
         super().__init__()
@@ -97,13 +97,13 @@ class Written(web.StreamResponse):
         """Write nothing."""
 
 
-class Wire:
+class ResponseWriter:
     """Writes one response to the connection of a request."""
 
     def __init__(
         self,
         request: web.BaseRequest,
-        outgoing: Outgoing,
+        response: PreparedResponse,
         clock: Clock,
         line_delay: float,
         before_last: Callable[[], None],
@@ -112,18 +112,18 @@ class Wire:
 
         Args:
             request: Request that it answers.
-            outgoing: The response.
-            clock: Time that delays are measured in.
-            line_delay: Seconds between lines where the reply does not say.
-            before_last: Called before the last line is handed over.
+            response: The response.
+            clock: Clock of the delays.
+            line_delay: Seconds between lines, unless the reply sets its own.
+            before_last: Called before the last line is written.
         """
         self._before_last = before_last
         self._request = request
         self._clock = clock
-        self._outgoing = outgoing
-        self._reply = outgoing.reply
+        self._outgoing = response
+        self._reply = response.reply
         self._line_delay = line_delay if self._reply.line_delay is None else self._reply.line_delay
-        self._is_chunked = outgoing.length is None and self._reply.raw is None
+        self._is_chunked = response.length is None and self._reply.raw is None
         self._cuts_lines = self._reply.chunking != "lines"
         self._piece = {"lines": 0, "whole": 0, "bytes": 1}.get(str(self._reply.chunking), 0) or (
             self._reply.chunking if isinstance(self._reply.chunking, int) else 0
@@ -132,36 +132,36 @@ class Wire:
         self._batch: list[bytes] = []
         self._batch_size = 0
 
-    async def send(self) -> Written:
-        """Write the response; return when the transport has it.
+    async def send(self) -> SentResponse:
+        """Write the response, and return when the transport has it.
 
         Raises:
             ConnectionError: The client went away.
         """
         reply = self._reply
         if reply.reset is not False:
-            # So that draining waits until the system has every byte: a reset throws away what it does not have.
+            # Draining then waits until the system has every byte: a reset discards what it does not have.
             self._transport.set_write_buffer_limits(0)
         if reply.wait is not None:
-            await _until(reply.wait)
+            await _wait_for_event(reply.wait)
         if reply.headers_delay:
             await self._clock.sleep(reply.headers_delay)
         if reply.reset is True or reply.reset == "before_headers":
-            return await self._break()
+            return await self._abort()
         if reply.raw is None:
             self._add(self._head())
         if reply.reset == "after_headers":
-            return await self._break()
+            return await self._abort()
         ends_at = reply.cut if reply.cut is not None else reply.reset if reply.reset is not False else None
         if self._outgoing.has_body:
             await self._send_lines(ends_at if isinstance(ends_at, int) else None)
         await self._flush_rest()
         if ends_at is not None:
-            return await self._break()
+            return await self._abort()
         if self._is_chunked and self._outgoing.has_body:
             self._add(b"0\r\n\r\n")
         await self._flush()
-        return Written(keeps_connection=self._keeps_connection and reply.raw is None)
+        return SentResponse(keeps_connection=self._keeps_connection and reply.raw is None)
 
     @property
     def _keeps_connection(self) -> bool:
@@ -178,12 +178,12 @@ class Wire:
         pause_at, pause = self._reply.pause or (-1, None)
         due = self._clock.seconds
         number = -1
-        for number, (line, is_last) in enumerate(_marked(self._outgoing.lines)):
+        for number, (line, is_last) in enumerate(_with_last_flag(self._outgoing.lines)):
             if number == ends_at:
                 return
             if number == pause_at and pause is not None:
                 await self._flush_rest()
-                await _until(pause)
+                await _wait_for_event(pause)
             if number and self._line_delay:
                 await self._flush()
                 due = max(due + self._line_delay, self._clock.seconds - self._line_delay)
@@ -191,16 +191,16 @@ class Wire:
             elif not number:
                 # Headers go out with the first token, not before it.
                 due = self._clock.seconds
-            data = await self._in_time(line)
+            data = await self._wait_for_line(line)
             if is_last:
                 self._before_last()
             await self._send_line(data)
         if pause is not None and pause_at > number:
             await self._flush_rest()
-            await _until(pause)
+            await _wait_for_event(pause)
 
-    async def _in_time(self, line: bytes | TimedLine) -> bytes:
-        """Return the bytes of a line when its time has come."""
+    async def _wait_for_line(self, line: bytes | TimedLine) -> bytes:
+        """Wait for the delay of a line, and return its bytes."""
         if isinstance(line, bytes):
             return line
         if line.delay:
@@ -213,7 +213,7 @@ class Wire:
             self._add(self._frame(line))
             if self._batch_size >= _BATCH:
                 await self._flush()
-                # A turn of the loop, in which a client that went away is noticed.
+                # One pass of the loop, in which a disconnect is noticed.
                 await asyncio.sleep(0)
             return
         self._rest += line
@@ -223,11 +223,11 @@ class Wire:
             del self._rest[:whole]
 
     async def _send_pieces(self, data: bytes) -> None:
-        """Give the transport one piece at a time."""
+        """Write one piece at a time to the transport."""
         await self._flush()
         for number, start in enumerate(range(0, len(data), self._piece), 1):
             self._transport.write(self._frame(data[start : start + self._piece]))
-            if number % _PIECES_PER_TURN == 0:
+            if number % _PIECES_PER_YIELD == 0:
                 await self._request.writer.drain()
                 await asyncio.sleep(0)
 
@@ -238,14 +238,14 @@ class Wire:
         await self._flush()
 
     async def _flush(self) -> None:
-        """Hand over what has gathered, and wait while the client is slow."""
+        """Write the collected batch, and wait while the client is slow."""
         if self._batch:
             self._transport.write(b"".join(self._batch))
             self._batch.clear()
             self._batch_size = 0
             await self._request.writer.drain()
 
-    async def _break(self) -> Written:
+    async def _abort(self) -> SentResponse:
         await self._flush()
         transport = self._transport
         if self._reply.reset is not False:
@@ -254,7 +254,7 @@ class Wire:
             transport.abort()
         else:
             transport.close()
-        return Written(keeps_connection=False)
+        return SentResponse(keeps_connection=False)
 
     def _add(self, data: bytes) -> None:
         self._batch.append(data)
@@ -264,9 +264,9 @@ class Wire:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
 
     def _head(self) -> bytes:
-        outgoing = self._outgoing
-        headers = {"Date": formatdate(usegmt=True), LABEL[0]: LABEL[1], **outgoing.headers}
-        content_type = self._reply.content_type or outgoing.content_type
+        response = self._outgoing
+        headers = {"Date": formatdate(usegmt=True), SIMULATOR_HEADER[0]: SIMULATOR_HEADER[1], **response.headers}
+        content_type = self._reply.content_type or response.content_type
         if content_type is not None:
             headers["Content-Type"] = content_type
         for name, value in self._reply.headers.items():
@@ -274,36 +274,36 @@ class Wire:
             headers[same] = value
         # The server sorts its headers by name and puts those about the body last.
         lines = [f"{name}: {headers[name]}" for name in sorted(headers)]
-        if outgoing.length is not None:
-            lines.append(f"Content-Length: {outgoing.length}")
-        elif outgoing.status != HTTPStatus.NO_CONTENT and outgoing.has_body:
+        if response.length is not None:
+            lines.append(f"Content-Length: {response.length}")
+        elif response.status != HTTPStatus.NO_CONTENT and response.has_body:
             lines.append("Transfer-Encoding: chunked")
         if not self._keeps_connection:
             lines.append("Connection: close")
-        return "\r\n".join([f"HTTP/1.1 {outgoing.status} {phrase_of(outgoing.status)}", *lines, "\r\n"]).encode(
+        return "\r\n".join([f"HTTP/1.1 {response.status} {reason_phrase(response.status)}", *lines, "\r\n"]).encode(
             "latin-1", "replace"
         )
 
 
-def phrase_of(status: int) -> str:
-    """Name a status, also one that has no name."""
+def reason_phrase(status: int) -> str:
+    """Return the reason phrase of a status, `Unknown` for one without."""
     return HTTPStatus(status).phrase if status in _STATUSES else "Unknown"
 
 
 _STATUSES = frozenset(int(status) for status in HTTPStatus)
 
 
-def _marked(lines: Iterable[bytes | TimedLine]) -> Iterator[tuple[bytes | TimedLine, bool]]:
-    """Tell of each line whether it is the last one."""
+def _with_last_flag(lines: Iterable[bytes | TimedLine]) -> Iterator[tuple[bytes | TimedLine, bool]]:
+    """Yield each line, and whether it is the last one."""
     rest = iter(lines)
     for line in rest:
-        held = line
+        reservation = line
         for following in rest:
-            yield held, False
-            held = following
-        yield held, True
+            yield reservation, False
+            reservation = following
+        yield reservation, True
 
 
-async def _until(event: threading.Event) -> None:
+async def _wait_for_event(event: threading.Event) -> None:
     while not event.is_set():  # noqa: ASYNC110  it is set by another thread
         await asyncio.sleep(_EVENT_POLL)

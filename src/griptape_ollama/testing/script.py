@@ -1,5 +1,6 @@
-"""What a test tells the simulator to say: replies, and the queue they wait in."""
+"""Replies that a test scripts, and the queue that holds them."""
 
+import inspect
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -11,45 +12,47 @@ from griptape_ollama.testing.request_log import RecordedRequest
 
 Line = Mapping[str, Any] | str | bytes
 ToolCall = tuple[str, Mapping[str, Any]] | Mapping[str, Any]
+GENERATION_PATHS = ("/api/chat", "/api/generate", "/v1/chat/completions")
+"""Paths of endpoints that generate replies."""
 _CHUNKINGS = ("lines", "whole", "bytes")
 _RESETS = ("before_headers", "after_headers")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """One reply: what it says, and how it travels.
+    """One reply: its content, and how it is sent.
 
-    What it says is one of four kinds. `text`, `thinking` and `tool_calls` are spoken by the model: the simulator
-    makes the lines, applies the request's `num_predict` and `stop`, and refuses requests that the real server
-    refuses. `lines`, `body` with or without `status`, and `raw` are sent as they are, whatever the request was.
+    The content is one of four kinds. With `text`, `thinking` and `tool_calls` the model generates the reply: the
+    simulator builds the lines, applies the request's `num_predict` and `stop`, and rejects requests that the real
+    server rejects. `lines`, `body` with or without `status`, and `raw` are sent unchanged for any request.
 
     Attributes:
         text: Answer; a string is streamed word by word, a sequence one item per line.
         thinking: Reasoning before the answer, streamed likewise.
-        tool_calls: Calls: `("get_weather", {"city": "Paris"})`, `{"name": ..., "arguments": ...}`, or a whole
+        tool_calls: Tool calls: `("get_weather", {"city": "Paris"})`, `{"name": ..., "arguments": ...}`, or a whole
             call with a `function` key, which is sent as it is (no id is added).
         done_reason: Reason in the last line. By default `stop`, or `length` where `num_predict` cut the answer;
-            when given, nothing is cut.
-        final: Fields to change in the last line; None takes a field out.
-        lines: Lines as they are: objects are encoded, text and bytes are sent unchanged; each gets its newline.
-        body: A single body in place of lines: text and bytes as they are, anything else as JSON.
+            when set, nothing is cut.
+        final: Fields to change in the last line; None removes a field.
+        lines: Lines of the body: objects are encoded, text and bytes are sent unchanged; a newline is added to each.
+        body: A single body in place of lines: text and bytes unchanged, anything else as JSON.
         status: HTTP status; from 400 up the body is `{"error": error}`.
         error: Error text for a status from 400 up.
         headers: Headers to add or replace.
         content_type: Content type in place of the usual one.
-        raw: Whole HTTP response, written to the socket as it is; the connection is closed after it.
-        chunking: How the body is cut into HTTP chunks: `"lines"` (one line each), `"whole"` (all in one),
+        raw: Whole HTTP response, written to the socket unchanged; the connection is closed after it.
+        chunking: HTTP chunks of the body: `"lines"` (one line each), `"whole"` (all in one),
             `"bytes"` (one byte each), or pieces of this many bytes.
         headers_delay: Seconds before the headers.
-        line_delay: Seconds between lines. By default the pace of the simulator.
+        line_delay: Seconds between lines. By default that of the simulator.
         wait: Event to wait for before the headers.
-        pause: `(n, event)`: silence after n lines until the event is set.
+        pause: `(n, event)`: send nothing after n lines until the event is set.
         cut: Close the connection after this many lines, without the end of the HTTP body. A body that is not
-            streamed counts as two lines, its halves; so for `reset`.
+            streamed counts as two lines, its halves; likewise for `reset`.
         reset: Reset the connection (RST): `"before_headers"` (or True), `"after_headers"`, or after n lines.
         end_without_done: End the HTTP body properly after n lines (True: after all), without the last line.
         error_line: Error line in place of the rest: `(n, text)` after n lines, or a text after all of them.
-        check: Whether to refuse what the real server refuses. By default only replies spoken by the model do.
+        check: Whether to reject requests that the real server rejects. By default only generated replies do.
     """
 
     text: str | Sequence[str] = ""
@@ -79,11 +82,11 @@ class Reply:
         self._check_content()
         self._check_wire()
         for call in self.tool_calls:
-            normal_call(call)
+            normalize_tool_call(call)
 
     @property
     def is_spoken(self) -> bool:
-        """Whether the model says it, rather than the test the bytes."""
+        """Whether the model generates the reply, as opposed to a body that the test wrote."""
         return self.lines is None and self.body is None and self.raw is None and not self.is_error
 
     @property
@@ -93,16 +96,16 @@ class Reply:
 
     @property
     def checks_request(self) -> bool:
-        """Whether a request that the real server refuses is refused."""
+        """Whether requests that the real server rejects are rejected."""
         return self.is_spoken if self.check is None else self.check
 
     def _check_content(self) -> None:
         for name in ("text", "thinking"):
-            said = getattr(self, name)
-            if not isinstance(said, str) and not (
-                isinstance(said, Sequence) and all(isinstance(piece, str) for piece in said)  # pyright: ignore[reportUnknownVariableType]
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (
+                isinstance(value, Sequence) and all(isinstance(piece, str) for piece in value)  # pyright: ignore[reportUnknownVariableType]
             ):
-                raise TypeError(f"{name}={said!r:.80}: use a text, or a sequence of texts")
+                raise TypeError(f"{name}={value!r:.80}: use a text, or a sequence of texts")
         kinds = {
             "text, thinking or tool_calls": bool(self.text or self.thinking or self.tool_calls),
             "lines": self.lines is not None,
@@ -149,11 +152,11 @@ class Reply:
                 raise ValueError(f"{name}: a number of lines is not negative")
 
 
-def normal_call(call: ToolCall) -> dict[str, Any]:
-    """Bring a tool call of a reply into the form `{"function": {"name", "arguments"}}`.
+def normalize_tool_call(call: ToolCall) -> dict[str, Any]:
+    """Convert a tool call of a reply to the form `{"function": {"name", "arguments"}}`.
 
     Raises:
-        ValueError: It is none of the forms that `Reply.tool_calls` allows.
+        ValueError: It has none of the forms that `Reply.tool_calls` allows.
     """
     if isinstance(call, Mapping):
         if "function" in call:
@@ -169,8 +172,8 @@ ReplyFunction = Callable[[RecordedRequest], Reply | str]
 
 
 @dataclass(kw_only=True, eq=False)
-class Entry:
-    """A reply in the queue, with the requests that it is for and what they have to say."""
+class ScriptEntry:
+    """A reply in the queue, with the requests that it is for and the fields that they must have."""
 
     answer: Reply | ReplyFunction
     path: str | None
@@ -178,62 +181,93 @@ class Entry:
     times: int | None
     expect: Mapping[str, Any] | None = None
 
-    def fits(self, request: RecordedRequest) -> bool:
-        """Say whether the reply is for this request."""
+    def matches(self, request: RecordedRequest) -> bool:
+        """Return whether the reply is for this request."""
         return self.path in (None, request.path) and (self.model is None or is_same_model(self.model, request.model))
 
     @property
     def checks_request(self) -> bool:
-        """Whether a request that the real server refuses is refused."""
+        """Whether requests that the real server rejects are rejected."""
         return self.answer.checks_request if isinstance(self.answer, Reply) else True
 
 
+def script_entry(
+    answer: str | Reply | ReplyFunction | None,
+    fields: dict[str, Any],
+    *,
+    path: str | None,
+    model: str | None,
+    times: int | None,
+    expect: Mapping[str, Any] | None,
+) -> ScriptEntry:
+    """Build an entry from the arguments of `OllamaSimulator.reply`, and check them."""
+    if inspect.iscoroutinefunction(answer):
+        raise TypeError("a reply function runs in a thread: use `def`, not `async def`")
+    if times is not None and times < 1:
+        raise ValueError(f"times={times!r}: use a number from 1, or None for always")
+    if isinstance(answer, Reply) or callable(answer):
+        if fields:
+            raise TypeError(f"fields {sorted(fields)} go into the Reply, not beside it")
+        return ScriptEntry(answer=answer, path=path, model=model, times=times, expect=expect)
+    if unknown := fields.keys() - Reply.__dataclass_fields__:
+        known = ", ".join(Reply.__dataclass_fields__)
+        raise TypeError(f"a reply has no field {', '.join(sorted(unknown))}; it has {known}")
+    if answer is not None:
+        fields["text"] = answer
+    reply = Reply(**fields)
+    if reply.is_spoken and path not in (None, *GENERATION_PATHS):
+        raise ValueError(
+            f"only {', '.join(GENERATION_PATHS)} generate text; for {path} use body=, lines=, raw= or status="
+        )
+    return ScriptEntry(answer=reply, path=path, model=model, times=times, expect=expect)
+
+
 class Script:
-    """Replies that wait for their requests, first in, first out."""
+    """Queue of replies, first in, first out."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[ScriptEntry] = deque()
         self._latest: RecordedRequest | None = None
-        self._used = 0
+        self._count_use = 0
 
     @property
     def latest(self) -> tuple[RecordedRequest | None, int]:
-        """The request that had a reply latest, and how many replies were used."""
+        """The latest request that had a reply, and the number of replies used."""
         with self._lock:
-            return self._latest, self._used
+            return self._latest, self._count_use
 
     def __len__(self) -> int:
         with self._lock:
             return len(self._entries)
 
     def has_path(self, path: str) -> bool:
-        """Say whether a reply waits for requests of a path."""
+        """Return whether the queue has a reply for a path."""
         with self._lock:
             return any(entry.path == path for entry in self._entries)
 
-    def add(self, entry: Entry) -> None:
-        """Put a reply at the end of the queue."""
+    def add(self, entry: ScriptEntry) -> None:
+        """Append a reply to the queue."""
         with self._lock:
             self._entries.append(entry)
 
     def clear(self) -> None:
-        """Drop all replies."""
+        """Remove all replies."""
         with self._lock:
             self._entries.clear()
             self._latest = None
-            self._used = 0
+            self._count_use = 0
 
-    def peek(self, request: RecordedRequest) -> Entry | None:
+    def peek(self, request: RecordedRequest) -> ScriptEntry | None:
         """Return the first reply for this request and leave it in the queue."""
         with self._lock:
-            return next((entry for entry in self._entries if entry.fits(request)), None)
+            return next((entry for entry in self._entries if entry.matches(request)), None)
 
-    def take(self, entry: Entry, request: RecordedRequest) -> Reply | ReplyFunction:
-        """Use an entry once for a request; the last use takes it out of the queue."""
+    def take(self, entry: ScriptEntry, request: RecordedRequest) -> Reply | ReplyFunction:
+        """Use an entry once for a request; the last use removes it from the queue."""
         with self._lock:
             self._latest = request
-            self._used += 1
+            self._count_use += 1
             if entry.times is not None:
                 entry.times -= 1
                 if entry.times == 0:

@@ -13,11 +13,11 @@ from aiohttp import web
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _STOP_SECONDS = 0.5
 _ANSWER_SECONDS = 10
-_TURNS_TO_ACCEPT = 3
+_LOOP_PASSES_TO_ACCEPT = 3
 
 
 class ServerThread:
-    """Serves HTTP on loopback from a daemon thread with its own event loop."""
+    """HTTP server on loopback, in a daemon thread with its own event loop."""
 
     def __init__(self, handler: Handler, port: int) -> None:
         self._handler = handler
@@ -30,6 +30,7 @@ class ServerThread:
         self._runner: web.ServerRunner | None = None
         self._site: web.SockSite | None = None
         self._socket: socket.socket | None = None
+        self._reopening: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="ollama-simulator", daemon=True)
 
     @property
@@ -38,7 +39,7 @@ class ServerThread:
         return self._port
 
     def start(self) -> None:
-        """Start serving; return when the port is open.
+        """Start serving, and return when the port is open.
 
         Raises:
             OSError: The port is taken.
@@ -58,13 +59,35 @@ class ServerThread:
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
-    async def close_port(self) -> None:
-        """Refuse connections from now on, and drop those that are idle. Runs in the server's own loop."""
+    async def close_port(self, wait_to_reopen: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Close the port and drop idle connections. Runs in the loop of the server.
+
+        Args:
+            wait_to_reopen: Waits for the time at which the port opens again, None to leave it closed.
+        """
+        self._cancel_reopening()
         await self._stop_site()
         self._drop(lambda connection: connection.transport not in self._busy)
+        if wait_to_reopen is not None:
+            self._reopening = asyncio.create_task(self._reopen(wait_to_reopen))
 
     async def open_port(self) -> None:
-        """Accept connections again, on the same port. Runs in the server's own loop."""
+        """Open the same port again. Runs in the loop of the server."""
+        self._cancel_reopening()
+        await self._open_site()
+
+    async def _reopen(self, wait: Callable[[], Awaitable[None]]) -> None:
+        await wait()
+        # From here on it cannot be cancelled.
+        self._reopening = None
+        await self._open_site()
+
+    def _cancel_reopening(self) -> None:
+        if self._reopening is not None:
+            self._reopening.cancel()
+            self._reopening = None
+
+    async def _open_site(self) -> None:
         if self._site is None and self._runner is not None:
             self._socket = socket.create_server(("127.0.0.1", self._port))
             self._site = web.SockSite(self._runner, self._socket)
@@ -74,15 +97,15 @@ class ServerThread:
         site, self._site = self._site, None
         if site is None or self._socket is None:
             return
-        # asyncio leaves a connection open for good if its server is closed between accepting and serving it.
+        # asyncio never closes a connection if its server is closed between accepting and serving it.
         with contextlib.suppress(NotImplementedError):
             asyncio.get_running_loop().remove_reader(self._socket)
-        for _ in range(_TURNS_TO_ACCEPT):
+        for _ in range(_LOOP_PASSES_TO_ACCEPT):
             await asyncio.sleep(0)
         await site.stop()
 
     def run(self, coroutine: Coroutine[Any, Any, None], *, waits: bool = True) -> None:
-        """Run something in the server's loop, from another thread; `waits` until it is done."""
+        """Run a coroutine in the loop of the server, from another thread; with `waits` until it is done."""
         if self._loop is None or not self._thread.is_alive():
             coroutine.close()
             return
@@ -101,14 +124,14 @@ class ServerThread:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001  start() raises it in the thread that asked
+        except BaseException as error:  # noqa: BLE001  start() raises it in the calling thread
             self._error = error
         finally:
             self._ready.set()
 
     async def _serve(self) -> None:
-        # With cancellation a handler learns at once that its client went away.
-        # Bodies stay compressed, as they do on the real server, which then finds no JSON in them.
+        # With cancellation a handler stops at once when its client disconnects.
+        # Bodies stay compressed, as on the real server, which then finds no JSON in them.
         server = web.Server(self._handle, handler_cancellation=True, access_log=None, auto_decompress=False)  # pyright: ignore[reportArgumentType]
         self._runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
         await self._runner.setup()
@@ -121,7 +144,7 @@ class ServerThread:
             await self._stop.wait()
             await self._stop_site()
         finally:
-            # Connections are dropped, not closed politely: a client that does not read would hold up the end.
+            # Connections are aborted: closing one waits for its client to read.
             self._drop(lambda _: True)
             await asyncio.sleep(0)
             await self._runner.cleanup()

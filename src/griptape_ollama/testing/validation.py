@@ -1,4 +1,4 @@
-"""What the server checks about a request before a model sees it, with its texts."""
+"""Checks of requests before a model sees them, with the error texts of the server."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import Any
 
 from griptape_ollama.protocol.keep_alive import keep_alive_seconds
 from griptape_ollama.protocol.options import OPTION_TYPES
-from griptape_ollama.testing.wire_format import Refusal, as_list, as_object, go_type, runner_refusal
+from griptape_ollama.testing.wire_format import ErrorResponse, as_list, as_object, go_type, runner_error
 
 _MAX_TOP_LOGPROBS = 20
 _CHAT_FIELDS = {
@@ -86,92 +86,84 @@ _FIELDS = {
 THINK_LEVELS = ("high", "medium", "low", "max")
 """Levels of thinking of server 0.33, which are the same for all models."""
 
-# JSON knows no other white space; Python does.
+# White space of JSON; Python's is wider.
 _WHITE = " \t\r\n"
 _LITERALS = ("true", "false", "null")
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=\r\n]")
-# What the server calls an option of this type when it is given another.
+# Names of option types in the server's errors.
 _GO_OPTION_TYPES = {"float": "float32", "array of strings": "array"}
 
 
 def decode_body(raw: bytes, go_name: str) -> dict[str, Any]:
-    """Decode a body that has to be a JSON object.
+    """Decode a body that must be a JSON object.
 
     Raises:
-        Refusal: It is none. The text is Go's.
+        ErrorResponse: It is not an object. The text is Go's.
     """
     text = raw.decode("utf-8", "replace").lstrip(_WHITE)
     if not text:
-        raise Refusal(400, "missing request body")
+        raise ErrorResponse(400, "missing request body")
     try:
-        # Like the server's, this decoder looks at the first value only.
+        # Like the server's, this decoder reads the first value only.
         value, _ = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(text)
     except json.JSONDecodeError as error:
-        raise Refusal(400, _syntax_error(text, error.pos)) from error
+        raise ErrorResponse(400, _syntax_error(text, error.pos)) from error
     except RecursionError as error:
-        raise Refusal(400, "exceeded max depth") from error
+        raise ErrorResponse(400, "exceeded max depth") from error
     if value is not None and not isinstance(value, dict):
-        raise Refusal(400, f"json: cannot unmarshal {go_type(value)} into Go value of type api.{go_name}")
+        raise ErrorResponse(400, f"json: cannot unmarshal {go_type(value)} into Go value of type api.{go_name}")
     return as_object(value)
 
 
 def _refuse_constant(name: str) -> None:
-    """Refuse NaN and Infinity, which Python's decoder takes and Go's does not."""
+    """Reject NaN and Infinity, which Python's decoder accepts and Go's does not."""
     where = "in numeric literal" if name.startswith("-") else "looking for beginning of value"
-    raise Refusal(400, f"invalid character '{name.lstrip('-')[0]}' {where}")
+    raise ErrorResponse(400, f"invalid character '{name.lstrip('-')[0]}' {where}")
 
 
 def check_chat(body: Mapping[str, Any], think_levels: Sequence[str] = THINK_LEVELS) -> None:
-    """Check the types of a chat request's fields.
-
-    Args:
-        body: The request.
-        think_levels: Levels of thinking that the model knows.
+    """Check the types of the fields of a chat request, and the think level against those of the model.
 
     Raises:
-        Refusal: One is wrong.
+        ErrorResponse: A field is wrong.
     """
     _check_fields(body, _CHAT_FIELDS, "ChatRequest")
     for message in as_list(body.get("messages")):
         if message is not None and not isinstance(message, dict):
-            raise _mistyped(message, "ChatRequest.messages", "api.Message")
+            raise _type_error(message, "ChatRequest.messages", "api.Message")
         _check_fields(as_object(message), _MESSAGE_FIELDS, "ChatRequest.messages")
         _check_calls(as_object(message))
         _check_images(as_object(message))
-    _check_answer(body, think_levels)
+    _check_generation_fields(body, think_levels)
 
 
 def check_generate(body: Mapping[str, Any], think_levels: Sequence[str] = THINK_LEVELS) -> None:
-    """Check the types of a generate request's fields.
-
-    Args:
-        body: The request.
-        think_levels: Levels of thinking that the model knows.
+    """Check the types of the fields of a generate request, and the think level against those of the model.
 
     Raises:
-        Refusal: One is wrong.
+        ErrorResponse: A field is wrong.
     """
     _check_fields(body, _GENERATE_FIELDS, "GenerateRequest")
     _check_images(body)
-    _check_answer(body, think_levels)
+    _check_generation_fields(body, think_levels)
 
 
-def _check_answer(body: Mapping[str, Any], think_levels: Sequence[str]) -> None:
+def _check_generation_fields(body: Mapping[str, Any], think_levels: Sequence[str]) -> None:
     _check_think(body.get("think"), think_levels)
     top = body.get("top_logprobs") or 0
     if not 0 <= top <= _MAX_TOP_LOGPROBS:
-        raise Refusal(400, f"top_logprobs must be between 0 and {_MAX_TOP_LOGPROBS}")
+        raise ErrorResponse(400, f"top_logprobs must be between 0 and {_MAX_TOP_LOGPROBS}")
 
 
-def decode(raw: bytes, go_name: str) -> dict[str, Any]:
+def decode_request(raw: bytes, go_name: str) -> dict[str, Any]:
     """Decode a body and check the types of its fields.
 
     Args:
         raw: The body.
-        go_name: What the server calls the request, for example `PullRequest`.
+        go_name: Type of the request in the server, for example `PullRequest`.
 
     Raises:
-        Refusal: Something is wrong with it.
+        ErrorResponse: It is not a JSON object, or a field has a wrong type.
     """
     body = decode_body(raw, go_name)
     _check_fields(body, _FIELDS.get(go_name, _MODEL_FIELDS), go_name)
@@ -179,10 +171,10 @@ def decode(raw: bytes, go_name: str) -> dict[str, Any]:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Check the types of the options that the server knows; it only logs the others.
+    """Check the types of the options that the server knows; it only logs unknown ones.
 
     Raises:
-        Refusal: One is wrong. The server answers with status 500.
+        ErrorResponse: An option has a wrong type. The status is 500.
     """
     for name, value in options.items():
         wanted = OPTION_TYPES.get(name)
@@ -190,28 +182,28 @@ def check_options(options: Mapping[str, Any]) -> None:
             continue
         if wanted == "array of strings" and isinstance(value, list):
             if not all(isinstance(item, str) for item in as_list(value)):
-                raise Refusal(500, f'option "{name}" must be of an array of strings')
+                raise ErrorResponse(500, f'option "{name}" must be of an array of strings')
         elif go_type(value) != {"boolean": "bool", "array of strings": "array"}.get(wanted, "number"):
-            raise Refusal(500, f'option "{name}" must be of type {_GO_OPTION_TYPES.get(wanted, wanted)}')
+            raise ErrorResponse(500, f'option "{name}" must be of type {_GO_OPTION_TYPES.get(wanted, wanted)}')
 
 
-def keep_alive(value: Any) -> float | None:
-    """Return the seconds that a model stays loaded after the reply, None where the request leaves that as it is.
+def parse_keep_alive(value: Any) -> float | None:
+    """Return the seconds that a model stays loaded after the reply, None where the request does not change that.
 
     Raises:
-        Refusal: The value is neither a number nor a Go duration.
+        ErrorResponse: The value is neither a number nor a Go duration.
     """
     if value is None:
         return None
     kind = {"bool": "bool", "array": "[]interface {}", "object": "map[string]interface {}"}.get(go_type(value))
     if kind is not None:
-        raise Refusal(400, f"Unsupported type: '{kind}'")
+        raise ErrorResponse(400, f"Unsupported type: '{kind}'")
     try:
         seconds = keep_alive_seconds(value)
     except ValueError as error:
         has_no_unit = re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", value)
         problem = "missing unit in duration" if has_no_unit else "invalid duration"
-        raise Refusal(400, f'time: {problem} "{value}"') from error
+        raise ErrorResponse(400, f'time: {problem} "{value}"') from error
     return math.inf if seconds < 0 else seconds
 
 
@@ -219,44 +211,44 @@ def check_format(value: Any) -> None:
     """Check that `format` is `"json"` or an object; null and an empty text mean none.
 
     Raises:
-        Refusal: It is something else.
+        ErrorResponse: It is something else.
     """
     if value not in (None, "", "json") and not isinstance(value, dict):
         found = json.dumps(json.dumps(value))
-        raise Refusal(500, f'invalid format: {found}; expected "json" or a valid JSON Schema object')
+        raise ErrorResponse(500, f'invalid format: {found}; expected "json" or a valid JSON Schema object')
 
 
 def _check_fields(body: Mapping[str, Any], fields: Mapping[str, tuple[str, str]], path: str) -> None:
     for name, (wanted, go_name) in fields.items():
         value = body.get(name)
         if value is not None and go_type(value) != wanted:
-            raise _mistyped(value, f"{path}.{name}", go_name)
+            raise _type_error(value, f"{path}.{name}", go_name)
 
 
-def _mistyped(value: Any, path: str, go_name: str) -> Refusal:
-    return Refusal(400, f"json: cannot unmarshal {go_type(value)} into Go struct field {path} of type {go_name}")
+def _type_error(value: Any, path: str, go_name: str) -> ErrorResponse:
+    return ErrorResponse(400, f"json: cannot unmarshal {go_type(value)} into Go struct field {path} of type {go_name}")
 
 
 def _check_calls(message: Mapping[str, Any]) -> None:
     for call in as_list(message.get("tool_calls")):
         arguments = as_object(as_object(call).get("function")).get("arguments")
         if isinstance(arguments, str):
-            raise Refusal(400, "Value looks like object, but can't find closing '}' symbol")
+            raise ErrorResponse(400, "Value looks like object, but can't find closing '}' symbol")
 
 
 def _check_images(message: Mapping[str, Any]) -> None:
     for image in as_list(message.get("images")):
         if isinstance(image, str) and (wrong := _NOT_BASE64.search(image)):
-            raise Refusal(400, f"illegal base64 data at input byte {wrong.start()}")
+            raise ErrorResponse(400, f"illegal base64 data at input byte {wrong.start()}")
 
 
 def _check_think(value: Any, levels: Sequence[str]) -> None:
     named = f"{', '.join(map(json.dumps, levels))}, true, or false"
     if isinstance(value, str):
         if value not in levels:
-            raise Refusal(400, f"invalid think value: {json.dumps(value)} (must be {named})")
+            raise ErrorResponse(400, f"invalid think value: {json.dumps(value)} (must be {named})")
     elif value is not None and not isinstance(value, bool):
-        raise Refusal(400, f"think must be a boolean or string ({named})")
+        raise ErrorResponse(400, f"think must be a boolean or string ({named})")
 
 
 def _syntax_error(text: str, position: int) -> str:
@@ -282,14 +274,14 @@ _MAX_HOPS = 20
 
 
 class UnresolvedReferenceError(Exception):
-    """A `$ref` that leads nowhere; the text is the server's."""
+    """A `$ref` that cannot be resolved; the text is the server's."""
 
 
-def resolve(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
-    """Follow the `$ref` of a schema; siblings of the reference are kept.
+def resolve_references(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
+    """Resolve the `$ref` of a schema; siblings of the reference are kept.
 
     Raises:
-        UnresolvedReferenceError: It leads nowhere, or in a circle.
+        UnresolvedReferenceError: Its target does not exist, or it is circular.
     """
     found = as_object(schema)
     for _ in range(_MAX_HOPS):
@@ -297,40 +289,40 @@ def resolve(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(reference, str):
             return found
         siblings = {name: value for name, value in found.items() if name != "$ref"}
-        found = {**_look_up(reference, root), **siblings}
+        found = {**_follow_pointer(reference, root), **siblings}
     raise UnresolvedReferenceError(f"Error resolving ref {found.get('$ref')}: it leads in a circle")
 
 
 def check_schema(schema: Mapping[str, Any], *, is_native: bool) -> None:
-    """Check that a `format` schema can be made into a grammar.
+    """Check that a `format` schema can be converted to a grammar.
 
     Raises:
-        Refusal: It cannot.
+        ErrorResponse: It cannot.
     """
-    problem = _problem(schema, schema, set())
+    problem = _schema_problem(schema, schema, set())
     if problem:
-        raise _refusal(problem, is_native=is_native)
+        raise _grammar_error(problem, is_native=is_native)
 
 
-def _refusal(problem: str, *, is_native: bool) -> Refusal:
+def _grammar_error(problem: str, *, is_native: bool) -> ErrorResponse:
     where = (
         "Unable to generate parser for this template. Automatic parser generation failed"
         if is_native
         else "Field 'json_schema': \"json_schema\""
     )
-    return runner_refusal(400, f"{where}: JSON schema conversion failed:\n{problem}")
+    return runner_error(400, f"{where}: JSON schema conversion failed:\n{problem}")
 
 
-def _look_up(reference: str, root: Mapping[str, Any]) -> dict[str, Any]:
-    place: Any = root
+def _follow_pointer(reference: str, root: Mapping[str, Any]) -> dict[str, Any]:
+    target: Any = root
     for step in reference.removeprefix("#").strip("/").split("/"):
-        if step and step not in as_object(place):
-            raise UnresolvedReferenceError(f"Error resolving ref {reference}: {step} not in {_compact(place)}")
-        place = as_object(place)[step] if step else place
-    return as_object(place)
+        if step and step not in as_object(target):
+            raise UnresolvedReferenceError(f"Error resolving ref {reference}: {step} not in {_compact(target)}")
+        target = as_object(target)[step] if step else target
+    return as_object(target)
 
 
-def _problem(schema: Any, root: Mapping[str, Any], seen: set[str]) -> str | None:
+def _schema_problem(schema: Any, root: Mapping[str, Any], seen: set[str]) -> str | None:
     node = as_object(schema)
     reference = node.get("$ref")
     if isinstance(reference, str):
@@ -338,18 +330,18 @@ def _problem(schema: Any, root: Mapping[str, Any], seen: set[str]) -> str | None
             return None
         seen.add(reference)
         try:
-            return _problem(resolve(node, root), root, seen)
+            return _schema_problem(resolve_references(node, root), root, seen)
         except UnresolvedReferenceError as error:
             return str(error)
-    own = _own_problem(node)
+    own = _node_problem(node)
     if own:
         return own
     children = [*as_object(node.get("properties")).values(), node.get("items"), node.get("additionalProperties")]
     children += [child for name in ("anyOf", "oneOf", "allOf", "prefixItems") for child in as_list(node.get(name))]
-    return next((found for child in children if child and (found := _problem(child, root, seen))), None)
+    return next((found for child in children if child and (found := _schema_problem(child, root, seen))), None)
 
 
-def _own_problem(node: Mapping[str, Any]) -> str | None:
+def _node_problem(node: Mapping[str, Any]) -> str | None:
     kind = node.get("type")
     kinds = as_list(kind) or ([] if kind is None else [kind])
     if any(not isinstance(one, str) or one not in _TYPES for one in kinds):

@@ -1,4 +1,4 @@
-"""JSON as a Go server writes it, and safe looks into JSON that somebody else wrote."""
+"""JSON, timestamps and error responses in the form of the server, and safe access to decoded JSON."""
 
 import json
 import time
@@ -13,7 +13,7 @@ _SECOND = 1_000_000_000
 
 
 def dumps(value: Any) -> str:
-    """Encode a value the way the server does: compact, not ASCII-only, with `<`, `>` and `&` escaped."""
+    """Encode a value as the server does: compact, not ASCII-only, with `<`, `>` and `&` escaped."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).translate(_ESCAPES)
 
 
@@ -28,7 +28,7 @@ def _second(seconds: int) -> str:
 
 
 def timestamp(nanoseconds: int | None = None) -> str:
-    """Write a moment (nanoseconds since 1970, by default now) as the server does: UTC, trailing zeros dropped."""
+    """Format a time (nanoseconds since 1970, by default now) as the server does: UTC, without trailing zeros."""
     seconds, rest = divmod(time.time_ns() if nanoseconds is None else nanoseconds, _SECOND)
     return _second(seconds) + (f".{rest:09d}".rstrip("0") if rest else "") + "Z"
 
@@ -49,7 +49,7 @@ def as_text(value: Any) -> str:
 
 
 def go_type(value: Any) -> str:
-    """Name the JSON type of a value as Go's decoder does in its errors."""
+    """Return the name that Go's decoder has for the JSON type of a value."""
     if isinstance(value, bool):
         return "bool"
     for kinds, name in (((int, float), "number"), (str, "string"), (list, "array"), (dict, "object")):
@@ -58,14 +58,14 @@ def go_type(value: Any) -> str:
     return "null"
 
 
-class Refusal(Exception):  # noqa: N818  it is an answer, not a fault of the simulator
-    """A request that the real server answers with an error.
+class ErrorResponse(Exception):  # noqa: N818  it is a response, not a fault of the simulator
+    """Response with an error status, as the real server sends it for this request.
 
     Attributes:
         status: HTTP status.
         message: Text of the `error` field.
-        from_runner: Whether the refusal comes from the process that runs the model. With `stream: true` such
-            an error has another content type and no length.
+        from_runner: Whether the process that runs the model reports the error. With `stream: true` such an error has
+            another content type and no length.
     """
 
     def __init__(self, status: int, message: str, *, from_runner: bool = False) -> None:
@@ -75,7 +75,9 @@ class Refusal(Exception):  # noqa: N818  it is an answer, not a fault of the sim
         self.from_runner = from_runner
 
 
-def runner_refusal(code: int, message: str, kind: str = "invalid_request_error", **extra: int) -> Refusal:
-    """Make a refusal as the model's own process words it: a JSON text inside the `error` text."""
+def runner_error(code: int, message: str, kind: str = "invalid_request_error", **extra: int) -> ErrorResponse:
+    """Build an error as the process that runs a model words it: JSON inside the `error` text."""
     error = {"code": code, "message": message, "type": kind, **extra}
-    return Refusal(code, json.dumps({"error": error}, separators=(",", ":"), ensure_ascii=False), from_runner=True)
+    return ErrorResponse(
+        code, json.dumps({"error": error}, separators=(",", ":"), ensure_ascii=False), from_runner=True
+    )

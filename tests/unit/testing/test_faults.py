@@ -106,7 +106,7 @@ class TestKinds:
         assert (response.status_code, response.json()) == (529, {"error": "unknown"})
 
     def test_a_fault_that_cannot_be_applied_is_an_answer_of_the_simulator(self, simulator, chat, monkeypatch):
-        monkeypatch.setattr("griptape_ollama.testing.request_context.apply", None)
+        monkeypatch.setattr("griptape_ollama.testing.request_context.apply_fault", None)
         simulator.fault("bytes")
         response = chat(simulator)
         assert response.status_code == 500

@@ -205,8 +205,8 @@ def test_a_path_without_a_slash_is_refused_at_once(simulator):
 
 
 @pytest.mark.parametrize("answer", ["x", lambda request: "x"])
-def test_a_text_for_a_model_that_does_not_speak_is_refused_at_once(simulator, answer):
-    with pytest.raises(ValueError, match="model='simulator-embed' does not speak: it can do embedding only"):
+def test_a_text_for_a_model_that_does_not_generate_text_is_refused_at_once(simulator, answer):
+    with pytest.raises(ValueError, match="model='simulator-embed' does not generate text: it can do embedding only"):
         simulator.reply(answer, model="simulator-embed")
     simulator.reply(path="/api/embed", model="simulator-embed", status=500)
 
@@ -331,7 +331,7 @@ def test_leaving_the_block_tells_of_unscripted_requests_but_hides_no_other_error
         ({"tool_calls": [{"arguments": {}}]}, "tool call"),
         ({"tool_calls": ["get_weather"]}, "tool call"),
         ({"times": 0}, "times=0"),
-        ({"path": "/api/show", "text": "x"}, "only /api/chat, /api/generate, /v1/chat/completions speak"),
+        ({"path": "/api/show", "text": "x"}, "only /api/chat, /api/generate, /v1/chat/completions generate text"),
     ],
 )
 def test_replies_that_make_no_sense_are_refused(simulator, fields, message):
@@ -351,7 +351,7 @@ def test_a_function_for_another_path_has_to_give_a_body(simulator):
     simulator.reply(lambda request: "text", path="/api/show")
     response = httpx.post(f"{simulator.url}/api/show", json={"model": "simulator"})
     assert response.status_code == 500
-    assert "nothing speaks there" in response.json()["error"]
+    assert "nothing generates text there" in response.json()["error"]
 
 
 def test_the_root_can_be_scripted(simulator):
@@ -366,7 +366,7 @@ def test_a_function_for_an_unknown_path_answers_too(simulator):
 
 
 def test_a_defect_of_the_simulator_is_an_answer_and_a_log_entry(simulator, chat, monkeypatch, caplog):
-    monkeypatch.setattr("griptape_ollama.testing.models.plausible_answers.answer", None)
+    monkeypatch.setattr("griptape_ollama.testing.endpoints.chat.plausible_answer", None)
     response = chat(simulator)
     assert response.status_code == 500
     assert response.json()["error"].startswith("the simulator failed: TypeError")

@@ -1,1 +1,1 @@
-"""What the simulator answers: a module for each group of endpoints."""
+"""The endpoints of the simulator: one module for each group."""

@@ -1,61 +1,64 @@
-"""The endpoints that only look: show, tags, ps, version."""
+"""The read-only endpoints: show, tags, ps, version and the root."""
 
 import json
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from griptape_ollama.testing import validation
 from griptape_ollama.testing.models.simulated_model import (
-    Catalogue,
+    InstalledModels,
     SimulatedModel,
     model_details,
     template_of,
     with_tag,
 )
-from griptape_ollama.testing.request_context import Exchange
-from griptape_ollama.testing.response_writer import Outgoing, plain
-from griptape_ollama.testing.script import Entry
-from griptape_ollama.testing.wire_format import Refusal, as_text, encode, timestamp
+from griptape_ollama.testing.request_context import RequestContext
+from griptape_ollama.testing.response_writer import PreparedResponse, body_response
+from griptape_ollama.testing.script import ScriptEntry
+from griptape_ollama.testing.wire_format import ErrorResponse, as_text, encode, timestamp
 
 
-async def show(exchange: Exchange, _entry: Entry | None) -> Outgoing:
+async def show(context: RequestContext, _entry: ScriptEntry | None) -> PreparedResponse:
     """Answer `POST /api/show`."""
-    catalogue = exchange.state.catalogue
-    body = validation.decode(exchange.recorded.raw, "ShowRequest")
+    installed = context.state.installed
+    body = validation.decode_request(context.recorded.raw, "ShowRequest")
     name = as_text(body.get("model")) or as_text(body.get("name"))
-    model = catalogue.find(name)
+    model = installed.find(name)
     if model is None:
-        raise Refusal(404, f"model '{with_tag(name)}' not found")
-    return plain(encode(show_body(model, catalogue.modified_at(model), verbose=body.get("verbose") is True)))
+        raise ErrorResponse(404, f"model '{with_tag(name)}' not found")
+    return body_response(encode(show_body(model, installed.modified_at(model), verbose=body.get("verbose") is True)))
 
 
-async def look(exchange: Exchange, _entry: Entry | None) -> Outgoing:
-    """Answer the requests without a body: tags, ps and version."""
-    state = exchange.state
-    bodies: Mapping[str, Callable[[], Any]] = {
-        "/api/tags": lambda: tags_body(state.catalogue),
-        "/api/ps": state.memory.ps,
-        "/api/version": lambda: {"version": state.version},
-    }
-    return plain(encode(bodies[exchange.recorded.path]()))
+async def tags(context: RequestContext, _entry: ScriptEntry | None) -> PreparedResponse:
+    """Answer `GET /api/tags`."""
+    return body_response(encode(tags_body(context.state.installed)))
 
 
-async def root(_exchange: Exchange, _entry: Entry | None) -> Outgoing:
+async def ps(context: RequestContext, _entry: ScriptEntry | None) -> PreparedResponse:
+    """Answer `GET /api/ps`."""
+    return body_response(encode(context.state.memory.ps_body()))
+
+
+async def version(context: RequestContext, _entry: ScriptEntry | None) -> PreparedResponse:
+    """Answer `GET /api/version`."""
+    return body_response(encode({"version": context.state.version}))
+
+
+async def root(_exchange: RequestContext, _entry: ScriptEntry | None) -> PreparedResponse:
     """Answer `/`."""
-    return plain(b"Ollama is running", content_type="text/plain; charset=utf-8")
+    return body_response(b"Ollama is running", content_type="text/plain; charset=utf-8")
 
 
 _LAYERS, _HEADS, _HEAD_SIZE, _VOCABULARY = 16, 32, 64, 32_000
 
 
-def tags_body(catalogue: Catalogue) -> dict[str, Any]:
+def tags_body(installed: InstalledModels) -> dict[str, Any]:
     """Return the body of `/api/tags`."""
     return {
         "models": [
             {
                 "name": model.full_name,
                 "model": model.full_name,
-                "modified_at": timestamp(catalogue.modified_at(model)),
+                "modified_at": timestamp(installed.modified_at(model)),
                 "size": model.size,
                 "digest": model.digest,
                 "details": {
@@ -65,13 +68,13 @@ def tags_body(catalogue: Catalogue) -> dict[str, Any]:
                 },
                 "capabilities": _listed_capabilities(model),
             }
-            for model in catalogue
+            for model in installed
         ]
     }
 
 
 def show_body(model: SimulatedModel, modified_at: int, *, verbose: bool) -> dict[str, Any]:
-    """Return the body of `/api/show`; fields that a model does not have are left out, as by the server."""
+    """Return the body of `/api/show`; fields that a model does not have are omitted, as by the server."""
     template = template_of(model)
     parameters = _parameters(model)
     body: dict[str, Any] = {
@@ -96,7 +99,7 @@ def show_body(model: SimulatedModel, modified_at: int, *, verbose: bool) -> dict
 
 
 def _listed_capabilities(model: SimulatedModel) -> list[str]:
-    """Return what the list says: of a native model it does not know what only the model's own template tells."""
+    """Return the capabilities in the list: for a native model without those that only its template shows."""
     hidden = ("tools", "thinking") if model.kind == "native" else ()
     return [capability for capability in model.capabilities if capability not in hidden]
 

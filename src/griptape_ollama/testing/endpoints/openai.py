@@ -1,4 +1,4 @@
-"""A little of the OpenAI-compatible side: chat completions, embeddings and the list of models."""
+"""The OpenAI-compatible endpoints: chat completions, embeddings and the list of models."""
 
 import itertools
 import json
@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from griptape_ollama.testing import validation
-from griptape_ollama.testing.endpoints.chat import accept_chat, answer
-from griptape_ollama.testing.endpoints.embed import EmbedRequest, accept, embed_text, embedded
-from griptape_ollama.testing.request_context import Exchange
-from griptape_ollama.testing.response_writer import NDJSON, Outgoing, TimedLine, plain
-from griptape_ollama.testing.script import Entry
-from griptape_ollama.testing.wire_format import Refusal, as_list, as_object, as_text, encode
+from griptape_ollama.testing.endpoints.chat import parse_chat_request, respond
+from griptape_ollama.testing.endpoints.embed import EmbedRequest, embed_text, parse_embed_request, run_embedding
+from griptape_ollama.testing.request_context import RequestContext
+from griptape_ollama.testing.response_writer import NDJSON, PreparedResponse, TimedLine, body_response
+from griptape_ollama.testing.script import ScriptEntry
+from griptape_ollama.testing.wire_format import ErrorResponse, as_list, as_object, as_text, encode
 
 _JSON = "application/json"
 _SECOND = 1_000_000_000
@@ -29,15 +29,15 @@ _OPTIONS = {
 _numbers = itertools.count(1)
 
 
-async def chat(exchange: Exchange, entry: Entry | None) -> Outgoing:
-    """Answer `POST /v1/chat/completions`: a chat in other clothes."""
-    body = validation.decode_body(exchange.recorded.raw, "ChatCompletionRequest")
+async def chat(context: RequestContext, entry: ScriptEntry | None) -> PreparedResponse:
+    """Answer `POST /v1/chat/completions` by a converted chat request."""
+    body = validation.decode_body(context.recorded.raw, "ChatCompletionRequest")
     if not as_list(body.get("messages")):
-        raise Refusal(400, "[] is too short - 'messages'")
+        raise ErrorResponse(400, "[] is too short - 'messages'")
     streams = body.get("stream") is True
-    state = exchange.state
-    request = accept_chat(_chat_body(body, streams=streams), state.catalogue, state.context_length)
-    outgoing = await answer(exchange, entry, request)
+    state = context.state
+    request = parse_chat_request(_chat_body(body, streams=streams), state.installed, state.context_length)
+    response = await respond(context, entry, request)
     head = {
         "id": f"chatcmpl-{next(_numbers)}",
         "object": "chat.completion.chunk" if streams else "chat.completion",
@@ -45,41 +45,41 @@ async def chat(exchange: Exchange, entry: Entry | None) -> Outgoing:
         "model": request.name,
         "system_fingerprint": "fp_ollama",
     }
-    if outgoing.content_type == NDJSON:
+    if response.content_type == NDJSON:
         has_usage = as_object(body.get("stream_options")).get("include_usage") is True
-        events = _events(outgoing.lines, head, has_usage=has_usage)
-        return replace(outgoing, content_type="text/event-stream", lines=events)
-    whole = json.loads(b"".join(line for line in outgoing.lines if isinstance(line, bytes)) or b"{}")
-    if outgoing.status != 200 or "message" not in whole:
-        raise Refusal(outgoing.status if outgoing.status != 200 else 500, as_text(whole.get("error")))
+        events = _events(response.lines, head, has_usage=has_usage)
+        return replace(response, content_type="text/event-stream", lines=events)
+    whole = json.loads(b"".join(line for line in response.lines if isinstance(line, bytes)) or b"{}")
+    if response.status != 200 or "message" not in whole:
+        raise ErrorResponse(response.status if response.status != 200 else 500, as_text(whole.get("error")))
     choice = {"index": 0, "message": _message(whole["message"]), "finish_reason": _reason(whole)}
-    return plain(
-        encode({**head, "choices": [choice], "usage": _usage(whole)}) + b"\n", outgoing.reply, content_type=_JSON
+    return body_response(
+        encode({**head, "choices": [choice], "usage": _usage(whole)}) + b"\n", response.reply, content_type=_JSON
     )
 
 
-async def embeddings(exchange: Exchange, _entry: Entry | None) -> Outgoing:
+async def embeddings(context: RequestContext, _entry: ScriptEntry | None) -> PreparedResponse:
     """Answer `POST /v1/embeddings`."""
-    request = accept(exchange.recorded, exchange.state.catalogue, exchange.state.context_length)
-    return plain(await embedded(exchange, request, _vectors_body), content_type=_JSON)
+    request = parse_embed_request(context.recorded, context.state.installed, context.state.context_length)
+    return body_response(await run_embedding(context, request, _embeddings_body), content_type=_JSON)
 
 
-async def models(exchange: Exchange, _entry: Entry | None) -> Outgoing:
+async def models(context: RequestContext, _entry: ScriptEntry | None) -> PreparedResponse:
     """Answer `GET /v1/models`."""
-    catalogue = exchange.state.catalogue
+    installed = context.state.installed
     data = [
         {
             "id": model.full_name,
             "object": "model",
-            "created": catalogue.modified_at(model) // _SECOND,
+            "created": installed.modified_at(model) // _SECOND,
             "owned_by": model.full_name.split("/")[-2] if "/" in model.full_name else "library",
         }
-        for model in catalogue
+        for model in installed
     ]
-    return plain(encode({"object": "list", "data": data}) + b"\n", content_type=_JSON)
+    return body_response(encode({"object": "list", "data": data}) + b"\n", content_type=_JSON)
 
 
-def _vectors_body(request: EmbedRequest, _load_ns: int) -> bytes:
+def _embeddings_body(request: EmbedRequest, _load_ns: int) -> bytes:
     data = [
         {"object": "embedding", "embedding": embed_text(text, request.dimensions), "index": index}
         for index, text in enumerate(request.texts)
@@ -122,21 +122,21 @@ def _events(lines: Any, head: Mapping[str, Any], *, has_usage: bool) -> Iterator
     first: dict[str, Any] = {"role": "assistant"}
     has_calls = False
     for line in lines:
-        said = json.loads(line.data if isinstance(line, TimedLine) else line)
-        if "error" in said:
-            yield _event({"error": {"message": said["error"], "type": "api_error", "param": None, "code": None}})
+        line_fields = json.loads(line.data if isinstance(line, TimedLine) else line)
+        if "error" in line_fields:
+            yield _event({"error": {"message": line_fields["error"], "type": "api_error", "param": None, "code": None}})
             return
-        message = said["message"]
+        message = line_fields["message"]
         has_calls = has_calls or bool(message.get("tool_calls"))
-        if not said["done"] or message.get("tool_calls"):
+        if not line_fields["done"] or message.get("tool_calls"):
             delta = first | _message(message, is_delta=True)
             first = {}
             yield _event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-        if said["done"]:
-            reason = "tool_calls" if has_calls else _reason(said)
+        if line_fields["done"]:
+            reason = "tool_calls" if has_calls else _reason(line_fields)
             yield _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
             if has_usage:
-                yield _event({**head, "choices": [], "usage": _usage(said)})
+                yield _event({**head, "choices": [], "usage": _usage(line_fields)})
     yield b"data: [DONE]\n\n"
 
 
@@ -169,10 +169,10 @@ def _calls(calls: Sequence[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _reason(said: Mapping[str, Any]) -> str:
-    return "tool_calls" if said["message"].get("tool_calls") else said.get("done_reason", "stop")
+def _reason(line_fields: Mapping[str, Any]) -> str:
+    return "tool_calls" if line_fields["message"].get("tool_calls") else line_fields.get("done_reason", "stop")
 
 
-def _usage(said: Mapping[str, Any]) -> dict[str, int]:
-    read, made = said.get("prompt_eval_count", 0), said.get("eval_count", 0)
+def _usage(line_fields: Mapping[str, Any]) -> dict[str, int]:
+    read, made = line_fields.get("prompt_eval_count", 0), line_fields.get("eval_count", 0)
     return {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}

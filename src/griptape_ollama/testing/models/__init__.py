@@ -1,1 +1,1 @@
-"""What simulated models do: loading, memory, prompt cache, templates, and what they say."""
+"""What simulated models do: loading, memory, prompt cache, templates and generation."""

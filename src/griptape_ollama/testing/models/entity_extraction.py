@@ -1,4 +1,4 @@
-"""What a text offers to somebody who has to fill in a form: numbers, sums, places, dates, quotes."""
+"""Extraction of entities from a text: numbers, arithmetic, names, dates, addresses, quotes."""
 
 import re
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w")
 _URL = re.compile(r"https?://[^\s\"'<>)]*[\w/]")
 _PATH = re.compile(r"(?<![\w/:])(?:[\w.-]*/)*[\w-]+\.[A-Za-z]{1,5}(?![\w.@])")
 _CAPITALISED = re.compile(r"\b[A-Z][\w'-]*(?:[ -](?:de |of |la |am )?[A-Z][\w'-]*)*")
-# "Weather in Paris": a word that has its capital from standing first.
+# "Weather in Paris": a word that is capitalised because it comes first.
 _HEADLINE = re.compile(r"(?<![^.!?\n ])(?<!\w )[A-Z]\w+ (?:in|for|at|of|on|from|to)\b")
-# Capitalised words that begin sentences, and so name nothing.
+# Capitalised words that begin sentences and are not names.
 _SENTENCE_WORDS = frozenset(
     """a add after all also and are as ask at before by calculate call can check compare compute convert could create
     define describe do does evaluate extract find first for from get give hello hey hi how i if in is it let list look
@@ -40,24 +40,20 @@ _SENTENCE_WORDS = frozenset(
 
 
 @dataclass(frozen=True)
-class Clues:
-    """Finds in a text what fields of a form may be filled with.
-
-    Attributes:
-        text: The text.
-    """
+class TextEntities:
+    """The entities of a text, each kind extracted when it is first used."""
 
     text: str
 
     @cached_property
     def numbers(self) -> list[float]:
-        """Numbers, in order; dates are none."""
+        """Numbers in order, without those of dates."""
         found = _NUMBER.findall(_DATE.sub(" ", self.text))
         return [float(number) for number in found]
 
     @cached_property
     def expression(self) -> str:
-        """The first sum, such as `17 * 23`, in Python's notation; empty if there is none."""
+        """The first arithmetic expression, such as `17 * 23`, in Python's notation; empty if there is none."""
         text = self.text
         for words, sign in _OPERATOR_WORDS.items():
             text = re.sub(rf"(?<=[\d)])\s+{words}\s+(?=[\d(-])", f" {sign} ", text, flags=re.IGNORECASE)
@@ -96,7 +92,7 @@ class Clues:
 
     @cached_property
     def names(self) -> list[str]:
-        """Capitalised words that name something: places, people, things."""
+        """Capitalised words that are names: of places, people, things."""
         found: list[str] = []
         for match in _CAPITALISED.finditer(self.text):
             words = match.group().removesuffix("'s").split(" ")
@@ -113,12 +109,12 @@ class Clues:
 
     @cached_property
     def after_preposition(self) -> list[str]:
-        """Words after "in", "for" and the like: what names something in a text without capitals."""
+        """Words after "in", "for" and the like: the names of a text without capitals."""
         found = re.findall(r"\b(?:in|at|for|near|from|of)\s+(?!the\b|a\b|an\b|my\b)([a-z]\w{2,})", self.text)
         return [word for word in found if word not in _SENTENCE_WORDS]
 
     def choice(self, options: list[str]) -> str | None:
-        """Return the option that the text names first."""
+        """Return the option that the text mentions first."""
         lowered = self.text.lower()
         places = {option: _word_place(option.lower(), lowered) for option in options}
         named = [option for option in options if places[option] >= 0]
@@ -131,7 +127,7 @@ def _word_place(word: str, text: str) -> int:
 
 
 def _balanced(text: str) -> str:
-    """Drop brackets that have no partner."""
+    """Drop unbalanced brackets."""
     while text.count("(") > text.count(")") and text.startswith("("):
         text = text[1:].lstrip()
     while text.count(")") > text.count("(") and text.endswith(")"):

@@ -1,4 +1,4 @@
-"""What a model says in answer to one request: the pieces, one per token, and where it stops."""
+"""Generation of a reply: its tokens, its tool calls, and where it stops."""
 
 import hashlib
 import json
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from griptape_ollama.testing.models.simulated_model import SimulatedModel
-from griptape_ollama.testing.script import Reply, normal_call
-from griptape_ollama.testing.wire_format import Refusal
+from griptape_ollama.testing.script import Reply, normalize_tool_call
+from griptape_ollama.testing.wire_format import ErrorResponse
 
 Piece = tuple[Literal["thinking", "content"], str]
 _WORD = re.compile(r"\s*\S+|\s+$")
@@ -19,14 +19,14 @@ _MIXED = _SMALL + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speech:
-    """One finished answer.
+class GeneratedReply:
+    """One generated reply.
 
     Attributes:
         pieces: Thinking and content, one item per token.
         calls: Tool calls with their ids.
         done_reason: Why it ended.
-        tokens: Tokens that were made, the end mark included.
+        tokens: Number of generated tokens, the end token included.
     """
 
     pieces: Sequence[Piece]
@@ -35,65 +35,67 @@ class Speech:
     tokens: int
 
     def text(self, kind: Literal["thinking", "content"]) -> str:
-        """Return the thinking or the content in one piece."""
+        """Return the whole thinking or content."""
         return "".join(piece for found, piece in self.pieces if found == kind)
 
 
-class Voice:
-    """Turns replies into speeches; numbers the tool calls of a simulator."""
+class ReplyGenerator:
+    """Generates replies from scripted or plausible ones, and numbers the tool calls of a simulator."""
 
     def __init__(self) -> None:
         self._calls = 0
 
-    def speak(self, reply: Reply, model: SimulatedModel, options: Mapping[str, Any], room: int | None = None) -> Speech:
-        """Say a reply within the limits that the options set.
+    def generate(
+        self, reply: Reply, model: SimulatedModel, options: Mapping[str, Any], max_tokens: int | None = None
+    ) -> GeneratedReply:
+        """Generate a reply within the limits that the options set.
 
         Args:
-            reply: What to say.
-            model: Who says it.
+            reply: The reply.
+            model: Model that generates it.
             options: Options of the request.
-            room: Tokens that there is room for, None for any number.
+            max_tokens: Largest number of tokens, None for no limit.
 
         Raises:
-            Refusal: A native model was cut in the middle of a tool call.
+            CutToolCall: The limit of a native model is inside a tool call.
         """
         thinking: list[Piece] = [("thinking", piece) for piece in _split(reply.thinking)]
         content: list[Piece] = [("content", piece) for piece in _split(reply.text)]
-        calls = [normal_call(call) for call in reply.tool_calls]
+        calls = [normalize_tool_call(call) for call in reply.tool_calls]
         if reply.done_reason is not None:
             tokens = len(thinking) + len(content) + sum(_call_tokens(call, model) for call in calls) + 1
-            return self._speech(thinking + content, calls, model, reply.done_reason, tokens)
+            return self._finish(thinking + content, calls, model, reply.done_reason, tokens)
         content, was_stopped = _stop(content, options.get("stop", model.parameters.get("stop")) or [])
         if was_stopped:
             calls = []
         limit = options.get("num_predict", model.parameters.get("num_predict"))
         # 0 is ignored and negative numbers mean no limit, as recorded.
         limits = [int(limit)] if isinstance(limit, (int, float)) and limit > 0 else []
-        limits += [room] if room is not None else []
-        return self._limit(thinking + content, calls, model, min(limits, default=None))
+        limits += [max_tokens] if max_tokens is not None else []
+        return self._apply_limit(thinking + content, calls, model, min(limits, default=None))
 
-    def _limit(
+    def _apply_limit(
         self, pieces: list[Piece], calls: list[dict[str, Any]], model: SimulatedModel, budget: int | None
-    ) -> Speech:
+    ) -> GeneratedReply:
         costs = [1] * len(pieces) + [_call_tokens(call, model) for call in calls]
         if budget is None or sum(costs) < budget:
-            return self._speech(pieces, calls, model, "stop", sum(costs) + 1)
-        spent = said = 0
-        while said < len(costs) and spent + costs[said] <= budget:
-            spent += costs[said]
-            said += 1
-        complete = calls[: max(0, said - len(pieces))]
-        if model.kind == "native" and len(pieces) <= said < len(costs):
-            name = calls[said - len(pieces)]["function"]["name"]
+            return self._finish(pieces, calls, model, "stop", sum(costs) + 1)
+        spent = count = 0
+        while count < len(costs) and spent + costs[count] <= budget:
+            spent += costs[count]
+            count += 1
+        complete = calls[: max(0, count - len(pieces))]
+        if model.kind == "native" and len(pieces) <= count < len(costs):
+            name = calls[count - len(pieces)]["function"]["name"]
             message = f'llama-server returned invalid tool call arguments for "{name}": unexpected end of JSON input'
-            raise CutCall(message, pieces)
-        return self._speech(pieces[:said], complete, model, "length", budget)
+            raise CutToolCall(message, pieces)
+        return self._finish(pieces[:count], complete, model, "length", budget)
 
-    def _speech(
+    def _finish(
         self, pieces: list[Piece], calls: list[dict[str, Any]], model: SimulatedModel, reason: str, tokens: int
-    ) -> Speech:
+    ) -> GeneratedReply:
         numbered = [self._number(call, index, model) for index, call in enumerate(calls)]
-        return Speech(pieces=pieces, calls=numbered, done_reason=reason, tokens=tokens)
+        return GeneratedReply(pieces=pieces, calls=numbered, done_reason=reason, tokens=tokens)
 
     def _number(self, call: dict[str, Any], index: int, model: SimulatedModel) -> dict[str, Any]:
         function = call["function"]
@@ -108,8 +110,8 @@ class Voice:
         return {"id": call_id, "function": {"index": index, **function}}
 
 
-class CutCall(Refusal):
-    """A tool call of a native model that `num_predict` cut: an error, after whatever was said before."""
+class CutToolCall(ErrorResponse):
+    """Error of a native model whose tool call `num_predict` cut; the tokens before it are sent first."""
 
     def __init__(self, message: str, pieces: list[Piece]) -> None:
         super().__init__(500, message)
@@ -117,7 +119,7 @@ class CutCall(Refusal):
 
 
 def json_pieces(text: str) -> list[str]:
-    """Split a JSON text into pieces as a model would say them."""
+    """Split a JSON text into tokens."""
     return _JSON_TOKEN.findall(text)
 
 

@@ -1,17 +1,17 @@
-"""JSON that fits a schema, filled from a text where that is easy."""
+"""JSON that fits a schema, filled with entities of a text."""
 
 import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from griptape_ollama.testing.models.entity_extraction import Clues
-from griptape_ollama.testing.validation import UnresolvedReferenceError, resolve
+from griptape_ollama.testing.models.entity_extraction import TextEntities
+from griptape_ollama.testing.validation import UnresolvedReferenceError, resolve_references
 from griptape_ollama.testing.wire_format import as_list, as_object, as_text
 
 _MAX_DEPTH = 6
 _MAX_LENGTH = 200
-# Which kind of clue a text field wants, by words in its name or description.
+# Kind of entity for a text field, by words in its name or description.
 _HINTS: tuple[tuple[str, str], ...] = (
     ("expression|formula|equation|arithmetic", "expression"),
     ("e-?mail", "emails"),
@@ -21,7 +21,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
     ("date|day|deadline|when", "dates"),
     ("name|person|author|title|company|who|brand|product", "names"),
 )
-# Fields that want the text itself.
+# Fields for the text itself.
 _WHOLE_TEXT = re.compile(
     r"query|question|prompt|search|text|content|input|message|body|answer|summary|description|reason|request|topic",
     re.IGNORECASE,
@@ -41,17 +41,17 @@ class JsonFiller:
     """Fills one schema.
 
     Args:
-        root: Schema; `$ref` is looked up in it.
-        clues: Text to fill it from.
-        fills_optional: Whether properties that are not required are filled without a clue for them.
+        root: Schema, in which `$ref` is resolved.
+        entities: Entities to fill it with.
+        fills_optional: Whether optional properties are filled if the text does not mention them.
     """
 
-    def __init__(self, root: Mapping[str, Any], clues: Clues, *, fills_optional: bool) -> None:
+    def __init__(self, root: Mapping[str, Any], entities: TextEntities, *, fills_optional: bool) -> None:
         self._root = root
-        self._clues = clues
+        self._entities = entities
         self._fills_optional = fills_optional
-        self._numbers = list(clues.numbers)
-        self._used: set[str] = set()
+        self._numbers = list(entities.numbers)
+        self._count_use: set[str] = set()
 
     def fill(self) -> Any:
         """Return a value that fits the schema."""
@@ -63,7 +63,7 @@ class JsonFiller:
             return node["const"]
         if options := as_list(node.get("enum")):
             return self._choose(options)
-        makers: Mapping[str, Callable[[], Any]] = {
+        builders: Mapping[str, Callable[[], Any]] = {
             "object": lambda: self._object(node, depth),
             "array": lambda: self._array(node, name, depth),
             "integer": lambda: self._number(node, name, whole=True),
@@ -71,12 +71,12 @@ class JsonFiller:
             "boolean": lambda: self._boolean(node, name),
             "null": lambda: None,
         }
-        return makers.get(_kind(node), lambda: self._text(node, name))()
+        return builders.get(_kind(node), lambda: self._text(node, name))()
 
     def _simple(self, schema: Any, depth: int) -> dict[str, Any]:
-        """Follow references and choose among alternatives, until the schema says what the value is."""
+        """Resolve references and choose among alternatives, until the schema describes a value."""
         try:
-            node = resolve(schema, self._root)
+            node = resolve_references(schema, self._root)
         except UnresolvedReferenceError:
             return {}
         if parts := as_list(node.get("allOf")):
@@ -88,7 +88,7 @@ class JsonFiller:
         return node
 
     def _best(self, options: list[Any], depth: int) -> Any:
-        """Choose an alternative: not null if there is another, no reference when deep, best one with a clue."""
+        """Choose an alternative: not null if possible, no reference when deep, and one that the text mentions."""
         resolved = [as_object(option) for option in options]
         if depth > _MAX_DEPTH:
             shallow = [option for option in resolved if _kind(option) not in ("object", "array", "")]
@@ -97,12 +97,12 @@ class JsonFiller:
         if depth > 1 and len(solid) < len(resolved) and "$ref" in solid[0]:
             # Recursive models end here.
             return {"type": "null"}
-        found = [option for option in solid if self._has_clue(option, "")]
+        found = [option for option in solid if self._is_mentioned(option, "")]
         return (found or solid)[0]
 
     def _choose(self, options: list[Any]) -> Any:
         texts = {str(option).lower(): option for option in options if option is not None}
-        named = self._clues.choice(list(texts))
+        named = self._entities.choice(list(texts))
         return options[0] if named is None else texts[named]
 
     def _object(self, node: Mapping[str, Any], depth: int) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class JsonFiller:
             if name in required or self._wants(schema, name, depth):
                 filled[name] = self._value(schema, name, depth + 1)
         for name in required:
-            # The server's grammar wants these too, though nothing says what they are.
+            # The server's grammar requires these too, without a schema for them.
             filled.setdefault(name, self._text({}, name))
         if not properties and not required and depth == 0:
             filled["answer"] = self._text({}, "answer")
@@ -122,16 +122,16 @@ class JsonFiller:
     def _wants(self, schema: Any, name: str, depth: int) -> bool:
         if self._fills_optional:
             return depth < _MAX_DEPTH // 2
-        return self._has_clue(schema, name)
+        return self._is_mentioned(schema, name)
 
-    def _has_clue(self, schema: Any, name: str) -> bool:
-        """Say whether the text has something for a property in particular."""
+    def _is_mentioned(self, schema: Any, name: str) -> bool:
+        """Return whether the text mentions a property or has an entity for it."""
         try:
-            node = resolve(schema, self._root)
+            node = resolve_references(schema, self._root)
         except UnresolvedReferenceError:
             return False
         if options := as_list(node.get("enum")):
-            return self._clues.choice([str(option) for option in options]) is not None
+            return self._entities.choice([str(option) for option in options]) is not None
         kind = _kind(node)
         if kind in ("integer", "number"):
             return bool(self._numbers) and self._is_named(name)
@@ -143,7 +143,7 @@ class JsonFiller:
         return False
 
     def _is_named(self, name: str) -> bool:
-        text = self._clues.text.lower()
+        text = self._entities.text.lower()
         return any(word in text for word in re.split(r"[_\W]+", name.lower()) if len(word) > 2)
 
     def _array(self, node: Mapping[str, Any], name: str, depth: int) -> list[Any]:
@@ -160,14 +160,14 @@ class JsonFiller:
         return items[:most]
 
     def _item_count(self, node: Mapping[str, Any], name: str, depth: int) -> int:
-        """Say how many items the text has something for; one, so that lists are not empty, unless too deep."""
+        """Return the number of items that the text has entities for; at least one, unless too deep."""
         if depth > _MAX_DEPTH // 2:
             return 0
         schema = self._simple(node.get("items"), depth)
         if _kind(schema) in ("integer", "number"):
             return max(1, len(self._numbers))
         hint = _hint(schema, name) if _kind(schema) == "string" else ""
-        return max(1, len([clue for clue in self._found(hint) if clue not in self._used]) if hint else 1)
+        return max(1, len([entity for entity in self._found(hint) if entity not in self._count_use]) if hint else 1)
 
     def _another(self, node: Mapping[str, Any], item: Any, items: list[Any]) -> Any:
         options = as_list(self._simple(node.get("items"), 0).get("enum"))
@@ -194,7 +194,7 @@ class JsonFiller:
         return int(value) if float(value).is_integer() else value
 
     def _boolean(self, node: Mapping[str, Any], name: str) -> bool:
-        text = self._clues.text.lower()
+        text = self._entities.text.lower()
         if re.search(rf"\b(?:not|no|without|never|isn't|don't)\s+(?:\w+\s+)?{re.escape(name.lower())}", text):
             return False
         return self._is_named(name) or bool(node.get("default", self._fills_optional))
@@ -206,37 +206,37 @@ class JsonFiller:
         wanted_format = as_text(node.get("format"))
         if wanted_format in _FORMATS:
             hint, fallback = _FORMATS[wanted_format]
-            fitting = [clue for clue in self._found(hint) if _fits_format(wanted_format, clue)] if hint else []
+            fitting = [entity for entity in self._found(hint) if _fits_format(wanted_format, entity)] if hint else []
             return fitting[0] if fitting else fallback
         if pattern := as_text(node.get("pattern")):
             return self._matching(pattern)
         hint = _hint(node, name)
         if hint:
-            fresh = [clue for clue in self._found(hint) if clue not in self._used]
+            fresh = [entity for entity in self._found(hint) if entity not in self._count_use]
             if fresh:
-                self._used.add(fresh[0])
+                self._count_use.add(fresh[0])
                 return fresh[0]
-        if self._clues.quotes:
-            return self._clues.quotes[0]
+        if self._entities.quotes:
+            return self._entities.quotes[0]
         if hint or not _WHOLE_TEXT.search(f"{name} {as_text(node.get('description'))}"):
-            fallback = [clue for clue in self._clues.names if clue not in self._used]
+            fallback = [entity for entity in self._entities.names if entity not in self._count_use]
             if fallback and hint != "expression":
-                self._used.add(fallback[0])
+                self._count_use.add(fallback[0])
                 return fallback[0]
             if hint == "names":
-                return next(iter(self._clues.after_preposition), name.replace("_", " ") or "name")
-        return self._clues.text.strip()[:_MAX_LENGTH] or "text"
+                return next(iter(self._entities.after_preposition), name.replace("_", " ") or "name")
+        return self._entities.text.strip()[:_MAX_LENGTH] or "text"
 
     def _found(self, hint: str) -> list[str]:
         if hint == "expression":
-            return [self._clues.expression] if self._clues.expression else []
-        return list(getattr(self._clues, hint))
+            return [self._entities.expression] if self._entities.expression else []
+        return list(getattr(self._entities, hint))
 
     def _matching(self, pattern: str) -> str:
-        """Find a word of the text that a pattern wants; otherwise say so in a text that may not match."""
+        """Return a word of the text that matches a pattern, or a sample of the pattern, which may not match."""
         try:
             words = [
-                word for word in re.split(r"[\s,;:!?]+", self._clues.text) if re.fullmatch(pattern.strip("^$"), word)
+                word for word in re.split(r"[\s,;:!?]+", self._entities.text) if re.fullmatch(pattern.strip("^$"), word)
             ]
         except re.error:
             words = []
@@ -244,7 +244,7 @@ class JsonFiller:
 
 
 def sample(pattern: str) -> str:
-    r"""Make a text for a simple pattern: classes, groups without nesting, and repeats such as `^[A-Z]{2}\d+$`."""
+    r"""Build a text for a simple pattern: classes, groups without nesting, and repeats such as `^[A-Z]{2}\d+$`."""
     made = ""
     atom = re.compile(r"(\\.|\[[^\]]+\]|\([^()]*\)|.)(\{(\d+)(?:,\d*)?\}|[*+?])?")
     for text, repeat, count in atom.findall(pattern.removeprefix("^").removesuffix("$")):
@@ -306,10 +306,10 @@ def _within(node: Mapping[str, Any], text: str) -> str:
     return text.ljust(int(shortest), ".")
 
 
-def _fits_format(wanted: str, clue: str) -> bool:
+def _fits_format(wanted: str, entity: str) -> bool:
     if wanted == "date":
-        return re.fullmatch(r"\d{4}-\d{2}-\d{2}", clue) is not None
-    return re.fullmatch(r"\d{4}-\d{2}-\d{2}T[\d:]+Z", clue) is not None if wanted == "date-time" else True
+        return re.fullmatch(r"\d{4}-\d{2}-\d{2}", entity) is not None
+    return re.fullmatch(r"\d{4}-\d{2}-\d{2}T[\d:]+Z", entity) is not None if wanted == "date-time" else True
 
 
 def _merged(nodes: list[dict[str, Any]]) -> dict[str, Any]:

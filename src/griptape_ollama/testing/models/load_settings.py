@@ -1,4 +1,4 @@
-"""What a model is loaded with; anything else of it loads the model anew."""
+"""Settings that a model is loaded with; a request with other settings reloads the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from griptape_ollama.testing.wire_format import as_object
 
 _SMALLEST_WINDOW = 4
 _SMALLEST_VISION_WINDOW = 2048
-_CELLS = 256
+_ALLOCATION_STEP = 256
 # Go's integers have 64 bits; what does not fit becomes the smallest of them.
 _LARGEST_INTEGER = 2**63 - 1
-# Options besides num_ctx that loaded the recorded server's models anew. num_keep and use_mmap did not.
-_RUNNER_OPTIONS = ("num_batch", "num_thread", "num_gpu", "main_gpu")
+# Options besides num_ctx that reloaded models on the recorded server. num_keep and use_mmap did not.
+_RELOADING_OPTIONS = ("num_batch", "num_thread", "num_gpu", "main_gpu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runner:
-    """How a model is in memory.
+class LoadSettings:
+    """Settings that a model is loaded with.
 
     Attributes:
-        context_length: Window in tokens, as `/api/ps` tells it: what was asked for, never rounded.
-        shift: Whether the window moves on when a reply outgrows it.
-        options: Other options that it was loaded with, by name.
+        context_length: Context window in tokens, as `/api/ps` reports it: the requested one, never rounded.
+        shift: Whether the window is shifted when a reply exceeds it.
+        options: Other options, by name.
     """
 
     context_length: int
@@ -31,21 +31,21 @@ class Runner:
     options: tuple[tuple[str, Any], ...] = ()
 
     @property
-    def cells(self) -> int:
-        """Tokens that it has room for: the process that runs a model rounds its window up to a multiple of 256."""
-        return -(-self.context_length // _CELLS) * _CELLS
+    def allocated_tokens(self) -> int:
+        """Size of the window in memory: the process that runs a model rounds it up to a multiple of 256 tokens."""
+        return -(-self.context_length // _ALLOCATION_STEP) * _ALLOCATION_STEP
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """One time that a model was loaded.
+    """One load of a model.
 
     Attributes:
         model: Its name, with the tag.
         context_length: Window in tokens.
-        shift: Whether the window moves on when a reply outgrows it.
-        is_reload: Whether the model was in memory until then, with another window or other settings.
-        at: Simulated seconds since the simulator was made.
+        shift: Whether the window is shifted when a reply exceeds it.
+        is_reload: Whether the model was in memory before, with another window or other settings.
+        at: Simulated seconds since the simulator was built.
     """
 
     model: str
@@ -55,20 +55,20 @@ class Load:
     at: float
 
 
-def runner_for(model: SimulatedModel, body: Mapping[str, Any], default: int) -> Runner:
-    """Return what a request wants its model to be loaded with.
+def load_settings_for(model: SimulatedModel, body: Mapping[str, Any], default: int) -> LoadSettings:
+    """Return the settings that a request asks for.
 
     Args:
         model: The model.
         body: Body of the request, whose options have the right types.
-        default: Window of a model for which nobody asks another.
+        default: Window in tokens where neither the request nor the model sets one.
     """
     options = {**_given(model.parameters), **_given(as_object(body.get("options")))}
-    others = [(name, options[name]) for name in _RUNNER_OPTIONS if name in options]
-    return Runner(
+    reloading = [(name, options[name]) for name in _RELOADING_OPTIONS if name in options]
+    return LoadSettings(
         context_length=_window(model, options.get("num_ctx", default)),
         shift=body.get("shift") is not False,
-        options=tuple((name, value) for name, value in others if name != "num_gpu" or value >= 0),
+        options=tuple((name, value) for name, value in reloading if name != "num_gpu" or value >= 0),
     )
 
 
@@ -78,6 +78,6 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _window(model: SimulatedModel, asked: float) -> int:
     smallest = _SMALLEST_VISION_WINDOW if model.can("vision") else _SMALLEST_WINDOW
-    # 0 is not the default but as small as it gets, and so is what has too many digits.
+    # 0 means the smallest window, not the default, and so does a number with too many digits.
     wanted = int(asked) if abs(asked) <= _LARGEST_INTEGER else smallest
     return min(max(wanted, smallest), model.context_length)

@@ -1,4 +1,4 @@
-"""Which simulated models are loaded, until when, and whose turn it is."""
+"""The loaded models: loading, expiry, eviction, slots, and the prompt cache of each."""
 
 import asyncio
 import math
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from griptape_ollama.testing.clock import Bell, Clock
-from griptape_ollama.testing.models.load_settings import Load, Runner
+from griptape_ollama.testing.clock import AsyncCondition, Clock
+from griptape_ollama.testing.models.load_settings import Load, LoadSettings
 from griptape_ollama.testing.models.simulated_model import SimulatedModel, model_details
-from griptape_ollama.testing.wire_format import Refusal, timestamp
+from griptape_ollama.testing.wire_format import ErrorResponse, timestamp
 
 _SECOND = 1_000_000_000
-# "For good" is the longest duration that Go can hold, about 292 years.
+# "Forever" is the longest duration in Go, about 292 years.
 _FOREVER_NS = 2**63 - 1
 _DEFAULT_KEEP_ALIVE = 300.0
 # A recorded model took this much more memory per token of its window.
@@ -26,10 +26,10 @@ _BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
 class PromptCache:
-    """The latest prompts. A server keeps more of them than it can answer at a time: gigabytes beside its slots.
+    """The latest prompts, which need no evaluation again. A server keeps gigabytes of them besides its slots.
 
     Args:
-        size: How many are kept.
+        size: Number of prompts to keep.
     """
 
     def __init__(self, size: int) -> None:
@@ -37,48 +37,48 @@ class PromptCache:
         self._texts: list[str] = []
 
     def evaluate(self, text: str, tokens: int) -> int:
-        """Take in a prompt.
+        """Add a prompt, and return the number of tokens to evaluate.
 
         Args:
             text: The whole prompt as the model reads it.
             tokens: Its tokens.
 
         Returns:
-            How many of them had to be evaluated: those after the longest known beginning, and at least the last.
+            Tokens after the longest cached prefix, at least one.
         """
         shared, best = max(((_shared(known, text), known) for known in self._texts), default=(0, ""))
         known = tokens * shared // len(text) if text else 0
         if best and shared == len(best):
-            # It goes on from there; a prompt that turned elsewhere takes a place of its own.
+            # The prompt continues that one; a prompt that differs earlier is kept besides it.
             self._texts.remove(best)
         self.keep(text)
         return max(1, tokens - known) if tokens else 0
 
     def keep(self, text: str) -> None:
-        """Remember a text, and forget the oldest where there is no more room."""
+        """Keep a text, and evict the oldest if there are too many."""
         self._texts = [*self._texts, text][-self._size :]
 
     def extend(self, text: str, more: str) -> None:
-        """Add what the model said to the prompt that it answered."""
+        """Append a reply to the prompt that it answers."""
         if text in self._texts:
             self._texts[self._texts.index(text)] = text + more
 
     def forget(self, text: str) -> None:
-        """Forget a prompt: the window has moved on, and it is no longer whole."""
+        """Remove a prompt whose window was shifted."""
         if text in self._texts:
             self._texts.remove(text)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a server allows, named after the variables that set it on a real one.
+class ServerLimits:
+    """Limits of a server, named after the variables that set them on a real one.
 
     Attributes:
         memory: Bytes for all loaded models, None for any number.
         max_loaded_models: Models in memory at a time (`OLLAMA_MAX_LOADED_MODELS`).
         num_parallel: Requests that one model answers at a time (`OLLAMA_NUM_PARALLEL`).
-        max_queue: Requests that may wait for a model to be loaded (`OLLAMA_MAX_QUEUE`). As on the real server, those
-            that wait for their turn with a loaded model do not count.
+        max_queue: Requests that may wait for a load (`OLLAMA_MAX_QUEUE`). As on the real server, those that wait for
+            a slot of a loaded model do not count.
     """
 
     memory: int | None = None
@@ -92,137 +92,143 @@ class Limits:
 
 
 @dataclass(eq=False, kw_only=True)
-class Loaded:
-    """A model in memory, or on its way there."""
+class ResidentModel:
+    """A model that is loaded or is being loaded."""
 
     model: SimulatedModel
-    runner: Runner
+    load_settings: LoadSettings
     slots: int
     cache: PromptCache
     keep_alive: float = _DEFAULT_KEEP_ALIVE
     expires_ns: int = 0
     users: int = 0
-    speaking: int = 0
-    turns: deque[object] = field(default_factory=deque[object])
+    active_requests: int = 0
+    queue: deque[object] = field(default_factory=deque[object])
     is_ready: bool = False
-    is_gone: bool = False
+    is_unloaded: bool = False
 
     @property
     def size(self) -> int:
-        """Bytes that it takes."""
-        return size_of(self.model, self.runner, self.slots)
+        """Bytes in memory."""
+        return memory_size(self.model, self.load_settings, self.slots)
 
 
-class Memory:
-    """The loaded models. They leave when their time is over and nobody uses them, or when another needs the room.
+class ModelMemory:
+    """The loaded models. Idle ones are unloaded when they expire, or when another model needs their memory.
 
-    Models with the same weights share one place, under the name of the one that was loaded first (seen in 0.33.0-rc2).
+    Models with the same weights are loaded once, under the name of the first one (seen in 0.33.0-rc2).
 
     Args:
-        clock: Time as the models live through it.
-        limits: What the server allows.
+        clock: Clock of loads and expiry.
+        limits: Limits of the server.
         on_load: Called when a model has been loaded.
     """
 
-    def __init__(self, clock: Clock, limits: Limits, on_load: Callable[[Load], None]) -> None:
+    def __init__(self, clock: Clock, limits: ServerLimits, on_load: Callable[[Load], None]) -> None:
         self._clock = clock
         self._limits = limits
         self._on_load = on_load
         self._lock = threading.RLock()
-        self._bell = Bell()
-        self._loaded: dict[str, Loaded] = {}
+        self._changed = AsyncCondition()
+        self._loaded: dict[str, ResidentModel] = {}
         self._pending: deque[object] = deque()
 
-    async def enter(self, model: SimulatedModel, runner: Runner, keep_alive: float | None) -> "Holding":
-        """Begin to use a model: wait until it is in memory and it is this request's turn.
+    async def acquire(
+        self, model: SimulatedModel, load_settings: LoadSettings, keep_alive: float | None
+    ) -> "ModelReservation":
+        """Reserve a model: wait until it is loaded and has a free slot.
 
         Args:
             model: The model.
-            runner: What it is to be loaded with; anything else than now loads the model anew.
-            keep_alive: Seconds that it stays after the reply; None leaves that as it is, which is five minutes for a
-                model that is loaded now.
+            load_settings: Settings to load it with; other settings than those of the loaded model reload it.
+            keep_alive: Seconds that it stays loaded after the reply; None for no change, which is five minutes after
+                a load.
 
         Raises:
-            Refusal: It does not fit, or too many wait already.
+            ErrorResponse: It does not fit, or too many requests wait already.
         """
         began_ns = self._clock.now_ns
         while True:
-            loaded = self._join(model, runner, keep_alive) or await self._load(model, runner, keep_alive)
-            holding = Holding(self, loaded, began_ns)
+            loaded = self._reuse(model, load_settings, keep_alive) or await self._load(model, load_settings, keep_alive)
+            reservation = ModelReservation(self, loaded, began_ns)
             try:
-                await self._bell.until(lambda loaded=loaded: loaded.is_ready or loaded.is_gone)
-                if loaded.is_gone:
-                    # Whoever loaded it gave up.
-                    holding.end()
+                await self._changed.wait_until(lambda loaded=loaded: loaded.is_ready or loaded.is_unloaded)
+                if loaded.is_unloaded:
+                    # The request that loaded it was cancelled.
+                    reservation.release()
                     continue
-                holding.ready_ns = self._clock.now_ns
-                await self._take_turn(loaded)
+                reservation.ready_ns = self._clock.now_ns
+                await self._wait_for_slot(loaded)
             except BaseException:
-                holding.end()
+                reservation.release()
                 raise
-            holding.is_speaking = True
-            return holding
+            reservation.has_slot = True
+            return reservation
 
-    def leave(self, loaded: Loaded, *, was_speaking: bool) -> None:
-        """End a use; from now on the time of the model runs."""
+    def release(self, loaded: ResidentModel, *, had_slot: bool) -> None:
+        """End a reservation, from when the keep_alive of the model counts."""
         with self._lock:
             loaded.users -= 1
-            loaded.speaking -= was_speaking
+            loaded.active_requests -= had_slot
             loaded.expires_ns = self._expiry(loaded.keep_alive)
             self._expire()
-        self._bell.ring()
+        self._changed.notify_all()
 
     def unload(self, model: SimulatedModel) -> None:
-        """Let a model go as soon as nobody uses it. One that is still being loaded stays (seen in 0.33.0-rc2)."""
+        """Unload a model as soon as it is idle. One that is still being loaded stays (seen in 0.33.0-rc2)."""
         with self._lock:
             loaded = self._loaded.get(model.weights_digest)
             if loaded is not None and loaded.is_ready:
                 loaded.keep_alive = 0
                 loaded.expires_ns = 0
             self._expire()
-        self._bell.ring()
+        self._changed.notify_all()
 
-    def lose(self, model: SimulatedModel) -> None:
-        """Take a model out of memory at once, as when the process that runs it dies."""
+    def drop(self, model: SimulatedModel) -> None:
+        """Remove a model from memory at once, as when the process that runs it dies."""
         with self._lock:
             loaded = self._loaded.get(model.weights_digest)
             if loaded is not None:
                 self._remove(loaded)
-        self._bell.ring()
+        self._changed.notify_all()
 
     def clear(self) -> None:
         """Unload everything."""
         with self._lock:
             for loaded in list(self._loaded.values()):
                 self._remove(loaded)
-        self._bell.ring()
+        self._changed.notify_all()
 
-    def ps(self) -> dict[str, Any]:
-        """Return the body of `/api/ps`: those that stay longest first."""
+    def ps_body(self) -> dict[str, Any]:
+        """Return the body of `/api/ps`, with the latest expiry first."""
         with self._lock:
             self._expire()
             order = sorted(self._loaded.values(), key=lambda loaded: -(loaded.expires_ns // _SECOND))
             return {"models": [_entry(loaded) for loaded in order if loaded.is_ready]}
 
-    def names(self) -> list[str]:
+    def loaded_names(self) -> list[str]:
         """Return the names of the loaded models, in the order in which they were loaded."""
         with self._lock:
             self._expire()
             return [loaded.model.full_name for loaded in self._loaded.values() if loaded.is_ready]
 
-    def _join(self, model: SimulatedModel, runner: Runner, keep_alive: float | None) -> Loaded | None:
-        """Use a model that is there already, loaded with the right settings."""
+    def _reuse(
+        self, model: SimulatedModel, load_settings: LoadSettings, keep_alive: float | None
+    ) -> ResidentModel | None:
+        """Return a model that is loaded with the right settings already."""
         with self._lock:
             self._expire()
             loaded = self._loaded.get(model.weights_digest)
-            if loaded is None or loaded.runner != runner:
+            if loaded is None or loaded.load_settings != load_settings:
                 return None
-            return self._used(loaded, keep_alive)
+            return self._count_use(loaded, keep_alive)
 
-    async def _load(self, model: SimulatedModel, runner: Runner, keep_alive: float | None) -> Loaded:
-        """Wait for room, then load the model, or join whoever was first to load it."""
+    async def _load(
+        self, model: SimulatedModel, load_settings: LoadSettings, keep_alive: float | None
+    ) -> ResidentModel:
+        """Wait for memory, then load the model, or return the one that another request loads."""
         ticket = object()
-        found: list[Loaded] = []
+        found: list[ResidentModel] = []
         is_reload = False
 
         def is_placed() -> bool:
@@ -230,74 +236,74 @@ class Memory:
             with self._lock:
                 self._expire()
                 is_reload = is_reload or model.weights_digest in self._loaded
-                loaded = self._place(model, runner)
+                loaded = self._place_model(model, load_settings)
                 if loaded is not None:
-                    found.append(self._used(loaded, keep_alive))
+                    found.append(self._count_use(loaded, keep_alive))
                 return loaded is not None
 
         if len(self._pending) > self._limits.max_queue:
-            raise Refusal(503, _BUSY)
+            raise ErrorResponse(503, _BUSY)
         self._pending.append(ticket)
         try:
-            await self._bell.until(lambda: self._pending[0] is ticket)
-            await self._bell.until(is_placed)
+            await self._changed.wait_until(lambda: self._pending[0] is ticket)
+            await self._changed.wait_until(is_placed)
         finally:
             self._pending.remove(ticket)
-            self._bell.ring()
+            self._changed.notify_all()
         (loaded,) = found
         if loaded.users == 1 and not loaded.is_ready:
             await self._wait_for_load(loaded, is_reload=is_reload)
         return loaded
 
-    async def _wait_for_load(self, loaded: Loaded, *, is_reload: bool) -> None:
+    async def _wait_for_load(self, loaded: ResidentModel, *, is_reload: bool) -> None:
         try:
             await self._clock.sleep(loaded.model.load_seconds)
             loaded.is_ready = True
             self._on_load(
                 Load(
                     model=loaded.model.full_name,
-                    context_length=loaded.runner.context_length,
-                    shift=loaded.runner.shift,
+                    context_length=loaded.load_settings.context_length,
+                    shift=loaded.load_settings.shift,
                     is_reload=is_reload,
                     at=self._clock.seconds,
                 )
             )
         except asyncio.CancelledError:
-            # The client went: loading is given up, as on the real server.
+            # The client disconnected: the load is cancelled, as on the real server.
             with self._lock:
                 loaded.users -= 1
                 self._remove(loaded)
             raise
         finally:
-            self._bell.ring()
+            self._changed.notify_all()
 
-    async def _take_turn(self, loaded: Loaded) -> None:
-        """Wait until the model has answered those that came before."""
+    async def _wait_for_slot(self, loaded: ResidentModel) -> None:
+        """Wait until earlier requests have left a slot of the model."""
         ticket = object()
-        loaded.turns.append(ticket)
+        loaded.queue.append(ticket)
         try:
-            await self._bell.until(lambda: loaded.turns[0] is ticket and loaded.speaking < loaded.slots)
-            loaded.speaking += 1
+            await self._changed.wait_until(lambda: loaded.queue[0] is ticket and loaded.active_requests < loaded.slots)
+            loaded.active_requests += 1
         finally:
-            loaded.turns.remove(ticket)
-            self._bell.ring()
+            loaded.queue.remove(ticket)
+            self._changed.notify_all()
 
-    def _place(self, model: SimulatedModel, runner: Runner) -> Loaded | None:
-        """Find the model in memory, or room for it; None while all of it is in use."""
+    def _place_model(self, model: SimulatedModel, load_settings: LoadSettings) -> ResidentModel | None:
+        """Return the model in memory, after eviction if need be; None while models in use leave too little memory."""
         present = self._loaded.get(model.weights_digest)
-        if present is not None and present.runner == runner:
+        if present is not None and present.load_settings == load_settings:
             return present
         if present is not None:
-            # Another window or other settings: it has to leave before it comes back, and leaves as soon as it can.
+            # Another window or other settings: it is unloaded as soon as it is idle, and then loaded again.
             present.keep_alive = present.expires_ns = 0
             self._expire()
-            if not present.is_gone:
+            if not present.is_unloaded:
                 return None
         slots = self._limits.num_parallel
-        needed = size_of(model, runner, slots)
+        needed = memory_size(model, load_settings, slots)
         limit = self._limits.memory
         if limit is not None and needed > limit:
-            raise Refusal(
+            raise ErrorResponse(
                 500,
                 f"model requires more system memory ({needed / _GIB:.1f} GiB) "
                 f"than is available ({limit / _GIB:.1f} GiB)",
@@ -308,13 +314,15 @@ class Memory:
             idle = [loaded for loaded in self._loaded.values() if not loaded.users]
             if not idle:
                 return None
-            # Not the one that was used longest ago: the shortest keep_alive, then the path of the weights (0.33).
+            # Not the least recently used one: the shortest keep_alive, then the path of the weights (0.33).
             self._remove(min(idle, key=lambda loaded: (loaded.keep_alive, loaded.model.weights_digest)))
-        loaded = Loaded(model=model, runner=runner, slots=slots, cache=PromptCache(_PROMPTS_KEPT + slots))
+        loaded = ResidentModel(
+            model=model, load_settings=load_settings, slots=slots, cache=PromptCache(_PROMPTS_KEPT + slots)
+        )
         self._loaded[model.weights_digest] = loaded
         return loaded
 
-    def _used(self, loaded: Loaded, keep_alive: float | None) -> Loaded:
+    def _count_use(self, loaded: ResidentModel, keep_alive: float | None) -> ResidentModel:
         loaded.users += 1
         if keep_alive is not None:
             loaded.keep_alive = keep_alive
@@ -327,8 +335,8 @@ class Memory:
             if not loaded.users and loaded.expires_ns <= now:
                 self._remove(loaded)
 
-    def _remove(self, loaded: Loaded) -> None:
-        loaded.is_gone = True
+    def _remove(self, loaded: ResidentModel) -> None:
+        loaded.is_unloaded = True
         if self._loaded.get(loaded.model.weights_digest) is loaded:
             del self._loaded[loaded.model.weights_digest]
 
@@ -338,42 +346,42 @@ class Memory:
         )
 
 
-class Holding:
-    """One use of a model, until `end`.
+class ModelReservation:
+    """Reservation of a loaded model by a request, until `release`.
 
     Attributes:
         loaded: The model in memory.
-        began_ns: When the request asked for it, in nanoseconds since 1970.
-        ready_ns: When it was in memory.
-        is_speaking: Whether it is this request's turn.
+        began_ns: Time of the request for it, in nanoseconds since 1970.
+        ready_ns: Time at which it was in memory.
+        has_slot: Whether the request has a slot of the model.
     """
 
-    def __init__(self, memory: Memory, loaded: Loaded, began_ns: int) -> None:
+    def __init__(self, memory: ModelMemory, loaded: ResidentModel, began_ns: int) -> None:
         self._memory = memory
         self._has_ended = False
         self.loaded = loaded
         self.began_ns = began_ns
         self.ready_ns = began_ns
-        self.is_speaking = False
+        self.has_slot = False
 
     @property
     def load_ns(self) -> int:
-        """Nanoseconds until the model was in memory, the wait for room included."""
+        """Nanoseconds until the model was in memory, the wait for memory included."""
         return self.ready_ns - self.began_ns
 
-    def end(self) -> None:
-        """End the use."""
+    def release(self) -> None:
+        """End the reservation."""
         if not self._has_ended:
             self._has_ended = True
-            self._memory.leave(self.loaded, was_speaking=self.is_speaking)
+            self._memory.release(self.loaded, had_slot=self.has_slot)
 
 
-def size_of(model: SimulatedModel, runner: Runner, slots: int) -> int:
-    """Return the bytes that a model takes in memory: each request that it answers at a time has a window of its own."""
-    return model.size + _BYTES_PER_TOKEN * runner.context_length * slots
+def memory_size(model: SimulatedModel, load_settings: LoadSettings, slots: int) -> int:
+    """Return the bytes that a model takes in memory: each slot has a window of its own."""
+    return model.size + _BYTES_PER_TOKEN * load_settings.context_length * slots
 
 
-def _entry(loaded: Loaded) -> dict[str, Any]:
+def _entry(loaded: ResidentModel) -> dict[str, Any]:
     model = loaded.model
     return {
         "name": model.full_name,
@@ -383,12 +391,12 @@ def _entry(loaded: Loaded) -> dict[str, Any]:
         "details": model_details(model),
         "expires_at": timestamp(loaded.expires_ns),
         "size_vram": model.size_vram,
-        "context_length": loaded.runner.context_length,
+        "context_length": loaded.load_settings.context_length,
     }
 
 
 def _shared(one: str, other: str) -> int:
-    """Return how many characters two texts begin with alike; halving, as comparing one by one is slow."""
+    """Return the length of the common prefix of two texts, by bisection."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

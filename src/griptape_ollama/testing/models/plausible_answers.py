@@ -1,6 +1,7 @@
-"""The plausible answers: what the simulator says when nobody told it what to say.
+"""Plausible answers of the simulator where the test scripts none.
 
-No model stands behind them. They are always the same for the same conversation.
+They are rules, not a model, and are always the same for the same conversation: facts that the user stated, earlier
+prompts and results, tool calls that fit the prompt, and JSON that fits a schema.
 """
 
 import json
@@ -8,10 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from griptape_ollama.testing.models.entity_extraction import Clues
+from griptape_ollama.testing.models.entity_extraction import TextEntities
 from griptape_ollama.testing.models.generation import json_pieces
 from griptape_ollama.testing.models.json_filler import JsonFiller
-from griptape_ollama.testing.models.tool_choice import choose, final_call, words_of
+from griptape_ollama.testing.models.tool_choice import choose_tool_calls, final_call, words_of
 from griptape_ollama.testing.script import Reply
 from griptape_ollama.testing.wire_format import as_object, as_text
 
@@ -20,13 +21,15 @@ _QUOTE = 160
 _SHORT = 80
 
 
-def answer(messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], form: Any, *, thinks: bool) -> Reply:
-    """Find an answer to a conversation.
+def plausible_answer(
+    messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], form: Any, *, thinks: bool
+) -> Reply:
+    """Return the answer to a conversation.
 
     Args:
-        messages: Messages that the model gets to see.
-        tools: Tools that are offered.
-        form: `format` of the request; JSON wins over tools, as on the real server.
+        messages: Messages in the window of the model.
+        tools: Tools of the request.
+        form: `format` of the request; it takes precedence over tools, as on the real server.
         thinks: Whether reasoning comes first.
     """
     if form:
@@ -35,9 +38,9 @@ def answer(messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], 
     role = messages[-1].get("role") if messages else None
     prompt = last_prompt(messages)
     results = _results(messages)
-    # A first answer from memory spares a tool that merely shares words with the question.
-    told = recall(messages) if role == "user" and len(messages) > 1 else None
-    calls = choose(tools, prompt) if role == "user" and told is None else []
+    # An answer from the conversation comes before a tool that merely shares words with the question.
+    remembered = answer_from_history(messages) if role == "user" and len(messages) > 1 else None
+    calls = choose_tool_calls(tools, prompt) if role == "user" and remembered is None else []
     if not calls and (final := final_call(tools, "\n".join([prompt, *results]))):
         calls = [final]
     if calls:
@@ -45,18 +48,22 @@ def answer(messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]], 
         return Reply(
             tool_calls=calls, thinking=f"The user asks for something that a tool does: {names}." if thinks else ""
         )
-    text = _report(results) if results else told or acknowledgement(prompt) or look_up(messages) or _default(prompt)
+    text = (
+        _report(results)
+        if results
+        else remembered or acknowledge(prompt) or find_similar_sentence(messages) or _default(prompt)
+    )
     return Reply(text=text, thinking=f"The user said {prompt[:_SHORT]!r}. A short answer will do." if thinks else "")
 
 
 def last_prompt(messages: Sequence[dict[str, Any]]) -> str:
-    """Return what the user said last."""
-    said = [as_text(message.get("content")) for message in messages if message.get("role") == "user"]
-    return said[-1] if said else ""
+    """Return the last message of the user."""
+    user_texts = [as_text(message.get("content")) for message in messages if message.get("role") == "user"]
+    return user_texts[-1] if user_texts else ""
 
 
 def _results(messages: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the tool results that no answer followed yet."""
+    """Return the tool results since the last answer."""
     found: list[str] = []
     for message in reversed(messages):
         if message.get("role") != "tool":
@@ -88,14 +95,18 @@ def _fill(form: Any, messages: Sequence[dict[str, Any]]) -> Any:
     schema = as_object(form)
     prompt = last_prompt(messages)
     if schema and (found := _SCHEMA.search(prompt)):
-        # Asked for an earlier answer once more, as JSON: the question is the one before.
+        # The prompt asks for an earlier answer as JSON: the question is in the messages before.
         asked = [message for message in messages[:-1] if message.get("role") != "assistant"]
         prompt = "\n".join([prompt[: found.start()], *(as_text(message.get("content")) for message in asked[-2:])])
-    # Results of tools are part of what there is to tell.
+    # Tool results are part of the text.
     text = "\n".join([prompt, *_results(messages)])
     if not schema:
-        return {"answer": recall(messages) or look_up(messages) or _default(last_prompt(messages))}
-    return JsonFiller(schema, Clues(text), fills_optional=True).fill()
+        return {
+            "answer": answer_from_history(messages)
+            or find_similar_sentence(messages)
+            or _default(last_prompt(messages))
+        }
+    return JsonFiller(schema, TextEntities(text), fills_optional=True).fill()
 
 
 _CUT = r"(?=[.,;!?\n]|\s+and\s+(?:i|my|the)\b|\s+but\s|$)"
@@ -134,30 +145,26 @@ _MIN_OVERLAP = 2
 _LONGEST_QUESTION = 400
 
 
-def recall(messages: Sequence[dict[str, Any]]) -> str | None:
-    """Answer the last message from those before it.
-
-    Returns:
-        The answer, or None where the conversation has none.
-    """
+def answer_from_history(messages: Sequence[dict[str, Any]]) -> str | None:
+    """Answer the last message from earlier ones; None if they have no answer."""
     question = as_text(messages[-1].get("content")) if messages else ""
-    said = [as_text(message.get("content")) for message in messages[:-1] if message.get("role") == "user"]
+    user_texts = [as_text(message.get("content")) for message in messages[:-1] if message.get("role") == "user"]
     if _ASKS_WHO.search(question):
-        name = _last(_NAME, said) or _last(_I_AM, said)
+        name = _last(_NAME, user_texts) or _last(_I_AM, user_texts)
         return f"Your name is {name}." if name else None
-    for answer in (
+    for plausible_answer in (
         _result(question, messages[:-1]),
-        _prompt(question, said),
-        _fact(question, said),
-        _habit(question, said),
+        _prompt(question, user_texts),
+        _fact(question, user_texts),
+        _habit(question, user_texts),
     ):
-        if answer:
-            return answer
-    return _remembered(question, said)
+        if plausible_answer:
+            return plausible_answer
+    return _remembered(question, user_texts)
 
 
-def acknowledgement(text: str) -> str | None:
-    """Answer a message that only tells something."""
+def acknowledge(text: str) -> str | None:
+    """Answer a message that states a fact; None for other messages."""
     if "?" in text:
         return None
     if name := _last(_NAME, [text]):
@@ -184,41 +191,41 @@ def _result(question: str, earlier: Sequence[dict[str, Any]]) -> str | None:
     return None
 
 
-def _prompt(question: str, said: Sequence[str]) -> str | None:
-    if not said or not _ASKS_PROMPT.search(question) or _ASKS_MEMORY.search(question):
+def _prompt(question: str, user_texts: Sequence[str]) -> str | None:
+    if not user_texts or not _ASKS_PROMPT.search(question) or _ASKS_MEMORY.search(question):
         return None
-    asked = said[0] if re.search(r"\bfirst\b", question, re.IGNORECASE) else said[-1]
+    asked = user_texts[0] if re.search(r"\bfirst\b", question, re.IGNORECASE) else user_texts[-1]
     return f'You asked: "{asked.strip()}"'
 
 
-def _fact(question: str, said: Sequence[str]) -> str | None:
+def _fact(question: str, user_texts: Sequence[str]) -> str | None:
     asked = _ASKS_FACT.search(question)
     if asked is None:
         return None
     owner, thing = asked.group(1).lower(), _key(asked.group(2))
     your = "Your" if owner == "my" else "The"
-    if thing == "name" and (name := _last(_NAME, said) or _last(_I_AM, said)):
+    if thing == "name" and (name := _last(_NAME, user_texts) or _last(_I_AM, user_texts)):
         return f"Your name is {name}."
-    for text in reversed(said):
+    for text in reversed(user_texts):
         for found in _FACT.finditer(text):
             if _key(found.group(2)) == thing and "?" not in text[found.start() :][: len(found.group()) + 1]:
                 return f"{your} {found.group(2)} is {found.group(3)}."
     return None
 
 
-def _habit(question: str, said: Sequence[str]) -> str | None:
+def _habit(question: str, user_texts: Sequence[str]) -> str | None:
     asked = _ASKS_I_DO.search(question)
     if asked is None:
         return None
-    for text in reversed(said):
+    for text in reversed(user_texts):
         for found in _I_DO.finditer(text):
             if found.group(1).lower() == asked.group(1).lower():
                 return f"You {found.group(1)} {found.group(2)}."
     return None
 
 
-def _remembered(question: str, said: Sequence[str]) -> str | None:
-    notes = [found.group(1).strip() for text in said for found in _REMEMBER.finditer(text)]
+def _remembered(question: str, user_texts: Sequence[str]) -> str | None:
+    notes = [found.group(1).strip() for text in user_texts for found in _REMEMBER.finditer(text)]
     if not notes:
         return None
     if _ASKS_MEMORY.search(question):
@@ -227,8 +234,8 @@ def _remembered(question: str, said: Sequence[str]) -> str | None:
     return next((f"You told me: {note}." for note in reversed(notes) if wanted & words_of(note)), None)
 
 
-def look_up(messages: Sequence[dict[str, Any]]) -> str | None:
-    """Answer the last message with the sentence of the system prompt, or of earlier messages, that is most like it."""
+def find_similar_sentence(messages: Sequence[dict[str, Any]]) -> str | None:
+    """Return the sentence of the system prompt or of earlier messages that shares most words with the last message."""
     question = as_text(messages[-1].get("content")) if messages else ""
     is_question = "?" in question or re.match(r"(?:what|who|where|when|which|how|why)\b", question, re.IGNORECASE)
     if not is_question or len(question) > _LONGEST_QUESTION:

@@ -1,4 +1,4 @@
-"""The files that a model is made of, as pull, push and create list them."""
+"""The registry that models are pulled from, and the files of a model as pull, push and create list them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from griptape_ollama.testing.models.simulated_model import Catalogue, SimulatedModel, template_of, with_tag
+from griptape_ollama.testing.models.simulated_model import InstalledModels, SimulatedModel, template_of, with_tag
 from griptape_ollama.testing.wire_format import encode
 
 
@@ -35,14 +35,14 @@ def layers_of(model: SimulatedModel) -> Sequence[Layer]:
 
 
 def config_of(model: SimulatedModel) -> Layer:
-    """Return the file that describes a model; it is pulled and pushed, but create does not tell of it."""
+    """Return the file that describes a model; it is pulled and pushed, but create does not report it."""
     text = encode({"model_format": "gguf", "model_family": model.family, "model_type": model.parameter_size})
     return Layer(f"sha256:{hashlib.sha256(text).hexdigest()}", len(text))
 
 
-def installed_digests(catalogue: Catalogue) -> set[str]:
+def installed_digests(installed: InstalledModels) -> set[str]:
     """Return the digests of all files that installed models have."""
-    return {layer.digest for model in catalogue for layer in (*layers_of(model), config_of(model))}
+    return {layer.digest for model in installed for layer in (*layers_of(model), config_of(model))}
 
 
 _REGISTRY = "registry.ollama.ai"
@@ -67,14 +67,14 @@ DEFAULT_LIBRARY = (
         embedding_length=384, size=46 * _MEGABYTE,
     ),
 )  # fmt: skip
-"""What can be pulled where a simulator is not told otherwise."""
+"""Models that can be pulled from a simulator by default."""
 
 
 class PullError(Exception):
-    """A model that cannot be had; the text is the server's."""
+    """A model that cannot be pulled; the text is the server's."""
 
 
-class Library:
+class ModelRegistry:
     """Models that can be pulled.
 
     Args:
@@ -82,28 +82,28 @@ class Library:
     """
 
     def __init__(self, models: Sequence[SimulatedModel] | None) -> None:
-        self._models = None if models is None else Catalogue(models)
+        self._models = None if models is None else InstalledModels(models)
 
     @property
-    def is_there(self) -> bool:
+    def is_available(self) -> bool:
         """Whether the registry answers."""
         return self._models is not None
 
     def add(self, model: SimulatedModel, modified_at: int) -> None:
-        """Take in a model that somebody pushes."""
+        """Add a pushed model."""
         if self._models is not None:
             self._models.add(model, model.full_name, modified_at)
 
     def has(self, name: str) -> bool:
-        """Say whether there is a model of this name."""
+        """Return whether there is a model of this name."""
         return self._models is not None and self._models.get(name) is not None
 
     def find(self, name: str, *, insecure: bool) -> SimulatedModel:
-        """Look a model up, as the server asks a registry for its manifest.
+        """Return a model, as the server requests its manifest from a registry.
 
         Args:
             name: Name of the request, which may begin with a scheme and a host.
-            insecure: Whether a registry without TLS will do.
+            insecure: Whether a registry without TLS is accepted.
 
         Raises:
             PullError: The registry does not answer, or does not have it.
@@ -125,7 +125,7 @@ class Library:
 
 
 def push_error(model: SimulatedModel, digest: str) -> str:
-    """Word the failure to reach a registry with a file of a model."""
+    """Return the error of a push to a registry that does not answer."""
     host, path, _ = _address(model.full_name)
     return f'Head "https://{host}/v2/{path}/blobs/{digest}": dial tcp: lookup {host}: no such host'
 
@@ -135,7 +135,7 @@ def _error(base: str, path: str, tag: str, problem: str) -> PullError:
 
 
 def _address(name: str) -> tuple[str, str, str]:
-    """Take a name apart: host, path on it, tag."""
+    """Split a name into host, path and tag."""
     path, tag = with_tag(name).rsplit(":", 1)
     parts = path.split("/")
     host = parts.pop(0) if len(parts) == 3 else _REGISTRY

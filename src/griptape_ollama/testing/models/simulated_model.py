@@ -1,4 +1,4 @@
-"""How many tokens a text has."""
+"""The installed models, the names that they are found by, and how they count tokens."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from griptape_ollama.protocol.model_name import model_key, parse_model_name
-from griptape_ollama.testing.wire_format import Refusal
+from griptape_ollama.testing.wire_format import ErrorResponse
 
 _GO_TEMPLATE = """{{- if .System }}<|im_start|>system
 {{ .System }}<|im_end|>
@@ -25,30 +25,30 @@ _JINJA_TEMPLATE = """{%- for message in messages %}
 {{- '<|im_start|>assistant\\n' }}
 """
 CountTokens = Callable[[str], int]
-"""Counts the tokens of a text."""
+"""Function that counts the tokens of a text."""
 
 _CHARACTERS_PER_TOKEN = 4
-_LONGEST_KNOWN = 20_000  # characters of texts whose count is worth remembering
+_LONGEST_CACHED = 20_000  # characters of texts whose count is cached
 
 
 def estimated_tokens(text: str) -> int:
-    """Count about four characters as a token, which is what a simulator does by itself."""
+    """Return the number of tokens at four characters each."""
     return -(-len(text) // _CHARACTERS_PER_TOKEN)
 
 
 def counted(text: str, count: CountTokens | None) -> int:
-    """Count the tokens of a text.
+    """Return the number of tokens of a text.
 
     Args:
         text: The text.
-        count: Counter of the test's own, None for an estimate. It is asked once for each text that is not very long.
+        count: Counter, None for an estimate. It is called once for each text that is not very long.
 
     Raises:
-        TypeError: The counter gave no number of tokens.
+        TypeError: The counter does not return a number of tokens.
     """
     if count is None:
         return estimated_tokens(text)
-    return _known(count, text) if len(text) <= _LONGEST_KNOWN else _checked(count, text)
+    return _cached_count(count, text) if len(text) <= _LONGEST_CACHED else _checked(count, text)
 
 
 def _checked(count: CountTokens, text: str) -> int:
@@ -58,7 +58,7 @@ def _checked(count: CountTokens, text: str) -> int:
     return tokens
 
 
-_known = lru_cache(maxsize=4096)(_checked)
+_cached_count = lru_cache(maxsize=4096)(_checked)
 
 
 _SECOND = 1_000_000_000
@@ -69,12 +69,12 @@ _NAME = re.compile(
 
 
 def with_tag(name: str) -> str:
-    """Add the tag that a name without one means."""
+    """Return a name with the default tag if it has none."""
     return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
 
 
 def listed_name(name: str) -> str:
-    """Return a name as the server lists it: without a registry and a namespace that are the default."""
+    """Return a name as the server lists it: without the default registry and namespace."""
     try:
         return str(parse_model_name(name))
     except ValueError:
@@ -82,27 +82,27 @@ def listed_name(name: str) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Say whether a text is a model name."""
+    """Return whether a text is a model name."""
     return bool(_NAME.fullmatch(text.removeprefix("http://").removeprefix("https://")))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedModel:
-    """A model that a simulator pretends to serve.
+    """A model that a simulator serves.
 
     Attributes:
         name: Name; without a tag it means `:latest`.
         capabilities: What `show` lists: `completion`, `tools`, `thinking`, `vision`, `embedding`.
-        think_levels: Levels of thinking that `show` lists, as servers from 0.34 do, and the only ones that are taken;
+        think_levels: Think levels that `show` lists, as servers from 0.34 do, and the only ones that are accepted;
             None for those of 0.33, which lists none.
         default_think_level: The one of them that `show` calls the default, or None.
-        kind: Who parses the model's output. `go_template` and `builtin` send each tool call in a line of its own;
-            `native` sends all of them in the last line, and rejects a single overlong message.
-        context_length: Tokens that the model was made for.
+        kind: Parser of the output. `go_template` and `builtin` send each tool call in a line of its own; `native` sends
+            all of them in the last line, and rejects a single overlong message.
+        context_length: Largest context window in tokens.
         parameters: PARAMETERs of its Modelfile, for example `{"temperature": 0.7, "stop": ["<|im_end|>"]}`.
         system: Its own system prompt, or None.
-        template: Its template, or None for one of the kind.
-        messages: Messages that stand before those of every chat.
+        template: Its template, or None for that of its kind.
+        messages: Messages before those of every chat.
         license: Texts of its licences.
         family: Architecture, for example `llama` or `qwen3`.
         parameter_size: Number of weights as text, for example `8.2B`.
@@ -111,17 +111,17 @@ class SimulatedModel:
         embedding_length: Length of its vectors.
         size: Bytes on disk.
         size_vram: Bytes in the memory of a GPU while loaded.
-        parent_model: Model that it was made from, or empty.
+        parent_model: Model that it was created from, or empty.
         model_info: More entries for `model_info` of `show`; they replace those of the same name.
-        load_seconds: How long loading takes.
-        embed_seconds: How long a request for vectors takes, besides its texts.
-        embed_seconds_per_text: How much longer it takes for each text.
-        load_error: Text of the error that loading ends in, or None for a model that loads.
-        modified_at: When it was made, nanoseconds since 1970; by default some day before today.
-        weights: What its weights are known by; models made from one another share it. By default its name.
-        pull_bytes_per_second: How fast it is pulled from the library, None for at once.
-        count_tokens: Counts the tokens of a text, None for about four characters each. What a template adds comes on
-            top, and so do images.
+        load_seconds: Seconds of a load.
+        embed_seconds: Seconds of an embedding request, besides its texts.
+        embed_seconds_per_text: Further seconds for each text.
+        load_error: Error text of a load that fails, or None.
+        modified_at: Time of its creation in nanoseconds since 1970; by default some day before today.
+        weights: Name of its weights, which models created from one another share. By default the model's name.
+        pull_bytes_per_second: Speed of a pull, None for at once.
+        count_tokens: Function that counts the tokens of a text, None for four characters each. Tokens of the template
+            and of images are added.
         tokens_per_image: Tokens of an image.
     """
 
@@ -181,32 +181,32 @@ class SimulatedModel:
 
     @property
     def remote_host(self) -> str | None:
-        """Where a model runs whose tag says that it is one of the cloud; None for others."""
+        """Host of a model with a cloud tag; None for local models."""
         tag = self.full_name.rpartition("/")[2].partition(":")[2].lower()
         return "https://ollama.com:443" if tag == "cloud" or tag.endswith("-cloud") else None
 
     @property
     def weights_digest(self) -> str:
-        """SHA-256 that stands for the file with the weights."""
+        """SHA-256 in place of that of the weights."""
         return hashlib.sha256(f"{self.weights or self.full_name} {self.size}".encode()).hexdigest()
 
     @property
     def digest(self) -> str:
-        """SHA-256 that stands for all of the model's files; a copy has the same."""
+        """SHA-256 in place of that of all files of the model; a copy has the same."""
         files = (self.template, self.system, self.license, self.parameters, self.messages)
         return hashlib.sha256(f"{self.weights_digest} {files!r}".encode()).hexdigest()
 
     def can(self, capability: str) -> bool:
-        """Say whether the model has a capability."""
+        """Return whether the model has a capability."""
         return capability in self.capabilities
 
     def tokens_of(self, text: str) -> int:
-        """Count the tokens of a text."""
+        """Return the number of tokens of a text."""
         return counted(text, self.count_tokens)
 
 
 def model_details(model: SimulatedModel) -> dict[str, Any]:
-    """Return the `details` that show, tags and ps share."""
+    """Return the `details` of show, tags and ps."""
     return {
         "parent_model": model.parent_model,
         "format": "" if model.remote_host else "gguf",
@@ -218,7 +218,7 @@ def model_details(model: SimulatedModel) -> dict[str, Any]:
 
 
 def template_of(model: SimulatedModel) -> str:
-    """Return a model's template, or that of its kind."""
+    """Return the template of a model, or that of its kind."""
     if model.template is not None:
         return model.template
     if model.kind == "builtin" or model.can("embedding"):
@@ -240,11 +240,11 @@ DEFAULT_MODELS = (
         size=45_960_996,
     ),
 )
-"""What a simulator serves when it is not told otherwise."""
+"""Models that a simulator serves by default."""
 
 
-class Catalogue:
-    """The installed models; names are compared as the server does, without regard to case."""
+class InstalledModels:
+    """The installed models, by name; names are compared without regard to case, as by the server."""
 
     def __init__(self, models: Iterable[SimulatedModel]) -> None:
         self._lock = threading.Lock()
@@ -257,13 +257,13 @@ class Catalogue:
             self._models[key] = model
 
     def __iter__(self) -> Iterator[SimulatedModel]:
-        """Go through the models, newest first; like the server, to the second."""
+        """Iterate over the models, newest first, to the second as the server does."""
         with self._lock:
             models = list(self._models.values())
         return iter(sorted(models, key=lambda model: -(self.modified_at(model) // _SECOND)))
 
     def add(self, model: SimulatedModel, name: str, modified_at: int) -> None:
-        """Install a model under a name, in place of one that has it."""
+        """Install a model under a name, in place of the one that has it."""
         weights = model.weights or model.full_name
         with self._lock:
             self._models[model_key(name)] = replace(
@@ -271,28 +271,28 @@ class Catalogue:
             )
 
     def remove(self, name: str) -> SimulatedModel | None:
-        """Take a model out; return it, None if there was none."""
+        """Remove and return a model, None if there is none."""
         with self._lock:
             return self._models.pop(model_key(name), None)
 
     def get(self, name: str) -> SimulatedModel | None:
-        """Find a model by any text."""
+        """Return the model of a name, which may be any text."""
         return self._models.get(model_key(name))
 
     def find(self, name: str) -> SimulatedModel | None:
-        """Find a model by the name of a request.
+        """Return the model of a name, and check the name.
 
         Raises:
-            Refusal: The name is empty or not a name.
+            ErrorResponse: The name is empty or not a name.
         """
         if not name:
-            raise Refusal(400, "model is required")
+            raise ErrorResponse(400, "model is required")
         if not is_name(name):
-            raise Refusal(400, "invalid model name")
+            raise ErrorResponse(400, "invalid model name")
         return self.get(name)
 
     def modified_at(self, model: SimulatedModel) -> int:
-        """Return when a model was made, in nanoseconds since 1970."""
+        """Return the time at which a model was created, in nanoseconds since 1970."""
         if model.modified_at is not None:
             return model.modified_at
         with self._lock:

@@ -1,11 +1,11 @@
-"""Which of the offered tools a prompt asks for, and what to call it with."""
+"""Choice of the tool that a prompt asks for, and its arguments."""
 
 import copy
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from griptape_ollama.testing.models.entity_extraction import Clues
+from griptape_ollama.testing.models.entity_extraction import TextEntities
 from griptape_ollama.testing.models.json_filler import JsonFiller
 from griptape_ollama.testing.wire_format import as_list, as_object, as_text
 
@@ -14,7 +14,7 @@ _EVIDENCE_WEIGHT = 5
 _ENOUGH = 2
 _SHORTEST_PART = 4
 _PLACES = re.compile(r"\b(?:city|location|place|town)\b", re.IGNORECASE)
-# A tool that ends the conversation is called in place of an answer in words.
+# A tool for the final answer is called in place of an answer in text.
 _FINAL = re.compile(r"final (?:response|answer|output|result)", re.IGNORECASE)
 _COMMON = frozenset(
     """a about all also an and any are as ask at be been but by call can could did do does done each for from get give
@@ -28,12 +28,12 @@ _COMMON = frozenset(
 Call = tuple[str, dict[str, Any]]
 
 
-def choose(tools: Sequence[dict[str, Any]], text: str) -> list[Call]:
-    """Choose the tool that a prompt asks for.
+def choose_tool_calls(tools: Sequence[dict[str, Any]], text: str) -> list[Call]:
+    """Return the calls of the tool that a prompt asks for.
 
     Args:
         tools: Tools of the request.
-        text: What the user said last.
+        text: Last message of the user.
 
     Returns:
         No call, one, or several of the same tool where the prompt names several places.
@@ -44,34 +44,36 @@ def choose(tools: Sequence[dict[str, Any]], text: str) -> list[Call]:
     if not scores or max(scores) < _ENOUGH:
         return []
     function = usable[scores.index(max(scores))]
-    clues = Clues(text)
-    places = clues.names if _place_parameters(function) else []
-    texts = [text] if len(places) < 2 else [_only(text, place, places) for place in places]
-    return [fill_call(function, each) for each in texts]
+    entities = TextEntities(text)
+    places = entities.names if _place_parameters(function) else []
+    texts = [text] if len(places) < 2 else [_without_other_places(text, place, places) for place in places]
+    return [fill_tool_call(function, each) for each in texts]
 
 
 def final_call(tools: Sequence[dict[str, Any]], text: str) -> Call | None:
-    """Return the call of the tool that stands for the final answer, if one is offered."""
+    """Return the call of a tool for the final answer, None if there is no such tool."""
     functions = [as_object(tool.get("function")) for tool in tools]
-    return next((fill_call(function, text) for function in functions if is_final(function)), None)
+    return next((fill_tool_call(function, text) for function in functions if is_final(function)), None)
 
 
 def is_final(function: dict[str, Any]) -> bool:
-    """Say whether a tool stands for the final answer."""
+    """Return whether a tool is for the final answer."""
     name = as_text(function.get("name")).lower()
     return bool(_FINAL.search(as_text(function.get("description")))) or name in ("final_result", "final_answer")
 
 
-def fill_call(function: dict[str, Any], text: str) -> Call:
-    """Fill the arguments of a tool from a text."""
+def fill_tool_call(function: dict[str, Any], text: str) -> Call:
+    """Return a call of a tool with arguments from a text."""
     schema = as_object(copy.deepcopy(function.get("parameters")))
     schema.setdefault("type", "object")
-    arguments = JsonFiller(schema, Clues(text), fills_optional=False).fill() if schema.get("properties") else None
+    arguments = (
+        JsonFiller(schema, TextEntities(text), fills_optional=False).fill() if schema.get("properties") else None
+    )
     return as_text(function.get("name")), as_object(arguments)
 
 
 def words_of(text: str) -> set[str]:
-    """Return the telling words of a text, without endings."""
+    """Return the significant words of a text, stemmed."""
     parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", text)
     return {_stem(word) for part in parts if (word := part.lower()) not in _COMMON and len(word) > 1}
 
@@ -93,22 +95,22 @@ def _score(function: dict[str, Any], text: str) -> int:
 
 
 def _evidence(parameters: list[tuple[str, dict[str, Any]]], text: str) -> int:
-    """Count what only this kind of tool can use: sums for one that takes expressions, values of its enums."""
-    clues = Clues(text)
+    """Return the score of entities that fit the parameters: arithmetic, enum values, URLs."""
+    entities = TextEntities(text)
     score = 0
     for key, node in parameters:
         about = f"{key} {as_text(node.get('description'))}".lower()
-        if clues.expression and re.search(r"expression|arithmetic|formula|equation", about):
+        if entities.expression and re.search(r"expression|arithmetic|formula|equation", about):
             score += _EVIDENCE_WEIGHT
         options = [option for option in as_list(node.get("enum")) if isinstance(option, str)]
-        if options and clues.choice(options):
+        if options and entities.choice(options):
             score += _PARAMETER_WEIGHT
-        score += _PARAMETER_WEIGHT * bool(clues.urls and re.search(r"\burl\b", about))
+        score += _PARAMETER_WEIGHT * bool(entities.urls and re.search(r"\burl\b", about))
     return score
 
 
 def _parameters(function: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """List the properties of a tool; those inside a nested object, such as `values`, count as its own."""
+    """Return the parameters of a tool, with those of nested objects such as `values`."""
     found: list[tuple[str, dict[str, Any]]] = []
 
     def gather(schema: dict[str, Any]) -> None:
@@ -127,8 +129,8 @@ def _place_parameters(function: dict[str, Any]) -> list[str]:
     return [key for key, node in _parameters(function) if _PLACES.search(key) and node.get("type") != "array"]
 
 
-def _only(text: str, place: str, places: list[str]) -> str:
-    """Take the other places out of a prompt."""
+def _without_other_places(text: str, place: str, places: list[str]) -> str:
+    """Remove the other places from a prompt."""
     for other in places:
         if other != place:
             text = text.replace(other, "")

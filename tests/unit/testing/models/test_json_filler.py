@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from griptape_ollama.testing.models.entity_extraction import Clues
+from griptape_ollama.testing.models.entity_extraction import TextEntities
 from griptape_ollama.testing.models.json_filler import JsonFiller
 
 
 def fill(schema, text="", *, fills_optional=True):
-    return JsonFiller(schema, Clues(text), fills_optional=fills_optional).fill()
+    return JsonFiller(schema, TextEntities(text), fills_optional=fills_optional).fill()
 
 
 def fits(value, schema, root):
