@@ -1,7 +1,8 @@
-"""The README and the docs pages say nothing that does not run."""
+"""The examples of the README and of the docs pages run, and the files, modules and headings that pages name exist."""
 
 import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -13,7 +14,13 @@ from griptape.configs import Defaults
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "griptape_ollama"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ALL_PAGES = [
+    *PAGES,
+    *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    ROOT / "examples" / "fastapi_stop_button" / "README.md",
+]
 MODELS = [
     SimulatedModel(name="simulator", capabilities=("completion", "tools")),
     SimulatedModel(name="qwen3", capabilities=("completion", "tools", "thinking"), kind="builtin"),
@@ -24,6 +31,10 @@ MODELS = [
 LIBRARY = [SimulatedModel(name=name, size=5_200_000_000, pull_bytes_per_second=5e9) for name in ("mistral", "qwen3:8b")]
 
 
+def _relative(page):
+    return page.relative_to(ROOT).as_posix()
+
+
 def _snippets():
     for page in PAGES:
         for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1):
@@ -32,21 +43,60 @@ def _snippets():
 
 @pytest.mark.parametrize("code", list(_snippets()))
 def test_a_snippet_runs(code, monkeypatch, tmp_path):
-    # Griptape looks for the file of a tool's class.
+    # Griptape reads the file of a tool's class.
     (tmp_path / "snippet.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "snippet", raising=False)
-    # Put back after a snippet that sets it.
+    # Restored after a snippet that sets it.
     monkeypatch.setattr(Defaults, "_drivers_config", None)
     with OllamaSimulator(models=MODELS, library=LIBRARY, time_scale=100) as simulator:
         monkeypatch.setenv("OLLAMA_HOST", simulator.host)
         importlib.import_module("snippet")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_link_leads_somewhere(page):
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
-        assert (page.parent / target).exists(), target
+@pytest.mark.parametrize("page", ALL_PAGES, ids=_relative)
+def test_a_link_has_a_target(page):
+    for path, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", _prose(page)):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if anchor:
+            assert anchor in _anchors(target), f"{path}#{anchor}"
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=_relative)
+def test_a_file_that_a_page_names_exists(page):
+    for name in re.findall(r"`([\w./]+\.(?:py|toml|md|lock)|(?:tests|docs|examples|src)/[\w./]*)`", _prose(page)):
+        assert any((folder / name).exists() for folder in (ROOT, page.parent, PACKAGE)), name
+
+
+def test_a_path_that_contributing_names_exists():
+    for name in re.findall(r"`([\w.]+/[\w./]*)`", _prose(ROOT / "CONTRIBUTING.md")):
+        assert any((folder / name).exists() for folder in (ROOT, PACKAGE)), name
+
+
+@pytest.mark.parametrize("page", ALL_PAGES, ids=_relative)
+def test_a_module_or_logger_that_a_page_names_exists(page):
+    sources = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
+    for name in re.findall(r"`(griptape_ollama\.[\w.]+)`", _prose(page)):
+        if not any(f'getLogger("{name}")' in source for source in sources):
+            pkgutil.resolve_name(name)
+
+
+def test_contributing_has_a_row_for_every_package_and_module_of_the_top():
+    rows = _prose(ROOT / "CONTRIBUTING.md").partition("| package | holds | imports |")[2].partition("\n\n")[0]
+    named = {name for row in rows.splitlines()[2:] for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    there = {path.name for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert named == there - {"__init__.py", "__pycache__"}
+
+
+def _prose(page):
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def _anchors(page):
+    """Return the anchors of headings as GitHub builds them."""
+    headings = re.findall(r"^#+ (.*)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def _run_quickstart(*arguments, **environment):
@@ -67,7 +117,7 @@ def _assert_shows_everything(output):
     assert re.search(r"\d+ tokens in \d+\.\d\d s of generation", output)
 
 
-def test_the_demo_starts_the_simulator_where_no_server_answers_and_says_so(environment):
+def test_the_demo_starts_the_simulator_if_no_server_answers_and_prints_that(environment):
     output = _quickstart(**environment, OLLAMA_HOST="127.0.0.1:1")
     assert "SIMULATOR" in output.splitlines()[0]
     _assert_shows_everything(output)
@@ -81,24 +131,24 @@ def test_the_demo_uses_a_server_that_answers(environment):
     _assert_shows_everything(output)
 
 
-def test_the_demo_takes_the_model_that_it_is_told(environment):
+def test_the_demo_uses_the_model_of_its_argument(environment):
     with OllamaSimulator(models=MODELS) as server:
         _quickstart("--host", server.host, "--model", "simulator", **environment)
         assert server.last_chat.model == "simulator"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--host", "127.0.0.1:1"), "No Ollama server with a chat model answers at 127.0.0.1:1"),
         (("--host", "ftp://gpu-box"), "the scheme 'ftp' is not http or https"),
         (("--host", "127.0.0.1:1", "--model", "qwen3"), "ollama serve"),
     ],
 )
-def test_the_demo_says_what_is_wrong_and_nothing_else(environment, arguments, said):
+def test_the_demo_prints_the_error_without_a_traceback(environment, arguments, message):
     result = _run_quickstart(*arguments, **environment)
     assert result.returncode == 1
-    assert said in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -117,7 +167,7 @@ def test_the_example_shows_thinking_a_call_and_an_answer_that_fits_a_schema(envi
     assert "SIMULATOR" in _tools_and_thinking(**environment).splitlines()[0]
 
 
-def test_the_example_asks_the_server_and_the_model_that_it_is_told(environment):
+def test_the_example_uses_the_server_and_the_model_of_its_arguments(environment):
     with OllamaSimulator(models=MODELS) as server:
         output = _tools_and_thinking("--host", server.host, "--model", "qwen3", **environment)
         assert {request.model for request in server.chats} == {"qwen3"}
@@ -127,7 +177,7 @@ def test_the_example_asks_the_server_and_the_model_that_it_is_told(environment):
 
 def _run_rag(*arguments, **environment):
     script = [sys.executable, str(ROOT / "examples" / "rag.py"), *arguments]
-    # Whatever reaches for another machine, such as a tokenizer that downloads its words, meets a dead proxy.
+    # A connection to another machine, such as the download of a tokenizer, fails at a dead proxy.
     offline = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:1")
     environment = {**environment, **offline, "TIKTOKEN_CACHE_DIR": "", "OPENAI_API_KEY": ""}
     return subprocess.run(script, capture_output=True, text=True, timeout=110, env=environment, check=False)
@@ -157,7 +207,7 @@ def test_the_rag_example_answers_with_sources_and_without_any_other_machine(envi
     _assert_is_indexed_and_answered(output)
 
 
-def test_the_rag_example_uses_a_server_that_answers_and_asks_it_for_nothing_else(environment):
+def test_the_rag_example_uses_a_server_that_answers_and_sends_no_other_requests(environment):
     with OllamaSimulator() as server:
         output = _rag("--host", server.host, **environment)
         embedded = [request.body["input"] for request in server.requests if request.path == "/api/embed"]
@@ -183,21 +233,21 @@ def test_the_rag_example_takes_models_from_arguments_and_environment(environment
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--host", "127.0.0.1:1"), "No Ollama server with a chat model and an embedding model answers at 127.0.0.1:1"),
         (("--host", "ftp://gpu-box"), "the scheme 'ftp' is not http or https"),
         (("--host", "127.0.0.1:1", "--model", "qwen3", "--embedding-model", "all-minilm"), "ollama serve"),
     ],
 )
-def test_the_rag_example_says_what_is_wrong_and_nothing_else(environment, arguments, said):
+def test_the_rag_example_prints_the_error_without_a_traceback(environment, arguments, message):
     result = _run_rag(*arguments, **environment)
     assert result.returncode == 1
-    assert said in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_the_example_of_two_models_prints_what_both_ways_took(environment):
+def test_the_example_of_two_models_prints_the_times_with_and_without_the_planner(environment):
     script = [sys.executable, str(ROOT / "examples" / "pipeline_models.py")]
     result = subprocess.run(
         script,
@@ -220,7 +270,7 @@ def _run_long_conversation(*arguments, **environment):
     return subprocess.run(script, capture_output=True, text=True, timeout=110, env=environment, check=False)
 
 
-def _assert_shows_growth_guard_and_report(output):
+def _assert_shows_growth_overflow_and_report(output):
     grown = re.findall(r"│ (\d+) +│ reloaded, from (\d+)", output)
     assert grown == [("4096", "2048"), ("8192", "4096")]
     assert re.search(r"│ \d+ .*│ \d+ oldest messages left out", output)
@@ -229,14 +279,14 @@ def _assert_shows_growth_guard_and_report(output):
     assert re.search(r"\d+ messages \(about \d+ tokens\) were not sent", output)
 
 
-def test_the_long_conversation_starts_the_simulator_where_no_server_answers_and_says_so(environment):
+def test_the_long_conversation_starts_the_simulator_if_no_server_answers_and_prints_that(environment):
     result = _run_long_conversation(**environment, OLLAMA_HOST="127.0.0.1:1")
     assert result.returncode == 0, result.stderr
     assert "SIMULATOR" in result.stdout.splitlines()[0]
-    _assert_shows_growth_guard_and_report(result.stdout)
+    _assert_shows_growth_overflow_and_report(result.stdout)
 
 
-def test_the_long_conversation_loses_nothing_unsaid_on_a_server_that_answers_and_loads_its_model_three_times(
+def test_the_long_conversation_is_never_truncated_on_a_server_and_loads_its_model_three_times(
     environment,
 ):
     with OllamaSimulator(models=MODELS) as server:
@@ -245,10 +295,10 @@ def test_the_long_conversation_loses_nothing_unsaid_on_a_server_that_answers_and
         assert [load.context_length for load in server.loads] == [2048, 4096, 8192]
         assert not any(request.outcome.was_truncated for request in server.chats)
     assert "SIMULATOR" not in result.stdout
-    _assert_shows_growth_guard_and_report(result.stdout)
+    _assert_shows_growth_overflow_and_report(result.stdout)
 
 
-def test_the_long_conversation_says_what_is_wrong_and_nothing_else(environment):
+def test_the_long_conversation_prints_the_error_without_a_traceback(environment):
     result = _run_long_conversation("--host", "127.0.0.1:1", **environment)
     assert result.returncode == 1
     assert "No Ollama server with a chat model answers at 127.0.0.1:1" in result.stderr
