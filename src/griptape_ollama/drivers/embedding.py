@@ -39,19 +39,26 @@ from griptape_ollama.drivers.settings import (
     to_truncate,
 )
 from griptape_ollama.embeddings.batching import in_batches
-from griptape_ollama.embeddings.cache import CacheInfo, KnownVectors, VectorCache
+from griptape_ollama.embeddings.cache import CachedVectors, CacheInfo, VectorCache
 from griptape_ollama.embeddings.coalescing import Coalescer
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
 from griptape_ollama.embeddings.model_identity import ModelIdentity
 from griptape_ollama.embeddings.prefetch import LEAD_BATCHES, Prefetch, embedding_ahead
 from griptape_ollama.embeddings.results import OnProgress, converted, not_all_embedded, to_matrix
-from griptape_ollama.embeddings.spec import SURELY_FITS, BatchLimits, EmbeddingSpec, OnLongText, Reply, leased_spec_of
+from griptape_ollama.embeddings.spec import (
+    SURELY_FITS,
+    BatchLimits,
+    EmbeddingSpec,
+    Reply,
+    check_dimensions,
+    leased_spec,
+    resolve_on_long_text,
+    window_of,
+)
 from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
 from griptape_ollama.models.keep_alive_leases import keep_alive_override
-from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.models.server import LIVE
 from griptape_ollama.protocol.model_name import model_key
-from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.run import Run
 
 if TYPE_CHECKING:
@@ -62,31 +69,31 @@ if TYPE_CHECKING:
 class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDriver):
     """Turns texts into vectors with a model served by Ollama.
 
-    Calls of several threads, as vector stores make them, share requests by themselves. A text that is empty or blank
-    has the vector of a full stop.
+    Calls of several threads, as vector stores make them, share requests. A text that is empty or blank has the vector
+    of a full stop.
 
     Attributes:
         model: Model name with its tag, for example `nomic-embed-text:v1.5`.
-        dimensions: How many numbers a vector has, for models that can be cut; by default all of them.
-        truncate: True lets the server cut texts that are too long, False makes it refuse them; by default as
-            `on_long_text` says.
+        dimensions: Size of a vector, for models that support smaller ones; by default the model's own.
+        truncate: True lets the server truncate texts that are too long, False makes it refuse them; by default,
+            `on_long_text` decides.
         keep_alive: How long the model stays loaded after a request: seconds, a Go duration such as `"10m"`, a
             timedelta, 0 (unload now) or -1 (for good).
         options: Model options by name, such as `num_ctx`.
         extra_params: More fields of the request, unknown ones included; `options` in it are merged.
-        on_long_text: What is done with a text that is longer than the model's window: `"chunk"` (the default) embeds
-            it in pieces and gives their mean, weighted by length and scaled to length 1; `"truncate"` lets the server
-            cut it; `"error"` raises OllamaContextError.
-        query_prefix: What stands before a text that is searched with (`vector_operation="query"`); by default what
-            the card of the model's family says, nothing for unknown models.
+        on_long_text: What happens to a text that is longer than the model's context window: `"chunk"` (the default)
+            embeds it in pieces and returns their mean, weighted by length and scaled to length 1; `"truncate"` lets
+            the server truncate it; `"error"` raises OllamaContextError.
+        query_prefix: Put before a text that is searched with (`vector_operation="query"`); by default the one on the
+            model card of the family, none for unknown models.
         document_prefix: The same for a text that is stored (`vector_operation="upsert"`).
         batch_size: Texts per request, at most.
         batch_characters: Characters per request, at most; a single text may have more.
-        gather_seconds: How long a call waits for those of other threads, after each that came; 0 sends each by
-            itself. A thread that is alone never waits.
-        cache_bytes: Memory for vectors that are known already, in bytes; 0 keeps none.
+        gather_seconds: How long a call waits for calls of other threads, after each that comes in; 0 sends each call
+            in a request of its own. A thread that is alone never waits.
+        cache_bytes: Memory for cached vectors, in bytes; 0 keeps none.
         tokenizer: Counts the tokens of long texts, and its `max_input_tokens` is their window; by default the model's
-            own window counts, and the server.
+            window is used, and the server counts.
     """
 
     model: str = field(converter=to_model, metadata={"serializable": True})
@@ -110,12 +117,12 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
     _prefetches: list[Prefetch] = field(factory=list[Prefetch], init=False, repr=False, eq=False, metadata=LIVE)
 
     def __attrs_post_init__(self) -> None:
-        """Do what both bases do, and look whether the settings go together."""
-        _on_long_text(self.on_long_text, self.truncate)
+        """Check that the settings agree, and initialise both bases."""
+        resolve_on_long_text(self.on_long_text, self.truncate)
         super().__attrs_post_init__()
 
     def with_settings(self, **settings: Any) -> Self:
-        """Give a driver with other settings, as all drivers do; it shares the vectors that are known already."""
+        """Return a driver with other settings, as all drivers do; it shares the cached vectors."""
         twin = super().with_settings(**settings)
         twin._coalescer = self._coalescer  # noqa: SLF001 # its own class
         twin._identity = self._identity  # noqa: SLF001 # its own class
@@ -125,16 +132,16 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
 
     @property
     def cache_info(self) -> CacheInfo:
-        """How often a vector was known already, and what the known ones take."""
+        """Hits and misses of the vector cache, and its size."""
         return self._cache.info()
 
     def clear_cache(self) -> None:
-        """Forget all vectors, and which model made them: a name may mean another model from now on."""
+        """Drop all cached vectors, and accept another model under the same name from now on."""
         self._cache.clear()
         self._identity.forget()
 
     def embed(self, value: str | BaseArtifact, *, vector_operation: VectorOperation | None = None) -> list[float]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Give the vector of a text.
+        """Return the vector of a text.
 
         Args:
             value: A text or a TextArtifact.
@@ -144,8 +151,8 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             The vector, of length 1.
 
         Raises:
-            OllamaContentError: The value is no text, or a setting cannot be sent.
-            OllamaEmbeddingError: The name of the model means another one than in the calls before.
+            OllamaContentError: The value is not a text, or a setting cannot be sent.
+            OllamaEmbeddingError: The name of the model means another model than in earlier calls.
             OllamaError: Any other kind of it.
         """
         single = single_of(self, value, vector_operation, _OWN)
@@ -158,24 +165,24 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         passage = self._passage(value, operation)
         with self._tracked_run() as run:
             spec = self._spec(run)
-            known = self._known(spec, run)
+            cached = self._cached(spec, run)
             outcome = self._prefetched(passage, spec, run)
-            outcome = known.get(passage) if outcome is None else outcome
+            outcome = cached.get(passage) if outcome is None else outcome
             if outcome is None:
-                outcome = self._asked(passage, spec, run)
-                known.put(passage, outcome)
+                outcome = self._requested(passage, spec, run)
+                cached.put_all({passage: outcome})
         if isinstance(outcome, OllamaError):
             raise outcome
         return outcome
 
     def try_embed_chunk(self, chunk: str, *, vector_operation: VectorOperation | None = None) -> list[float]:
-        """Return the vector of a text. Where a subclass has its own, all texts go through that, one by one."""
+        """Return the vector of a text. If a subclass overrides this, all texts go through it, one by one."""
         return self._embedded(chunk, vector_operation)
 
     def try_embed_artifact(
         self, artifact: BaseArtifact, *, vector_operation: VectorOperation | None = None
     ) -> list[float]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the vector of an artifact. Where a subclass has its own, images go through that."""
+        """Return the vector of an artifact. If a subclass overrides this, images go through it."""
         if isinstance(artifact, TextArtifact):
             return self.try_embed_chunk(artifact.to_text(), vector_operation=vector_operation)
         return self._embedded(artifact, vector_operation)
@@ -208,19 +215,19 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         as_numpy: bool = False,
         on_progress: OnProgress | None = None,
     ) -> list[list[float]] | Matrix:
-        """Give the vectors of many texts, in their order, with as few requests as they fit into.
+        """Return the vectors of many texts, in their order, with as few requests as possible.
 
         Args:
             values: Texts or TextArtifacts.
             vector_operation: `query` or `upsert`, which decides on the prefix; None for no prefix.
-            as_numpy: Whether to give one array of float32, of shape (number of texts, numbers per vector), in place
+            as_numpy: Whether to return one array of float32, of shape (number of texts, numbers per vector), in place
                 of lists. Without texts its shape is (0, 0).
             on_progress: Called after each request with the number of texts that are done, and that of all texts.
 
         Raises:
-            OllamaContentError: A value is no text, or a setting cannot be sent; nothing was sent.
-            OllamaEmbeddingError: Some texts have no vector; it tells which, why, and the vectors of the others. Or the
-                name of the model came to mean another one.
+            OllamaContentError: A value is not a text, or a setting cannot be sent; nothing was sent.
+            OllamaEmbeddingError: Some texts have no vector; its attributes have their indexes, the reasons, and the
+                vectors of the rest. Or the name of the model came to mean another model.
             OllamaError: Any other kind of it.
         """
         passages = list(self._passages(values, vector_operation))
@@ -265,22 +272,23 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         as_numpy: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Iterator[Any]:
-        """Give the vectors of any number of texts one by one, in bounded memory: texts are read as they are needed.
+        """Yield the vectors of any number of texts one by one, in bounded memory: texts are read as they are needed.
 
         Args:
             values: Texts or TextArtifacts; may be endless.
             vector_operation: `query` or `upsert`, which decides on the prefix; None for no prefix.
             as_numpy: Whether each vector is an array of float32, of shape (numbers per vector,).
             on_progress: Called after each request with the number of texts that are done, and that of all texts or
-                None where it is not known.
+                None if it is not known.
 
         Yields:
             A vector for each text, in their order.
 
         Raises:
-            OllamaEmbeddingError: A text has no vector; it tells which and why. Those before it were given.
-            OllamaContentError: A value is no text, or a setting cannot be sent. A value is found out when it is read.
-            OllamaError: As `embed_batch` does, when its turn comes.
+            OllamaEmbeddingError: A text has no vector; its attributes have the index and the reason. The vectors of
+                earlier texts were yielded.
+            OllamaContentError: A value is not a text, or a setting cannot be sent. A value is checked when it is read.
+            OllamaError: As `embed_batch` does.
         """
         batches = self._vectors_by_request(values, vector_operation, as_numpy=as_numpy, on_progress=on_progress)
         with contextlib.closing(batches):
@@ -297,7 +305,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         as_numpy: bool,
         on_progress: OnProgress | None,
     ) -> Generator[tuple[list[Any], OllamaEmbeddingError | None], None, None]:
-        """Give the vectors of each request; where a text has none, those before it, and the error."""
+        """Yield the vectors of each request; if a text has none, those before it, and the error."""
         total = len(values) if isinstance(values, Sequence) else None
         passages = self._passages(values, vector_operation)
         done = 0
@@ -313,32 +321,13 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
                 yield vectors, None
 
     @contextlib.contextmanager
-    def _runs_until_cancelled(self) -> Generator[Callable[[], contextlib.AbstractContextManager[Run]], None, None]:
-        """Give what makes runs, one after the other, until `cancel` is called: be it between two of them."""
-        # Scopes that are open where a request is made stop it; they may be others for each.
-        with outside_scopes():
-            whole = self._new_run()
-
-        @contextlib.contextmanager
-        def next_run() -> Generator[Run, None, None]:
-            whole.check()
-            with self._tracked_run() as run:
-                # A server that the facts waited for in vain is not waited for again by the first request.
-                run.has_waited = has_waited = whole.has_waited
-                yield run
-                whole.has_waited = run.has_waited and not has_waited
-
-        with self._running.tracking(whole):
-            yield next_run
-
-    @contextlib.contextmanager
     def prefetch(
         self,
         artifacts: Iterable[str | BaseArtifact] | Mapping[str, Iterable[str | BaseArtifact]],
         *,
         vector_operation: VectorOperation | None = "upsert",
     ) -> Generator[None, None, None]:
-        """Embed texts in full batches ahead of whoever will ask for them within the `with` block, on any thread.
+        """Embed texts in full batches ahead of the calls within the `with` block that will ask for them, on any thread.
 
         ```python
         with driver.prefetch(artifacts):
@@ -346,47 +335,44 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         ```
 
         Args:
-            artifacts: What will be asked for, in about that order: as `upsert_collection` takes it. An iterator is read
-                to its end before the block begins.
-            vector_operation: How it will be asked for.
+            artifacts: The texts, in about the order of the calls: as `upsert_collection` takes them. An iterator is
+                read to its end before the block begins.
+            vector_operation: The `vector_operation` of the calls.
 
         Raises:
-            OllamaContentError: An artifact is no text, or a setting cannot be sent.
+            OllamaContentError: An artifact is not a text, or a setting cannot be sent.
         """
         groups = cast("Mapping[str, Any]", artifacts).values() if isinstance(artifacts, Mapping) else [artifacts]
         items = [item for group in groups for item in self._passages(group, vector_operation)]
-        # What a subclass embeds is not sent ahead as it came.
+        # A value that a subclass embeds may be sent in another form.
         passages = [item for item in items if isinstance(item, Passage)]
         if items and not passages:
             yield
             return
         with self._running.tracking(self._run_within(attrs.evolve(self.limits, total=None))) as run:
             spec = self._spec(run)
-            known = self._known(spec, run)
-            prefetch = Prefetch(
-                spec.vector_key,
-                [passage for passage in passages if passage not in known],
-                lead=LEAD_BATCHES * self.batch_size,
-            )
+            cached = self._cached(spec, run)
+            missing = [passage for passage in passages if passage not in cached]
+            prefetch = Prefetch(spec.key, missing, lead=LEAD_BATCHES * self.batch_size)
             self._prefetches.append(prefetch)
             try:
-                with embedding_ahead(prefetch, spec, known, run, functools.partial(self._report, spec)):
+                with embedding_ahead(prefetch, spec, cached, run, functools.partial(self._report, spec)):
                     yield
             finally:
                 self._prefetches.remove(prefetch)
 
     def _prefetched(self, passage: Passage, spec: EmbeddingSpec, run: Run) -> Outcome | None:
         for prefetch in tuple(self._prefetches):
-            if prefetch.key == spec.vector_key and (outcome := prefetch.take(passage, run)) is not None:
+            if prefetch.key == spec.key and (outcome := prefetch.take(passage, run)) is not None:
                 return outcome
         return None
 
-    def _asked(self, passage: Passage, spec: EmbeddingSpec, run: Run) -> Outcome:
-        """Get a vector from the server, together with those of other threads."""
+    def _requested(self, passage: Passage, spec: EmbeddingSpec, run: Run) -> Outcome:
+        """Get a vector from the server, in one request with the calls of other threads."""
         replied = functools.partial(self._report, spec)
         if not self.gather_seconds:
-            with leased_spec_of(spec, takes_one=len(passage.text) <= SURELY_FITS) as leased_spec:
-                return Embedder(leased_spec, run, replied).embed([passage])[0]
+            with leased_spec(spec, takes_one_request=len(passage.text) <= SURELY_FITS) as spec_in_use:
+                return Embedder(spec_in_use, run, replied).embed([passage])[0]
         return self._coalescer.embed(passage, spec, run, pause=self.gather_seconds, replied=replied)
 
     def _outcomes(
@@ -414,7 +400,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
     def _mixed(
         self, items: Iterable[Passage | Single], runs: Callable[[], contextlib.AbstractContextManager[Run]]
     ) -> Iterator[list[Outcome]]:
-        """Embed by the methods of a subclass, one by one, and what is left between in batches."""
+        """Embed some values with methods of a subclass, one by one, and the texts between them in batches."""
         for is_single, group in itertools.groupby(items, lambda item: isinstance(item, Single)):
             if not is_single:
                 yield from self._batched(cast("Iterator[Passage]", group), runs)
@@ -429,8 +415,8 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
     ) -> Iterator[list[Outcome]]:
         with runs() as run:
             spec = self._spec(run)
-            known = self._known(spec, run)
-        yield from in_batches(passages, spec, known, runs=runs, replied=functools.partial(self._report, spec))
+            cached = self._cached(spec, run)
+        yield from in_batches(passages, spec, cached, runs=runs, replied=functools.partial(self._report, spec))
 
     def _spec(self, run: Run) -> EmbeddingSpec:
         extra = dict(self.extra_params)
@@ -439,19 +425,19 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         if not model:
             raise OllamaContentError("No model is named: give model= an embedding model, such as nomic-embed-text.")
         truncate = extra.pop("truncate", self.truncate)
-        on_long_text = _on_long_text(self.on_long_text, truncate)
+        on_long_text = resolve_on_long_text(self.on_long_text, truncate)
         fields = {
             "dimensions": self.dimensions,
-            # The server cuts by default.
+            # The server truncates by default.
             "truncate": truncate if on_long_text == "truncate" else False,
             "keep_alive": self.keep_alive,
         }
         body = to_embed_request(model=model, options=options, fields=fields, extra=extra)
-        planned = keep_alive_override(self.connection, model)
-        if planned is not None:
-            body["keep_alive"] = planned
+        override = keep_alive_override(self.connection, model)
+        if override is not None:
+            body["keep_alive"] = override
         self._see_to(model, run)
-        self._check_dimensions(body, run)
+        check_dimensions(self.connection, body, run)
         estimator = text_estimator_of(self.connection.base_url, model_key(model))
         return EmbeddingSpec(
             connection=self.connection,
@@ -460,47 +446,27 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
             policy=self.retrying(),
             batches=BatchLimits(self.batch_size, self.batch_characters),
             on_long_text=on_long_text,
-            window=functools.partial(self._window, body),
+            window=functools.partial(window_of, self.connection, body, self.tokenizer),
             identity=self._identity,
             most_tokens=estimator.most_tokens,
             cut_tokens=unlearned_tokens,
             learn_tokens=estimator.learn,
             is_audited=self.audit_requests,
-            manner=self._manner(),
+            retry_key=self._retry_key(),
             count_tokens=self.tokenizer.count_tokens if self.tokenizer else None,
         )
 
-    def _manner(self) -> str:
-        limits = self.limits  # but for the total one, to which each caller keeps by himself
+    def _retry_key(self) -> str:
+        limits = self.limits  # without the total one, which each caller checks
         retries = self.max_attempts, self.min_retry_delay, self.max_retry_delay, self.wait_for_server
         hooks = self.ignored_exception_types, id(self.after_hook), self.audit_requests, id(self.tokenizer)
         return repr((limits.connect, limits.first_token, retries, hooks, self.batch_size, self.batch_characters))
 
-    def _check_dimensions(self, body: Mapping[str, Any], run: Run) -> None:
-        """Refuse a size that the server would ignore (0.33)."""
-        if (dimensions := body.get("dimensions")) is None:
-            return
-        longest = ServerMetadata(self.connection, run).show(body["model"]).embedding_length
-        if longest is not None and dimensions > longest:
-            raise OllamaContentError(
-                f"dimensions={dimensions} is more than model {body['model']!r} gives: {longest} at most.",
-                model=body["model"],
-            )
-
-    def _window(self, body: Mapping[str, Any], run: Run) -> int | None:
-        """Tokens of the window, at most; None where nobody knows."""
-        if self.tokenizer is not None:
-            return self.tokenizer.max_input_tokens
-        known = ServerMetadata(self.connection, run).show(body["model"])
-        own = known.parameters.get("num_ctx")
-        asked = body.get("options", {}).get("num_ctx") or (own if isinstance(own, int) else None)
-        return min((size for size in (known.context_length, asked) if size and size > 0), default=None)
-
-    def _known(self, spec: EmbeddingSpec, run: Run) -> KnownVectors:
+    def _cached(self, spec: EmbeddingSpec, run: Run) -> CachedVectors:
         self._cache.limit(self.cache_bytes)
-        known = KnownVectors(self._cache, spec)
-        known.look(run)
-        return known
+        cached = CachedVectors(self._cache, spec)
+        cached.check_model(run)
+        return cached
 
     def _passages(self, values: Any, operation: VectorOperation | None) -> Iterator[Passage | Single]:
         if isinstance(values, (str, bytes, BaseArtifact, Mapping)):
@@ -529,7 +495,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
 
     @property
     def _chunks_long_texts(self) -> bool:
-        return _on_long_text(self.on_long_text, self.truncate) == "chunk"
+        return resolve_on_long_text(self.on_long_text, self.truncate) == "chunk"
 
     def _prefix(self, operation: VectorOperation | None) -> str:
         if operation is None:
@@ -548,14 +514,3 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
 
 
 _OWN = {name: vars(OllamaEmbeddingDriver)[name] for name in ("embed", "try_embed_chunk", "try_embed_artifact")}
-
-
-def _on_long_text(on_long_text: str | None, truncate: Any) -> OnLongText:
-    """Decide what is done with long texts, from the two settings that say something about it."""
-    if truncate not in (None, True, False):
-        raise OllamaContentError(f"truncate={truncate!r} must be True or False")
-    if truncate is None:
-        return cast("OnLongText", on_long_text or "chunk")
-    if on_long_text is not None and (on_long_text == "truncate") != truncate:
-        raise OllamaContentError(f"truncate={truncate} contradicts on_long_text={on_long_text!r}: give one of them")
-    return cast("OnLongText", on_long_text or ("truncate" if truncate else "error"))

@@ -1,28 +1,30 @@
-"""Vectors that are known already."""
+"""The vectors that a driver has received, in bounded memory."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
 import threading
-from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from cachetools import Cache, LRUCache
 
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Outcome
-from griptape_ollama.embeddings.model_identity import DigestLook
+from griptape_ollama.embeddings.model_identity import DigestCheck
 from griptape_ollama.embeddings.spec import EmbeddingSpec
 from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.run import Run
 
-_BYTES_PER_ENTRY = 250  # what Python needs for the key, the entry and the array around the numbers
+_BYTES_PER_ENTRY = 250  # what Python needs for the key, the entry and the bytes object
+_BYTES_PER_NUMBER = 8
 _DIGEST_BYTES = 20
-_BYTES_PER_NUMBER = 8  # of a double
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What a cache did so far.
+    """Use of a cache.
 
     Attributes:
         hits: Texts whose vector was there.
@@ -38,112 +40,112 @@ class CacheInfo:
 
 
 class VectorCache:
-    """Keeps the vectors that were used last, within a number of bytes. Threads may share it."""
+    """Keeps the most recently used vectors, up to a number of bytes. Threads may share it."""
 
     def __init__(self) -> None:
-        self._max_size = 0
-        self._vectors: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._size = 0
+        self._vectors = _new_store(0)
         self._hits = 0
         self._misses = 0
         self._lock = threading.Lock()
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
-        """Let go of everything if a thread that is gone was just at it."""
+        """Drop everything if a thread of the parent was changing it."""
         if self._lock.locked():
             self.__init__()
 
     def __contains__(self, key: bytes) -> bool:
-        """Whether a vector is there; this does not count as a use of it."""
+        """Return whether a vector is there; this does not count as a use of it."""
         with self._lock:
-            entry = self._vectors.get(key)
-            return entry is not None and not entry.is_refuted
+            return key in self._vectors and not Cache.__getitem__(self._vectors, key).is_refuted
 
     def get(self, key: bytes) -> list[float] | None:
-        """Give the vector, exactly as it was; None where it is not there."""
+        """Return the vector, exactly as it was; None if it is not there."""
         with self._lock:
             entry = self._vectors.get(key)
             if entry is not None and entry.is_refuted:
-                self._drop(key)
+                del self._vectors[key]
                 entry = None
             if entry is None:
                 self._misses += 1
                 return None
             self._hits += 1
-            self._vectors.move_to_end(key)
-        return list(struct.unpack(f"{len(entry.vector) // _BYTES_PER_NUMBER}d", entry.vector))
+        return entry.vector
 
-    def put(self, key: bytes, vector: list[float], look: DigestLook | None = None) -> None:
-        """Keep a vector, and let go of those that were not used for the longest time where there is no room.
+    def put(self, key: bytes, vector: list[float], check: DigestCheck | None = None) -> None:
+        """Add a vector; the least recently used ones are dropped if it does not fit beside them.
 
         Args:
-            key: What it is the vector of.
+            key: Identifies the vector.
             vector: The vector.
-            look: The latest look at what the model is; the vector is let go of if the next one refutes it.
+            check: The last check of the model; the vector is dropped if the next check refutes it.
         """
-        entry = _Entry(struct.pack(f"{len(vector)}d", *vector), look)
+        entry = _Entry(struct.pack(f"{len(vector)}d", *vector), check)
         with self._lock:
-            if entry.size > self._max_size:
-                return
-            self._drop(key)
-            self._size += entry.size
-            self._vectors[key] = entry
-            self._make_room()
+            if entry.size <= self._vectors.maxsize:
+                self._vectors[key] = entry
 
     @property
     def is_off(self) -> bool:
         """Whether nothing is kept."""
-        return not self._max_size
+        return not self._vectors.maxsize
 
     def limit(self, max_size: int) -> None:
         """Set how many bytes the vectors may take; 0 keeps none."""
         with self._lock:
-            self._max_size = max_size
-            self._make_room()
+            before = self._vectors
+            if max_size == before.maxsize:
+                return
+            while before.currsize > max_size:
+                before.popitem()
+            self._vectors = _new_store(max_size)
+            while before:  # from the least recently used on
+                key, entry = before.popitem()
+                self._vectors[key] = entry
 
     def clear(self) -> None:
-        """Let go of all vectors; what was counted stays."""
+        """Drop all vectors; hits and misses stay."""
         with self._lock:
             self._vectors.clear()
-            self._size = 0
 
     def info(self) -> CacheInfo:
-        """Tell what the cache did so far."""
+        """Return how the cache was used so far."""
         with self._lock:
-            return CacheInfo(self._hits, self._misses, len(self._vectors), self._size)
-
-    def _make_room(self) -> None:
-        while self._size > self._max_size:
-            self._size -= self._vectors.popitem(last=False)[1].size
-
-    def _drop(self, key: bytes) -> None:
-        entry = self._vectors.pop(key, None)
-        self._size -= 0 if entry is None else entry.size
+            return CacheInfo(self._hits, self._misses, len(self._vectors), int(self._vectors.currsize))
 
 
-@dataclass(frozen=True)
 class _Entry:
-    """A vector, and the look at the model that it was made after."""
+    """A vector as packed doubles, and the last check of the model before it was made."""
 
-    vector: bytes
-    look: DigestLook | None
+    __slots__ = ("_check", "_packed")
+
+    def __init__(self, packed: bytes, check: DigestCheck | None) -> None:
+        self._packed = packed
+        self._check = check
+
+    @property
+    def vector(self) -> list[float]:
+        return list(struct.unpack(f"{len(self._packed) // _BYTES_PER_NUMBER}d", self._packed))
 
     @property
     def size(self) -> int:
-        return len(self.vector) + _BYTES_PER_ENTRY
+        return len(self._packed) + _BYTES_PER_ENTRY
 
     @property
     def is_refuted(self) -> bool:
-        return self.look is not None and self.look.is_refuted
+        return self._check is not None and self._check.is_refuted
 
 
-class KnownVectors:
-    """The vectors of a cache that hold for one order. Nothing is known before the first look at the model.
+def _new_store(max_size: int) -> LRUCache[bytes, _Entry]:
+    return LRUCache(max_size, getsizeof=lambda entry: entry.size)
+
+
+class CachedVectors:
+    """The vectors of a cache that belong to one spec. Nothing is found before the model was checked.
 
     Args:
         cache: The cache.
-        spec: What is asked for.
+        spec: Settings of the requests.
     """
 
     def __init__(self, cache: VectorCache, spec: EmbeddingSpec) -> None:
@@ -152,38 +154,43 @@ class KnownVectors:
         self._digest = ""
         self._fingerprint: bytes | None = None
 
-    def look(self, run: Run) -> None:
-        """Look which model it is now: from memory, but for once a minute. A cache that keeps nothing needs no look.
+    def check_model(self, run: Run) -> None:
+        """Check which model it is now, from metadata that is up to a minute old; a disabled cache needs no check.
 
         Raises:
             OllamaEmbeddingError: It is another one than before.
         """
         if self._cache.is_off:
             return
-        look = self._spec.identity.look(self._spec.connection, self._spec.model, run)
-        if look is None:
+        check = self._spec.identity.check_digest(self._spec.connection, self._spec.model, run)
+        if check is None:
             self._fingerprint = None
-        elif look.digest != self._digest or self._fingerprint is None:
-            self._digest, self._fingerprint = look.digest, self._spec.fingerprint(look.digest)
+        elif check.digest != self._digest or self._fingerprint is None:
+            self._digest = check.digest
+            whole = f"{self._spec.connection.base_url} {check.digest} {self._spec.vector_key}".encode()
+            self._fingerprint = b"%d %s" % (len(whole), whole)
 
     def __contains__(self, passage: Passage) -> bool:
-        """Whether the vector is there; this does not count as a use of it."""
-        return self._fingerprint is not None and self._key(passage) in self._cache
+        """Return whether the vector is there; this does not count as a use of it."""
+        return self._fingerprint is not None and _key(self._fingerprint, passage) in self._cache
 
     def get(self, passage: Passage) -> list[float] | None:
-        """Give the vector of a text; None where it is not there."""
-        return None if self._fingerprint is None else self._cache.get(self._key(passage))
+        """Return the vector of a text; None if it is not there."""
+        return None if self._fingerprint is None else self._cache.get(_key(self._fingerprint, passage))
 
-    def put(self, passage: Passage, outcome: Outcome) -> None:
-        """Keep the vector of a text, if it has one."""
-        if self._fingerprint is None or not isinstance(outcome, list):
+    def put_all(self, outcomes: Mapping[Passage, Outcome]) -> None:
+        """Add the vectors of texts; errors are left out."""
+        if self._fingerprint is None:
             return
-        # A look of another thread meanwhile may have found another model.
-        look = self._spec.identity.latest(self._spec.connection, self._spec.model)
-        if look is not None and look.digest == self._digest and not look.is_refuted:
-            self._cache.put(self._key(passage), outcome, look)
+        # Another thread may have found another model meanwhile.
+        check = self._spec.identity.last_check(self._spec.connection, self._spec.model)
+        if check is None or check.digest != self._digest or check.is_refuted:
+            return
+        for passage, outcome in outcomes.items():
+            if isinstance(outcome, list):
+                self._cache.put(_key(self._fingerprint, passage), outcome, check)
 
-    def _key(self, passage: Passage) -> bytes:
-        fingerprint = self._fingerprint or b""
-        whole = b"%d %s%s" % (len(fingerprint), fingerprint, passage.sent.encode("utf-8", "surrogatepass"))
-        return hashlib.blake2b(whole, digest_size=_DIGEST_BYTES).digest()
+
+def _key(fingerprint: bytes, passage: Passage) -> bytes:
+    text = passage.sent.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(fingerprint + text, digest_size=_DIGEST_BYTES).digest()

@@ -1,8 +1,7 @@
-"""Calls of several threads in one request."""
+"""Requests that several threads share."""
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import copy
 import functools
@@ -10,7 +9,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,7 @@ import attrs
 
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
-from griptape_ollama.embeddings.spec import SURELY_FITS, EmbeddingSpec, Reply, leased_spec_of
+from griptape_ollama.embeddings.spec import SURELY_FITS, EmbeddingSpec, Reply, leased_spec
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.keep_alive_leases import is_unloading
 from griptape_ollama.shared_state import renew_when_forked
@@ -26,27 +25,21 @@ from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.run import Run
 
 RECENT_SECONDS = 0.25
-"""For how long a thread that has its answer counts as one that calls again."""
-
-_Key = tuple[str, str, tuple[tuple[str, str], ...] | None]
-"""What texts must have in common to share a request: order, manner, and headers that are made for each request."""
-
-_Answer = tuple[Outcome, list[Reply]]
-"""What became of a text, and the replies that the caller is to report."""
+"""How long a thread that has its answer counts as one that calls again."""
 
 
 class Coalescer:
-    """Lets threads that ask at the same time share requests.
+    """Joins calls of several threads into shared requests.
 
-    A thread that is alone asks for itself, at once. Where others are calling too, or were a moment ago, a call waits
-    until all of them have asked, or until no more calls come in for a few milliseconds; then one request carries them.
-    While it is under way, calls are gathered for the next one.
+    A thread that is alone sends its request at once. If other threads are calling too, or were a moment ago, a call
+    waits until all of them have called, or until no call comes in for a few milliseconds; then one request is sent for
+    all. Calls that come in meanwhile wait for the next request.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._present: dict[int, float] = {}
-        self._groups: dict[_Key, _Group] = {}
+        self._callers: dict[int, float] = {}
+        self._groups: dict[Hashable, _Group] = {}
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
@@ -56,159 +49,151 @@ class Coalescer:
     def embed(
         self, passage: Passage, spec: EmbeddingSpec, run: Run, *, pause: float, replied: Callable[[Reply], None]
     ) -> Outcome:
-        """Give the vector of a text, or why there is none.
+        """Return the vector of a text, or the error that is about it.
 
         Args:
             passage: The text.
-            spec: What is asked for; texts travel with those of an equal order.
-            run: The run of this caller. Stopping it does not disturb the others.
-            pause: Seconds to wait for other threads, after each that came.
-            replied: Told of each reply, but of one that several callers share only once among them.
+            spec: Settings of the request; calls share a request only if these are equal.
+            run: The run of this caller. Cancelling it does not affect the other callers.
+            pause: Seconds to wait for another call, after each that comes in.
+            replied: Called with each reply; for a shared one, that of one caller only.
 
         Raises:
-            OllamaError: The run was stopped or is over; or, where nobody shares it, the request failed.
+            OllamaError: The run was cancelled or is over; or a request that is not shared failed.
         """
         thread = threading.get_ident()
         try:
             with self._lock:
-                self._present[thread] = math.inf
-                is_alone = self.expected() == 1
+                self._callers[thread] = math.inf
+                is_alone = self.expected_calls() == 1
             if is_alone:
-                with leased_spec_of(spec, takes_one=len(passage.text) <= SURELY_FITS) as leased_spec:
-                    return Embedder(leased_spec, run, replied).embed([passage])[0]
-            outcome, replies = self._joined(passage, spec, pause).answer(run)
+                with leased_spec(spec, takes_one_request=len(passage.text) <= SURELY_FITS) as spec_in_use:
+                    return Embedder(spec_in_use, run, replied).embed([passage])[0]
+            outcome, replies = self._joined(passage, spec, pause).wait(run)
         finally:
             with self._lock:
-                self._present[thread] = time.monotonic() + RECENT_SECONDS
+                self._callers[thread] = time.monotonic() + RECENT_SECONDS
         for reply in replies:
             replied(reply)
         return outcome
 
-    def expected(self) -> int:
-        """Tell how many threads are calling, or may call again; the lock is held."""
+    def expected_calls(self) -> int:
+        """Return how many threads are calling, or may call again; the lock is held."""
         now = time.monotonic()
-        for thread in [thread for thread, until in self._present.items() if until < now]:
-            del self._present[thread]
-        return len(self._present)
+        for thread in [thread for thread, until in self._callers.items() if until < now]:
+            del self._callers[thread]
+        return len(self._callers)
 
-    def _joined(self, passage: Passage, spec: EmbeddingSpec, pause: float) -> _Waiter:
-        # Whose headers differ, as those of two tenants may, must not share a request: it has the headers of one.
+    def remove(self, group: _Group) -> None:
+        """Forget a group without calls; the lock is held."""
+        self._groups = {key: each for key, each in self._groups.items() if each is not group}
+
+    def _joined(self, passage: Passage, spec: EmbeddingSpec, pause: float) -> _PendingCall:
+        # A shared request has the headers of one caller: those of two tenants must not mix.
         headers = spec.connection.headers_here()
-        key = (spec.key, spec.manner, headers)
+        key = (spec.key, repr(spec.body.get("keep_alive")), spec.retry_key, headers)
         with self._lock:
             group = self._groups.get(key)
             if group is not None:
                 return group.join(passage, spec, pause)
             group = _Group(self, self._lock, spec, pause, contextvars.copy_context() if headers else None)
-            waiter = group.join(passage, spec, pause)
+            call = group.join(passage, spec, pause)
             group.start()
             self._groups[key] = group
-            return waiter
-
-    def left(self, group: _Group) -> None:
-        """Forget a group that nobody waits in; the lock is held."""
-        self._groups = {key: each for key, each in self._groups.items() if each is not group}
+            return call
 
 
-class _Waiter:
-    """One call that waits.
+class _PendingCall:
+    """One call that waits for its vector.
 
-    Args:
-        passage: Its text.
+    Attributes:
+        request: The request that it is part of; None before it is sent and when it has ended.
+        is_abandoned: Whether the caller has stopped waiting.
     """
 
     def __init__(self, passage: Passage) -> None:
         self.passage = passage
-        self.length = len(passage.sent)
-        self.flight: _Flight | None = None
-        self.has_left = False
-        self._answers: queue.SimpleQueue[_Answer | None] = queue.SimpleQueue()
+        self.request: _SharedRequest | None = None
+        self.is_abandoned = False
+        self._result: tuple[Outcome, list[Reply]] | None = None
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def put(self, answer: _Answer) -> None:
-        """Answer the call."""
-        self._answers.put(answer)
+    def finish(self, outcome: Outcome, replies: list[Reply]) -> None:
+        """Hand over the vector, and the replies that the caller is to report."""
+        self._result = outcome, replies
+        self._done.put(None)
 
-    def answer(self, run: Run) -> _Answer:
-        """Wait for the answer, as long as the run may last.
+    def wait(self, run: Run) -> tuple[Outcome, list[Reply]]:
+        """Wait for the result.
 
         Raises:
-            OllamaCancelledError: The run was stopped.
+            OllamaCancelledError: The run was cancelled.
             OllamaTimeoutError: The total limit of the run was reached.
         """
-        run.guard.bind(lambda: self._answers.put(None))
-        answer = None
         try:
-            with contextlib.suppress(queue.Empty):
-                answer = self._answers.get(timeout=run.shorter(None))
+            run.wait(self._done, None)
         finally:
-            run.guard.release()
-            if answer is None:
-                self._leave()
-        if answer is None:
-            run.check()
+            if self._result is None:
+                self._abandon()
+        if self._result is None:
             raise run.out_of_time()
-        return answer
+        return self._result
 
-    def _leave(self) -> None:
-        self.has_left = True
-        flight = self.flight  # another thread takes it away when it has landed
-        if flight is not None:
-            flight.stop_if_deserted()
+    def _abandon(self) -> None:
+        self.is_abandoned = True
+        request = self.request  # another thread removes it at its end
+        if request is not None:
+            request.cancel_if_abandoned()
 
 
-class _Flight:
-    """One request, or those that follow from it, for several callers.
+class _SharedRequest:
+    """One request for several calls, and those that follow if it has to be split."""
 
-    Args:
-        waiters: The callers.
-        spec: What they ask for.
-    """
-
-    def __init__(self, waiters: Sequence[_Waiter], spec: EmbeddingSpec) -> None:
-        self._waiters = waiters
-        # Each caller keeps to its own total limit.
+    def __init__(self, calls: Sequence[_PendingCall], spec: EmbeddingSpec) -> None:
+        self._calls = calls
+        # Each caller checks its own total limit.
         self._spec = replace(spec, limits=attrs.evolve(spec.limits, total=None))
         self._run = Run(self._spec.limits)
-        for waiter in waiters:
-            waiter.flight = self
+        for call in calls:
+            call.request = self
 
-    def stop_if_deserted(self) -> None:
-        """Stop the request where nobody waits for it any more."""
-        if all(waiter.has_left for waiter in self._waiters):
+    def cancel_if_abandoned(self) -> None:
+        """Cancel the request if all callers have stopped waiting."""
+        if all(call.is_abandoned for call in self._calls):
             self._run.cancel()
 
-    def fly(self) -> None:
-        """Ask, and answer everybody."""
+    def send(self) -> None:
+        """Send the request, and finish the calls."""
         replies: list[Reply] = []
         outcomes = self._outcomes(replies)
-        for waiter, outcome in zip(self._waiters, outcomes, strict=True):
-            waiter.flight = None
-            if waiter.has_left:
+        for call, outcome in zip(self._calls, outcomes, strict=True):
+            call.request = None
+            if call.is_abandoned:
                 continue
-            waiter.put((outcome, replies))
-            replies = []  # one of the callers reports them
+            call.finish(outcome, replies)
+            replies = []  # one caller reports them
 
     def _outcomes(self, replies: list[Reply]) -> list[Outcome]:
         try:
-            self.stop_if_deserted()
+            self.cancel_if_abandoned()
             embedder = Embedder(self._spec, self._run, replies.append)
-            return embedder.embed([waiter.passage for waiter in self._waiters])
+            return embedder.embed([call.passage for call in self._calls])
         except OllamaError as error:
-            return [_another(error, error) for _ in self._waiters]
-        except BaseException as error:  # noqa: BLE001 # a bug of ours must not leave anybody waiting, now or later
+            return [_copy_of(error, error) for _ in self._calls]
+        except BaseException as error:  # noqa: BLE001 # a bug here must not leave threads waiting
             failure = OllamaError(f"Texts could not be embedded: {error!r}")
-            return [_another(failure, error) for _ in self._waiters]
+            return [_copy_of(failure, error) for _ in self._calls]
 
 
 class _Group:
-    """Callers who ask for the same, and the thread that asks for them. It ends when nobody comes any more.
+    """Calls with equal settings, and the thread that sends their requests. It ends when no more calls come in.
 
     Args:
-        coalescer: Where callers come from.
+        coalescer: The coalescer.
         lock: Its lock.
-        spec: What is asked for.
-        pause: Seconds to wait for other callers.
-        context: Where headers are made that may depend on the caller; None where none are.
+        spec: Settings of the requests.
+        pause: Seconds to wait for another call.
+        context: Context in which headers are computed that depend on the caller; None if there are none.
     """
 
     def __init__(
@@ -222,56 +207,56 @@ class _Group:
         self._coalescer = coalescer
         self._context = context
         self._arrived = threading.Condition(lock)
-        self._waiters: list[_Waiter] = []
+        self._calls: list[_PendingCall] = []
         self._spec = spec
         self._pause = pause
 
     def start(self) -> None:
         """Start the thread."""
-        # An interpreter that ends must not leave a model behind that somebody wanted to have unloaded.
+        # The interpreter waits for it if it has to unload the model.
         is_daemon = not is_unloading(self._spec.body.get("keep_alive"))
-        serve = self._serve if self._context is None else functools.partial(self._context.run, self._serve)
-        threading.Thread(target=serve, name="griptape-ollama-embed", daemon=is_daemon).start()
+        target = self._serve if self._context is None else functools.partial(self._context.run, self._serve)
+        threading.Thread(target=target, name="griptape-ollama-embed", daemon=is_daemon).start()
 
-    def join(self, passage: Passage, spec: EmbeddingSpec, pause: float) -> _Waiter:
-        """Wait with the others; the lock is held."""
-        waiter = _Waiter(passage)
-        self._waiters.append(waiter)
+    def join(self, passage: Passage, spec: EmbeddingSpec, pause: float) -> _PendingCall:
+        """Add a call; the lock is held."""
+        call = _PendingCall(passage)
+        self._calls.append(call)
         self._spec = spec
         self._pause = pause
         self._arrived.notify()
-        return waiter
+        return call
 
     def _serve(self) -> None:
-        # A new thread may inherit context variables (Python 3.14), and with them scopes of one of many callers.
-        with outside_scopes(), leased_spec_of(self._spec) as spec:
-            while (flight := self._next(spec.body)) is not None:
-                flight.fly()
+        # A new thread may inherit context variables (Python 3.14), and with them the scopes of one of the callers.
+        with outside_scopes(), leased_spec(self._spec) as spec:
+            while (request := self._next(spec.body)) is not None:
+                request.send()
 
-    def _next(self, body: Mapping[str, Any]) -> _Flight | None:
+    def _next(self, body: Mapping[str, Any]) -> _SharedRequest | None:
         with self._arrived:
-            if not self._waiters:
+            if not self._calls:
                 self._arrived.wait(RECENT_SECONDS)
-            if not self._waiters:
-                self._coalescer.left(self)
+            if not self._calls:
+                self._coalescer.remove(self)
                 return None
-            size = self._gathered(self._spec)
-            waiters, self._waiters = self._waiters[:size], self._waiters[size:]
-            spec = replace(self._spec, body=body)
-            return _Flight([waiter for waiter in waiters if not waiter.has_left], spec)
+            size = self._wait_for_calls()
+            calls, self._calls = self._calls[:size], self._calls[size:]
+            return _SharedRequest([call for call in calls if not call.is_abandoned], replace(self._spec, body=body))
 
-    def _gathered(self, spec: EmbeddingSpec) -> int:
-        """Wait until everybody is there who may come, and tell how many of them go."""
+    def _wait_for_calls(self) -> int:
+        """Wait until all expected calls are there, and return how many of them fit into the next request."""
+        batches = self._spec.batches
         while True:
-            lengths = [waiter.length for waiter in self._waiters]
-            fitting = spec.batches.fitting(lengths)
-            is_full = fitting < len(lengths) or fitting == spec.batches.texts
-            if is_full or len(lengths) >= self._coalescer.expected() or not self._arrived.wait(self._pause):
+            lengths = [len(call.passage.sent) for call in self._calls]
+            fitting = batches.fitting(lengths)
+            is_full = fitting < len(lengths) or fitting == batches.texts
+            if is_full or len(lengths) >= self._coalescer.expected_calls() or not self._arrived.wait(self._pause):
                 return fitting
 
 
-def _another(error: OllamaError, cause: BaseException) -> OllamaError:
-    """Make an exception for one more thread: raising changes it."""
+def _copy_of(error: OllamaError, cause: BaseException) -> OllamaError:
+    """Copy an error for another thread, since raising one changes it."""
     another = copy.copy(error)
     another.__cause__ = cause
     return another

@@ -1,8 +1,8 @@
-"""Whether a name still means the model that it meant before: vectors of two models must never be mixed.
+"""Checks that a name still means the same model: vectors of two models must never be mixed.
 
 The size of the vectors is checked in each reply, at no cost. The digest is read from the cached list of models, which
-is asked for again once it is a minute old: a model of the same size in place of another is noticed then. Vectors that
-were made since the last look are kept on approval: a look that finds another digest refutes them.
+is at most a minute old: this finds another model with vectors of the same size. If the digest has changed, vectors
+that were made since the last check are refuted, because either model may have made them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _SHOWN = 12  # characters of a digest, as `ollama list` shows it
 
 
 @dataclass(eq=False)
-class DigestLook:
-    """One look at the digest of a model.
+class DigestCheck:
+    """One check of the digest of a model.
 
     Attributes:
         digest: The digest.
         asked_at: When the server was asked, on the clock of `time.monotonic()`.
-        is_refuted: Whether the next look found another one: nobody knows which model made the vectors in between.
+        is_refuted: Whether the next check found another digest.
     """
 
     digest: str
@@ -37,12 +37,12 @@ class DigestLook:
 
 @dataclass
 class _Known:
-    look: DigestLook | None = None
+    check: DigestCheck | None = None
     sizes: dict[int | None, int] = field(default_factory=dict[int | None, int])
 
 
 class ModelIdentity:
-    """Remembers what the models of a driver were. Threads may share it."""
+    """Remembers digests and vector sizes of the models of a driver. Threads may share it."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[tuple[str, str], str], _Known] = {}
@@ -50,7 +50,7 @@ class ModelIdentity:
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
-        """Let go of a lock that a thread may have held which is gone."""
+        """Replace a lock that a thread of the parent may hold."""
         self._lock = threading.Lock()
 
     def forget(self) -> None:
@@ -58,68 +58,68 @@ class ModelIdentity:
         with self._lock:
             self._known.clear()
 
-    def look(self, connection: Connection, model: str, run: Run) -> DigestLook | None:
-        """Compare the digest of a model, as the cached list of models tells it, with the one before.
+    def check_digest(self, connection: Connection, model: str, run: Run) -> DigestCheck | None:
+        """Compare the digest of a model with that of the last check.
 
         Returns:
-            The latest look; None where the server does not tell a digest.
+            The check; None if the server does not list a digest.
 
         Raises:
-            OllamaEmbeddingError: It is another one.
+            OllamaEmbeddingError: The digest has changed.
         """
         listed = ServerMetadata(connection, run).listed_digest(model)
         return None if listed is None else self._compared(connection, model, listed)
 
-    def latest(self, connection: Connection, model: str) -> DigestLook | None:
-        """Return the latest look, without looking."""
+    def last_check(self, connection: Connection, model: str) -> DigestCheck | None:
+        """Return the last check."""
         with self._lock:
-            return self._of(connection, model).look
+            return self._of(connection, model).check
 
     def size(self, connection: Connection, model: str, dimensions: int | None) -> int | None:
-        """Return how many numbers the vectors have, as far as is known."""
+        """Return the size of the model's vectors; None if no vector has come yet."""
         with self._lock:
             return self._of(connection, model).sizes.get(dimensions)
 
     def check_size(self, connection: Connection, model: str, dimensions: int | None, size: int, run: Run) -> None:
-        """Compare the size of vectors with that of those before, and remember it where they are the first.
+        """Compare the size of vectors with that of earlier ones, and remember it if they are the first.
 
         Args:
-            connection: The way to the server.
+            connection: Connection to the server.
             model: Name of the model.
-            dimensions: How many numbers were asked for; None for as many as the model gives.
-            size: How many there are.
-            run: The run that asked.
+            dimensions: Requested size; None for the model's own.
+            size: Size of the vectors in the reply.
+            run: The run of the request.
 
         Raises:
-            OllamaEmbeddingError: It is another one.
+            OllamaEmbeddingError: The size has changed.
         """
         with self._lock:
             known = self._of(connection, model)
             before = known.sizes.setdefault(dimensions, size)
-            look = known.look
-            if before != size and look is not None:
-                look.is_refuted = True
+            check = known.check
+            if before != size and check is not None:
+                check.is_refuted = True
         if before == size:
             return
         metadata = ServerMetadata(connection, run)
-        metadata.forget()  # What is listed from now on may be about the other model.
+        metadata.forget()  # It may be about the other model.
         now = metadata.listed_digest(model)
-        digests = "" if look is None or now is None else f" ({_both(look.digest, now.digest)})"
+        digests = "" if check is None or now is None else f" ({_both(check.digest, now.digest)})"
         raise _changed(connection, model, f"vectors had {before} numbers so far, and have {size} now{digests}")
 
-    def _compared(self, connection: Connection, model: str, listed: ListedDigest) -> DigestLook:
+    def _compared(self, connection: Connection, model: str, listed: ListedDigest) -> DigestCheck:
         with self._lock:
             known = self._of(connection, model)
-            before = known.look
+            before = known.check
             if before is not None and before.digest != listed.digest:
                 if listed.asked_at > before.asked_at:
                     before.is_refuted = True
             elif before is None or listed.asked_at > before.asked_at:
-                known.look = DigestLook(listed.digest, listed.asked_at)
-            look = known.look
-        if look is None or look.digest != listed.digest:
-            raise _changed(connection, model, _both("" if look is None else look.digest, listed.digest))
-        return look
+                known.check = DigestCheck(listed.digest, listed.asked_at)
+            check = known.check
+        if check is None or check.digest != listed.digest:
+            raise _changed(connection, model, _both("" if check is None else check.digest, listed.digest))
+        return check
 
     def _of(self, connection: Connection, model: str) -> _Known:
         return self._known.setdefault((connection.identity, model_key(model)), _Known())

@@ -1,4 +1,4 @@
-"""The thread that embeds texts ahead of those who will ask for them."""
+"""Texts that a thread embeds ahead of the calls that will ask for them."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import contextvars
 import copy
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 
 from griptape_ollama.conversion.embeddings import Passage
-from griptape_ollama.embeddings.cache import KnownVectors
+from griptape_ollama.embeddings.cache import CachedVectors
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
-from griptape_ollama.embeddings.spec import EmbeddingSpec, Reply, leased_spec_of
+from griptape_ollama.embeddings.spec import EmbeddingSpec, Reply, leased_spec
 from griptape_ollama.errors import OllamaCancelledError, OllamaError
 from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.run import Run
 
 LEAD_BATCHES = 16
-"""How many full batches the thread may be ahead of who asks, so that memory stays bounded."""
+"""How many full batches the thread may be ahead of the calls, so that memory stays bounded."""
 
 
 @contextlib.contextmanager
 def embedding_ahead(
-    prefetch: Prefetch, spec: EmbeddingSpec, known: KnownVectors, run: Run, replied: Callable[[Reply], None]
+    prefetch: Prefetch, spec: EmbeddingSpec, cached: CachedVectors, run: Run, replied: Callable[[Reply], None]
 ) -> Generator[None, None, None]:
-    """Embed the texts of a prefetch on a thread while the block runs; what is under way at its end is stopped.
+    """Embed the texts of a prefetch on a thread while the block runs; its end cancels the request that is under way.
 
     Args:
         prefetch: The texts, and where their vectors go.
-        spec: What is asked for.
-        known: Learns the vectors.
-        run: The run that the requests belong to.
-        replied: Told of each reply, in the context of who entered the block.
+        spec: Settings of the requests.
+        cached: Cached vectors; new ones are added.
+        run: The run of the requests.
+        replied: Called with each reply, in the context of the block.
     """
     thread = threading.Thread(
         target=contextvars.copy_context().run,
-        args=(_fill, prefetch, spec, known, run, replied),
+        args=(_fill, prefetch, spec, cached, run, replied),
         name="griptape-ollama-prefetch",
         daemon=True,
     )
@@ -45,27 +45,26 @@ def embedding_ahead(
         yield
     finally:
         prefetch.end()
-        # A forked process has the sockets of this thread, but not the thread: they are not its own to close.
+        # A forked process has the sockets of this thread, but not the thread, and must not close them.
         if thread.is_alive():
             run.cancel()
             thread.join()
 
 
 def _fill(
-    prefetch: Prefetch, spec: EmbeddingSpec, known: KnownVectors, run: Run, replied: Callable[[Reply], None]
+    prefetch: Prefetch, spec: EmbeddingSpec, cached: CachedVectors, run: Run, replied: Callable[[Reply], None]
 ) -> None:
     try:
-        with leased_spec_of(spec) as leased_spec:
-            embedder = Embedder(leased_spec, run, replied)
+        with leased_spec(spec) as spec_in_use:
+            embedder = Embedder(spec_in_use, run, replied)
             while passages := prefetch.due(spec.batches.texts):
-                known.look(run)
-                size = spec.batches.fitting([len(passage.sent) for passage in passages])
-                outcomes = embedder.embed(passages[:size])
-                for passage, outcome in zip(passages, outcomes, strict=False):
-                    known.put(passage, outcome)
-                prefetch.deliver(passages[:size], outcomes)
+                cached.check_model(run)
+                passages = passages[: spec.batches.fitting([len(passage.sent) for passage in passages])]
+                outcomes = dict(zip(passages, embedder.embed(passages), strict=True))
+                cached.put_all(outcomes)
+                prefetch.deliver(list(outcomes), list(outcomes.values()))
     except OllamaCancelledError:
-        pass  # Calls that start later are not concerned.
+        pass  # Calls that start later are not affected.
     except OllamaError as error:
         prefetch.end(error)
     finally:
@@ -73,16 +72,15 @@ def _fill(
 
 
 class Prefetch:
-    """Vectors that are on their way, or there, for callers to take.
+    """Vectors that calls take as they arrive.
 
     Args:
-        key: Tells for which order the vectors are.
-        passages: The texts, in the order in which they will be asked for.
-        lead: How many texts may be ahead of the callers, so that memory stays bounded. Whoever asks for a text that
-            is further ahead gets it all the same.
+        key: Identifies the vectors (`EmbeddingSpec.key`).
+        passages: The texts, in the order in which calls will ask for them.
+        lead: How many texts may be ahead of the calls. A call for a text that is further ahead gets it all the same.
     """
 
-    def __init__(self, key: str, passages: Sequence[Passage], lead: int) -> None:
+    def __init__(self, key: Hashable, passages: Sequence[Passage], lead: int) -> None:
         self.key = key
         self._lead = lead
         self._texts = list(dict.fromkeys(passage.sent for passage in passages))
@@ -97,17 +95,13 @@ class Prefetch:
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
-        """Let everybody ask for themselves: the thread that embeds is gone."""
+        """Make each call send its own request: the thread that embeds is gone."""
         self._changed = threading.Condition()
         self._is_over = True
         self._wanted.clear()
 
     def due(self, count: int) -> list[Passage]:
-        """Give the texts that come next, once there is room for them; none when there is nothing left to do.
-
-        Args:
-            count: How many texts make a full batch.
-        """
+        """Wait until the lead allows the next `count` texts, and return them; none at the end."""
         with self._changed:
             rest = len(self._texts) - self._next
             wanted = min(count, rest)
@@ -117,7 +111,7 @@ class Prefetch:
             return [self._passages[text] for text in self._texts[self._next : self._next + wanted]]
 
     def deliver(self, passages: Sequence[Passage], outcomes: Sequence[Outcome]) -> None:
-        """Give the next texts to those who wait for them."""
+        """Add the vectors of the next texts."""
         with self._changed:
             for passage, outcome in zip(passages, outcomes, strict=True):
                 self._ready[passage.sent] = outcome
@@ -126,10 +120,10 @@ class Prefetch:
             self._changed.notify_all()
 
     def end(self, error: OllamaError | None = None) -> None:
-        """Let nobody wait any more.
+        """Stop the waiting.
 
         Args:
-            error: What went wrong: whoever wants a text that is not there gets it. By default they ask for themselves.
+            error: Raised for texts that have no vector yet; without it, calls for them send their own requests.
         """
         with self._changed:
             self._is_over = True
@@ -139,14 +133,14 @@ class Prefetch:
             self._changed.notify_all()
 
     def take(self, passage: Passage, run: Run) -> Outcome | None:
-        """Give what became of a text, waiting for it if it is to come; None where it is not to be had here.
+        """Wait for the vector of a text and return it; None if it will not come.
 
         Args:
             passage: The text.
             run: The run that waits.
 
         Raises:
-            OllamaCancelledError: The run was stopped.
+            OllamaCancelledError: The run was cancelled.
             OllamaTimeoutError: The total limit of the run was reached.
         """
         text = passage.sent
@@ -178,7 +172,7 @@ class Prefetch:
             return copy.copy(self._ready.pop(text))
 
     def _is_gone(self, text: str) -> bool:
-        """Whether a text that is not there will not come any more: others took it as often as it was announced."""
+        """Return whether a missing text will not come any more: calls have taken it as often as it was announced."""
         return self._is_over or self._wanted[text] <= 0
 
     def _wake(self) -> None:

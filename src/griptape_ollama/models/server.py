@@ -9,7 +9,7 @@ import os
 import pickle
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, cast
 
 import attrs
@@ -34,6 +34,7 @@ from griptape_ollama.models.validators import (
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.shared_state import when_forked
 from griptape_ollama.transport.blocking_warning import note_blocking
+from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.concurrency import DEFAULT_MAX_WAIT
 from griptape_ollama.transport.connection import Connection, address_of
 from griptape_ollama.transport.retry import retrying
@@ -191,6 +192,25 @@ class OllamaServerMixin(FieldOverrides):
         """Start a run that `cancel` can stop from now on."""
         note_blocking()
         return self._running.tracking(self._new_run())
+
+    @contextlib.contextmanager
+    def _runs_until_cancelled(self) -> Generator[Callable[[], contextlib.AbstractContextManager[Run]], None, None]:
+        """Return a function that starts runs, one after another, until `cancel` is called: also between two of them."""
+        # Each run is cancelled by the scopes that are open when it starts.
+        with outside_scopes():
+            whole = self._new_run()
+
+        @contextlib.contextmanager
+        def next_run() -> Generator[Run, None, None]:
+            whole.check()
+            with self._tracked_run() as run:
+                # A server that was waited for in vain is not waited for again by the first request.
+                run.has_waited = has_waited = whole.has_waited
+                yield run
+                whole.has_waited = run.has_waited and not has_waited
+
+        with self._running.tracking(whole):
+            yield next_run
 
     def _new_run(self) -> Run:
         return self._run_within(self.limits)

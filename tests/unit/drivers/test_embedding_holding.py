@@ -14,7 +14,7 @@ from griptape.artifacts import TextArtifact
 from griptape.drivers.vector.local import LocalVectorStoreDriver
 
 from griptape_ollama import OllamaEmbeddingDriver
-from griptape_ollama.embeddings import coalescing as gathering
+from griptape_ollama.embeddings import coalescing
 from griptape_ollama.models import keep_alive_leases as holds
 
 
@@ -77,7 +77,7 @@ def test_leaving_an_awaited_iteration_early_lets_the_model_go(simulator, driver)
 
 
 def test_a_store_that_is_filled_by_threads_loads_the_model_once(simulator, driver, monkeypatch):
-    monkeypatch.setattr(gathering, "RECENT_SECONDS", 2.0)  # a busy machine may keep all threads waiting for longer
+    monkeypatch.setattr(coalescing, "RECENT_SECONDS", 2.0)  # a busy machine may keep all threads waiting for longer
     store = LocalVectorStoreDriver(embedding_driver=driver)
     store.upsert_collection([TextArtifact(f"llama {number}") for number in range(40)])
     _end_threads()

@@ -7,7 +7,7 @@ import pytest
 
 from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.embeddings.batching import in_batches
-from griptape_ollama.embeddings.cache import KnownVectors, VectorCache
+from griptape_ollama.embeddings.cache import CachedVectors, VectorCache
 from griptape_ollama.embeddings.spec import BatchLimits
 from griptape_ollama.errors import OllamaResponseError
 from griptape_ollama.transport.run import Run
@@ -18,8 +18,8 @@ from unit.embeddings.serving import inputs, refuse, vector
 def known(spec):
     cache = VectorCache()
     cache.limit(1_000_000)
-    known = KnownVectors(cache, spec)
-    known.look(Run())
+    known = CachedVectors(cache, spec)
+    known.check_model(Run())
     return known
 
 
@@ -75,7 +75,7 @@ def test_a_batch_ends_before_a_text_that_would_be_too_much(simulator, batches):
 
 
 def test_known_texts_and_texts_that_come_again_fill_nothing(simulator, batches, known):
-    known.put(Passage("", "b" * 9), vector("b" * 9))
+    known.put_all({Passage("", "b" * 9): vector("b" * 9)})
     assert [len(found) for found in batches(["a" * 6, "b" * 9, "a" * 6, "c"], characters=10)] == [4]
     assert inputs(simulator) == [["a" * 6, "c"]]
 
@@ -90,13 +90,13 @@ def test_a_text_that_comes_again_is_asked_for_once_and_has_a_vector_of_its_own(s
 
 def test_a_batch_is_filled_with_texts_that_are_not_known(simulator, batches, known):
     for text in "bcd":
-        known.put(Passage("", text), vector(text))
+        known.put_all({Passage("", text): vector(text)})
     assert [len(found) for found in batches("abcdefgh")] == [7, 1]
     assert inputs(simulator) == [["a", "e", "f", "g"], ["h"]]
 
 
 def test_known_texts_are_read_in_bounded_numbers_too(simulator, batches, known):
-    known.put(Passage("", "a"), vector("a"))
+    known.put_all({Passage("", "a"): vector("a")})
     read = []
     found = batches(_counted("a" * 1000, read))
     assert len(next(found)) == len(read) == 4 * 16
@@ -112,7 +112,7 @@ def test_new_vectors_become_known_and_errors_do_not(simulator, batches, known):
 
 
 def test_each_batch_has_the_run_that_it_is_given_and_known_ones_need_none(batches, known):
-    known.put(Passage("", "a"), vector("a"))
+    known.put_all({Passage("", "a"): vector("a")})
     runs = []
 
     @contextlib.contextmanager

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from griptape_ollama.conversion.embeddings import Passage
-from griptape_ollama.embeddings.cache import KnownVectors, VectorCache
+from griptape_ollama.embeddings.cache import CachedVectors, VectorCache
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.transport.run import Run
 
@@ -125,45 +125,45 @@ def test_a_forked_process_has_the_vectors_unless_a_thread_that_is_gone_was_at_th
     assert cache.get(b"a") is None
 
 
-class TestKnownVectors:
+class TestCachedVectors:
     @pytest.fixture
     def known(self, cache, spec):
         def known(**body):
-            known = KnownVectors(cache, dataclasses.replace(spec, body={**spec.body, **body}))
-            known.look(Run())
+            known = CachedVectors(cache, dataclasses.replace(spec, body={**spec.body, **body}))
+            known.check_model(Run())
             return known
 
         return known
 
     def test_texts_are_known_by_what_is_sent(self, known):
         found = known()
-        found.put(Passage("query: ", "cat"), [1.0, 0.0])
+        found.put_all({Passage("query: ", "cat"): [1.0, 0.0]})
         assert found.get(Passage("", "query: cat")) == [1.0, 0.0]
         assert Passage("query: ", "cat") in found
         assert Passage("", "cat") not in found
         assert found.get(Passage("", "cat")) is None
 
     def test_other_settings_know_nothing_of_it(self, known):
-        known(dimensions=2).put(Passage("", "cat"), [1.0, 0.0])
+        known(dimensions=2).put_all({Passage("", "cat"): [1.0, 0.0]})
         for other in (known(), known(dimensions=3), known(options={"num_ctx": 8})):
             assert Passage("", "cat") not in other
         assert Passage("", "cat") in known(dimensions=2, keep_alive=5)
 
     def test_without_a_look_at_the_model_nothing_is_kept_or_counted(self, cache, spec):
-        known = KnownVectors(cache, spec)
-        known.put(Passage("", "cat"), [1.0, 0.0])
+        known = CachedVectors(cache, spec)
+        known.put_all({Passage("", "cat"): [1.0, 0.0]})
         assert known.get(Passage("", "cat")) is None
         assert Passage("", "cat") not in known
         assert cache.info() == VectorCache().info()
 
     def test_a_cache_that_keeps_nothing_asks_for_nothing(self, simulator, spec):
-        KnownVectors(VectorCache(), spec).look(Run())
+        CachedVectors(VectorCache(), spec).check_model(Run())
         assert simulator.requests == []
 
     def test_errors_are_not_kept(self, cache, known):
-        known().put(Passage("", "cat"), OllamaError("no"))
+        known().put_all({Passage("", "cat"): OllamaError("no")})
         assert cache.info().entries == 0
 
     def test_a_text_that_is_no_unicode_can_be_known(self, known):
-        known().put(Passage("", "\ud800"), [1.0, 0.0])
+        known().put_all({Passage("", "\ud800"): [1.0, 0.0]})
         assert known().get(Passage("", "\ud800")) == [1.0, 0.0]

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from griptape_ollama.conversion.embeddings import Passage
-from griptape_ollama.embeddings import coalescing as gathering
+from griptape_ollama.embeddings import coalescing
 from griptape_ollama.embeddings.coalescing import Coalescer
 from griptape_ollama.embeddings.spec import BatchLimits
 from griptape_ollama.errors import (
@@ -40,14 +40,14 @@ def coalescer():
 def joined(monkeypatch):
     """Counts the calls that wait with others."""
     joined = threading.Semaphore(0)
-    join = gathering._Group.join
+    join = coalescing._Group.join
 
     def counted(*arguments):
         waiter = join(*arguments)
         joined.release()
         return waiter
 
-    monkeypatch.setattr(gathering._Group, "join", counted)
+    monkeypatch.setattr(coalescing._Group, "join", counted)
     return joined
 
 
@@ -55,7 +55,7 @@ def joined(monkeypatch):
 def clock(monkeypatch):
     """Time as the module sees it; it stands still until a test moves it."""
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(gathering, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(coalescing, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -123,7 +123,7 @@ class TestAlone:
 
     def test_a_call_is_alone_again_when_the_others_have_not_called_for_a_while(self, coalescer, spec, call, clock):
         assert call("other").result(30) == vector("other")
-        clock.now += gathering.RECENT_SECONDS + 0.001
+        clock.now += coalescing.RECENT_SECONDS + 0.001
         coalescer.embed(Passage("", "a"), spec, Run(), pause=_LONG, replied=lambda _: None)
         assert coalescer._groups == {}
 
@@ -298,7 +298,7 @@ class TestErrors:
 
         futures = [call(text, pause=_PAUSE) for text in "cde"]
         _await_joined(joined, 3)
-        monkeypatch.setattr(gathering.Embedder, "embed", fail)
+        monkeypatch.setattr(coalescing.Embedder, "embed", fail)
         gate.open()
         for future in futures:
             error = future.result(30)
@@ -382,28 +382,29 @@ class TestLeaving:
         assert patient.result(30) == vector("patient")
 
     def test_no_callers_total_limit_is_that_of_a_shared_request(self, spec):
-        flight = gathering._Flight([], dataclasses.replace(spec, limits=OllamaTimeout(first_token=7, total=0.2)))
-        assert flight._run.limits == flight._spec.limits == OllamaTimeout(first_token=7, total=None)
+        limited = dataclasses.replace(spec, limits=OllamaTimeout(first_token=7, total=0.2))
+        request = coalescing._SharedRequest([], limited)
+        assert request._run.limits == request._spec.limits == OllamaTimeout(first_token=7, total=None)
 
-    def test_leaving_in_the_moment_in_which_the_request_ends_is_leaving_all_the_same(self, spec):
-        class Landing(gathering._Waiter):
-            """A call whose request is over as soon as it was looked at."""
+    def test_a_call_that_is_cancelled_as_its_request_ends_is_cancelled(self, spec):
+        class Ending(coalescing._PendingCall):
+            """A call whose request ends as soon as it was read."""
 
             @property
-            def flight(self):
-                flight, self._flight = self._flight, None
-                return flight
+            def request(self):
+                request, self._request = self._request, None
+                return request
 
-            @flight.setter
-            def flight(self, flight):
-                self._flight = flight
+            @request.setter
+            def request(self, request):
+                self._request = request
 
-        waiter = Landing(Passage("", "a"))
-        gathering._Flight([waiter], spec)
+        call = Ending(Passage("", "a"))
+        coalescing._SharedRequest([call], spec)
         run = Run()
         run.cancel()
         with pytest.raises(OllamaCancelledError):
-            waiter.answer(run)
+            call.wait(run)
 
     def test_a_reply_is_told_to_somebody_who_is_still_there(self, gate, busy, call, joined):
         told = []
@@ -445,7 +446,7 @@ def test_threads_that_are_gone_are_forgotten(coalescer, call, spec, clock):
         call(text, pause=_PAUSE).result(30)
     clock.now += 1
     coalescer.embed(Passage("", "a"), spec, Run(OllamaTimeout()), pause=_LONG, replied=lambda _: None)
-    assert list(coalescer._present) == [threading.get_ident()]
+    assert list(coalescer._callers) == [threading.get_ident()]
 
 
 def test_in_a_forked_process_nobody_is_waited_for(coalescer, call, spec):

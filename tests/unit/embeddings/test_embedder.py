@@ -6,7 +6,6 @@ import threading
 import pytest
 
 from griptape_ollama.conversion.embeddings import Passage
-from griptape_ollama.embeddings import embedder as asking
 from griptape_ollama.embeddings.embedder import Embedder
 from griptape_ollama.embeddings.spec import BatchLimits
 from griptape_ollama.errors import (
@@ -83,7 +82,6 @@ class TestOneRequest:
         ]
 
     def test_vectors_of_another_length_are_scaled_with_one_warning(self, simulator, embed, caplog, monkeypatch):
-        monkeypatch.setattr(asking, "_scaled", set())
         simulator.reply(path="/api/embed", body={"embeddings": [[3.0, 4.0]]}, times=3)
         with caplog.at_level(logging.WARNING, "griptape_ollama"):
             for _ in range(3):
