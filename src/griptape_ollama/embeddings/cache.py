@@ -17,7 +17,7 @@ from griptape_ollama.embeddings.spec import EmbeddingSpec
 from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.run import Run
 
-_BYTES_PER_ENTRY = 250  # what Python needs for the key, the entry and the bytes object
+_BYTES_PER_ENTRY = 300  # what Python and cachetools need for the key and the entry
 _BYTES_PER_NUMBER = 8
 _DIGEST_BYTES = 20
 

@@ -11,7 +11,7 @@ from griptape_ollama.embeddings.cache import CachedVectors, VectorCache
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.transport.run import Run
 
-_ENTRY = 250 + 2 * 8
+_ENTRY = 300 + 2 * 8
 """Bytes that a vector of two numbers takes."""
 
 
