@@ -15,8 +15,7 @@ from benchmarks.arrivals import running
 from benchmarks.prose import sentences
 from benchmarks.tables import markdown
 from griptape_ollama import OllamaPromptDriver
-from griptape_ollama.context.request_fitting import ContextSettings, Conversation, Fitter
-from griptape_ollama.context.response_tracking import ContextWatch
+from griptape_ollama.context.request_fitting import ContextSettings, ContextTracker, ConversationInfo, RequestFitter
 from griptape_ollama.context.tokens.estimator import estimator_of
 from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.shared_state import reset_shared_state
@@ -175,13 +174,13 @@ def _micros_of_handling(host):
     for text in texts:
         request = {"model": "bench", "messages": [{"role": "user", "content": text}], "options": {"temperature": 0.1}}
         start = time.process_time()
-        fitter = Fitter(metadata, known, estimator, ContextSettings())
-        fitting = fitter.fit(request, Conversation())
-        watch = ContextWatch(fitter, fitting)
-        watch.begin()
-        watch.answer(fitting.request)
-        watch.take(fitting.request, line)
-        watch.metadata()
+        fitter = RequestFitter(metadata, known, estimator, ContextSettings())
+        fitted = fitter.fit(request, ConversationInfo())
+        tracker = ContextTracker(fitter, fitted)
+        tracker.report_fit()
+        tracker.record_start()
+        tracker.record_end(fitted.request, line)
+        tracker.metadata()
         times.append(time.process_time() - start)
     return statistics.median(times) * 1e6
 

@@ -1,36 +1,26 @@
-"""Prompts that a real server cut, and all the others, told apart by the counts of its replies."""
+"""Prompts that a real server truncated are told from complete ones by the counts of its replies."""
 
 import json
-from dataclasses import dataclass
 
 import pytest
 
 from contract.replay import RECORDINGS, recording
 from griptape_ollama.context.tokens.regression import TokenEstimate
-from griptape_ollama.context.truncation import Exchanged, Finding, examine
+from griptape_ollama.context.truncation import ContextFinding, TokenCounts, detect_truncation
+from griptape_ollama.context.window import ContextWindow
 
-_TRUNCATED = Finding("truncated", is_sure=True)
-_SHIFTED = Finding("shifted", is_sure=True)
-_ENDLESS = Finding("cut", is_sure=True, cut_by="unknown")  # ten times the window is what the server allows
-_BY_LIMIT = Finding("cut", is_sure=True, cut_by="max_tokens")
+_TRUNCATED = ContextFinding("truncated", is_sure=True)
+_SHIFTED = ContextFinding("shifted", is_sure=True)
+_ENDLESS = ContextFinding("cut", is_sure=True, cut_by="unknown")  # ten times the window is what the server allows
+_BY_LIMIT = ContextFinding("cut", is_sure=True, cut_by="max_tokens")
 _FOUND = {
     "chat_overlong_default": [_TRUNCATED],
     "chat_overlong_history": [_TRUNCATED],
     "native_overlong_history": [_TRUNCATED],
-    "chat_shift_false": [Finding("cut", is_sure=True, cut_by="window")],
+    "chat_shift_false": [ContextFinding("cut", is_sure=True, cut_by="window")],
     "native_tools_noargs": [_SHIFTED, _ENDLESS],
     "tools_native_calls_unlisted_tool": [_SHIFTED, _ENDLESS],
 }
-
-
-@dataclass(frozen=True)
-class Window:
-    tokens: int
-    is_known: bool = True
-
-    @property
-    def ceiling(self) -> int:
-        return self.tokens
 
 
 def _is_chat_reply(name):
@@ -52,14 +42,15 @@ def _examined(name):
     estimate = TokenEstimate(tokens, round(tokens * 0.7), round(tokens * 1.3))
     lines = [json.loads(recorded.body)] if recorded.is_document else recorded.lines()
     last = next(line for line in reversed(lines) if line.get("done"))
-    exchanged = Exchanged(
+    counts = TokenCounts(
         estimate,
         last.get("prompt_eval_count"),
         last.get("eval_count"),
         last.get("done_reason"),
         options.get("num_predict"),
     )
-    return examine(exchanged, Window(options.get("num_ctx") or 4096)), last
+    tokens = options.get("num_ctx") or 4096
+    return detect_truncation(counts, ContextWindow(None, tokens, tokens, is_known=True)), last
 
 
 @pytest.mark.parametrize("name", _FOUND)

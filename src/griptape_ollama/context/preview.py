@@ -1,4 +1,4 @@
-"""What a prompt would be sent as."""
+"""A preview of the request that a prompt becomes, without sending it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from griptape_ollama.context.request_fitting import Fitting
+from griptape_ollama.context.request_fitting import FittedRequest
 from griptape_ollama.context.tokens.features import to_list
 from griptape_ollama.context.tokens.regression import TokenEstimate
-from griptape_ollama.context.window import Window
+from griptape_ollama.context.window import ContextWindow
 from griptape_ollama.protocol.surrogates import without_halves_inside
 
 _SHOWN = 80  # characters of each message
@@ -17,42 +17,42 @@ _SHOWN = 80  # characters of each message
 
 @dataclass(frozen=True)
 class PromptPreview:
-    """A prompt as it would be sent, and what would become of it. `print` shows it for people.
+    """A prompt as it would be sent, and whether it fits. `print` shows it in a few lines.
 
     Attributes:
         request: The request, as it would go over the wire.
         estimate: Tokens of the prompt, estimated.
         window: The context window that it would get.
         reply_tokens: Tokens that are kept free for the reply.
-        dropped: Messages that would be left out, oldest first.
-        problem: Why it would not be sent, or be cut by the server; None where all is well.
-        rendered: The text that the server makes of it, where that was asked for and the server can tell.
+        dropped: Messages that would be dropped, oldest first.
+        problem: Why it would not be sent, or be truncated by the server; None otherwise.
+        rendered: The text that the server renders of it, where that was asked for and the server can.
     """
 
     request: dict[str, Any]
     estimate: TokenEstimate
-    window: Window
+    window: ContextWindow
     reply_tokens: int
     dropped: Sequence[dict[str, Any]] = ()
     problem: str | None = None
     rendered: str | None = None
 
     @classmethod
-    def of(cls, fitting: Fitting, rendered: str | None = None) -> PromptPreview:
-        """Make it of a request that was made to fit."""
+    def of(cls, fitted: FittedRequest, rendered: str | None = None) -> PromptPreview:
+        """Build it from a fitted request."""
         return cls(
-            request=without_halves_inside(fitting.request),  # as it is written when it is sent
-            estimate=fitting.estimate,
-            window=fitting.window,
-            reply_tokens=fitting.reply_tokens,
-            dropped=fitting.trimmed.dropped if fitting.trimmed is not None else (),
-            problem=fitting.warning,
+            request=without_halves_inside(fitted.request),  # as it is written when it is sent
+            estimate=fitted.estimate,
+            window=fitted.window,
+            reply_tokens=fitted.reply_tokens,
+            dropped=fitted.trimmed.dropped if fitted.trimmed is not None else (),
+            problem=fitted.warning,
             rendered=rendered,
         )
 
     @property
     def model(self) -> str:
-        """Model that would be asked."""
+        """Model of the request."""
         return self.request["model"]
 
     @property
@@ -105,6 +105,6 @@ def _line(message: dict[str, Any]) -> str:
 
 
 def _name(call: Any) -> str:
-    """Give the name of a call; what is no call is shown as it is."""
+    """Return the name of a call; anything else as it is."""
     function: Any = cast("dict[str, Any]", call).get("function") if isinstance(call, dict) else None
     return str(cast("dict[str, Any]", function).get("name") if isinstance(function, dict) else cast("object", call))

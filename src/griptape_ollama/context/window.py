@@ -1,4 +1,8 @@
-"""How small and how large the window of a model can be."""
+"""The context window that a request asks for: as large as it has to be, with as few loads of the model as possible.
+
+`WindowPlanner.refresh` asks the server what is loaded, `propose` chooses a window and changes nothing, `commit` records
+the choice for a request that is about to be sent.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,15 @@ import math
 import time
 from dataclasses import dataclass, replace
 
-from griptape_ollama.context.window_state import ARRIVAL_SECONDS, Remembered, Server, Sight, sight_of, windows
+from griptape_ollama.context.window_state import (
+    ARRIVAL_SECONDS,
+    LoadedWindow,
+    ServerWindows,
+    WindowState,
+    find_loaded,
+    window_registry,
+)
+from griptape_ollama.log_once import log_once
 from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW, ModelMetadata, ServerMetadata, is_cloud_model
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 from griptape_ollama.protocol.counters import to_count
@@ -15,79 +27,34 @@ from griptape_ollama.protocol.counters import to_count
 _logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_NUM_CTX = 32_768
-"""Size up to which a window grows where nobody says otherwise, in tokens.
+"""Size up to which a window grows by default, in tokens.
 
 The cache of an 8B model (32 layers of 8 KV heads of 128 numbers, keys and values of 2 bytes) takes 128 KiB per token:
 4 GiB for this window, about as much as the weights.
 """
 
 CLOUD_WINDOW = 131_072
-"""Window of a cloud model whose facts are not known, in tokens: the smallest of those at ollama.com in 2026."""
+"""Window of a cloud model without metadata, in tokens: the smallest of those at ollama.com in 2026."""
 
 # The server raises smaller ones (server 0.33, `getRunner`).
 _SMALLEST = 4
 _SMALLEST_WITH_VISION = 2048
 
-
-@dataclass(frozen=True)
-class Bounds:
-    """Bounds of a model's window, in tokens.
-
-    Attributes:
-        smallest: The server raises smaller windows to this.
-        limit: The server lowers larger ones to this: what the model was made for. None where that is unknown.
-        largest_growth: Size up to which a window may be grown.
-    """
-
-    smallest: int
-    limit: int | None
-    largest_growth: int
-
-    @classmethod
-    def of(cls, known: ModelMetadata, max_num_ctx: int | None) -> Bounds:
-        """Find the bounds of a model."""
-        has_vision = known.capabilities is not None and known.can("vision")
-        smallest = _SMALLEST_WITH_VISION if has_vision else _SMALLEST
-        wanted = DEFAULT_MAX_NUM_CTX if max_num_ctx is None else max_num_ctx
-        largest = wanted if known.context_length is None else min(wanted, known.context_length)
-        return cls(smallest, known.context_length, largest)
-
-    def clamp(self, tokens: int) -> int:
-        """Give the window that the server makes of a request for so many tokens."""
-        raised = max(tokens, self.smallest)
-        return raised if self.limit is None else min(raised, self.limit)
-
-    def lowered(self, room: int | None) -> Bounds:
-        """Give the bounds where the server has room for growth up to `room` tokens only; None is no limit."""
-        return self if room is None else replace(self, largest_growth=min(self.largest_growth, room))
-
-    def grown(self, needed: int) -> int:
-        """Give the window to grow to: the next power of two that is enough, as far as it may grow."""
-        enough = 1 << max(needed - 1, 0).bit_length()
-        return min(enough, self.largest_growth)
-
-
-def own_window(known: ModelMetadata, bounds: Bounds) -> int | None:
-    """Give the window that is baked into a model as its own `num_ctx`; None where there is none."""
-    own = to_count(known.parameters.get("num_ctx"), least=1, most=MAX_NUM_CTX)
-    return None if own is None else bounds.clamp(own)
-
-
-def assumed_window(bounds: Bounds) -> int:
-    """Give the window that a model gets where nothing is asked for and nothing is known."""
-    return bounds.clamp(DEFAULT_WINDOW)
+# A server that does not answer `/api/ps` is not asked again for so long.
+_SILENT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Window:
-    """The window of a model for one request.
+class ContextWindow:
+    """The context window of a model for one request.
 
     Attributes:
         num_ctx: What to send as `num_ctx`; None for nothing.
         tokens: Window that the model has when it answers.
-        ceiling: Largest window that it can be grown to; `tokens` where it is fixed.
+        ceiling: Largest window that it can grow to; `tokens` where it is fixed.
         grown_from: Window before, where this request makes it grow.
-        is_known: Whether the server or the caller told it, or the model was made for no more; otherwise it is assumed.
+        is_known: Whether the server listed it, the caller set it, or the model was made for no more; otherwise it is
+            assumed.
     """
 
     num_ctx: int | None
@@ -98,313 +65,351 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Default:
-    """The window that a model gets if nothing is asked for.
+class WindowBounds:
+    """Bounds of a model's window, in tokens.
+
+    Attributes:
+        smallest: The server raises smaller windows to this.
+        limit: The server lowers larger ones to this, the longest context that the model was made for. None where that
+            is unknown.
+        largest_growth: Size up to which a window may grow.
+    """
+
+    smallest: int
+    limit: int | None
+    largest_growth: int
+
+    @classmethod
+    def of(cls, known: ModelMetadata, max_num_ctx: int | None) -> WindowBounds:
+        """Return the bounds of a model; `max_num_ctx` is the user's limit to growth."""
+        has_vision = known.capabilities is not None and known.can("vision")
+        smallest = _SMALLEST_WITH_VISION if has_vision else _SMALLEST
+        wanted = DEFAULT_MAX_NUM_CTX if max_num_ctx is None else max_num_ctx
+        largest = wanted if known.context_length is None else min(wanted, known.context_length)
+        return cls(smallest, known.context_length, largest)
+
+    def clamp(self, tokens: int) -> int:
+        """Return the window that the server makes of a request for so many tokens."""
+        raised = max(tokens, self.smallest)
+        return raised if self.limit is None else min(raised, self.limit)
+
+    def with_memory_limit(self, tokens: int | None) -> WindowBounds:
+        """Return the bounds where the server has memory for growth up to `tokens` only; None is no limit."""
+        return self if tokens is None else replace(self, largest_growth=min(self.largest_growth, tokens))
+
+    def grow_to(self, needed: int) -> int:
+        """Return the window to grow to: the next power of two that is enough, as far as it may grow."""
+        enough = 1 << max(needed - 1, 0).bit_length()
+        return min(enough, self.largest_growth)
+
+
+@dataclass(frozen=True)
+class DefaultWindow:
+    """The window that a model gets without `num_ctx`.
 
     Attributes:
         tokens: Its size.
-        is_known: Whether it is baked into the model, or was learned from the server; otherwise it is assumed.
+        is_known: Whether it is a parameter of the model, or was learned from the server; otherwise it is assumed.
     """
 
     tokens: int
     is_known: bool
 
 
-def default_of(bounds: Bounds, known: ModelMetadata, server: Server, memory: Remembered) -> Default:
-    """Find the window that a model gets if nothing is asked for."""
-    own = own_window(known, bounds)
+def default_window(
+    bounds: WindowBounds, known: ModelMetadata, server: ServerWindows, state: WindowState
+) -> DefaultWindow:
+    """Find the window that a model gets without `num_ctx`."""
+    own = model_window(bounds, known)
     if own is not None:
-        return Default(own, is_known=True)
-    learned = memory.default or server.default
-    tokens = assumed_window(bounds) if learned is None else bounds.clamp(learned)
+        return DefaultWindow(own, is_known=True)
+    learned = state.default or server.default
+    tokens = bounds.clamp(DEFAULT_WINDOW if learned is None else learned)
     # A server that counts more than the model was made for proves nothing beyond that.
-    return Default(max(tokens, bounds.clamp(memory.proven)), is_known=learned is not None)
+    return DefaultWindow(max(tokens, bounds.clamp(state.least_default)), is_known=learned is not None)
 
 
-def decided(num_ctx: int | str | None, bounds: Bounds, default: Default, memory: Remembered, needed: int) -> Window:
-    """Decide on a window.
+def model_window(bounds: WindowBounds, known: ModelMetadata) -> int | None:
+    """Return the window that a model's own `num_ctx` parameter sets; None where it has none."""
+    own = to_count(known.parameters.get("num_ctx"), least=1, most=MAX_NUM_CTX)
+    return None if own is None else bounds.clamp(own)
+
+
+def choose_window(
+    num_ctx: int | str | None, bounds: WindowBounds, default: DefaultWindow, state: WindowState, needed: int
+) -> ContextWindow:
+    """Choose a window.
 
     Args:
-        num_ctx: What the user wants.
+        num_ctx: The user's setting.
         bounds: Bounds of the window.
-        default: What the model gets if nothing is asked for.
-        memory: What is remembered of the model.
+        default: What the model gets without `num_ctx`.
+        state: What is known of the model's window.
         needed: Tokens of the prompt and the reply together.
     """
     if isinstance(num_ctx, int):
         tokens = bounds.clamp(num_ctx)
         # Larger numbers overflow on the server, to the smallest window there is (server 0.33).
-        return Window(min(num_ctx, MAX_NUM_CTX), tokens, tokens, is_known=True)
-    loaded = memory.tokens if memory.is_loaded else None
-    is_told = loaded is not None and not memory.is_default
+        return ContextWindow(min(num_ctx, MAX_NUM_CTX), tokens, tokens, is_known=True)
+    loaded = state.tokens if state.is_loaded else None
+    is_listed = loaded is not None and not state.has_default
     if num_ctx is None:
-        # What somebody else had loaded may be the default; what a request of ours made larger is not.
-        tokens = loaded if loaded is not None and memory.sent is None and not default.is_known else default.tokens
-        is_known = default.is_known or (is_told and tokens == loaded) or tokens == bounds.limit
-        return Window(None, tokens, tokens, is_known=is_known)
+        # What another program had loaded may be the default; what a request of this process made larger is not.
+        tokens = loaded if loaded is not None and state.num_ctx is None and not default.is_known else default.tokens
+        is_known = default.is_known or (is_listed and tokens == loaded) or tokens == bounds.limit
+        return ContextWindow(None, tokens, tokens, is_known=is_known)
     before = default.tokens if loaded is None else loaded
-    grown = bounds.grown(needed)
+    grown = bounds.grow_to(needed)
     if needed > before and grown > before:
-        return Window(grown, grown, bounds.largest_growth, grown_from=before, is_known=True)
-    # Nothing, where the server does the same without being asked.
+        return ContextWindow(grown, grown, bounds.largest_growth, grown_from=before, is_known=True)
+    # None, where the server does the same without being asked.
     sent = None if before == default.tokens else before
-    is_known = is_told or default.is_known or before == bounds.limit
-    return Window(sent, before, max(bounds.largest_growth, before), is_known=is_known)
+    is_known = is_listed or default.is_known or before == bounds.limit
+    return ContextWindow(sent, before, max(bounds.largest_growth, before), is_known=is_known)
 
 
-_SILENT_SECONDS = 5.0
+class WindowPlanner:
+    """Chooses the window of requests to one model.
 
-
-@dataclass(frozen=True)
-class Subject:
-    """The model that it is about.
-
-    Attributes:
-        metadata: Its server.
-        model: Its name.
-        known: Facts about it.
-        bounds: Bounds of its window.
+    Args:
+        metadata: Metadata of the server.
+        model: Name of the model.
+        known: Its metadata.
+        num_ctx: The user's setting: None sends nothing, a number is sent as it is, `auto` grows as needed.
+        max_num_ctx: Size up to which `auto` grows; None for 32768.
     """
 
-    metadata: ServerMetadata
-    model: str
-    known: ModelMetadata
-    bounds: Bounds
+    def __init__(
+        self,
+        metadata: ServerMetadata,
+        model: str,
+        known: ModelMetadata,
+        *,
+        num_ctx: int | str | None,
+        max_num_ctx: int | None,
+    ) -> None:
+        self._metadata = metadata
+        self._model = model
+        self._known = known
+        self._num_ctx = num_ctx
+        self._bounds = WindowBounds.of(known, max_num_ctx)
+        self._cloud_window = _cloud_window(known) if is_cloud_model(model, known) else None
 
-    def __str__(self) -> str:
-        """Name it for the log."""
-        return f"model {self.model!r} of Ollama at {self.metadata.address}"
+    def ceiling(self) -> int:
+        """Return the largest window, in tokens, that the model has or can grow to.
 
-    @property
-    def own_window(self) -> int | None:
-        """The window that is baked into it."""
-        return own_window(self.known, self.bounds)
+        Raises:
+            OllamaCancelledError: The run was stopped while the server was asked.
+        """
+        largest = self._bounds.largest_growth
+        if isinstance(self._num_ctx, str) and self._cloud_window is None and largest == self._known.context_length:
+            return largest  # nothing that is loaded can be larger
+        self.refresh()
+        return self.propose(0).ceiling
 
-    def remembered(self) -> tuple[Server, Remembered]:
-        """Find what is remembered of its server and of itself; whoever asks holds the lock."""
-        server = windows.server(self.metadata.address)
-        return server, server.find(self.model, self.known)
+    def refresh(self) -> None:
+        """Ask the server which models are loaded, and record the answer, where that may change the choice.
 
+        Raises:
+            OllamaCancelledError: The run was stopped while the server was asked.
+        """
+        loaded = self.loaded_window()
+        if loaded is None:
+            return
+        with window_registry.lock:
+            server, state = self._states()
+            had_default, before = state.has_default, state.default
+            was_unloaded = state.record_loaded(loaded, time.monotonic())
+            learned = state.default
+            is_learned = had_default and not state.has_default and loaded.is_loaded and learned is not None
+            if is_learned and learned is not None:
+                server.record_default(learned, self._known.context_length)
+        if was_unloaded:
+            _logger.debug("%s was unloaded: its window starts afresh.", self)
+        if is_learned and learned != before:
+            _logger.debug("%s is loaded with %d tokens by default.", self, learned)
 
-def look(subject: Subject, num_ctx: int | str | None) -> Sight | None:
-    """See what the server says of a model; None where that is nothing, or would change nothing.
+    def loaded_window(self) -> LoadedWindow | None:
+        """Return what the server lists of the model; None where it lists nothing, or that would change nothing.
 
-    A server that has no facts about the model is not asked: it is not there, or does not have it, or does not tell.
-    Nor is one that loads the model for us, since it lists nothing of it meanwhile (server 0.33).
-    """
-    metadata, now = subject.metadata, time.monotonic()
-    if isinstance(num_ctx, int) or not subject.known.raw:
-        return None
-    with windows.lock:
-        server, memory = subject.remembered()
-        is_default_known = subject.own_window is not None or memory.default is not None or server.default is not None
-        if memory.loads(now) or server.silent_until > now or (num_ctx is None and is_default_known):
+        A server without metadata of the model is not asked: it does not run, does not have it, or hides it. Nor is one
+        that is loading the model for this process, since it lists nothing of it meanwhile (server 0.33).
+        """
+        metadata, now = self._metadata, time.monotonic()
+        if self._cloud_window is not None or isinstance(self._num_ctx, int) or not self._known.raw:
             return None
-    loaded = metadata.loaded()
-    if loaded is not None and _wants_newer(memory, loaded.asked_at):
-        metadata.forget_loaded()
+        with window_registry.lock:
+            server, state = self._states()
+            if state.may_be_loading(now) or server.silent_until > now:
+                return None
+            if self._num_ctx is None and (self._has_own_window or (state.default or server.default) is not None):
+                return None
         loaded = metadata.loaded()
-    if loaded is not None:
-        return sight_of(metadata, subject.model, subject.known, loaded)
-    _note_silence(subject)
-    return None
-
-
-def take_in(subject: Subject, sight: Sight, server: Server, memory: Remembered) -> list[str]:
-    """Take in what a server said, and give what is worth a word of it; whoever calls this holds the lock."""
-    was_default, before = memory.is_default, memory.default
-    words: list[str] = []
-    if memory.take_in(sight, time.monotonic()):
-        words.append(f"{subject} was unloaded: its window starts afresh.")
-    learned = memory.default
-    if was_default and not memory.is_default and sight.is_listed and learned is not None:
-        server.learn_default(learned, subject.known.context_length)
-        if learned != before:
-            words.append(f"{subject} is loaded with {learned} tokens by default.")
-    return words
-
-
-def _wants_newer(memory: Remembered, asked_at: float) -> bool:
-    with windows.lock:
-        wants = memory.needs_newer(asked_at)
-        memory.has_looked |= wants
-    return wants
-
-
-def _note_silence(subject: Subject) -> None:
-    with windows.lock:
-        server, _ = subject.remembered()
-        server.silent_until = time.monotonic() + _SILENT_SECONDS
-        is_news, server.said_silent = not server.said_silent, True
-    if is_news:
-        _logger.info(
+        if loaded is not None and self._needs_newer(loaded.asked_at):
+            metadata.forget_loaded()
+            loaded = metadata.loaded()
+        if loaded is not None:
+            return find_loaded(metadata, self._model, self._known, loaded)
+        with window_registry.lock:
+            window_registry.server(metadata.address).silent_until = time.monotonic() + _SILENT_SECONDS
+        log_once(
+            _logger,
+            logging.INFO,
             "Ollama at %s does not tell which models are loaded: the window of a model is taken for what was asked "
             "for last.",
-            subject.metadata.address,
+            metadata.address,
+        )
+        return None
+
+    def propose(self, needed: int) -> ContextWindow:
+        """Choose the window of a request that is not sent; nothing is recorded.
+
+        Args:
+            needed: Tokens that the prompt and the wanted reply take together.
+        """
+        if self._cloud_window is not None:
+            return self._cloud_window
+        with window_registry.lock:
+            return self._choose(*self._states(), needed)
+
+    def commit(self, needed: int, *, reply_tokens: int = 0) -> ContextWindow:
+        """Choose the window of a request that is about to be sent, and record it.
+
+        A request that makes the window grow waits up to ten seconds for those that were sent before with a smaller one,
+        and were not answered yet. Requests that come meanwhile wait with it, and the largest of them all decides.
+        `record_reply` or `record_failure` is to be called afterwards.
+
+        Args:
+            needed: Tokens that the prompt and the wanted reply take together.
+            reply_tokens: Those of `needed` that are for the reply.
+
+        Raises:
+            OllamaCancelledError: The run was stopped while it waited.
+        """
+        if self._cloud_window is not None:
+            return self._cloud_window
+        is_auto = isinstance(self._num_ctx, str)
+        deadline = time.monotonic() + ARRIVAL_SECONDS if is_auto else -math.inf
+        while True:
+            with window_registry.lock:
+                server, state = self._states()
+                now = time.monotonic()
+                most = state.most_needed(needed) if is_auto else needed
+                window = self._choose(server, state, most)
+                seconds = min(state.seconds_to_wait(window.tokens, now), deadline - now)
+                if seconds <= 0:
+                    was_loaded = state.is_loaded
+                    is_default = window.num_ctx is None and not self._has_own_window
+                    state.commit(window.num_ctx, window.tokens, is_default=is_default, now=now)
+                    if is_auto:
+                        state.add_request(window, window.tokens, now)
+                    break
+                answered = state.start_waiting(needed)
+            try:
+                if not self._metadata.wait(answered, seconds):
+                    deadline = -math.inf
+            finally:
+                with window_registry.lock:
+                    state.stop_waiting(answered)
+            self.refresh()
+        self._log(window, most - reply_tokens, reply_tokens, was_loaded=was_loaded)
+        return window
+
+    def record_reply(self, window: ContextWindow, *, prompt_tokens: int | None = None) -> None:
+        """Record that a request was answered, so that the model has its window. To be called for each reply.
+
+        Args:
+            window: What was committed for the request.
+            prompt_tokens: Its `prompt_eval_count`: one that is larger than the window proves a larger one.
+        """
+        with window_registry.lock:
+            _, state = self._states()
+            state.remove_request(window)
+            state.record_reply(window.num_ctx, window.tokens, time.monotonic())
+            if window.num_ctx is None and prompt_tokens is not None and prompt_tokens > window.tokens:
+                state.record_longer_prompt(prompt_tokens)
+
+    def record_failure(self, window: ContextWindow, *, is_out_of_memory: bool = False) -> None:
+        """Record that a request got no reply: the model may not have the window that it asked for.
+
+        Args:
+            window: What was committed for the request.
+            is_out_of_memory: Whether the server had no memory for the model with this window. For five minutes the
+                window then grows to half of it at most.
+        """
+        now = time.monotonic()
+        is_too_large = is_out_of_memory and window.num_ctx is not None
+        with window_registry.lock:
+            _, state = self._states()
+            state.remove_request(window)
+            is_in_doubt = state.record_failure(window.num_ctx, now)
+            if is_too_large:
+                state.record_out_of_memory(window.tokens, now)
+        if is_in_doubt:
+            self._metadata.forget_loaded()
+        if is_too_large:
+            _logger.warning(
+                "Ollama at %s had no room in memory for model %r with a window of %d tokens: for five minutes it grows "
+                "to half of that at most.",
+                self._metadata.address,
+                self._model,
+                window.tokens,
+            )
+
+    def __str__(self) -> str:
+        """Name the model for the log."""
+        return f"model {self._model!r} of Ollama at {self._metadata.address}"
+
+    @property
+    def _has_own_window(self) -> bool:
+        return model_window(self._bounds, self._known) is not None
+
+    def _states(self) -> tuple[ServerWindows, WindowState]:
+        server = window_registry.server(self._metadata.address)
+        return server, server.state(self._model, self._known)
+
+    def _choose(self, server: ServerWindows, state: WindowState, needed: int) -> ContextWindow:
+        bounds = self._bounds.with_memory_limit(state.memory_limit(time.monotonic()))
+        return choose_window(self._num_ctx, bounds, default_window(bounds, self._known, server, state), state, needed)
+
+    def _needs_newer(self, asked_at: float) -> bool:
+        with window_registry.lock:
+            _, state = self._states()
+            needs = state.needs_newer(asked_at)
+            state.has_asked |= needs
+        return needs
+
+    def _log(self, window: ContextWindow, prompt_tokens: int, reply_tokens: int, *, was_loaded: bool) -> None:
+        asked = self._num_ctx
+        if isinstance(asked, int) and window.tokens != asked:
+            what = f"more than {self} was made for" if window.tokens < asked else f"too small for {self}"
+            log_once(_logger, logging.WARNING, "num_ctx=%s is %s: its window is %d tokens.", asked, what, window.tokens)
+        if window.grown_from is None:
+            return
+        reply = f", and {reply_tokens} are kept for the reply" if reply_tokens else ""
+        _logger.info(
+            "Window of %s grows from %d to %d tokens%s: a prompt may have up to %d%s%s.",
+            self,
+            window.grown_from,
+            window.tokens,
+            "" if was_loaded else " as it is loaded",
+            prompt_tokens,
+            reply,
+            "; the model is loaded anew" if was_loaded else "",
         )
 
 
-def decide_window(
-    metadata: ServerMetadata,
-    model: str,
-    known: ModelMetadata,
-    *,
-    num_ctx: int | str | None,
-    max_num_ctx: int | None,
-    needed: int,
-    reply_tokens: int = 0,
-    settle: bool = True,
-) -> Window:
-    """Decide which window a request asks for.
-
-    One that makes the window grow waits up to ten seconds for those that were sent before with a smaller one, and were
-    not heard of yet. Those that come meanwhile wait with it, and the largest of them all decides.
-
-    Args:
-        metadata: The server.
-        model: The model.
-        known: Facts about it.
-        num_ctx: What the user wants: None sends nothing, a number is sent as it is, `auto` grows as needed.
-        max_num_ctx: Size up to which `auto` grows; None for 32768.
-        needed: Tokens that the prompt and the wanted reply take together.
-        reply_tokens: Those of `needed` that are for the reply.
-        settle: Whether the request is going to be made; then `learn_window` or `forget_window` is to be called. If not,
-            nothing is remembered of it.
-
-    Raises:
-        OllamaCancelledError: The run was stopped while the server was asked, or others were waited for.
-    """
-    if is_cloud_model(model, known):
-        tokens = known.context_length or CLOUD_WINDOW
-        return Window(None, tokens, tokens, is_known=known.context_length is not None)
-    subject = Subject(metadata, model, known, Bounds.of(known, max_num_ctx))
-    keeps_order = settle and isinstance(num_ctx, str)
-    until = time.monotonic() + ARRIVAL_SECONDS if keeps_order else -math.inf
-    while True:
-        sight = look(subject, num_ctx)
-        with windows.lock:
-            server, memory = subject.remembered()
-            words = [] if sight is None else take_in(subject, sight, server, memory)
-            now = time.monotonic()
-            bounds = subject.bounds.lowered(memory.room(now))
-            most = memory.order.most(needed) if keeps_order else needed
-            window = decided(num_ctx, bounds, default_of(bounds, known, server, memory), memory, most)
-            seconds = min(memory.order.seconds_ahead(window.tokens, now), until - now)
-            woken = memory.order.wait(needed) if seconds > 0 else None
-            notes = [(logging.DEBUG, word) for word in words]
-            if settle and woken is None:
-                notes += _notes(subject, num_ctx, window, memory, needed=most, reply_tokens=reply_tokens)
-                is_default = window.num_ctx is None and subject.own_window is None
-                memory.settle(window.num_ctx, window.tokens, is_default=is_default, now=now)
-                if keeps_order:
-                    memory.order.send(window, window.tokens, now)
-        for level, text in notes:
-            _logger.log(level, "%s", text)
-        if woken is None:
-            return window
-        try:
-            if not metadata.wait(woken, seconds):
-                until = -math.inf
-        finally:
-            with windows.lock:
-                memory.order.stop_waiting(woken)
-
-
-def ceiling_of(
-    metadata: ServerMetadata, model: str, known: ModelMetadata, *, num_ctx: int | str | None, max_num_ctx: int | None
-) -> int:
-    """Give the largest window, in tokens, that a model has or can be grown to.
-
-    Args:
-        metadata: As for `decide_window`, as are the others.
-        model: The model.
-        known: Facts about it.
-        num_ctx: What the user wants.
-        max_num_ctx: Size up to which it may grow.
-
-    Raises:
-        OllamaCancelledError: The run was stopped while the server was asked.
-    """
-    largest = Bounds.of(known, max_num_ctx).largest_growth
-    if isinstance(num_ctx, str) and not is_cloud_model(model, known) and largest == known.context_length:
-        return largest  # nothing that is loaded can be larger
-    window = decide_window(metadata, model, known, num_ctx=num_ctx, max_num_ctx=max_num_ctx, needed=0, settle=False)
-    return window.ceiling
+def _cloud_window(known: ModelMetadata) -> ContextWindow:
+    tokens = known.context_length or CLOUD_WINDOW
+    return ContextWindow(None, tokens, tokens, is_known=known.context_length is not None)
 
 
 def last_num_ctx(address: str, model: str | None) -> int | None:
-    """Give the `num_ctx` that a model was asked for last; None where that was none, or it was not asked yet.
+    """Return the `num_ctx` that a model was asked for last; None where that was none, or it was not asked yet.
 
     Args:
         address: Address of its server.
-        model: Its name; None where it has to be found out.
+        model: Its name; None where it is not known yet.
     """
-    with windows.lock:
-        return windows.server(address).find(model).sent if model else None
-
-
-def learn_window(metadata: ServerMetadata, model: str, window: Window, *, prompt_tokens: int | None = None) -> None:
-    """Take in that a request was answered, so that the model has its window. To be called for each reply.
-
-    Args:
-        metadata: The server.
-        model: The model.
-        window: What was decided for the request.
-        prompt_tokens: Its `prompt_eval_count`: one that is larger than the window proves a larger one.
-    """
-    with windows.lock:
-        memory = windows.server(metadata.address).find(model)
-        memory.order.arrived(window)
-        memory.answered(window.num_ctx, window.tokens, time.monotonic())
-        if window.num_ctx is None and prompt_tokens is not None and prompt_tokens > window.tokens:
-            memory.prove(prompt_tokens)
-
-
-def forget_window(metadata: ServerMetadata, model: str, window: Window, *, had_no_room: bool = False) -> None:
-    """Take in that a request got no reply: the window that it should have made may not be there.
-
-    Args:
-        metadata: The server.
-        model: The model.
-        window: What was decided for the request.
-        had_no_room: Whether the server had no room in memory for a model of this window. For five minutes the window
-            then grows to half of it at most.
-    """
-    now = time.monotonic()
-    lacks_room = had_no_room and window.num_ctx is not None
-    with windows.lock:
-        memory = windows.server(metadata.address).find(model)
-        memory.order.arrived(window)
-        is_in_doubt = memory.failed(window.num_ctx, now)
-        if lacks_room:
-            memory.lacks_room(window.tokens, now)
-    if is_in_doubt:
-        metadata.forget_loaded()
-    if lacks_room:
-        _logger.warning(
-            "Ollama at %s had no room in memory for model %r with a window of %d tokens: for five minutes it grows to "
-            "half of that at most.",
-            metadata.address,
-            model,
-            window.tokens,
-        )
-
-
-def _notes(
-    subject: Subject, asked: int | str | None, window: Window, memory: Remembered, *, needed: int, reply_tokens: int
-) -> list[tuple[int, str]]:
-    """Give what users should know of a decision, with the level that it is logged at."""
-    if isinstance(asked, int) and window.tokens != asked and asked not in memory.said:
-        memory.said.add(asked)
-        what = "more than {} was made for" if window.tokens < asked else "too small for {}"
-        text = f"num_ctx={asked} is {what.format(subject)}: its window is {window.tokens} tokens."
-        return [(logging.WARNING, text)]
-    if window.grown_from is None:
-        return []
-    grows = f"Window of {subject} grows from {window.grown_from} to {window.tokens} tokens"
-    reason = f"a prompt may have up to {needed - reply_tokens}"
-    if reply_tokens:
-        reason += f", and {reply_tokens} are kept for the reply"
-    if memory.is_loaded:
-        return [(logging.INFO, f"{grows}: {reason}; the model is loaded anew.")]
-    return [(logging.INFO, f"{grows} as it is loaded: {reason}.")]
+    with window_registry.lock:
+        return window_registry.server(address).state(model).num_ctx if model else None

@@ -1,14 +1,15 @@
-"""The order in which requests for one model reach the server, so that its window only grows."""
+"""What is known of the context window of each model on each server, and of the requests that are under way for it."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, cast
+
+from cachetools import LRUCache
 
 from griptape_ollama.models.metadata_cache import LoadedList, ModelMetadata, ServerMetadata
 from griptape_ollama.models.types import weights_of
@@ -18,291 +19,258 @@ from griptape_ollama.protocol.model_name import find_model, model_key, name_of_e
 from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 
 ARRIVAL_SECONDS = 10.0
-"""After so long a request has reached the server, which lets none that came later load another window before it."""
+"""After so many seconds a request has reached the server, so that no later request can overtake it there."""
+
+_MAX_SERVERS = 64
+_MAX_MODELS = 256
+# Other programs load and unload models: memory that was full may be free later.
+_OUT_OF_MEMORY_SECONDS = 300.0
+# The server gives up a load that makes no progress for so long (OLLAMA_LOAD_TIMEOUT).
+_LOAD_SECONDS = 300.0
 
 
-@dataclass
-class Order:
-    """Requests for one model that were not heard of yet, and those that wait for them. Whoever uses it holds the lock.
-
-    A request that was decided before another made the window grow, and that arrives after it, would have the model
-    loaded with the window before, and then anew. So whoever needs a larger window waits for the others to be answered,
-    and who comes meanwhile waits with it: then the largest window that any of them needs is loaded at once.
-    """
-
-    _sent: dict[int, tuple[int, float]] = field(default_factory=dict[int, tuple[int, float]])
-    _waiting: dict[SimpleQueue[None], int] = field(default_factory=dict[SimpleQueue[None], int])
-
-    def most(self, needed: int) -> int:
-        """Give the most tokens that one of those who wait needs, or `needed`."""
-        return max((needed, *self._waiting.values()))
-
-    def seconds_ahead(self, tokens: int, now: float) -> float:
-        """Give how long a request for a window may have to wait for those with a smaller one; 0 for not at all."""
-        return max((at + ARRIVAL_SECONDS - now for smaller, at in self._sent.values() if smaller < tokens), default=0.0)
-
-    def wait(self, needed: int) -> SimpleQueue[None]:
-        """Begin to wait, and give what is put into whenever a request was answered."""
-        woken: SimpleQueue[None] = SimpleQueue()
-        self._waiting[woken] = needed
-        return woken
-
-    def stop_waiting(self, woken: SimpleQueue[None]) -> None:
-        """End a wait."""
-        del self._waiting[woken]
-
-    def send(self, request: object, tokens: int, now: float) -> None:
-        """Note that a request, which is known by its identity, is about to be sent for a window."""
-        self._sent = {key: sent for key, sent in self._sent.items() if now - sent[1] < ARRIVAL_SECONDS}
-        self._sent[id(request)] = tokens, now
-
-    def arrived(self, request: object) -> None:
-        """Note that a request was answered, or failed."""
-        if self._sent.pop(id(request), None) is not None:
-            for woken in self._waiting:
-                woken.put(None)
-
-
-@dataclass(frozen=True)
-class Sight:
-    """One look at what is loaded.
+class LoadedWindow(NamedTuple):
+    """What `/api/ps` showed of one model.
 
     Attributes:
         asked_at: When the server was asked, on the clock of `time.monotonic()`.
-        is_listed: Whether the model is loaded.
-        tokens: Its window; None where the server does not tell, as before 0.12.
+        is_loaded: Whether the model was listed.
+        tokens: Its window; None where the server does not list it, as before 0.12.
     """
 
     asked_at: float
-    is_listed: bool
+    is_loaded: bool
     tokens: int | None = None
 
 
-def sight_of(metadata: ServerMetadata, model: str, known: ModelMetadata, loaded: LoadedList) -> Sight:
-    """Find a model among those that are loaded."""
-    entry = _find(metadata, model, known, loaded)
+def find_loaded(metadata: ServerMetadata, model: str, known: ModelMetadata, loaded: LoadedList) -> LoadedWindow:
+    """Find a model among the loaded ones; models with the same weights are one model, as on the server."""
+    entry = _entry_of(metadata, model, known, loaded)
     if entry is None:
-        return Sight(loaded.asked_at, is_listed=False)
+        return LoadedWindow(loaded.asked_at, is_loaded=False)
     tokens = to_count(entry.get("context_length"), least=1, most=MAX_NUM_CTX)
-    return Sight(loaded.asked_at, is_listed=True, tokens=tokens)
+    return LoadedWindow(loaded.asked_at, is_loaded=True, tokens=tokens)
 
 
-def _find(metadata: ServerMetadata, model: str, known: ModelMetadata, loaded: LoadedList) -> Mapping[str, Any] | None:
+def _entry_of(
+    metadata: ServerMetadata, model: str, known: ModelMetadata, loaded: LoadedList
+) -> Mapping[str, Any] | None:
     found = find_model(model, loaded.entries, name_of_entry)
     if found is not None:
         return found
-    # Models with the same weights share one place, under the name that was loaded first (server 0.33).
+    # A model is listed under the name that its weights were loaded by first (server 0.33).
     weights = weights_of(known.raw)
     if weights is None:
         return None
     named = ((name_of_entry(entry), entry) for entry in loaded.entries)
-    alike = ((name, entry) for name, entry in named if name and _looks_alike(entry, known.raw))
-    return next((entry for name, entry in alike if weights_of(metadata.show(name).raw) == weights), None)
+    similar = ((name, entry) for name, entry in named if name and _has_same_details(entry, known.raw))
+    return next((entry for name, entry in similar if weights_of(metadata.show(name).raw) == weights), None)
 
 
-def _looks_alike(entry: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
-    """Whether it may be the same weights, so that it is worth a request to know."""
+def _has_same_details(entry: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
+    """Return whether the weights may be the same, so that it is worth a request to know."""
     one, other = entry.get("details"), shown.get("details")
     if not isinstance(one, dict) or not isinstance(other, dict):
         return False
-    mine, theirs = cast("dict[str, Any]", one), cast("dict[str, Any]", other)
-    return all(mine.get(name) == theirs.get(name) for name in ("family", "quantization_level"))
-
-
-V = TypeVar("V")
-
-_MAX_SERVERS = 64
-_MAX_MODELS = 256
-# Other programs come and go: room that was not there may be later.
-_NO_ROOM_SECONDS = 300.0
-# The server gives up a load that does not get on for so long (OLLAMA_LOAD_TIMEOUT).
-_LOAD_SECONDS = 300.0
+    one, other = cast("dict[str, Any]", one), cast("dict[str, Any]", other)
+    return all(one.get(name) == other.get(name) for name in ("family", "quantization_level"))
 
 
 @dataclass
-class Remembered:
-    """The window of one model, as far as is known. All times are on the clock of `time.monotonic()`.
+class WindowState:
+    """The window of one model, as far as it is known, and the requests that are under way. All times are monotonic.
 
-    A look at the server counts only if it is newer than the last reply, and never while a load that was asked for here
-    may be under way: meanwhile the server still lists the window before, or nothing.
+    What `/api/ps` shows counts only if it is newer than the last reply, and never while the server may be loading the
+    model for a request of this process: meanwhile it lists the previous window, or nothing.
+
+    A request that was sent with a smaller window, and reaches the server after one with a larger window, makes the
+    server load the model twice. So a request that needs a larger window waits until the earlier ones were answered.
+    Requests that come meanwhile wait too, and the largest window that any of them needs is loaded at once.
 
     Attributes:
-        is_loaded: Whether the model is loaded, or about to be for a request of ours.
-        tokens: Its window then; None where the server does not tell.
-        sent: The `num_ctx` that was sent last; None for nothing.
-        settled_at: When that was decided.
-        answered_at: When a reply came that was asked for like this.
-        is_loading: Whether a request of ours makes the server load it, and was not answered yet.
-        is_default: Whether a request of ours had it loaded with the default window, and the server has not told since
-            how large that is.
-        default: The window that it is loaded with by default, once learned.
-        proven: What the default window has at least, since so long a prompt was read whole.
-        has_looked: Whether the server was asked for the sake of the default.
-        no_room_for: Window that the server had no room in memory for.
-        no_room_until: Until when that counts.
-        said: What was logged of it.
-        order: Requests for it that are under way.
+        is_loaded: Whether the model is loaded, or about to be for a request of this process.
+        tokens: Its window then; None where the server does not list it.
+        num_ctx: The `num_ctx` that was sent last; None for none.
+        committed_at: When that was decided.
+        answered_at: When the last reply to such a request came.
+        is_loading: Whether a request of this process makes the server load the model, and was not answered yet.
+        has_default: Whether a request of this process had it loaded with the default window, whose size the server has
+            not listed since.
+        default: The window that the model is loaded with by default, once learned.
+        least_default: Tokens that the default window has at least, since the model read so long a prompt.
+        has_asked: Whether the server was asked for the sake of the default.
     """
 
     is_loaded: bool = False
     tokens: int | None = None
-    sent: int | None = None
-    settled_at: float = -math.inf
+    num_ctx: int | None = None
+    committed_at: float = -math.inf
     answered_at: float = -math.inf
     is_loading: bool = False
-    is_default: bool = False
+    has_default: bool = False
     default: int | None = None
-    proven: int = 0
-    has_looked: bool = False
-    no_room_for: int = 0
-    no_room_until: float = -math.inf
-    said: set[object] = field(default_factory=set[object])
-    order: Order = field(default_factory=Order)
+    least_default: int = 0
+    has_asked: bool = False
+    _refused_tokens: int = 0
+    _refused_until: float = -math.inf
+    # Windows and times of the requests that were sent, by the identity of their windows; what the waiting ones need.
+    _sent: dict[int, tuple[int, float]] = field(default_factory=dict[int, tuple[int, float]])
+    _waiting: dict[SimpleQueue[None], int] = field(default_factory=dict[SimpleQueue[None], int])
 
-    def loads(self, now: float) -> bool:
-        """Whether a request of ours may be loading it at this moment."""
-        return self.is_loading and now - self.settled_at < _LOAD_SECONDS
+    def may_be_loading(self, now: float) -> bool:
+        """Return whether the server may be loading the model for a request of this process."""
+        return self.is_loading and now - self.committed_at < _LOAD_SECONDS
 
-    def room(self, now: float) -> int | None:
-        """Size up to which it may grow since the server had no room for more; None where nothing is known of that."""
-        return self.no_room_for // 2 if now < self.no_room_until else None
-
-    def lacks_room(self, tokens: int, now: float) -> None:
-        """Note that the server had no room for a window."""
-        self.no_room_for, self.no_room_until = tokens, now + _NO_ROOM_SECONDS
+    def memory_limit(self, now: float) -> int | None:
+        """Return the window to grow to at most since the server ran out of memory; None where it did not."""
+        return self._refused_tokens // 2 if now < self._refused_until else None
 
     def needs_newer(self, asked_at: float) -> bool:
-        """Whether a look that is newer than one from `asked_at` would tell the default window."""
-        return self.is_default and self.default is None and not self.has_looked and asked_at <= self.answered_at
+        """Return whether a newer list than that of `asked_at` would show the default window."""
+        return self.has_default and self.default is None and not self.has_asked and asked_at <= self.answered_at
 
-    def take_in(self, sight: Sight, now: float) -> bool:
-        """Take in a look at the server, and tell whether it showed that the model was unloaded meanwhile."""
-        if self.loads(now) or sight.asked_at <= self.answered_at:
+    def record_loaded(self, loaded: LoadedWindow, now: float) -> bool:
+        """Record what the server lists, and return whether the model was unloaded meanwhile."""
+        if self.may_be_loading(now) or loaded.asked_at <= self.answered_at:
             return False
-        was_loaded, self.is_loading, self.is_loaded = self.is_loaded, False, sight.is_listed
-        if not sight.is_listed:
-            self.tokens, self.is_default = None, False
+        was_loaded, self.is_loading, self.is_loaded = self.is_loaded, False, loaded.is_loaded
+        if not loaded.is_loaded:
+            self.tokens, self.has_default = None, False
             return was_loaded
-        if sight.tokens is not None:
-            if self.is_default:
-                self.default, self.proven = sight.tokens, 0
-            self.tokens, self.is_default = sight.tokens, False
+        if loaded.tokens is not None:
+            if self.has_default:
+                self.default, self.least_default = loaded.tokens, 0
+            self.tokens, self.has_default = loaded.tokens, False
         return False
 
-    def settle(self, num_ctx: int | None, tokens: int, *, is_default: bool, now: float) -> None:
-        """Note what a request asks for, and what the model has when it answers.
-
-        Args:
-            num_ctx: What is sent.
-            tokens: The window.
-            is_default: Whether that is the default window of the server.
-            now: The time.
-        """
+    def commit(self, num_ctx: int | None, tokens: int, *, is_default: bool, now: float) -> None:
+        """Record what a request asks for, and the window that the model has when it answers."""
         if not self.is_loaded or tokens != self.tokens:
-            self.is_loading, self.is_default = True, is_default
-        self.is_loaded, self.tokens, self.sent, self.settled_at = True, tokens, num_ctx, now
+            self.is_loading, self.has_default = True, is_default
+        self.is_loaded, self.tokens, self.num_ctx, self.committed_at = True, tokens, num_ctx, now
 
-    def answered(self, num_ctx: int | None, tokens: int, now: float) -> None:
-        """Note that a request was answered: what it asked for is there."""
-        if num_ctx != self.sent:
+    def record_reply(self, num_ctx: int | None, tokens: int, now: float) -> None:
+        """Record that a request was answered, so that the model has the window that it asked for."""
+        if num_ctx != self.num_ctx:
             return
         if not self.is_loaded:
             self.is_loaded, self.tokens = True, tokens
         self.is_loading, self.answered_at = False, now
 
-    def prove(self, tokens: int) -> None:
-        """Note that the default window has at least so many tokens, whatever was believed."""
-        self.proven = max(self.proven, tokens)
-        self.default, self.has_looked = None, False
-        if self.sent is None:
-            self.tokens, self.is_default = None, True
+    def record_longer_prompt(self, tokens: int) -> None:
+        """Record that the default window has at least so many tokens, whatever was known of it."""
+        self.least_default = max(self.least_default, tokens)
+        self.default, self.has_asked = None, False
+        if self.num_ctx is None:
+            self.tokens, self.has_default = None, True
 
-    def failed(self, num_ctx: int | None, now: float) -> bool:
-        """Note that a request failed, and tell whether that leaves in doubt what is loaded."""
-        if num_ctx != self.sent or not self.is_loading:
+    def record_failure(self, num_ctx: int | None, now: float) -> bool:
+        """Record that a request failed, and return whether the server may have loaded something else."""
+        if num_ctx != self.num_ctx or not self.is_loading:
             return False
-        self.is_loading = self.is_loaded = self.is_default = False
+        self.is_loading = self.is_loaded = self.has_default = False
         self.tokens, self.answered_at = None, now
         return True
 
+    def record_out_of_memory(self, tokens: int, now: float) -> None:
+        """Record that the server had no memory for a window."""
+        self._refused_tokens, self._refused_until = tokens, now + _OUT_OF_MEMORY_SECONDS
 
-@dataclass
-class Server:
-    """What is remembered of one server.
+    def most_needed(self, needed: int) -> int:
+        """Return the most tokens that one of the waiting requests needs, or `needed`."""
+        return max((needed, *self._waiting.values()))
+
+    def seconds_to_wait(self, tokens: int, now: float) -> float:
+        """Return how long a request has to wait at most for those with a smaller window; 0 for not at all."""
+        return max((at + ARRIVAL_SECONDS - now for smaller, at in self._sent.values() if smaller < tokens), default=0.0)
+
+    def start_waiting(self, needed: int) -> SimpleQueue[None]:
+        """Return a queue that gets an item whenever a request was answered."""
+        answered: SimpleQueue[None] = SimpleQueue()
+        self._waiting[answered] = needed
+        return answered
+
+    def stop_waiting(self, answered: SimpleQueue[None]) -> None:
+        """Forget a waiting request."""
+        del self._waiting[answered]
+
+    def add_request(self, window: object, tokens: int, now: float) -> None:
+        """Record that a request for a window is about to be sent."""
+        self._sent = {key: sent for key, sent in self._sent.items() if now - sent[1] < ARRIVAL_SECONDS}
+        self._sent[id(window)] = tokens, now
+
+    def remove_request(self, window: object) -> None:
+        """Record that a request was answered or failed, and wake those that wait."""
+        if self._sent.pop(id(window), None) is not None:
+            for answered in self._waiting:
+                answered.put(None)
+
+
+class ServerWindows:
+    """The windows of the models on one server.
 
     Attributes:
-        default: Window that it loads models with by default, once learned; larger than a model, it was not seen whole.
-        silent_until: Until when it is not asked again what is loaded, since it did not tell.
-        said_silent: Whether that was logged.
-        models: What is remembered of its models.
-        keys: By which key a model is found there, with the facts that this comes from.
+        default: Window that the server loads models with by default, once learned. Where a model was made for less, it
+            is the model's.
+        silent_until: Until when the server is not asked again what is loaded, since it did not answer.
     """
 
-    default: int | None = None
-    silent_until: float = -math.inf
-    said_silent: bool = False
-    models: OrderedDict[str, Remembered] = field(default_factory=OrderedDict[str, Remembered])
-    keys: OrderedDict[str, tuple[Mapping[str, Any], str]] = field(
-        default_factory=OrderedDict[str, tuple[Mapping[str, Any], str]]
-    )
+    def __init__(self, max_models: int = _MAX_MODELS) -> None:
+        self.default: int | None = None
+        self.silent_until = -math.inf
+        self._states: LRUCache[str, WindowState] = LRUCache(max_models)
+        self._keys: LRUCache[str, tuple[Mapping[str, Any], str]] = LRUCache(max_models)
 
-    def find(self, model: str, known: ModelMetadata | None = None) -> Remembered:
-        """Find what is remembered of a model; models with the same weights are one, as on the server.
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def state(self, model: str, known: ModelMetadata | None = None) -> WindowState:
+        """Return the state of a model; models with the same weights have one, as on the server.
 
         Args:
             model: Its name.
-            known: Facts about it; None for those that it was found with before.
+            known: Its metadata; None for that which it was found with before.
         """
-        cached = self.keys.get(model)
+        cached = self._keys.get(model)
         if known is not None and (cached is None or cached[0] is not known.raw):
-            cached = self.keys[model] = known.raw, weights_of(known.raw) or model_key(model)
-            _shorten(self.keys, _MAX_MODELS)
-        return _found(self.models, model_key(model) if cached is None else cached[1], Remembered, _MAX_MODELS)
+            cached = self._keys[model] = known.raw, weights_of(known.raw) or model_key(model)
+        key = model_key(model) if cached is None else cached[1]
+        state = self._states.get(key)
+        if state is None:
+            state = self._states[key] = WindowState()
+        return state
 
-    def learn_default(self, tokens: int, limit: int | None) -> None:
-        """Take in the default window of a model that was made for at most `limit` tokens."""
+    def record_default(self, tokens: int, limit: int | None) -> None:
+        """Record the default window of a model that was made for at most `limit` tokens."""
         is_whole = limit is None or tokens < limit
         self.default = tokens if is_whole else max(tokens, self.default or 0)
 
 
-class Windows:
-    """What is remembered of all servers. Whoever uses it holds the lock."""
+class WindowRegistry:
+    """The windows of all servers. Callers hold `lock` while they use one."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._servers: OrderedDict[str, Server] = OrderedDict()
+        self.start_afresh()
         renew_when_forked(self)
 
-    def server(self, address: str) -> Server:
-        """Find what is remembered of a server."""
-        return _found(self._servers, address, Server, _MAX_SERVERS)
+    def start_afresh(self) -> None:
+        """Begin anew in a forked process, where the thread that held the lock may be gone."""
+        self.lock = threading.Lock()
+        self._servers: LRUCache[str, ServerWindows] = LRUCache(_MAX_SERVERS)
+
+    def server(self, address: str) -> ServerWindows:
+        """Return the windows of a server."""
+        windows = self._servers.get(address)
+        if windows is None:
+            windows = self._servers[address] = ServerWindows()
+        return windows
 
     def clear(self) -> None:
         """Forget everything."""
         with self.lock:
             self._servers.clear()
 
-    def start_afresh(self) -> None:
-        """Begin anew in a forked process, where the thread that held the lock may be gone."""
-        self.lock = threading.Lock()
-        self._servers = OrderedDict()
 
+window_registry = WindowRegistry()
 
-windows = Windows()
-
-reset_with_shared_state(windows.clear)
-
-
-def _found(where: OrderedDict[str, V], key: str, make: Callable[[], V], most: int) -> V:
-    found = where.get(key)
-    if found is None:
-        found = where[key] = make()
-        _shorten(where, most)
-    else:
-        where.move_to_end(key)
-    return found
-
-
-def _shorten(what: OrderedDict[str, Any], most: int) -> None:
-    while len(what) > most:
-        what.popitem(last=False)
+reset_with_shared_state(window_registry.clear)

@@ -334,3 +334,16 @@ def _to_parameters(text: str) -> dict[str, str]:
         found[head] = value.removeprefix("\n").removesuffix("\n")
         text = after
     return found
+
+
+_REACT_ACTIONS = "Actions:"
+
+
+def is_react_call(text: str) -> bool:
+    """Return whether Griptape would run tools for this answer: `Actions:` with a list somewhere after it.
+
+    Griptape's models without tools call them like this (ReAct). The test is ActionsSubtask.ACTIONS_PATTERN without the
+    end of the list, which an answer may still lack, and linear in the length of the text.
+    """
+    start = text.find(_REACT_ACTIONS)
+    return start >= 0 and text.find("[", start) >= 0

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from griptape_ollama.conversion.json_answers import Found, find_answer, to_repair_request, to_schema_request
-from griptape_ollama.conversion.react import is_react_call
 from griptape_ollama.conversion.response_reader import ReplyReader, is_blank
 from griptape_ollama.conversion.schemas import NOTHING_READ, AnswerRule
+from griptape_ollama.conversion.text_calls import is_react_call
 from griptape_ollama.protocol.schema_validation import MisfitError, check_fits
 from griptape_ollama.protocol.surrogates import without_escaped_halves
 

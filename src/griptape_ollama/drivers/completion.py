@@ -11,10 +11,9 @@ from typing import Any
 
 from griptape.common import BaseDeltaMessageContent, DeltaMessage, Message, TextDeltaMessageContent
 
-from griptape_ollama.context.request_fitting import Fitting
-from griptape_ollama.context.response_tracking import ContextWatch
-from griptape_ollama.conversion.react import is_react_call
+from griptape_ollama.context.request_fitting import ContextTracker, FittedRequest
 from griptape_ollama.conversion.response_reader import META_KEY, ReplyReader, is_blank
+from griptape_ollama.conversion.text_calls import is_react_call
 from griptape_ollama.conversion.tool_history import Turn, TurnMemory, to_corrected_turn
 from griptape_ollama.conversion.tools import OfferedTools
 from griptape_ollama.drivers.answer_checks import AnswerChecks, CutAnswerError, Wanted
@@ -52,8 +51,8 @@ class Plan:
         holds_model: Whether the model is kept in memory until the task is over, and let go then.
     """
 
-    fitting: Fitting
-    watch: ContextWatch
+    fitting: FittedRequest
+    watch: ContextTracker
     wanted: Wanted | None = None
     awaits_closing: bool = False
     offered: OfferedTools | None = None
@@ -136,7 +135,7 @@ class Exchange:
 
     def _rounds(self) -> Generator[BaseDeltaMessageContent, None, None]:
         request: Request | None = self._plan.request
-        self._plan.watch.begin()
+        self._plan.watch.report_fit()
         while request is not None:
             try:
                 yield from self._shown(self._round(request), request)
@@ -151,8 +150,8 @@ class Exchange:
             if self._checks is not None and (text := self._held_text(following)):
                 yield TextDeltaMessageContent(text, index=self._reader.text_index)
             if following is not None:
-                following = self._plan.watch.follow(following)
-                self._plan.watch.begin()
+                following = self._plan.watch.refit(following)
+                self._plan.watch.report_fit()
                 self._reader.start_round(offers_tools="tools" in following)
                 self._call = self._call_for(following)
             request = following
@@ -168,12 +167,12 @@ class Exchange:
             raise error
         before = watch.window.tokens
         try:
-            smaller = watch.follow(request)
+            smaller = watch.refit(request)
         except OllamaContextError:
             raise error from None  # what does not fit into less is not the user's fault
         if watch.window.tokens >= before:
             raise error
-        watch.begin()
+        watch.report_fit()
         return smaller
 
     def usage(self) -> DeltaMessage.Usage:
@@ -197,10 +196,10 @@ class Exchange:
                 for line in lines:
                     if not has_begun:
                         has_begun = True
-                        self._plan.watch.answer(request)
+                        self._plan.watch.record_start()
                     yield from feed(line)
             except OllamaError as error:
-                self._plan.watch.fail(request, error)
+                self._plan.watch.record_failure(request, error)
                 error.partial_text = self._reader.text
                 if error.host is None:
                     self._complete(error)
@@ -209,7 +208,7 @@ class Exchange:
                 if isinstance(error, OllamaResponseError):
                     self._refused(error)
                 raise
-        self._plan.watch.take(request, line)
+        self._plan.watch.record_end(request, line)
 
     def _shown(
         self, deltas: Generator[BaseDeltaMessageContent, None, None], request: Request

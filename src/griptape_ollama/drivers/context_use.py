@@ -12,11 +12,10 @@ from griptape.common import Message, PromptStack
 from griptape.tokenizers import BaseTokenizer, SimpleTokenizer
 
 from griptape_ollama.context.overflow import to_on_overflow
-from griptape_ollama.context.request_fitting import ContextSettings, Conversation, asked_window, reply_tokens_of
-from griptape_ollama.context.stack_text import StackText
-from griptape_ollama.context.tokenizer import OllamaTokenizer
+from griptape_ollama.context.request_fitting import ContextSettings, ConversationInfo, asked_window, reply_tokens_of
+from griptape_ollama.context.tokenizer import OllamaTokenizer, StackText
 from griptape_ollama.context.tokens.estimator import PromptEstimator, estimator_of
-from griptape_ollama.context.window import ceiling_of
+from griptape_ollama.context.window import WindowPlanner
 from griptape_ollama.drivers.settings import to_max_num_ctx, to_num_ctx
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.field_overrides import chosen
@@ -124,14 +123,15 @@ class ContextMixin(OllamaServerMixin):
             metadata = ServerMetadata(self.connection, self._new_run())
             model = self._asked_model()
             known = metadata.show(model)
-            ceiling = ceiling_of(metadata, model, known, num_ctx=num_ctx, max_num_ctx=settings.max_num_ctx)
+            planner = WindowPlanner(metadata, model, known, num_ctx=num_ctx, max_num_ctx=settings.max_num_ctx)
+            ceiling = planner.ceiling()
         except OllamaError:  # the prompt itself is going to tell
             ceiling = num_ctx if isinstance(num_ctx, int) else DEFAULT_WINDOW
         reply_tokens = reply_tokens_of(options, ceiling)
         wanted = options.get("num_predict")
         return max(1, ceiling - reply_tokens), reply_tokens if isinstance(wanted, int) and wanted > 0 else ceiling
 
-    def _conversation_of(self, stack: PromptStack, sizes: Sequence[int], *, is_react: bool) -> Conversation:
+    def _conversation_of(self, stack: PromptStack, sizes: Sequence[int], *, is_react: bool) -> ConversationInfo:
         """Tell which chat messages belong to the task itself, and whether Griptape wanted the others pruned.
 
         Args:
@@ -142,6 +142,6 @@ class ContextMixin(OllamaServerMixin):
         # What was remembered is made anew for the stack; what belongs to the task was counted itself.
         is_own = [_counted.get(id(message)) is message for message in stack.messages]
         if not sizes or all(is_own) or not any(is_own):
-            return Conversation(is_react=is_react)
+            return ConversationInfo(is_react=is_react)
         first = len(is_own) - is_own[::-1].index(False)
-        return Conversation(own=range(sum(sizes[:first]), sum(sizes)), is_pruned=True, is_react=is_react)
+        return ConversationInfo(task_range=range(sum(sizes[:first]), sum(sizes)), is_pruned=True, is_react=is_react)

@@ -16,8 +16,7 @@ from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 from griptape.events import EventBus
 from typing_extensions import Self
 
-from griptape_ollama.context.text_estimator import unlearned_tokens
-from griptape_ollama.context.tokens.estimator import text_estimator_of
+from griptape_ollama.context.tokens.estimator import text_estimator_of, unlearned_tokens
 from griptape_ollama.conversion.embeddings import Passage, to_embed_request, to_embedding_event
 from griptape_ollama.conversion.prefixes import prefixes_of
 from griptape_ollama.conversion.requests import merge_options

@@ -13,8 +13,7 @@ from griptape.drivers.prompt import BasePromptDriver
 from griptape.drivers.prompt.base_prompt_driver import StructuredOutputStrategy
 from griptape.tasks import PromptTask
 
-from griptape_ollama.context.request_fitting import Fitter
-from griptape_ollama.context.response_tracking import ContextWatch
+from griptape_ollama.context.request_fitting import ContextTracker, RequestFitter
 from griptape_ollama.conversion.images import check_images, images_of, input_of, urls_to_fetch
 from griptape_ollama.conversion.messages import merge_system_messages, to_chat_groups
 from griptape_ollama.conversion.reasoning import to_think_marks
@@ -249,11 +248,11 @@ class PlanningPromptDriver(ContextMixin, ModelUseMixin, BasePromptDriver):  # py
         if holds_model:
             request["keep_alive"] = LEASE_SECONDS
         conversation = self._conversation_of(stack, [len(each) for each in groups], is_react=needs_react)
-        fitter = Fitter(metadata, known, self._estimator(), self._context_settings())
-        fitting = fitter.fit(request, conversation, settle=not is_preview)
+        fitter = RequestFitter(metadata, known, self._estimator(), self._context_settings())
+        fitted = fitter.propose(request, conversation) if is_preview else fitter.fit(request, conversation)
         return Plan(
-            fitting,
-            ContextWatch(fitter, fitting),
+            fitted,
+            ContextTracker(fitter, fitted),
             holds_model=holds_model,
             wanted=wanted,
             awaits_closing=awaits_closing_mark(known, to_think_marks(self.separate_think_tags)),

@@ -4,7 +4,7 @@ import pytest
 
 from griptape_ollama.context.preview import PromptPreview
 from griptape_ollama.context.tokens.regression import TokenEstimate
-from griptape_ollama.context.window import Window
+from griptape_ollama.context.window import ContextWindow
 
 UNFIT = "prompt and reply probably do not fit into the window"
 
@@ -13,7 +13,7 @@ def _preview(tokens, **more):
     return PromptPreview(
         request={"model": "qwen3", "messages": [{"role": "user", "content": "Hello!"}]},
         estimate=TokenEstimate(tokens, round(tokens * 0.7), round(tokens * 1.3)),
-        window=Window(8192, 8192, 8192, grown_from=4096, is_known=True),
+        window=ContextWindow(8192, 8192, 8192, grown_from=4096, is_known=True),
         reply_tokens=1024,
         **more,
     )

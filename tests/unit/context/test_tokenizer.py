@@ -9,9 +9,8 @@ from griptape.tokenizers import BaseTokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.context.stack_text import StackText
-from griptape_ollama.context.tokenizer import OllamaTokenizer
-from griptape_ollama.context.tokens import features as text_rows
+from griptape_ollama.context.tokenizer import OllamaTokenizer, StackText
+from griptape_ollama.context.tokens import features
 from griptape_ollama.context.tokens.estimator import PromptEstimator
 from griptape_ollama.context.tokens.regression import TokenEstimate
 
@@ -122,7 +121,7 @@ class TestCounting:
     def test_fifty_megabytes_are_counted_and_known_the_next_time(self, monkeypatch):
         tokenizer, text = OllamaTokenizer(model="qwen3"), "a plain word, " * 3_600_000
         tokens = tokenizer.count_tokens(text)
-        monkeypatch.setattr(text_rows, "count_classes", None)
+        monkeypatch.setattr(features, "count_features", None)
 
         assert tokenizer.count_tokens(text) == tokens > 10_000_000
 

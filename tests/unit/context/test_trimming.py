@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.context.trimming import SLACK, trim
-from unit.context.conversations import assistant, conversations, result, system, user
+from griptape_ollama.context.trimming import DEFAULT_SLACK, to_turns, trim
+from unit.context.conversations import REACT_CALL, assistant, conversations, result, system, user
 
 _budgets = st.integers(-10, 20_000)
 
 
-def _trimmed(conversation, budget, *, drops_exchanges=False):
+def _trimmed(conversation, budget, *, drops_rounds=False):
     return trim(
         conversation.messages,
         conversation.sizes,
         budget=budget,
-        own=conversation.own,
+        task_range=conversation.task_range,
         is_react=conversation.is_react,
-        drops_exchanges=drops_exchanges,
+        drops_rounds=drops_rounds,
     )
 
 
@@ -36,8 +36,8 @@ def _size(conversation, indices):
 
 
 @given(conversations(), _budgets, st.booleans())
-def test_what_was_dropped_and_what_stays_are_all_there_was_in_order(conversation, budget, drops_exchanges):
-    trimmed = _trimmed(conversation, budget, drops_exchanges=drops_exchanges)
+def test_dropped_and_kept_messages_together_are_the_conversation_in_order(conversation, budget, drops_rounds):
+    trimmed = _trimmed(conversation, budget, drops_rounds=drops_rounds)
     kept = _kept(conversation, trimmed)
     assert trimmed.messages == [message for i, message in enumerate(conversation.messages) if i in kept]
     assert trimmed.dropped == [message for i, message in enumerate(conversation.messages) if i not in kept]
@@ -46,37 +46,37 @@ def test_what_was_dropped_and_what_stays_are_all_there_was_in_order(conversation
 
 
 @given(conversations(), _budgets, st.booleans())
-def test_no_turn_and_no_exchange_is_ever_halved(conversation, budget, drops_exchanges):
-    kept = _kept(conversation, _trimmed(conversation, budget, drops_exchanges=drops_exchanges))
-    for group in [*conversation.turns, *conversation.exchanges]:
+def test_turns_and_rounds_are_dropped_whole(conversation, budget, drops_rounds):
+    kept = _kept(conversation, _trimmed(conversation, budget, drops_rounds=drops_rounds))
+    for group in [*conversation.turns, *conversation.rounds]:
         assert kept.issuperset(group) or kept.isdisjoint(group)
 
 
 @given(conversations(), _budgets, st.booleans())
-def test_system_messages_the_input_and_the_last_exchange_always_stay(conversation, budget, drops_exchanges):
-    kept = _kept(conversation, _trimmed(conversation, budget, drops_exchanges=drops_exchanges))
-    asked = next(index for index in conversation.own if index not in conversation.systems)
+def test_system_messages_the_input_and_the_last_round_always_stay(conversation, budget, drops_rounds):
+    kept = _kept(conversation, _trimmed(conversation, budget, drops_rounds=drops_rounds))
+    asked = next(index for index in conversation.task_range if index not in conversation.systems)
     assert kept >= conversation.systems | {asked}
-    assert all(kept.issuperset(exchange) for exchange in conversation.exchanges[-1:])
+    assert all(kept.issuperset(round_) for round_ in conversation.rounds[-1:])
 
 
 @given(conversations(), _budgets)
-def test_exchanges_of_the_task_stay_unless_they_may_go(conversation, budget):
-    assert _kept(conversation, _trimmed(conversation, budget)).issuperset(conversation.own)
+def test_rounds_of_the_task_stay_unless_they_may_be_dropped(conversation, budget):
+    assert _kept(conversation, _trimmed(conversation, budget)).issuperset(conversation.task_range)
 
 
 @given(conversations(), _budgets, st.booleans())
-def test_the_rest_fits_or_nothing_else_may_go(conversation, budget, drops_exchanges):
-    trimmed = _trimmed(conversation, budget, drops_exchanges=drops_exchanges)
+def test_the_rest_fits_or_nothing_else_may_go(conversation, budget, drops_rounds):
+    trimmed = _trimmed(conversation, budget, drops_rounds=drops_rounds)
     kept = _kept(conversation, trimmed)
-    droppable = [*conversation.turns, *(conversation.exchanges[:-1] if drops_exchanges else [])]
+    droppable = [*conversation.turns, *(conversation.rounds[:-1] if drops_rounds else [])]
     assert trimmed.tokens <= budget or all(kept.isdisjoint(group) for group in droppable)
 
 
 @given(conversations(), _budgets)
-def test_the_oldest_go_first(conversation, budget):
-    kept = _kept(conversation, _trimmed(conversation, budget, drops_exchanges=True))
-    order = [kept.issuperset(group) for group in [*conversation.turns, *conversation.exchanges[:-1]]]
+def test_the_oldest_turns_are_dropped_first(conversation, budget):
+    kept = _kept(conversation, _trimmed(conversation, budget, drops_rounds=True))
+    order = [kept.issuperset(group) for group in [*conversation.turns, *conversation.rounds[:-1]]]
     assert order == sorted(order)
 
 
@@ -86,33 +86,33 @@ def test_what_is_dropped_beyond_what_must_be_is_the_slack_and_less_than_a_turn(c
     kept = _kept(conversation, trimmed)
     gone = [group for group in conversation.turns if kept.isdisjoint(group)]
     excess = sum(conversation.sizes) - budget
-    if gone and trimmed.dropped_tokens > excess + max(0, budget) * SLACK:
+    if gone and trimmed.dropped_tokens > excess + max(0, budget) * DEFAULT_SLACK:
         without_last = trimmed.dropped_tokens - _size(conversation, gone[-1])
-        assert without_last < excess + max(0, budget) * SLACK
+        assert without_last < excess + max(0, budget) * DEFAULT_SLACK
 
 
-def test_a_large_system_prompt_does_not_cost_all_of_the_memory():
+def test_a_large_system_prompt_does_not_cost_all_of_the_history():
     messages = [system(), *(user(f"question {number}") for number in range(20))]
     sizes = [900.0, *[10.0] * 20]
     assert [len(trim(messages, sizes, budget=1000, slack=slack).messages) for slack in (0, 40, 280)] == [11, 7, 7]
 
 
-def test_a_turn_that_is_very_long_does_not_go_for_the_sake_of_slack_alone():
+def test_a_very_long_turn_is_not_dropped_for_slack_alone():
     messages = [user("Rome?"), assistant("Warm."), user("Oslo?"), assistant("A novel."), user("Bergen?")]
     assert trim(messages, [50, 50, 50, 800, 50], budget=950, slack=300).messages == messages[2:]
 
 
 @given(conversations())
-def test_what_fits_is_left_alone(conversation):
+def test_a_conversation_that_fits_is_not_changed(conversation):
     trimmed = _trimmed(conversation, sum(conversation.sizes))
     assert (trimmed.messages, trimmed.dropped, trimmed.dropped_tokens) == (conversation.messages, [], 0)
 
 
-def test_a_summary_goes_after_all_turns_and_before_exchanges_of_the_task():
+def test_a_summary_is_dropped_after_all_turns_and_before_rounds_of_the_task():
     messages = [user("Summary: ..."), user("Rome?"), assistant("Warm."), user("Oslo?")]
     messages += [assistant("", "a"), result("a"), assistant("", "b"), result("b")]
     sizes = [100.0] * 8
-    assert [trim(messages, sizes, budget=budget, drops_exchanges=True).dropped for budget in (600, 500, 400, 0)] == [
+    assert [trim(messages, sizes, budget=budget, drops_rounds=True).dropped for budget in (600, 500, 400, 0)] == [
         messages[1:3],
         messages[:3],
         [*messages[:3], *messages[4:6]],
@@ -120,9 +120,9 @@ def test_a_summary_goes_after_all_turns_and_before_exchanges_of_the_task():
     ]
 
 
-def test_a_remembered_turn_of_the_callers_is_not_taken_for_the_tasks_own():
+def test_a_turn_of_the_history_is_not_taken_for_the_task():
     messages = [user("Oslo?"), user("Rome?"), assistant("Warm.")]
-    assert trim(messages, [10, 10, 10], budget=10, own=range(1)).messages == messages[:1]
+    assert trim(messages, [10, 10, 10], budget=10, task_range=range(1)).messages == messages[:1]
 
 
 def _growing(turns, seed, *, most=150):
@@ -144,7 +144,7 @@ class _Trimmer:
         self.cuts = set()
 
     def __call__(self, messages, sizes, **settings):
-        trimmed = trim(messages, sizes, is_cut=self.cuts.__contains__, **settings)
+        trimmed = trim(messages, sizes, was_cut_before=self.cuts.__contains__, **settings)
         self.cuts.update(trimmed.cuts)
         return trimmed
 
@@ -158,7 +158,7 @@ def test_a_growing_conversation_keeps_its_beginning_for_many_turns(seed, budget)
     trimmer = _Trimmer()
     sent = [trimmer(messages, sizes, budget=budget) for messages, sizes in _growing(200, seed)]
     cuts = [len(each.dropped) for each in sent]
-    turns_of_slack = budget * SLACK / 115
+    turns_of_slack = budget * DEFAULT_SLACK / 115
     assert _moves(cuts) <= 200 / turns_of_slack + 2
     for before, after in pairwise(sent):
         if len(before.dropped) == len(after.dropped):
@@ -182,12 +182,12 @@ def test_the_cut_stays_where_it_was_although(disturbance):
     assert _moves(cuts) < 35  # of 400, where a count of what must go would move it nearly every time
 
 
-def test_exchanges_of_a_long_task_are_cut_seldom_too():
+def test_rounds_of_a_long_task_are_dropped_seldom():
     messages, sizes, cuts, trimmer = [user("Oslo?")], [10.0], [], _Trimmer()
     for turn in range(200):
         messages += [assistant("", str(turn)), result(str(turn), f"{turn} degrees")]
         sizes += [20.0, 80.0]
-        trimmed = trimmer(messages, sizes, budget=4000, drops_exchanges=True)
+        trimmed = trimmer(messages, sizes, budget=4000, drops_rounds=True)
         assert trimmed.tokens <= 4000
         assert trimmed.messages[0] is messages[0]
         cuts.append(len(trimmed.dropped))
@@ -213,7 +213,7 @@ def test_many_messages_take_one_pass(budget):
     seconds = []
     for _ in range(3):
         start = time.thread_time()
-        trim(messages, sizes, budget=budget, own=range(19_990, 20_000), is_react=True)
+        trim(messages, sizes, budget=budget, task_range=range(19_990, 20_000), is_react=True)
         seconds.append(time.thread_time() - start)
     assert min(seconds) < 2  # under the tracing of coverage, too
 
@@ -221,3 +221,99 @@ def test_many_messages_take_one_pass(budget):
 def test_a_lone_surrogate_is_text_like_any_other():
     messages = [user("Rome?"), assistant("\ud800"), user("Bergen?"), assistant("\ud800"), user("Oslo?")]
     assert trim(messages, [10] * 5, budget=35).messages == messages[2:]
+
+
+@given(conversations())
+def test_turns_and_rounds_are_found_as_they_were_generated(conversation):
+    turns = to_turns(conversation.messages, task_range=conversation.task_range, is_react=conversation.is_react)
+    assert turns.history == conversation.turns
+    assert turns.summary == []
+    assert turns.task == [index for index in conversation.task_range if index not in conversation.systems]
+    assert turns.rounds == conversation.rounds
+
+
+@given(conversations())
+def test_the_task_is_the_last_turn_without_a_range(conversation):
+    with_range = to_turns(conversation.messages, task_range=conversation.task_range, is_react=conversation.is_react)
+    assert to_turns(conversation.messages, is_react=conversation.is_react) == with_range
+
+
+@given(conversations())
+def test_each_message_is_in_one_group_unless_it_is_a_system_message(conversation):
+    turns = to_turns(conversation.messages, task_range=conversation.task_range, is_react=conversation.is_react)
+    grouped = [index for group in [*turns.history, turns.summary, turns.task] for index in group]
+    assert sorted(grouped) == [i for i in range(len(conversation.messages)) if i not in conversation.systems]
+
+
+def test_parallel_calls_stay_with_all_their_results():
+    messages = [
+        user("Rome and Oslo?"),
+        assistant("", "a"),
+        assistant("", "b"),
+        result("a"),
+        result("b"),
+        assistant("", "c"),
+        result("c"),
+    ]
+    assert to_turns(messages).rounds == [[1, 2, 3, 4], [5, 6]]
+
+
+@pytest.mark.parametrize(("is_react", "turns"), [(True, []), (False, [[0, 1]])])
+def test_a_result_in_text_is_no_turn_where_tools_are_called_in_text(is_react, turns):
+    assert to_turns([user("Rome?"), assistant(REACT_CALL), user("12 degrees")], is_react=is_react).history == turns
+
+
+def test_what_follows_the_results_of_tools_belongs_to_them():
+    messages = [user("Rome?"), assistant("", "a"), result("a"), user("Please keep going")]
+    assert to_turns(messages).task == [0, 1, 2, 3]
+
+
+def test_the_correction_of_an_answer_that_fits_no_schema_is_no_turn():
+    messages = [user("Rome?"), assistant("{}"), user("Validation Errors: ...\nFix these validation errors.")]
+    assert to_turns(messages).task == [0, 1, 2]
+
+
+def test_a_question_at_the_front_without_an_answer_is_the_summary():
+    messages = [system(), user("Summary: ..."), user("Rome?"), assistant("Warm."), user("Oslo?")]
+    turns = to_turns(messages)
+    assert (turns.summary, turns.history, turns.task) == ([1], [[2, 3]], [4])
+
+
+def test_a_summary_alone_is_the_summary():
+    assert to_turns([user("Summary: ..."), user("Oslo?")]).summary == [0]
+
+
+def test_the_input_of_a_task_without_memory_is_no_summary():
+    turns = to_turns([system(), user("Oslo?")])
+    assert (turns.summary, turns.task) == ([], [1])
+
+
+def test_a_question_in_the_middle_without_an_answer_is_a_turn():
+    messages = [user("Rome?"), assistant("Warm."), user("Oslo?"), user("Bergen?"), assistant("Wet."), user("Rio?")]
+    assert to_turns(messages).history == [[0, 1], [2], [3, 4]]
+
+
+def test_a_conversation_that_begins_with_an_answer_has_it_as_a_turn():
+    assert to_turns([assistant("Hello."), user("Oslo?")]).history == [[0]]
+
+
+def test_the_task_may_precede_the_history():
+    turns = to_turns([system(), user("Oslo?"), user("Rome?"), assistant("Warm.")], task_range=range(2))
+    assert (turns.task, turns.history) == ([1], [[2, 3]])
+
+
+def test_a_task_range_without_messages_is_ignored():
+    messages = [user("Rome?"), assistant("Warm."), user("Oslo?")]
+    assert to_turns(messages, task_range=range(3, 3)) == to_turns(messages)
+
+
+@pytest.mark.parametrize("messages", [[], [system()]])
+def test_an_empty_conversation_has_no_turns(messages):
+    turns = to_turns(messages)
+    assert not any([turns.history, turns.summary, turns.task, turns.rounds])
+
+
+@pytest.mark.parametrize("odd", [None, ["text"], 3])
+def test_content_of_a_wrong_type_is_no_error(odd):
+    messages = [user("Rome?"), assistant(odd), user(odd), assistant("Wet."), {}]
+    assert to_turns(messages, is_react=True).task == [2, 3, 4]

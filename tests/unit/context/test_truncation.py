@@ -1,23 +1,19 @@
 """What the counts of a reply tell."""
 
-from dataclasses import dataclass
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from griptape_ollama.context.tokens.regression import TokenEstimate
-from griptape_ollama.context.truncation import Exchanged, Finding, examine
+from griptape_ollama.context.truncation import ContextFinding, TokenCounts, detect_truncation
+from griptape_ollama.context.window import ContextWindow
 
 
-@dataclass(frozen=True)
-class Window:
-    tokens: int = 4096
-    ceiling: int = 4096
-    is_known: bool = True
+def _window(tokens=4096, ceiling=4096, *, is_known=True):
+    return ContextWindow(None, tokens, ceiling, is_known=is_known)
 
 
-SURE, LIKELY = Finding("truncated", is_sure=True), Finding("truncated", is_sure=False)
+SURE, LIKELY = ContextFinding("truncated", is_sure=True), ContextFinding("truncated", is_sure=False)
 
 
 def _rough(tokens):
@@ -62,7 +58,7 @@ def _fine(tokens):
     ],
 )
 def test_a_cut_prompt_is_found(estimate, read, finding):
-    assert examine(Exchanged(estimate, read, 24, "stop"), Window()).truncated == finding
+    assert detect_truncation(TokenCounts(estimate, read, 24, "stop"), _window()).truncated == finding
 
 
 @pytest.mark.parametrize(
@@ -93,14 +89,14 @@ def test_a_cut_prompt_is_found(estimate, read, finding):
     ],
 )
 def test_an_honest_reply_raises_no_alarm(estimate, read):
-    assert examine(Exchanged(estimate, read, 24, "stop"), Window()).truncated is None
+    assert detect_truncation(TokenCounts(estimate, read, 24, "stop"), _window()).truncated is None
 
 
 @given(st.integers(1, 4095), st.floats(0.71, 1.29), st.integers(1, 500))
 def test_a_prompt_that_fits_is_never_surely_cut(tokens, error, written):
     estimate = _rough(max(1, round(tokens / error)))
     written = min(written, 4096 - tokens)
-    found = examine(Exchanged(estimate, tokens, written, "stop"), Window())
+    found = detect_truncation(TokenCounts(estimate, tokens, written, "stop"), _window())
     assert not any(finding.is_sure for finding in found)
 
 
@@ -116,14 +112,14 @@ def test_a_prompt_that_fits_is_never_surely_cut(tokens, error, written):
     ids=["far below", "an older default", "read in full", "not counted", "cached tokens not counted (old servers)"],
 )
 def test_nothing_is_sure_where_the_window_is_not_known(estimate, read, finding):
-    assert examine(Exchanged(estimate, read, 24, "stop"), Window(is_known=False)).truncated == finding
+    assert detect_truncation(TokenCounts(estimate, read, 24, "stop"), _window(is_known=False)).truncated == finding
 
 
 def test_images_count_for_more_when_the_server_cuts():
     """It takes 768 tokens for each, and cuts what would have fitted."""
-    exchanged = Exchanged(_fine(3000), 1200, 24, "stop", images=4)
-    assert examine(exchanged, Window()).truncated == LIKELY
-    assert examine(Exchanged(_fine(3000), 1200, 24, "stop"), Window()).truncated is None
+    exchanged = TokenCounts(_fine(3000), 1200, 24, "stop", images=4)
+    assert detect_truncation(exchanged, _window()).truncated == LIKELY
+    assert detect_truncation(TokenCounts(_fine(3000), 1200, 24, "stop"), _window()).truncated is None
 
 
 @pytest.mark.parametrize(
@@ -132,75 +128,77 @@ def test_images_count_for_more_when_the_server_cuts():
     ids=["a little", "a long reply", "exactly full", "last token not stored", "the window is larger than known"],
 )
 def test_a_window_that_moved_on_is_found(read, written, is_shifted):
-    found = examine(Exchanged(_fine(read), read, written, "stop"), Window()).shifted
-    assert found == (Finding("shifted", is_sure=True) if is_shifted else None)
+    found = detect_truncation(TokenCounts(_fine(read), read, written, "stop"), _window()).shifted
+    assert found == (ContextFinding("shifted", is_sure=True) if is_shifted else None)
 
 
 @pytest.mark.parametrize(
     ("window", "is_shifted"), [(64, False), (200, False), (256, False), (255, False), (100, False)]
 )
 def test_small_windows_are_larger_than_they_say(window, is_shifted):
-    assert (examine(Exchanged(_fine(23), 23, 233, "stop"), Window(window)).shifted is not None) is is_shifted
+    assert (
+        detect_truncation(TokenCounts(_fine(23), 23, 233, "stop"), _window(window)).shifted is not None
+    ) is is_shifted
 
 
 def test_without_a_count_of_the_prompt_its_estimate_is_taken():
-    found = examine(Exchanged(_fine(3000), None, 2000, "stop"), Window())
-    assert found.shifted == Finding("shifted", is_sure=False)
+    found = detect_truncation(TokenCounts(_fine(3000), None, 2000, "stop"), _window())
+    assert found.shifted == ContextFinding("shifted", is_sure=False)
     assert found.truncated is None
 
 
 @pytest.mark.parametrize(
     "exchanged",
-    [Exchanged(_fine(3000), 3000, None, "stop"), Exchanged(_fine(4000), None, 80, "stop")],
+    [TokenCounts(_fine(3000), 3000, None, "stop"), TokenCounts(_fine(4000), None, 80, "stop")],
     ids=["reply not counted", "may have fitted"],
 )
 def test_no_shift_is_guessed(exchanged):
-    assert not examine(exchanged, Window())
+    assert not detect_truncation(exchanged, _window())
 
 
 def test_no_shift_is_guessed_where_the_window_is_not_known():
-    assert not examine(Exchanged(_fine(3000), 3000, 2000, "stop"), Window(is_known=False))
+    assert not detect_truncation(TokenCounts(_fine(3000), 3000, 2000, "stop"), _window(is_known=False))
 
 
 @pytest.mark.parametrize(
     ("exchanged", "cut_by", "is_sure"),
     [
-        (Exchanged(_fine(100), 100, 50, "length", 50), "max_tokens", True),
-        (Exchanged(_fine(100), 100, 50, None, 50), "max_tokens", False),
-        (Exchanged(_fine(100), 100, 51, "length", 50), "max_tokens", True),
-        (Exchanged(_fine(3000), 3000, 1096, "length", 2000), "window", True),
-        (Exchanged(_fine(3000), 3000, 1095, "length"), "window", True),
-        (Exchanged(_fine(3000), None, 1096, "length"), "window", True),
-        (Exchanged(_fine(100), 100, 50, "length", -1), "unknown", True),
-        (Exchanged(_fine(100), 100, None, "length", 50), "unknown", True),
-        (Exchanged(_fine(100), 100, 40_960, "length"), "unknown", True),
+        (TokenCounts(_fine(100), 100, 50, "length", 50), "max_tokens", True),
+        (TokenCounts(_fine(100), 100, 50, None, 50), "max_tokens", False),
+        (TokenCounts(_fine(100), 100, 51, "length", 50), "max_tokens", True),
+        (TokenCounts(_fine(3000), 3000, 1096, "length", 2000), "window", True),
+        (TokenCounts(_fine(3000), 3000, 1095, "length"), "window", True),
+        (TokenCounts(_fine(3000), None, 1096, "length"), "window", True),
+        (TokenCounts(_fine(100), 100, 50, "length", -1), "unknown", True),
+        (TokenCounts(_fine(100), 100, None, "length", 50), "unknown", True),
+        (TokenCounts(_fine(100), 100, 40_960, "length"), "unknown", True),
     ],
 )
 def test_what_ended_the_reply_is_told(exchanged, cut_by, is_sure):
-    assert examine(exchanged, Window()).cut == Finding("cut", is_sure, cut_by)
+    assert detect_truncation(exchanged, _window()).cut == ContextFinding("cut", is_sure, cut_by)
 
 
 @pytest.mark.parametrize(
     "exchanged",
     [
-        Exchanged(_fine(100), 100, 50, "stop", 50),
-        Exchanged(_fine(100), 100, 50, None),
-        Exchanged(_fine(100), 100, 49, None, 50),
-        Exchanged(_fine(100), 100, 50, None, -1),
-        Exchanged(_fine(100), None, None, None, 50),
+        TokenCounts(_fine(100), 100, 50, "stop", 50),
+        TokenCounts(_fine(100), 100, 50, None),
+        TokenCounts(_fine(100), 100, 49, None, 50),
+        TokenCounts(_fine(100), 100, 50, None, -1),
+        TokenCounts(_fine(100), None, None, None, 50),
     ],
 )
 def test_a_complete_reply_is_not_cut(exchanged):
-    assert not examine(exchanged, Window())
+    assert not detect_truncation(exchanged, _window())
 
 
 def test_no_window_ends_a_reply_where_none_is_known():
-    found = examine(Exchanged(_fine(3000), 3000, 1096, "length"), Window(is_known=False))
-    assert found.cut == Finding("cut", is_sure=True, cut_by="unknown")
+    found = detect_truncation(TokenCounts(_fine(3000), 3000, 1096, "length"), _window(is_known=False))
+    assert found.cut == ContextFinding("cut", is_sure=True, cut_by="unknown")
 
 
 def test_all_that_happened_is_found():
-    found = examine(Exchanged(_rough(45_000), 2051, 3000, "length", 3000), Window())
+    found = detect_truncation(TokenCounts(_rough(45_000), 2051, 3000, "length", 3000), _window())
     assert [finding.kind for finding in found] == ["truncated", "shifted", "cut"]
     assert found
 
@@ -210,10 +208,10 @@ def test_all_that_happened_is_found():
 )
 def test_half_of_a_smaller_default_window_than_is_assumed_is_truncation(read, low, is_found):
     estimate = TokenEstimate(round(low * 1.1), low, round(low * 1.2))
-    exchanged = Exchanged(estimate, prompt_tokens=read, done_reason="stop")
-    found = examine(exchanged, Window(4096, is_known=False)).truncated
-    assert found == (Finding("truncated", is_sure=False) if is_found else None)
-    assert examine(exchanged, Window(4096, is_known=True)).truncated is None
+    exchanged = TokenCounts(estimate, prompt_tokens=read, done_reason="stop")
+    found = detect_truncation(exchanged, _window(4096, is_known=False)).truncated
+    assert found == (ContextFinding("truncated", is_sure=False) if is_found else None)
+    assert detect_truncation(exchanged, _window(4096, is_known=True)).truncated is None
 
 
 @pytest.mark.parametrize(
@@ -227,6 +225,6 @@ def test_half_of_a_smaller_default_window_than_is_assumed_is_truncation(read, lo
     ids=["just what is left of a cut prompt", "one more", "as was to be expected", "far too short to be cut"],
 )
 def test_before_anything_was_learned_the_length_of_a_cut_prompt_gives_it_away(read, estimate, is_found):
-    exchanged = Exchanged(estimate, prompt_tokens=read, done_reason="stop")
-    found = examine(exchanged, Window(8192, is_known=True)).truncated
-    assert found == (Finding("truncated", is_sure=False) if is_found else None)
+    exchanged = TokenCounts(estimate, prompt_tokens=read, done_reason="stop")
+    found = detect_truncation(exchanged, _window(8192, is_known=True)).truncated
+    assert found == (ContextFinding("truncated", is_sure=False) if is_found else None)

@@ -11,11 +11,9 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from griptape_ollama.context import window as looking
 from griptape_ollama.context import window as window_module
-from griptape_ollama.context import window_state as remembered
-from griptape_ollama.context.window import Bounds, ceiling_of, decide_window, forget_window, learn_window
-from griptape_ollama.context.window_state import ARRIVAL_SECONDS, Order
+from griptape_ollama.context.window import WindowPlanner
+from griptape_ollama.context.window_state import ARRIVAL_SECONDS, WindowState, window_registry
 from griptape_ollama.errors import OllamaCancelledError
 from griptape_ollama.models import metadata_cache as facts_module
 from griptape_ollama.models.metadata_cache import ModelMetadata, ServerMetadata
@@ -60,11 +58,20 @@ class User:
         return self.metadata.show(self.model)
 
     @property
+    def planner(self):
+        return WindowPlanner(self.metadata, self.model, self.known, **self.wish)
+
+    @property
     def ceiling(self):
-        return ceiling_of(self.metadata, self.model, self.known, **self.wish)
+        return self.planner.ceiling()
 
     def decide(self, needed, **more):
-        return decide_window(self.metadata, self.model, self.known, **self.wish, needed=needed, **more)
+        planner = self.planner
+        planner.refresh()
+        return planner.commit(needed, **more)
+
+    def fail(self, window, **more):
+        self.planner.record_failure(window, **more)
 
     def ask(self, needed, *, keep_alive=None):
         """Decide, ask, and learn from the reply; give what was decided."""
@@ -75,7 +82,7 @@ class User:
     def send(self, window, needed, *, keep_alive=None):
         reply = chat(self.url, self.model, window.num_ctx, tokens=needed - 10, keep_alive=keep_alive)
         self.loads += reply["load_duration"] >= _LOAD_SECONDS * 1e9
-        learn_window(self.metadata, self.model, window, prompt_tokens=reply["prompt_eval_count"])
+        self.planner.record_reply(window, prompt_tokens=reply["prompt_eval_count"])
         return reply
 
 
@@ -112,14 +119,14 @@ def user(simulator):
 def waiting(monkeypatch):
     """Gets True whenever a decision begins to wait for others."""
     begun = queue.SimpleQueue()
-    wait = Order.wait
+    start_waiting = WindowState.start_waiting
 
     def telling(self, needed):
-        woken = wait(self, needed)
+        answered = start_waiting(self, needed)
         begun.put(True)
-        return woken
+        return answered
 
-    monkeypatch.setattr(Order, "wait", telling)
+    monkeypatch.setattr(WindowState, "start_waiting", telling)
     return begun
 
 
@@ -139,7 +146,7 @@ def clock(monkeypatch):
 
     clock.skip = skip
     late = SimpleNamespace(monotonic=lambda: time.monotonic() + clock.added)
-    for module in (facts_module, looking, window_module):
+    for module in (facts_module, window_module):
         monkeypatch.setattr(module, "time", late)
     return clock
 
@@ -419,7 +426,7 @@ class TestWhatIsBakedIn:
     @pytest.mark.parametrize("own", ["many", True, -5, 0, 0.5, None])
     def test_one_that_is_none_is_passed_over(self, user, own):
         known = ModelMetadata(parameters={"num_ctx": own}, raw={"x": 1})
-        window = decide_window(user.metadata, "roomy", known, num_ctx="auto", max_num_ctx=None, needed=1, settle=False)
+        window = WindowPlanner(user.metadata, "roomy", known, num_ctx="auto", max_num_ctx=None).propose(1)
         assert window.tokens == 4096
 
     def test_one_larger_than_the_growth_is_the_ceiling(self, simulator):
@@ -506,7 +513,7 @@ class TestUnloading:
     def test_a_load_that_failed_is_forgotten(self, simulator, user):
         user.ask(100)
         window = user.decide(6000)
-        forget_window(user.metadata, "roomy", window)
+        user.fail(window)
         again = user.ask(100)
         assert (again.num_ctx, again.tokens) == (None, 4096)
         assert user.loads == 1
@@ -514,20 +521,20 @@ class TestUnloading:
     def test_a_growth_that_failed_leaves_what_somebody_else_loaded(self, simulator, user):
         chat(simulator.url, "roomy", 8192)
         user.ask(100)
-        forget_window(user.metadata, "roomy", user.decide(9000))
+        user.fail(user.decide(9000))
         assert user.ask(100).num_ctx == 8192
         assert user.loads == 0
 
     def test_a_growth_that_another_request_made_stays(self, user, no_ps):
         failing, growing = user.decide(6000), user.decide(6000)
-        forget_window(user.metadata, "roomy", failing)
+        user.fail(failing)
         user.send(growing, 6000)
         assert user.decide(100).num_ctx == 8192
 
     def test_a_request_that_failed_later_leaves_what_is_loaded(self, user, no_ps):
         user.ask(6000)
         window = user.decide(6000)
-        forget_window(user.metadata, "roomy", window)
+        user.fail(window)
         assert user.ask(100).num_ctx == 8192
         assert user.loads == 1
 
@@ -537,7 +544,7 @@ class TestMemoryOfTheServer:
         user.ask(100)
         window = user.decide(30_000)
         assert window.num_ctx == 32_768
-        forget_window(user.metadata, "roomy", window, had_no_room=True)
+        user.fail(window, is_out_of_memory=True)
         (line,) = log(logging.WARNING)
         assert line.startswith(
             f"Ollama at {simulator.url} had no room in memory for model 'roomy' with a window of 32768"
@@ -549,12 +556,12 @@ class TestMemoryOfTheServer:
 
     def test_what_is_loaded_stays_where_there_is_no_room_for_more(self, user):
         user.ask(6000)
-        forget_window(user.metadata, "roomy", user.decide(9000), had_no_room=True)
+        user.fail(user.decide(9000), is_out_of_memory=True)
         window = user.ask(9000)
         assert (window.num_ctx, window.tokens, window.grown_from, window.ceiling) == (8192, 8192, None, 8192)
 
     def test_the_default_window_needs_no_room_that_could_be_saved(self, user):
-        forget_window(user.metadata, "roomy", user.decide(100), had_no_room=True)
+        user.fail(user.decide(100), is_out_of_memory=True)
         assert user.decide(30_000).num_ctx == 32_768
 
 
@@ -603,7 +610,7 @@ class TestManyAtOnce:
         with ThreadPoolExecutor(1) as pool:
             growing = pool.submit(User(simulator.url).decide, 6000)
             assert waiting.get(timeout=10)
-            forget_window(user.metadata, "roomy", early)
+            user.fail(early)
             assert growing.result(10).num_ctx == 8192
 
     def test_waiting_for_others_ends_with_the_run(self, simulator, user, waiting):
@@ -642,14 +649,13 @@ class TestManyAtOnce:
         assert user.decide(100).num_ctx == 8192
         user.send(loading, 6000)
 
-    def test_a_look_from_before_a_load_says_nothing_of_it(self, simulator, user):
+    def test_a_list_from_before_a_load_says_nothing_of_it(self, simulator, user):
         user.ask(100)
-        looked = looking.look(
-            looking.Subject(user.metadata, "roomy", user.known, Bounds.of(user.known, None)), "auto"
-        )  # one thread has looked
-        user.decide(6000)  # another makes it grow
-        memory = remembered.windows.server(simulator.url).find("roomy", user.known)
-        assert not memory.take_in(looked, time.monotonic())
+        listed = user.planner.loaded_window()  # one thread has asked
+        user.decide(6000)  # another makes the window grow
+        with window_registry.lock:
+            state = window_registry.server(simulator.url).state("roomy", user.known)
+            assert not state.record_loaded(listed, time.monotonic())
         assert user.decide(100).num_ctx == 8192
 
     def test_a_load_that_nobody_heard_of_again_is_given_up(self, simulator, user, clock):
@@ -678,25 +684,17 @@ class TestManyAtOnce:
 
     def test_a_preview_changes_nothing(self, simulator, user, log):
         user.ask(100)
-        assert user.decide(6000, settle=False).num_ctx == 8192
-        assert user.decide(6000, settle=False).grown_from == 4096
+        assert user.planner.propose(6000).num_ctx == 8192
+        assert user.planner.propose(6000).grown_from == 4096
         assert user.ask(100).num_ctx is None
         assert user.loads == 1
         assert log(logging.INFO) == []
 
     def test_a_forked_process_starts_afresh(self, user):
         user.decide(6000)
-        with remembered.windows.lock:
-            remembered.windows.start_afresh()
+        with window_registry.lock:
+            window_registry.start_afresh()
             assert user.decide(100).num_ctx is None
-
-    def test_what_is_remembered_is_bounded(self, user, monkeypatch):
-        monkeypatch.setattr(remembered, "_MAX_MODELS", 3)
-        for n in range(10):
-            decide_window(user.metadata, f"m{n}", ModelMetadata(), num_ctx="auto", max_num_ctx=None, needed=1)
-        server = remembered.windows.server(user.metadata.address)
-        assert len(server.models) == 3
-        assert len(server.keys) == 3
 
 
 class TestCloud:
@@ -705,13 +703,14 @@ class TestCloud:
     def test_nothing_is_ever_sent_and_the_window_is_the_maximum(self, user, model, num_ctx):
         known = ModelMetadata(context_length=200_000, raw={"x": 1})
         wish = {"num_ctx": num_ctx, "max_num_ctx": 8192}
-        window = decide_window(user.metadata, model, known, **wish, needed=10**6)
+        planner = WindowPlanner(user.metadata, model, known, **wish)
+        window = planner.commit(10**6)
         assert (window.num_ctx, window.tokens, window.ceiling, window.is_known) == (None, 200_000, 200_000, True)
-        assert ceiling_of(user.metadata, model, known, **wish) == 200_000
+        assert planner.ceiling() == 200_000
 
     def test_a_model_that_runs_elsewhere_is_one_by_any_name(self, simulator, user):
         known = ModelMetadata(remote_host="https://ollama.com:443", raw={"x": 1})
-        window = decide_window(user.metadata, "mine", known, num_ctx="auto", max_num_ctx=None, needed=10**6)
+        window = WindowPlanner(user.metadata, "mine", known, num_ctx="auto", max_num_ctx=None).commit(10**6)
         assert (window.num_ctx, window.tokens, window.is_known) == (None, 131_072, False)
         assert _count(simulator, "/api/ps") == 0
 
@@ -797,10 +796,8 @@ class TestCost:
     def test_deciding_is_cheap_once_facts_are_known(self, user):
         user.ask(6000)
         known = user.known
-        best = min(
-            _timed(lambda: decide_window(user.metadata, "roomy", known, num_ctx="auto", max_num_ctx=None, needed=100))
-            for _ in range(5)
-        )
+        planner = WindowPlanner(user.metadata, "roomy", known, num_ctx="auto", max_num_ctx=None)
+        best = min(_timed(lambda: (planner.refresh(), planner.commit(100))) for _ in range(5))
         assert best < 200e-6  # 20 µs on a quiet machine
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from griptape.tasks import ActionsSubtask
 
-from griptape_ollama.conversion.react import is_react_call
+from griptape_ollama.conversion.text_calls import is_react_call
 
 
 @pytest.mark.parametrize(

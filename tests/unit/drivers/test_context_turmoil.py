@@ -24,7 +24,7 @@ from griptape_ollama import (
     OllamaResponseError,
     OllamaStream,
 )
-from griptape_ollama.context.window_state import windows
+from griptape_ollama.context.window_state import window_registry
 from griptape_ollama.lifecycle.server_adapter import runner_options
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
@@ -60,8 +60,8 @@ def is_loading(simulator):
     """Whether drivers take the model for being loaded at the moment."""
 
     def tell():
-        with windows.lock:
-            return windows.server(simulator.host).find("roomy").is_loading
+        with window_registry.lock:
+            return window_registry.server(simulator.host).state("roomy").is_loading
 
     return tell
 
@@ -267,7 +267,7 @@ class TestManyAtOnce:
         done = threading.Event()
 
         def keep():
-            with windows.lock:
+            with window_registry.lock:
                 is_held.set()
                 done.wait()
 

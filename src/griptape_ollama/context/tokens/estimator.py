@@ -1,37 +1,46 @@
-"""How many tokens prompts have: estimated without asking the server, and learned from what it counted."""
+"""Estimates the tokens of prompts and texts without asking the server, and learns from what it counted."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from operator import mul
 from typing import Any, Generic, TypeVar
 
-from griptape_ollama.context.recent_cache import RecentMemory
-from griptape_ollama.context.text_estimator import TextEstimator
+from cachetools import LRUCache
+
 from griptape_ollama.context.tokens.features import (
-    AROUND_TEXTS,
-    Row,
-    TextRows,
+    TEMPLATE_FEATURES,
+    Features,
+    RecentCache,
+    TextFeatures,
     added,
-    fixed_row,
+    fixed_features,
     has_system,
-    messages_row,
+    message_features,
     parts_of,
-    prefixes,
+    prefix_hashes,
 )
-from griptape_ollama.context.tokens.priors import BYTE_PRIORS, PROMPT_PRIORS
-from griptape_ollama.context.tokens.regression import Calibration, TokenEstimate, to_estimate
+from griptape_ollama.context.tokens.priors import (
+    BYTE_PRIORS,
+    OWN_COUNT_PRIORS,
+    PROMPT_PRIORS,
+    TEXT_PRIORS,
+    TEXT_WEIGHTS,
+    TYPICAL,
+)
+from griptape_ollama.context.tokens.regression import Prior, TokenEstimate, TokenRegression, to_estimate
 from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 
 _logger = logging.getLogger(__name__)
 
+_AROUND = len(TEMPLATE_FEATURES)
 _PROMPTS = 64
-# Below this share of what is expected a count is not one of the prompt: it was cut, or is no count at all.
+# Below this share of what is expected a count is not one of the prompt: it was truncated, or is no count at all.
 _LEAST_SHARE = 0.05
-# What is taken for typical follows the last ten prompts or so.
+# The typical prompt is an average over the last ten or so.
 _NEW_SHARE = 0.1
 
 
@@ -39,24 +48,25 @@ class PromptEstimator:
     """Estimates the tokens of prompts for one model, and learns from each reply. Threads may share it.
 
     Args:
-        count: Counts the tokens of a text in place of the built-in classes, for example with the model's own tokenizer.
-            What it says is calibrated as well. Where it fails, the built-in estimate is used.
+        count: Counts the tokens of a text in place of the built-in features, for example with the model's own
+            tokenizer. Its counts are calibrated as well. Where it fails, the built-in estimate is used.
     """
 
     def __init__(self, count: Callable[[str], float] | None = None) -> None:
-        self._texts = TextRows(count)
-        others = (*PROMPT_PRIORS, *BYTE_PRIORS) if count is None else None
-        self._calibration = Calibration((*PROMPT_PRIORS, *self._texts.priors), others)
-        # Of the last prompts: what they were made of, and the server's count.
-        self._prompts: RecentMemory[tuple[int, Row, int]] = RecentMemory(_PROMPTS)
-        # Number of the weights, the weights of what surrounds texts, those of texts: replaced at one go.
+        self._texts = TextFeatures(TEXT_WEIGHTS, count)
+        alternative = (*PROMPT_PRIORS, *BYTE_PRIORS) if count is None else None
+        priors = TEXT_PRIORS if count is None else OWN_COUNT_PRIORS
+        self._regression = TokenRegression((*PROMPT_PRIORS, *priors), alternative)
+        # Of the last prompts: how many messages, their features, and the server's count.
+        self._prompts: RecentCache[tuple[int, Features, int]] = RecentCache(_PROMPTS)
+        # Version of the weights, weights of what surrounds texts, those of texts: replaced together.
         self._weights = self._current_weights()
-        self._typical: Row = (*((0,) * AROUND_TEXTS), *self._texts.typical())
+        self._typical: Features = (*((0,) * _AROUND), *self._texts.typical(TYPICAL))
         self._lock = threading.Lock()
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
-        """Let go of a lock that a thread may have held which is gone."""
+        """Replace a lock that a thread of the parent may hold."""
         self._lock = threading.Lock()
 
     @property
@@ -76,9 +86,9 @@ class PromptEstimator:
 
     def text_estimate(self, text: str) -> TokenEstimate:
         """Estimate the tokens of a text alone, with how sure that is."""
-        row = (*((0,) * AROUND_TEXTS), *self._texts.row(text))
+        features = (*((0,) * _AROUND), *self._texts.of(text))
         with self._lock:
-            return self._estimate(row)
+            return self._estimate(features)
 
     def message_tokens(self, message: Mapping[str, Any]) -> float:
         """Estimate the tokens that a message adds to a prompt."""
@@ -91,7 +101,7 @@ class PromptEstimator:
         return surrounding + sum(map(self._text_tokens, parts.texts))
 
     def plain_tokens(self, texts: Sequence[str]) -> float:
-        """Estimate the tokens that messages add to a prompt that are nothing but a text each."""
+        """Estimate the tokens that messages of nothing but a text each add to a prompt."""
         version, around, of_texts = self._weights
         tokens = self._texts.tokens
         return len(texts) * around[1] + sum(tokens(text, version, of_texts) for text in texts)
@@ -104,7 +114,7 @@ class PromptEstimator:
             has_system: Whether one of the messages is a system message; the model's own counts otherwise.
         """
         _, around, of_texts = self._weights
-        return sum(map(mul, fixed_row(tools, self._texts, has_system=has_system), around + of_texts))
+        return sum(map(mul, fixed_features(tools, self._texts, has_system=has_system), around + of_texts))
 
     def estimate(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> TokenEstimate:
         """Estimate the tokens of a prompt: `fixed_tokens` and the `message_tokens` of all messages together.
@@ -113,74 +123,125 @@ class PromptEstimator:
             messages: Messages as they go over the wire.
             tools: Tools as they go over the wire.
         """
-        row = added(fixed_row(tools, self._texts, has_system=has_system(messages)), messages_row(messages, self._texts))
+        fixed = fixed_features(tools, self._texts, has_system=has_system(messages))
+        features = added(fixed, message_features(messages, self._texts))
         with self._lock:
-            return self._estimate(row)
+            return self._estimate(features)
 
     def learn(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], prompt_eval_count: int
     ) -> None:
-        """Learn from a reply whose prompt was not cut.
+        """Learn from a reply whose prompt was not truncated.
 
-        Where the prompt goes on from one that was counted before, only what came after that is learned from: the rest
+        Where the prompt continues one that was counted before, only what came after that is learned from: the rest
         would otherwise count again with each turn.
 
         Args:
             messages: Messages that were sent.
             tools: Tools that were sent.
-            prompt_eval_count: What the server counted. One that cannot be is left out.
+            prompt_eval_count: What the server counted. An impossible count is ignored.
         """
         if not _is_count(prompt_eval_count):
             return
-        numbers = list(prefixes(messages, tools))
-        fixed = fixed_row(tools, self._texts, has_system=has_system(messages))
+        hashes = list(prefix_hashes(messages, tools))
+        fixed = fixed_features(tools, self._texts, has_system=has_system(messages))
         with self._lock:
-            length, before, counted = self._counted_before(numbers)
-            new = messages_row(messages[length:], self._texts)
-            row = added(before, new) if length else added(fixed, new)
-            if not self._is_possible(row, prompt_eval_count):
+            length, before, counted = self._longest_counted(hashes)
+            new = message_features(messages[length:], self._texts)
+            features = added(before, new) if length else added(fixed, new)
+            if not self._is_possible(features, prompt_eval_count):
                 _logger.debug("%d tokens are no count of this prompt; nothing is learned.", prompt_eval_count)
                 return
-            if numbers:
-                self._prompts.put(numbers[-1], (len(numbers), row, prompt_eval_count))
-            if length == len(numbers) and length:
+            if hashes:
+                self._prompts.put(hashes[-1], (len(hashes), features, prompt_eval_count))
+            if length == len(hashes) and length:
                 return
-            # A shorter prompt cannot have had more: one of the two counts is wrong, and which is for the calibration.
-            goes_on = 0 < counted < prompt_eval_count
-            self._learn(new if goes_on else row, prompt_eval_count - counted if goes_on else prompt_eval_count)
+            # A shorter prompt cannot have had more: one of the two counts is wrong, and the regression has to judge.
+            continues = 0 < counted < prompt_eval_count
+            self._learn(new if continues else features, prompt_eval_count - counted if continues else prompt_eval_count)
 
-    def _counted_before(self, numbers: Sequence[int]) -> tuple[int, Row, int]:
-        for length in range(len(numbers), 0, -1):
-            known = self._prompts.get(numbers[length - 1])
+    def _longest_counted(self, hashes: Sequence[int]) -> tuple[int, Features, int]:
+        for length in range(len(hashes), 0, -1):
+            known = self._prompts.get(hashes[length - 1])
             if known is not None and known[0] == length:
                 return known
         return 0, (), 0
 
-    def _is_possible(self, row: Row, tokens: int) -> bool:
-        return _LEAST_SHARE * self._calibration.expected(row) <= tokens <= self._calibration.most(row)
+    def _is_possible(self, features: Features, tokens: int) -> bool:
+        return _LEAST_SHARE * self._regression.expected(features) <= tokens <= self._regression.most(features)
 
-    def _learn(self, row: Row, tokens: int) -> None:
-        self._calibration.learn(row, tokens)
+    def _learn(self, features: Features, tokens: int) -> None:
+        self._regression.learn(features, tokens)
         self._weights = self._current_weights()
-        padded = added(self._typical, (0,) * len(row))
+        padded = added(self._typical, (0,) * len(features))
         self._typical = added(
-            tuple(number * (1 - _NEW_SHARE) for number in padded), tuple(number * _NEW_SHARE for number in row)
+            tuple(number * (1 - _NEW_SHARE) for number in padded), tuple(number * _NEW_SHARE for number in features)
         )
 
-    def _current_weights(self) -> tuple[int, Row, Row]:
-        weights = self._calibration.weights
-        return self._calibration.counts, weights[:AROUND_TEXTS], weights[AROUND_TEXTS:]
+    def _current_weights(self) -> tuple[int, Features, Features]:
+        weights = self._regression.weights
+        return self._regression.counts, weights[:_AROUND], weights[_AROUND:]
 
     def _text_tokens(self, text: str) -> float:
         version, _, of_texts = self._weights
         return self._texts.tokens(text, version, of_texts)
 
-    def _estimate(self, row: Row) -> TokenEstimate:
-        return to_estimate(self._calibration.expected(row), self._calibration.deviation(row) if any(row) else 0.0)
+    def _estimate(self, features: Features) -> TokenEstimate:
+        deviation = self._regression.deviation(features) if any(features) else 0.0
+        return to_estimate(self._regression.expected(features), deviation)
 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+# Around each text that is embedded: [CLS] and [SEP] of BERT, one mark at its end (Qwen 3), or none.
+_AROUND_A_TEXT = Prior("texts", 2.0, 1.0, 16.0)
+
+
+class TextEstimator:
+    """Estimates the tokens of texts for one embedding model, and learns from each reply. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._texts = TextFeatures(TEXT_WEIGHTS)
+        self._regression = TokenRegression((_AROUND_A_TEXT, *TEXT_PRIORS))
+        self._lock = threading.Lock()
+        renew_when_forked(self)
+
+    def start_afresh(self) -> None:
+        """Replace a lock that a thread of the parent may hold."""
+        self._lock = threading.Lock()
+
+    def estimate(self, text: str) -> TokenEstimate:
+        """Estimate the tokens of a text, with how sure that is."""
+        features = (1, *self._texts.of(text))
+        with self._lock:
+            return to_estimate(self._regression.expected(features), self._regression.deviation(features))
+
+    def most_tokens(self, text: str) -> int:
+        """Estimate the tokens of a text, so high that it has more of them in 2 of 100 cases only."""
+        return self.estimate(text).high
+
+    def learn(self, texts: Sequence[str], tokens: int) -> None:
+        """Learn from the reply to a request of which nothing was truncated.
+
+        Args:
+            texts: The texts of the request.
+            tokens: What the server counted for all of them. An impossible count is ignored.
+        """
+        found: list[Features] = [self._texts.of(text) for text in texts]
+        features: Features = (len(found), *map(sum, zip_longest(*found, fillvalue=0)))
+        with self._lock:
+            if 0 < tokens <= self._regression.most(features):
+                self._regression.learn(features, tokens)
+
+
+_unlearned = TextEstimator()
+
+
+def unlearned_tokens(text: str) -> int:
+    """Estimate the most tokens that a text has in any vocabulary: the same number each time."""
+    return _unlearned.most_tokens(text)
 
 
 _MODELS = 128
@@ -188,48 +249,44 @@ _MODELS = 128
 Estimator = TypeVar("Estimator", PromptEstimator, TextEstimator)
 
 
-class Estimators(Generic[Estimator]):
-    """Returns the same estimator to all who ask about a model of a server; those asked for last are kept.
+class EstimatorCache(Generic[Estimator]):
+    """One estimator for each model of a server, shared by all drivers; those asked for last are kept.
 
     Args:
-        make: Makes an estimator.
+        create: Creates an estimator.
     """
 
-    def __init__(self, make: Callable[[], Estimator]) -> None:
-        self._make = make
-        self._known: OrderedDict[tuple[str, str], Estimator] = OrderedDict()
+    def __init__(self, create: Callable[[], Estimator]) -> None:
+        self._create = create
+        self._known: LRUCache[tuple[str, str], Estimator] = LRUCache(_MODELS)
         self._lock = threading.Lock()
         renew_when_forked(self)
+        reset_with_shared_state(self.clear)
 
     def start_afresh(self) -> None:
-        """Let go of a lock that a thread may have held which is gone."""
+        """Replace a lock that a thread of the parent may hold."""
         self._lock = threading.Lock()
 
     def of(self, address: str, model: str) -> Estimator:
-        """Give the estimator of a model."""
+        """Return the estimator of a model."""
         with self._lock:
             estimator = self._known.get((address, model))
             if estimator is None:
-                estimator = self._known[address, model] = self._make()
-            self._known.move_to_end((address, model))
-            while len(self._known) > _MODELS:
-                self._known.popitem(last=False)
+                estimator = self._known[address, model] = self._create()
             return estimator
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Forget all that was learned."""
         with self._lock:
             self._known.clear()
 
 
-_of_prompts = Estimators(PromptEstimator)
-_of_texts = Estimators(TextEstimator)
-reset_with_shared_state(_of_prompts.forget)
-reset_with_shared_state(_of_texts.forget)
+_of_prompts = EstimatorCache(PromptEstimator)
+_of_texts = EstimatorCache(TextEstimator)
 
 
 def estimator_of(address: str, model: str) -> PromptEstimator:
-    """Give the estimator of a model, shared by all who ask for it in this process.
+    """Return the estimator of a model, which all drivers of this process share.
 
     Args:
         address: Address of the server.
@@ -239,5 +296,5 @@ def estimator_of(address: str, model: str) -> PromptEstimator:
 
 
 def text_estimator_of(address: str, model: str) -> TextEstimator:
-    """Return the estimator of an embedding model, as `estimator_of` does that of a chat model."""
+    """Return the estimator of an embedding model, as `estimator_of` does for a chat model."""
     return _of_texts.of(address, model)

@@ -1,6 +1,6 @@
 """What is known about templates and tokenizers before a model has answered.
 
-The figures of the text classes began as means and spreads of non-negative fits to six vocabularies (Qwen 3, Qwen 3.5,
+The figures of the text features began as means and spreads of non-negative fits to six vocabularies (Qwen 3, Qwen 3.5,
 Llama 3, Mistral 7B v0.3, Mistral Nemo, DeepSeek V3) on the texts that `benchmarks/token_estimates.py` learns from,
 spreads a third wider, since there are more tokenizers than six; they were rounded, and some moved by hand to where
 estimates are less off after ten replies. Scripts that those texts do not hold were counted in a few sentences each,
@@ -9,7 +9,7 @@ with the same vocabularies.
 
 from __future__ import annotations
 
-from griptape_ollama.context.tokens.characters import CLASSES
+from griptape_ollama.context.tokens.features import TEXT_FEATURES
 from griptape_ollama.context.tokens.regression import Prior
 
 PROMPT_PRIORS = (
@@ -55,26 +55,18 @@ _TEXT = {
     "abugidas": (0.7, 0.35, 4.0),
     "symbols": (0.75, 0.35, 4.0),
     "kana": (1.40, 1.00, 4.0),
-    "ideographs": (0.62, 0.05, 4.0),
+    # 0.6 in vocabularies that were made for Chinese, up to 1.2 elsewhere.
+    "ideographs": (0.68, 0.28, 4.0),
     "hangul": (0.8, 0.4, 4.0),
     "wide": (1.50, 0.45, 4.0),
     "astral": (2.5, 1.0, 8.0),
-    "rare_ideographs": (1.05, 0.35, 6.0),
 }
 
-_TOGETHER = 0.1
+TEXT_PRIORS = tuple(Prior(name, *_TEXT[name], common=0.1) for name in TEXT_FEATURES)
+"""Of TEXT_FEATURES."""
 
-# A vocabulary that has fewer tokens for Chinese has fewer for common and for rare ideographs, for these above all.
-_IDEOGRAPHS = {"ideographs": 0.34, "rare_ideographs": 0.55}
-
-
-def _text_prior(name: str) -> Prior:
-    kin = "ideographs" if name in _IDEOGRAPHS else ""
-    return Prior(name, *_TEXT[name], together=_TOGETHER, kin=kin, with_kin=_IDEOGRAPHS.get(name, 0.0))
-
-
-TEXT_PRIORS = tuple(map(_text_prior, CLASSES))
-"""Of CLASSES."""
+TEXT_WEIGHTS = tuple(prior.mean for prior in TEXT_PRIORS)
+"""Tokens of one of each text feature in most vocabularies."""
 
 # What is written with each of its bytes has as many tokens: a word has the blank before it.
 _BYTES = {
@@ -85,22 +77,22 @@ _BYTES = {
     "blanks": 1.0,
     "wide_blanks": 3.0,
     **dict.fromkeys(("accents", "alphabets", "abjads"), 2.0),
-    **dict.fromkeys(("abugidas", "symbols", "kana", "ideographs", "rare_ideographs", "hangul", "wide"), 3.0),
+    **dict.fromkeys(("abugidas", "symbols", "kana", "ideographs", "hangul", "wide"), 3.0),
     "astral": 4.0,
 }
 
 BYTE_PRIORS = tuple(
-    Prior(name, _BYTES.get(name, 0.0), 0.1 + 0.1 * _BYTES.get(name, 0.0), _TEXT[name][2], together=0.05)
-    for name in CLASSES
+    Prior(name, _BYTES.get(name, 0.0), 0.1 + 0.1 * _BYTES.get(name, 0.0), _TEXT[name][2], common=0.05)
+    for name in TEXT_FEATURES
 )
-"""Of CLASSES, where a vocabulary has hardly more than single characters, as small models for tests have."""
+"""Of TEXT_FEATURES in a vocabulary of hardly more than single characters, as small models for tests have."""
 
 OWN_COUNT_PRIORS = (Prior("own_count", 1.0, 0.15, 10.0),)
-"""Of what a tokenizer of the user's own counts: nearly, but not always, the model's."""
+"""Of the counts of the user's tokenizer, which is nearly always the model's."""
 
 TYPICAL = (
     "The report covers three weeks in May. Most of the work went into the new pump, which was delivered late and had "
     "to be adjusted twice; the second time, on May 17, it ran for nine hours without a fault. Two parts are still "
-    "missing, and nobody knows yet who will pay for them. Please send your questions to the office before Friday. "
+    "missing, and it is not known yet who will pay for them. Please send your questions to the office before Friday. "
 ) * 4
-"""What uncertainty is told for while nothing was learned."""
+"""The uncertainty of an estimator that has learned nothing is that of this text."""

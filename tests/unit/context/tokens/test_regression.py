@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.context.tokens.regression import Calibration, Prior
+from griptape_ollama.context.tokens.regression import Prior, TokenEstimate, TokenRegression
 
 WORDS = Prior("words", 1.0, 0.5, 4.0)
 SIGNS = Prior("signs", 0.5, 0.5, 2.0)
@@ -17,10 +17,10 @@ def _chance(seed):
 
 
 def learned(counts):
-    calibration = Calibration((WORDS, SIGNS))
+    regression = TokenRegression((WORDS, SIGNS))
     for row, tokens in counts:
-        calibration.learn(row, tokens)
-    return calibration
+        regression.learn(row, tokens)
+    return regression
 
 
 def counts_of(words, signs, number, seed=1):
@@ -29,22 +29,22 @@ def counts_of(words, signs, number, seed=1):
     return [(row, row[0] * words + row[1] * signs) for row in rows]
 
 
-def test_it_begins_with_what_is_known_before_any_count():
+def test_the_weights_begin_with_the_priors():
     assert learned(()).weights == (1.0, 0.5)
 
 
-def test_it_finds_the_weights_that_counts_come_from():
+def test_the_regression_finds_the_weights_that_counts_come_from():
     assert learned(counts_of(1.6, 0.2, 20)).weights == pytest.approx((1.6, 0.2), abs=0.1)
 
 
-def test_it_is_surer_with_each_count():
+def test_each_count_makes_the_deviation_smaller():
     deviations = [learned(counts_of(1.6, 0.2, number)).deviation((100, 20)) for number in (0, 1, 4, 16)]
 
     assert deviations == sorted(deviations, reverse=True)
     assert deviations[-1] < deviations[0] / 5
 
 
-def test_one_count_in_ten_that_is_wild_does_not_wreck_it():
+def test_one_wrong_count_in_ten_does_not_move_the_weights():
     chance = _chance(3)
     counts = [
         (row, tokens * chance.choice((10, 0.1)) if place % 10 == 5 else tokens)
@@ -54,7 +54,7 @@ def test_one_count_in_ten_that_is_wild_does_not_wreck_it():
     assert learned(counts).expected((100, 20)) == pytest.approx(164, rel=0.08)
 
 
-def test_what_was_off_all_along_is_believed():
+def test_counts_that_are_all_off_are_believed():
     assert learned(counts_of(3.9, 1.9, 12)).expected((100, 20)) == pytest.approx(428, rel=0.08)
 
 
@@ -64,21 +64,26 @@ def test_a_model_that_was_replaced_is_learned_anew():
     assert learned(counts).expected((100, 20)) == pytest.approx(210, rel=0.08)
 
 
-def test_a_count_of_one_class_teaches_about_its_kin():
-    kin = [Prior(name, 1.0, 0.1, 4.0, kin="script", with_kin=0.5) for name in ("common", "rare")]
-    calibration = Calibration((*kin, SIGNS))
+def test_a_count_of_one_feature_teaches_about_all_that_have_something_in_common():
+    related = [Prior(name, 1.0, 0.1, 4.0, common=0.5) for name in ("words", "letters")]
+    regression = TokenRegression((*related, SIGNS))
 
-    calibration.learn((1_000,), 1_500)
+    regression.learn((1_000,), 1_500)
 
-    common, rare, signs = calibration.weights
-    assert common == pytest.approx(1.5, abs=0.05)
-    assert rare == pytest.approx(1.5, abs=0.1)
+    words, letters, signs = regression.weights
+    assert words == pytest.approx(1.5, abs=0.05)
+    assert letters == pytest.approx(1.5, abs=0.1)
     assert signs == 0.5
 
 
 @given(st.lists(st.tuples(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), st.integers(0, 10**9)), max_size=30))
 def test_no_counts_give_weights_beyond_their_bounds(counts):
-    calibration = learned(counts)
+    regression = learned(counts)
 
-    assert all(0 <= weight <= prior.most for weight, prior in zip(calibration.weights, (WORDS, SIGNS), strict=True))
-    assert calibration.deviation((100, 20)) >= 0
+    assert all(0 <= weight <= prior.most for weight, prior in zip(regression.weights, (WORDS, SIGNS), strict=True))
+    assert regression.deviation((100, 20)) >= 0
+
+
+@pytest.mark.parametrize(("estimate", "share"), [((100, 70, 130), 0.3), ((10, 10, 10), 0.0), ((0, 0, 0), 0.0)])
+def test_the_uncertainty_is_half_of_the_span_as_a_share(estimate, share):
+    assert TokenEstimate(*estimate).uncertainty == pytest.approx(share)

@@ -1,11 +1,11 @@
-"""Vocabularies of another kind: what has hardly more than single characters."""
+"""Vocabularies of another kind, with hardly more than single characters."""
 
 import random
 
 import pytest
 
 from griptape_ollama.context.tokens.estimator import PromptEstimator
-from griptape_ollama.context.tokens.regression import Evidence
+from griptape_ollama.context.tokens.regression import VocabularyCheck
 
 WORDS = 'the keeper of a lighthouse wrote down 17 times, before noon: "nothing" [at all] (or so) he said'.split()  # noqa: SIM905
 OVERHEAD = 30
@@ -40,13 +40,13 @@ def test_two_replies_are_enough_to_know_a_vocabulary_of_single_characters():
 @pytest.mark.parametrize(
     "text", ["x" * 2000, "1234567890 " * 200, "Lighthouse\n" * 200, "灯塔今天没有船。" * 100, '{"a": [1, 2]}' * 100]
 )
-def test_it_then_knows_other_texts_too(text):
+def test_a_known_vocabulary_fits_other_texts(text):
     estimator, messages = taught(40, 120, 200), [{"role": "user", "content": text}]
 
     assert estimator.estimate(messages).tokens == pytest.approx(in_bytes(messages), rel=0.25)
 
 
-def test_turns_of_a_conversation_tell_it_as_well():
+def test_turns_of_a_conversation_are_enough_too():
     estimator, messages = PromptEstimator(), []
     for turn in range(4):
         messages = [*messages, *prompt(30, turn), {"role": "assistant", "content": "Yes, nothing at all was seen."}]
@@ -61,7 +61,7 @@ def test_one_reply_is_not_enough():
     assert estimate.tokens < in_bytes(prompt(120, 9)) / 2
 
 
-def test_a_long_system_prompt_of_the_models_own_is_not_taken_for_single_characters():
+def test_a_long_system_prompt_of_the_model_is_not_taken_for_single_characters():
     estimator = taught(40, 40, 42, count=lambda messages: 170 + in_bytes(messages) // 4)
     long = prompt(1000, 9)
 
@@ -79,34 +79,34 @@ def test_a_vocabulary_of_words_under_the_same_name_is_known_again():
 
 
 @pytest.mark.parametrize(
-    ("counts", "is_enough"),
+    ("counts", "is_detected"),
     [
         ([(1000, 250, 1000)], False),
         ([(1000, 250, 1000), (2000, 500, 2000)], True),
         ([(1000, 250, 1000), (1010, 252, 1010)], False),  # both may have the same unknown part
         ([(5000, 1250, 5000), (5010, 1252, 5010)], True),  # too large for that
-        ([(1000, 250, 1000), (400, 250, 1000), (2000, 500, 2000)], False),  # one in between fits what was thought
+        ([(1000, 250, 1000), (400, 250, 1000), (2000, 500, 2000)], False),  # one in between fits what was assumed
         ([(1000, 250, 3000), (2000, 500, 9000)], False),  # the other kind does not fit either
-        ([(30, 8, 30), (50, 12, 50)], False),  # too little to tell
+        ([(30, 8, 30), (50, 12, 50)], False),  # too few tokens
     ],
 )
-def test_two_counts_in_a_row_have_to_fit_the_other_kind_alone(counts, is_enough):
-    evidence = Evidence()
+def test_two_counts_in_a_row_have_to_fit_the_other_kind_alone(counts, is_detected):
+    check = VocabularyCheck()
 
-    said = [evidence.is_enough(tokens, thought, thought, other, is_whole=True) for tokens, thought, other in counts]
+    found = [check.add(tokens, assumed, assumed, other, is_whole=True) for tokens, assumed, other in counts]
 
-    assert said == [*[False] * (len(counts) - 1), is_enough]
+    assert found == [*[False] * (len(counts) - 1), is_detected]
 
 
 def test_counts_of_what_was_added_have_nothing_unknown_in_them():
-    evidence = Evidence()
+    check = VocabularyCheck()
 
-    assert not evidence.is_enough(100, 25, 25, 100, is_whole=False)
-    assert evidence.is_enough(104, 26, 26, 104, is_whole=False)
+    assert not check.add(100, 25, 25, 100, is_whole=False)
+    assert check.add(104, 26, 26, 104, is_whole=False)
 
 
-def test_what_was_learned_already_is_no_evidence():
-    evidence = Evidence()
+def test_a_count_that_was_expected_is_no_evidence():
+    check = VocabularyCheck()
 
-    assert not evidence.is_enough(1000, 250, 980, 1000, is_whole=True)
-    assert not evidence.is_enough(2000, 500, 1990, 2000, is_whole=True)
+    assert not check.add(1000, 250, 980, 1000, is_whole=True)
+    assert not check.add(2000, 500, 1990, 2000, is_whole=True)

@@ -3,8 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from griptape_ollama.context.text_estimator import TextEstimator
-from griptape_ollama.context.tokens.estimator import text_estimator_of
+from griptape_ollama.context.tokens.estimator import TextEstimator, text_estimator_of
 from griptape_ollama.shared_state import reset_shared_state
 
 _PROSE = "The ferry runs until noon on most days of the year, and the keeper writes down who was on board. "
