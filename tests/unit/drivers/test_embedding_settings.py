@@ -363,7 +363,7 @@ class TestCache:
         assert len(inputs(simulator)) == count
         info = driver.cache_info
         assert (info.hits, info.misses, info.entries) == (400, 100, 100)
-        assert info.size == 100 * (64 * 8 + 250)
+        assert info.size == 100 * (64 * 8 + 300)
 
     def test_clearing_forgets(self, simulator, embedder):
         embedder.embed("a")
@@ -381,7 +381,7 @@ class TestCache:
     def test_the_room_can_change(self, simulator, make_embedder):
         driver = make_embedder()
         driver.embed_batch(["a", "b", "c"])
-        driver.cache_bytes = 2 * (64 * 8 + 250)
+        driver.cache_bytes = 2 * (64 * 8 + 300)
         driver.embed("c")
         assert driver.cache_info.entries == 2
 
