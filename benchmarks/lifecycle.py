@@ -21,7 +21,7 @@ TOKENS_PER_SECOND = 2
 MODELS = [SimulatedModel(name=name, size=10**9, load_seconds=LOAD_SECONDS) for name in "abc"]
 SEQUENCES = ("abab", "aabb", "abcabc")
 DIAMOND = "abca"  # top, left and right at the same time, bottom
-ROOMS = (1, 2, 3)
+CAPACITIES = (1, 2, 3)
 TOLERANCE = 1.05
 POLICIES = {"default": None, "0": 0, "-1": -1}
 ROUNDS = 7
@@ -43,7 +43,7 @@ def _structure(models, host, keep_alive, *, is_diamond=False):
     return Workflow(tasks=tasks, conversation_memory=None)
 
 
-def fewest_loads(models, room):
+def fewest_loads(models, capacity):
     """Try every choice, for models of one size that are used one after the other."""
 
     @cache
@@ -53,24 +53,24 @@ def fewest_loads(models, room):
         if models[number] in memory:
             return fewest(number + 1, memory)
         grown = memory | {models[number]}
-        if len(grown) <= room:
+        if len(grown) <= capacity:
             return 1 + fewest(number + 1, grown)
         return 1 + min(fewest(number + 1, grown - {other}) for other in memory)
 
     return fewest(0, frozenset())
 
 
-def _fewest(name, room):
+def _fewest(name, capacity):
     if name != "diamond":
-        return fewest_loads(name, room)
+        return fewest_loads(name, capacity)
     top, left, right, bottom = DIAMOND
-    return min(fewest_loads((top, *branches, bottom), room) for branches in itertools.permutations((left, right)))
+    return min(fewest_loads((top, *branches, bottom), capacity) for branches in itertools.permutations((left, right)))
 
 
-def _measured(name, room, keep_alive=None, **planning):
+def _measured(name, capacity, keep_alive=None, **planning):
     """Run a structure on a server of its own; give simulated seconds and loads, as the server counts them."""
     simulator = OllamaSimulator(
-        models=MODELS, max_loaded_models=room, tokens_per_second=TOKENS_PER_SECOND, time_scale=SCALE
+        models=MODELS, max_loaded_models=capacity, tokens_per_second=TOKENS_PER_SECOND, time_scale=SCALE
     )
     with simulator:
         simulator.reply(text=[" on"] * TOKENS, times=None)
@@ -78,7 +78,7 @@ def _measured(name, room, keep_alive=None, **planning):
         structure = _structure(DIAMOND if is_diamond else name, simulator.host, keep_alive, is_diamond=is_diamond)
         began = simulator.time
         if planning:
-            with ModelLifecycle(structure, max_models=room, **planning):
+            with ModelLifecycle(structure, max_models=capacity, **planning):
                 structure.run()
         else:
             structure.run()
@@ -87,20 +87,20 @@ def _measured(name, room, keep_alive=None, **planning):
     return seconds, loads
 
 
-def _row(name, room):
+def _row(name, capacity):
     # All of them at the same time, since they mostly wait; the better of two runs, since the machine is shared.
     ways = [{"warm_ahead": False}, {"warm_ahead": True}, *({"keep_alive": value} for value in POLICIES.values())]
     with futures.ThreadPoolExecutor(len(ways)) as executor:
-        runs = [list(executor.map(lambda way: _measured(name, room, **way), ways)) for _ in range(2)]
+        runs = [list(executor.map(lambda way: _measured(name, capacity, **way), ways)) for _ in range(2)]
     (planned, planned_loads), (ahead, _), *others = map(min, *runs)
     plain = dict(zip(POLICIES, others, strict=True))
     best = min(seconds for seconds, _ in plain.values())
-    is_good = planned <= best * TOLERANCE and (name == "diamond" or planned_loads == _fewest(name, room))
+    is_good = planned <= best * TOLERANCE and (name == "diamond" or planned_loads == _fewest(name, capacity))
     title = name if name == "diamond" else " ".join(name.upper())
     return (
         title,
-        room,
-        _fewest(name, room),
+        capacity,
+        _fewest(name, capacity),
         planned_loads,
         *(loads for _, loads in plain.values()),
         f"{planned:.0f}",
@@ -110,14 +110,14 @@ def _row(name, room):
     )
 
 
-def _own_cost(models, room):
+def _own_cost(models, capacity):
     """Milliseconds per task: planning, and the requests that it makes."""
     with OllamaSimulator(models=[SimulatedModel(name=name, size=10**9) for name in "abc"]) as simulator:
         simulator.reply("Yes.", times=None)
         pipeline = _structure(models, simulator.host, None)
         reports = []
         for _ in range(ROUNDS):
-            with ModelLifecycle(pipeline, max_models=room) as lifecycle:
+            with ModelLifecycle(pipeline, max_models=capacity) as lifecycle:
                 pipeline.run()
             reports.append(lifecycle.report)
     return [
@@ -144,9 +144,9 @@ def _cost_of_settings():
 def table():
     logging.getLogger("griptape").setLevel(logging.CRITICAL)
     policies = [f"keep_alive {policy}" for policy in POLICIES]
-    head = ("tasks", "room", "fewest loads", "planner", *policies, "planner, s", "ahead, s")
+    head = ("tasks", "models that fit", "fewest loads", "planner", *policies, "planner, s", "ahead, s")
     head += (*(f"{policy}, s" for policy in policies), "fewest loads and within 5% of the best")
-    rows = [_row(name, room) for name in (*SEQUENCES, "diamond") for room in ROOMS]
+    rows = [_row(name, capacity) for name in (*SEQUENCES, "diamond") for capacity in CAPACITIES]
     work = f"{TOKENS} tokens at {TOKENS_PER_SECOND} per second"
     times = markdown(
         f"Models in memory (loading takes {LOAD_SECONDS} s, a reply {work}; simulated seconds, the better of two runs)",
@@ -154,12 +154,12 @@ def table():
         rows,
     )
     costs = [
-        (f"{len(models)} tasks, {what}", *(f"{value:.2f}" for value in _own_cost(models, room)), "1")
-        for models, room, what in (
-            ("ab" * 3, 3, "room for all"),
+        (f"{len(models)} tasks, {what}", *(f"{value:.2f}" for value in _own_cost(models, capacity)), "1")
+        for models, capacity, what in (
+            ("ab" * 3, 3, "all fit"),
             ("ab" * 3, 1, "a load for each"),
-            ("abc" * 16, 3, "room for all"),
-            ("abc" * 16, 2, "room for two of three"),
+            ("abc" * 16, 3, "all fit"),
+            ("abc" * 16, 2, "two of three fit"),
         )
     ]
     cost = markdown(

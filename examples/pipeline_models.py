@@ -1,6 +1,6 @@
 """A Pipeline of two models, with and without the planner that keeps them in memory.
 
-    python examples/pipeline_models.py [--models NAME NAME] [--host ADDRESS] [--room N]
+    python examples/pipeline_models.py [--models NAME NAME] [--host ADDRESS] [--max-models N]
 
 Uses the server at OLLAMA_HOST, or at the default address, if it has two chat models. Otherwise it starts the
 simulator of `griptape_ollama.testing`, whose models take half a second to load, and prints that.
@@ -42,7 +42,7 @@ def find_models(host: str | None) -> list[str]:
 
 
 @contextlib.contextmanager
-def server(host: str | None, models: Sequence[str] | None, room: int) -> Iterator[tuple[str | None, list[str]]]:
+def server(host: str | None, models: Sequence[str] | None, max_models: int) -> Iterator[tuple[str | None, list[str]]]:
     """Yield the address and the two models to use."""
     found = list(models) if models else find_models(host)
     if len(found) >= 2:
@@ -55,7 +55,7 @@ def server(host: str | None, models: Sequence[str] | None, room: int) -> Iterato
             f"No Ollama server with two chat models answers at {host}. Pull another model with `ollama pull`."
         )
     simulated = [SimulatedModel(name=name, size=GB, load_seconds=0.5) for name in ("writer", "editor")]
-    with OllamaSimulator(models=simulated, max_loaded_models=room, tokens_per_second=200) as simulator:
+    with OllamaSimulator(models=simulated, max_loaded_models=max_models, tokens_per_second=200) as simulator:
         print("No Ollama server with two chat models answers: this is the SIMULATOR talking, not language models.\n")
         yield simulator.host, ["writer", "editor"]
 
@@ -102,7 +102,7 @@ def run(pipeline: Pipeline) -> float:
     return time.monotonic() - began
 
 
-def compare(host: str | None, models: Sequence[str], room: int) -> None:
+def compare(host: str | None, models: Sequence[str], max_models: int) -> None:
     """Run the Pipeline without the planner and with it, and print the times of both."""
     console = Console()
     pipeline = make_pipeline(host, models)
@@ -116,7 +116,7 @@ def compare(host: str | None, models: Sequence[str], room: int) -> None:
     table.add_row(f"{seconds:.2f}", f"{observed.load_seconds:.2f}", loaded(host, models))
     console.print(table)
     unload(host, models)
-    with ModelLifecycle(pipeline, max_models=room, warm_ahead=room > 1) as lifecycle:
+    with ModelLifecycle(pipeline, max_models=max_models, warm_ahead=max_models > 1) as lifecycle:
         seconds = run(pipeline)
     table = Table(title="With the planner")
     for name in ("seconds", "of these loading", "loaded ahead", "in memory afterwards"):
@@ -141,11 +141,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A Pipeline of two models, with and without the planner.")
     parser.add_argument("--models", nargs=2, metavar="NAME", help="models to use (default: the two smallest ones)")
     parser.add_argument("--host", help="address of the server (default: OLLAMA_HOST, then this machine)")
-    parser.add_argument("--room", type=int, default=2, help="how many models fit into memory (default: 2)")
+    parser.add_argument("--max-models", type=int, default=2, help="how many models fit into memory (default: 2)")
     arguments = parser.parse_args()
     logging.getLogger("griptape").setLevel(logging.CRITICAL)  # the failure is printed once, at the end
-    with _clear_errors(), server(arguments.host, arguments.models, arguments.room) as (host, models):
-        compare(host, models, arguments.room)
+    with _clear_errors(), server(arguments.host, arguments.models, arguments.max_models) as (host, models):
+        compare(host, models, arguments.max_models)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """The examples of the README and of the docs pages run, and the files, modules and headings that pages name exist."""
 
+import ast
 import importlib
 import os
 import pkgutil
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,44 @@ def test_contributing_has_a_row_for_every_package_and_module_of_the_top():
     named = {name for row in rows.splitlines()[2:] for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
     there = {path.name for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"}
     assert named == there - {"__init__.py", "__pycache__"}
+
+
+QUOTED = {
+    "README.md": ["has no model ", "Get it with: ollama pull "],
+    "docs/timeouts-and-retries.md": [
+        "did not accept a connection within ",
+        "sent no first ",
+        "sent no ",
+        " in all",
+        "no slot became free within ",
+        " failed: ",
+        "Send fewer requests at once, or raise OLLAMA_MAX_QUEUE on the server.",
+        "Trying again in ",
+    ],
+    "docs/load.md": ["no slot became free within ", ", with max_concurrency=", " ahead in the queue"],
+    "docs/images.md": ["An image was", " left out: this model cannot see images.]"],
+    "docs/tools.md": ["Default", "At least"],
+    "docs/context.md": ["horten the prompt", " above ", "(the model takes up to "],
+    "docs/embeddings.md": ["could not be embedded: ", "The text is "],
+    "docs/models.md": ["has no model ", "Get it with: ollama pull ", "It has "],
+    "docs/testing.md": ["The server's disk is full"],
+}
+"""Texts of errors and of the log that pages quote, without their values."""
+
+
+@pytest.mark.parametrize(("page", "quoted"), QUOTED.items(), ids=list(QUOTED))
+def test_a_text_that_a_page_quotes_is_in_the_source(page, quoted):
+    page_text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    for text in quoted:
+        assert text.strip() in page_text, text
+        assert any(text in constant for constant in _texts_of_the_source()), text
+
+
+@cache
+def _texts_of_the_source():
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def _prose(page):

@@ -47,7 +47,7 @@ DESCRIPTIONS: dict[ExitCode, str] = {
     ExitCode.UNREACHABLE: "the server does not answer, or the connection broke",
     ExitCode.TIMEOUT: "it took longer than --timeout or --wait, or another limit",
     ExitCode.NOT_ALLOWED: "key, sign-in or rights are missing",
-    ExitCode.DISK_FULL: "no room on the server's disk",
+    ExitCode.DISK_FULL: "the server's disk is full",
     ExitCode.BUSY: "the server is busy, or a quota is used up: try again later",
     ExitCode.STOPPED: "Ctrl-C",
 }
