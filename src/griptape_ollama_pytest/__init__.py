@@ -1,7 +1,7 @@
 """pytest fixtures for agents that run on Ollama; see docs/testing.md.
 
-pytest imports this at the start of every run, wanted or not. So it stands beside the package, whose import brings
-Griptape along, and imports what the fixtures need when a test asks for them.
+pytest imports this at the start of every run. So it is a package of its own, since importing `griptape_ollama` imports
+Griptape, and it imports what the fixtures need when a test requests them.
 """
 
 from griptape_ollama_pytest.fixtures import (

@@ -1,4 +1,4 @@
-"""A simulator for a test, and drivers that talk to it."""
+"""Fixtures: a simulator for a test, and drivers that use it."""
 
 import importlib
 import os
@@ -16,14 +16,14 @@ _SIMULATOR: pytest.StashKey[Any] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line("markers", _MARKER)
 
 
-# Last, so after the test has run and if it has passed. Without a wrapper: those of old and new pluggy differ.
+# Last: it runs after a test that passed. Not a wrapper, since those of old and new pluggy differ.
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """Fail a test that sent requests which its script did not foresee."""
+    """Fail a test that sent requests which its script did not expect."""
     simulator = item.stash.get(_SIMULATOR, None)
     if simulator is not None:
         simulator.verify()
@@ -31,7 +31,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
-    """Show beside the failure of a test which requests its script did not foresee: they may be why."""
+    """Add the requests that the script did not expect to the report of a failed test: they may be the cause."""
     simulator = item.stash.get(_SIMULATOR, None)
     if simulator is None or call.when != "call" or call.excinfo is None:
         return
@@ -43,10 +43,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 
 @pytest.fixture
 def ollama_simulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Generator[Any, None, None]:
-    """Give an `OllamaSimulator` that serves while the test runs.
+    """Yield an `OllamaSimulator` that serves while the test runs.
 
-    The `OLLAMA_*` variables are taken out of the environment, but for `OLLAMA_HOST`, which leads to the simulator: what
-    does not name a host talks to it too, and never to a real server.
+    The `OLLAMA_*` variables are removed from the environment, and `OLLAMA_HOST` is set to the simulator: code that
+    names no host uses it too, and never a real server.
     """
     settings: dict[str, Any] = {}
     for marker in reversed(list(request.node.iter_markers("ollama_simulator"))):
@@ -64,13 +64,13 @@ def ollama_simulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     try:
         yield simulator
     finally:
-        # This tells of what came after the test itself, as from fixtures that clean up.
+        # This reports requests after the test itself, such as those of fixtures that clean up.
         simulator.stop()
 
 
 @pytest.fixture
 def ollama_prompt_driver(ollama_simulator: Any) -> Generator[Any, None, None]:
-    """Give an `OllamaPromptDriver` for the simulator's first model that chats."""
+    """Yield an `OllamaPromptDriver` for the simulator's first chat model."""
     model = ollama_simulator.first_model("completion")
     driver = importlib.import_module("griptape_ollama").OllamaPromptDriver(
         model=model, host=ollama_simulator.url, min_retry_delay=0
@@ -81,7 +81,7 @@ def ollama_prompt_driver(ollama_simulator: Any) -> Generator[Any, None, None]:
 
 @pytest.fixture
 def ollama_embedding_driver(ollama_simulator: Any) -> Generator[Any, None, None]:
-    """Give an `OllamaEmbeddingDriver` for the simulator's first model that embeds."""
+    """Yield an `OllamaEmbeddingDriver` for the simulator's first embedding model."""
     model = ollama_simulator.first_model("embedding")
     driver = importlib.import_module("griptape_ollama").OllamaEmbeddingDriver(
         model=model, host=ollama_simulator.url, min_retry_delay=0

@@ -379,7 +379,7 @@ class ModelPool:
     def _restore_expiry(self, model: str) -> None:
         """Set the expiry of a foreign model to what it had left when it was listed first.
 
-        The request has the options that the model is loaded with: with others, the server would load it again.
+        The request has the options that the model is loaded with: other options would load it again.
         """
         self._refresh()
         with self._lock:

@@ -136,7 +136,7 @@ def model_of(driver: OllamaServerMixin) -> str | None:
 
 
 def runner_options(driver: OllamaServerMixin) -> dict[str, Any]:
-    """Return the options that a driver's prompts have their model loaded with; with others, it would be loaded twice.
+    """Return the options that a driver's prompts have their model loaded with: other options would load it twice.
 
     `shift` is among them where it is False. Where the driver chooses the window itself, `num_ctx` is the one of the
     last request for the model.

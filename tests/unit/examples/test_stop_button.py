@@ -1,4 +1,4 @@
-"""The example with the Stop button, as a client sees it that is no browser."""
+"""The example with the Stop button, with a client that is not a browser."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ WAIT = 30.0
 
 @pytest.fixture
 def browse(url):
-    """Opens the page, as one browser after the other."""
+    """Return a function that opens the page with a new client."""
     with contextlib.ExitStack() as stack:
 
         def browse():
@@ -46,13 +46,13 @@ def _ask(client, question):
     return "".join(chunk["text"] for chunk in chunks), end
 
 
-def _said(request):
+def _contents(request):
     return [message["content"] for message in request.messages if message["role"] != "system"]
 
 
 @pytest.fixture
 def silence(simulator):
-    """Lets the simulator fall silent in mid-answer, or before it; gives a function of the number of lines."""
+    """Return a function that makes the simulator pause after a number of lines."""
     event = threading.Event()
     yield lambda lines: simulator.reply(text="one two three four five six", pause=(lines, event))
     event.set()
@@ -64,13 +64,11 @@ def test_an_answer_comes_in_pieces_and_is_remembered(simulator, client):
         assert list(lines) == [{"text": "Hello,"}, {"text": " Ada."}, {"done": True}]
     assert client.get("/messages").json() == [{"question": "I am Ada.", "answer": "Hello, Ada."}]
     _ask(client, "Who am I?")
-    assert _said(simulator.last_chat) == ["I am Ada.", "Hello, Ada.", "Who am I?"]
+    assert _contents(simulator.last_chat) == ["I am Ada.", "Hello, Ada.", "Who am I?"]
 
 
 @pytest.mark.parametrize("heard", [0, 3])
-def test_a_client_that_goes_away_stops_the_generation_and_nothing_of_it_is_remembered(
-    simulator, client, silence, heard
-):
+def test_a_disconnect_stops_the_generation_and_leaves_no_trace_in_the_memory(simulator, client, silence, heard):
     silence(heard)
     with _asking(client, "A long story, please.") as lines:
         simulator.wait_for_request(timeout=WAIT, path="/api/chat")
@@ -78,12 +76,12 @@ def test_a_client_that_goes_away_stops_the_generation_and_nothing_of_it_is_remem
     simulator.wait_for_disconnect(WAIT)
     simulator.reply("Short.")
     assert _ask(client, "A short one, then.") == ("Short.", {"done": True})
-    assert _said(simulator.last_chat) == ["A short one, then."]
+    assert _contents(simulator.last_chat) == ["A short one, then."]
     assert client.get("/messages").json() == [{"question": "A short one, then.", "answer": "Short."}]
 
 
 @pytest.mark.parametrize("heard", [0, 3])
-def test_stop_ends_the_answer_and_the_generation_and_nothing_of_it_is_remembered(simulator, client, silence, heard):
+def test_stop_ends_the_answer_and_the_generation_and_leaves_no_trace_in_the_memory(simulator, client, silence, heard):
     silence(heard)
     with _asking(client, "A long story, please.") as lines:
         simulator.wait_for_request(timeout=WAIT, path="/api/chat")
@@ -92,10 +90,10 @@ def test_stop_ends_the_answer_and_the_generation_and_nothing_of_it_is_remembered
         simulator.wait_for_disconnect(WAIT)
         assert list(lines) == [{"stopped": True}]
     _ask(client, "A short one, then.")
-    assert _said(simulator.last_chat) == ["A short one, then."]
+    assert _contents(simulator.last_chat) == ["A short one, then."]
 
 
-def test_stop_with_nothing_to_stop_does_no_harm(simulator, client):
+def test_stop_without_an_answer_under_way_does_nothing(simulator, client):
     assert client.post("/stop").status_code == 204
     simulator.reply("Hello.")
     assert _ask(client, "Hi") == ("Hello.", {"done": True})
@@ -103,7 +101,7 @@ def test_stop_with_nothing_to_stop_does_no_harm(simulator, client):
     assert len(client.get("/messages").json()) == 1
 
 
-def test_browsers_neither_stop_nor_remember_each_others_answers(simulator, browse, silence):
+def test_browsers_neither_stop_nor_see_answers_of_each_other(simulator, browse, silence):
     ada, bob = browse(), browse()
     silence(3)
     with _asking(ada, "I am Ada.") as lines:
@@ -115,7 +113,7 @@ def test_browsers_neither_stop_nor_remember_each_others_answers(simulator, brows
         assert list(lines) == [{"stopped": True}]
 
 
-def test_a_chat_that_the_server_does_not_know_is_refused(simulator, client):
+def test_an_unknown_session_is_refused(simulator, client):
     client.cookies = {"session": "made up"}
     for reply in (client.post("/messages", json={"text": "Hi"}), client.post("/stop"), client.get("/messages")):
         assert reply.status_code == 404
@@ -123,12 +121,12 @@ def test_a_chat_that_the_server_does_not_know_is_refused(simulator, client):
     assert simulator.chats == []
 
 
-def test_what_is_asked_is_not_taken_for_a_template(simulator, client):
+def test_a_question_is_not_rendered_as_a_template(simulator, client):
     _ask(client, "{{ 6 * 7 }} {{ args }} {% raw %}")
-    assert _said(simulator.last_chat) == ["{{ 6 * 7 }} {{ args }} {% raw %}"]
+    assert _contents(simulator.last_chat) == ["{{ 6 * 7 }} {{ args }} {% raw %}"]
 
 
-def test_a_failure_says_what_to_do(simulator, client):
+def test_a_failure_is_sent_with_what_to_do(simulator, client):
     simulator.fault("status", status=404, error="model 'simulator' not found")
     with _asking(client, "Hi") as lines:
         [failure] = lines
@@ -136,11 +134,11 @@ def test_a_failure_says_what_to_do(simulator, client):
     assert client.get("/messages").json() == []
 
 
-def test_who_answers_stands_on_the_page(client):
+def test_the_page_names_the_model(client):
     assert "Model &lt;simulator&gt;" in client.get("/").text
 
 
-def test_the_oldest_chats_go(example, browse, monkeypatch):
+def test_the_oldest_chats_are_dropped(example, browse, monkeypatch):
     monkeypatch.setattr(example, "MAX_CHATS", 2)
     clients = [browse() for _ in range(3)]
     assert [client.get("/messages").status_code for client in clients] == [404, 200, 200]
@@ -152,7 +150,7 @@ def environment():
     return {name: os.environ[name] for name in names} | {"OLLAMA_HOST": "127.0.0.1:1", "PYTHONUNBUFFERED": "1"}
 
 
-def test_without_a_server_the_simulator_answers_says_so_and_ctrl_c_ends_all_in_mid_answer(app_script, environment):
+def test_without_a_server_the_simulator_answers_and_ctrl_c_ends_the_app_during_an_answer(app_script, environment):
     command = [sys.executable, str(app_script), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as app:
         try:
@@ -168,7 +166,7 @@ def test_without_a_server_the_simulator_answers_says_so_and_ctrl_c_ends_all_in_m
             app.kill()
 
 
-def test_a_server_that_does_not_answer_is_named(app_script, environment):
+def test_a_server_that_does_not_answer_is_an_error(app_script, environment):
     command = [sys.executable, str(app_script), "--host", "127.0.0.1:1"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
     assert result.returncode == 1

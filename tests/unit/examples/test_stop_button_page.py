@@ -61,22 +61,22 @@ def _wait_for_text(page):
     expect(page.get_by_role("status")).to_have_text("Answering…")
 
 
-def _said(request):
+def _contents(request):
     return [message["content"] for message in request.messages if message["role"] != "system"]
 
 
-def _assert_that_nothing_is_remembered_and_all_goes_on(simulator, page):
-    """Ask once more after an answer that was stopped."""
+def _assert_memory_is_empty_and_chat_works(simulator, page):
+    """Send a question after an answer that was stopped."""
     simulator.reply("Short.")
     _ask(page, "A short one, then.")
     expect(_last_answer(page)).to_contain_text("Short.")
     expect(page.get_by_role("status")).to_have_text("Answered.")
-    assert _said(simulator.last_chat) == ["A short one, then."]
+    assert _contents(simulator.last_chat) == ["A short one, then."]
     page.reload()
     expect(page.locator(".message")).to_have_text(["YouA short one, then.", "AnswerShort."])
 
 
-def test_the_stop_button_ends_the_generation_and_nothing_of_it_is_remembered(simulator, page):
+def test_the_stop_button_ends_the_generation_and_leaves_no_trace_in_the_memory(simulator, page):
     simulator.reply(ENDLESS)
     _ask(page, "A long story, please.")
     _wait_for_text(page)
@@ -85,10 +85,10 @@ def test_the_stop_button_ends_the_generation_and_nothing_of_it_is_remembered(sim
     expect(page.get_by_role("status")).to_have_text("Stopped.")
     expect(_last_answer(page)).to_contain_text("Not remembered")
     expect(page.get_by_label("Message")).to_be_focused()
-    _assert_that_nothing_is_remembered_and_all_goes_on(simulator, page)
+    _assert_memory_is_empty_and_chat_works(simulator, page)
 
 
-def test_going_away_is_enough_where_the_word_to_stop_does_not_arrive(simulator, page):
+def test_the_stop_button_works_when_the_stop_request_is_lost(simulator, page):
     page.route("**/stop", lambda route: route.abort())
     simulator.reply(ENDLESS)
     _ask(page, "A long story, please.")
@@ -96,7 +96,7 @@ def test_going_away_is_enough_where_the_word_to_stop_does_not_arrive(simulator, 
     page.get_by_role("button", name="Stop").click()
     simulator.wait_for_disconnect(WAIT)
     expect(page.get_by_role("status")).to_have_text("Stopped.")
-    _assert_that_nothing_is_remembered_and_all_goes_on(simulator, page)
+    _assert_memory_is_empty_and_chat_works(simulator, page)
 
 
 def test_an_answer_is_stopped_from_another_tab(simulator, page):
@@ -106,7 +106,7 @@ def test_an_answer_is_stopped_from_another_tab(simulator, page):
     assert page.request.post("/stop").status == 204
     simulator.wait_for_disconnect(WAIT)
     expect(page.get_by_role("status")).to_have_text("Stopped.")
-    _assert_that_nothing_is_remembered_and_all_goes_on(simulator, page)
+    _assert_memory_is_empty_and_chat_works(simulator, page)
 
 
 def test_closing_the_tab_ends_the_generation(simulator, page):
@@ -125,7 +125,7 @@ def test_leaving_the_page_ends_the_generation(simulator, page):
     simulator.wait_for_disconnect(WAIT)
 
 
-def test_the_keyboard_is_enough_and_screen_readers_are_told(simulator, page):
+def test_the_page_works_with_keyboard_and_screen_reader(simulator, page):
     simulator.reply(ENDLESS)
     log, status = page.get_by_role("log", name="Conversation"), page.get_by_role("status")
     expect(page.get_by_role("button", name="Stop")).to_be_disabled()
@@ -144,7 +144,7 @@ def test_the_keyboard_is_enough_and_screen_readers_are_told(simulator, page):
     expect(status).to_have_text("Stopped.")
     expect(log).to_have_attribute("aria-busy", "false")
     simulator.wait_for_disconnect(WAIT)
-    assert _said(simulator.last_chat) == ["One line\nand another"]
+    assert _contents(simulator.last_chat) == ["One line\nand another"]
 
     simulator.reply(ENDLESS)
     page.keyboard.type("Again")
@@ -155,7 +155,7 @@ def test_the_keyboard_is_enough_and_screen_readers_are_told(simulator, page):
     expect(status).to_have_text("Stopped.")
 
 
-def test_what_a_model_or_a_user_writes_is_no_markup(simulator, page):
+def test_texts_of_model_and_user_are_no_markup(simulator, page):
     simulator.reply("<img src=x onerror=alert(1)> &amp;")
     _ask(page, "<b>bold</b>")
     expect(page.locator(".message")).to_have_text(["You<b>bold</b>", "Answer<img src=x onerror=alert(1)> &amp;"])
@@ -165,4 +165,4 @@ def test_a_failure_is_shown_and_the_next_question_works(simulator, page):
     simulator.fault("status", status=404, error="model 'simulator' not found")
     _ask(page, "Hi")
     expect(page.get_by_role("status")).to_contain_text("ollama pull simulator")
-    _assert_that_nothing_is_remembered_and_all_goes_on(simulator, page)
+    _assert_memory_is_empty_and_chat_works(simulator, page)

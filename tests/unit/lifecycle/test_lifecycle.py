@@ -20,18 +20,18 @@ GB = 10**9
 
 
 @define(kw_only=True, slots=False)
-class Silent(OllamaServerMixin):
-    """A driver of somebody's own, which publishes nothing."""
+class SilentDriver(OllamaServerMixin):
+    """A custom driver that publishes no events."""
 
     model: str = "vectors"
 
     def embed(self):
-        """Ask for a vector."""
+        """Request a vector."""
         return Call(self.connection, "/api/embed", {"model": self.model, "input": "hi"}).document()["embeddings"][0]
 
 
 class AskTool(BaseTool):
-    """A tool that asks a model of its own."""
+    """A tool with a model of its own."""
 
     driver: OllamaPromptDriver
 
@@ -41,7 +41,7 @@ class AskTool(BaseTool):
 
 
 class EmbedTool(BaseTool):
-    """A tool that asks for a vector."""
+    """A tool that requests a vector."""
 
     driver: OllamaEmbeddingDriver
 
@@ -59,17 +59,17 @@ def _loads(lifecycle):
 
 
 def _history(simulator):
-    """Chats and unloads, as far as the server has heard of them: `a` for a chat, `-a` for an unload."""
-    told = [
+    """Chats and unloads that the server received: `a` for a chat, `-a` for an unload."""
+    received = [
         request
         for request in simulator.requests
         if request.path == "/api/chat" or (request.path == "/api/generate" and request.body.get("keep_alive") == 0)
     ]
-    return [("" if each.is_chat else "-") + each.model.removesuffix(":latest") for each in told]
+    return [("" if each.is_chat else "-") + each.model.removesuffix(":latest") for each in received]
 
 
 def _seen(simulator, seen):
-    """Script a reply that notes what is in memory while it is given."""
+    """Script a reply that records what is in memory."""
 
     def reply(_):
         seen.append(simulator.loaded_models)
@@ -96,16 +96,16 @@ def test_a_model_stays_while_a_coming_task_needs_it(simulator, make_pipeline):
     assert _loads(lifecycle) == {"a": 1, "b": 1}
 
 
-def test_when_room_is_short_the_model_that_is_needed_last_makes_room(simulator, make_pipeline):
+def test_when_memory_is_short_the_model_with_the_farthest_next_use_is_evicted(simulator, make_pipeline):
     pipeline = make_pipeline("abcab")
     with ModelLifecycle(pipeline, max_models=2) as lifecycle:
         pipeline.run()
-    # For c, b goes: a is needed sooner.
+    # For c, b is evicted: a is needed sooner.
     assert _history(simulator) == ["a", "b", "-b", "c", "-c", "a", "-a", "b", "-b"]
     assert lifecycle.report.loads == 4
 
 
-def test_memory_in_bytes_is_kept_to(simulator, make_pipeline):
+def test_the_memory_in_bytes_is_never_exceeded(simulator, make_pipeline):
     seen = _seen(simulator, [])
     pipeline = make_pipeline("abcab")
     with ModelLifecycle(pipeline, memory=int(2.5 * GB)) as lifecycle:
@@ -115,7 +115,9 @@ def test_memory_in_bytes_is_kept_to(simulator, make_pipeline):
 
 
 @pytest.mark.parametrize("own", [{"keep_alive": 0}, {"extra_params": {"keep_alive": 0}}, {"keep_alive": -1}, {}])
-def test_what_the_structure_asks_has_a_long_keep_alive_whatever_its_drivers_say(simulator, make_task, make_driver, own):
+def test_requests_of_the_structure_have_a_long_keep_alive_in_place_of_that_of_drivers(
+    simulator, make_task, make_driver, own
+):
     driver = make_driver("a", **own)
     pipeline = Pipeline(tasks=[make_task("a", str(number), driver=driver) for number in range(2)])
     with ModelLifecycle(pipeline) as lifecycle:
@@ -126,7 +128,7 @@ def test_what_the_structure_asks_has_a_long_keep_alive_whatever_its_drivers_say(
     assert _loads(lifecycle) == {"a": 1}
 
 
-def test_drivers_are_never_touched(simulator, make_task, make_driver):
+def test_drivers_are_not_changed(simulator, make_task, make_driver):
     class Guarded(OllamaPromptDriver):
         def __setattr__(self, name, value):
             if not name.startswith("_"):
@@ -143,13 +145,13 @@ def test_drivers_are_never_touched(simulator, make_task, make_driver):
     assert (driver.keep_alive, driver.extra_params) == (0, {"keep_alive": 0})
 
 
-def test_a_driver_keeps_its_own_keep_alive_for_who_else_uses_it_meanwhile(simulator, make_task, make_driver):
+def test_a_driver_keeps_its_own_keep_alive_outside_of_the_structure(simulator, make_task, make_driver):
     driver = make_driver("a", keep_alive="7m")
     outside = Agent(prompt_driver=driver)
     answered = []
 
     def reply(_):
-        # While the task in the context waits for its answer, nobody else is in a context.
+        # The thread of the agent is not in the context of the task.
         thread = threading.Thread(target=lambda: answered.append(outside.run("outside").output))
         thread.start()
         simulator.wait_for_request(2, path="/api/chat")
@@ -186,7 +188,7 @@ def test_a_keep_alive_of_0_does_not_unload_between_or_after_the_turns_of_a_plann
     assert _loads(lifecycle) == {"a": 1, "b": 1}
 
 
-def test_a_model_that_the_plan_does_not_know_is_asked_as_its_driver_says(simulator, make_task, make_driver):
+def test_requests_for_an_unplanned_model_have_the_keep_alive_of_the_driver(simulator, make_task, make_driver):
     hidden = make_driver("c", keep_alive=0)
     code = CodeExecutionTask(on_run=lambda _: hidden.run(TextArtifact("hi")).to_artifact())
     pipeline = Pipeline(tasks=[make_task("a"), code], conversation_memory=None)
@@ -196,7 +198,7 @@ def test_a_model_that_the_plan_does_not_know_is_asked_as_its_driver_says(simulat
     assert [chat.body["keep_alive"] for chat in simulator.chats] == ["1h", 0]
 
 
-def test_a_driver_without_a_model_is_planned_for_where_the_server_has_one_chat_model_only():
+def test_a_driver_without_a_model_is_planned_for_if_the_server_has_one_chat_model():
     models = [SimulatedModel(name="a"), SimulatedModel(name="vectors", capabilities=("embedding",))]
     with OllamaSimulator(models=models) as simulator:
         task = PromptTask("hi", prompt_driver=OllamaPromptDriver(host=simulator.host))
@@ -208,7 +210,7 @@ def test_a_driver_without_a_model_is_planned_for_where_the_server_has_one_chat_m
         assert _loads(lifecycle) == {"a:latest": 1}
 
 
-def test_a_driver_without_a_model_where_there_are_several_is_an_error_of_its_task(simulator):
+def test_a_driver_without_a_model_is_an_error_of_its_task_if_the_server_has_several(simulator):
     task = PromptTask("hi", prompt_driver=OllamaPromptDriver(host=simulator.host))
     pipeline = Pipeline(tasks=[task], conversation_memory=None)
     with ModelLifecycle(pipeline) as lifecycle:
@@ -216,7 +218,7 @@ def test_a_driver_without_a_model_where_there_are_several_is_an_error_of_its_tas
     assert lifecycle.report.models == ()
 
 
-def test_a_store_that_threads_fill_within_a_task_keeps_the_model_as_planned(simulator, make_task, make_embedder):
+def test_a_store_that_threads_fill_within_a_task_has_the_planned_keep_alive(simulator, make_task, make_embedder):
     texts = [TextArtifact(f"llama {number}") for number in range(20)]
     driver = make_embedder(keep_alive=0)
     store = LocalVectorStoreDriver(embedding_driver=driver)
@@ -237,7 +239,7 @@ def test_a_store_that_threads_fill_within_a_task_keeps_the_model_as_planned(simu
     assert _loads(lifecycle) == {"vectors": 1, "a": 1}
 
 
-def test_a_task_that_fails_lets_its_model_go(simulator, make_pipeline):
+def test_the_model_of_a_failed_task_is_unloaded(simulator, make_pipeline):
     pipeline = make_pipeline("ab")
     pipeline.tasks[0].on_after_run = _fail
     with ModelLifecycle(pipeline) as lifecycle:
@@ -247,7 +249,7 @@ def test_a_task_that_fails_lets_its_model_go(simulator, make_pipeline):
     assert lifecycle.report.problems == ()
 
 
-def test_after_a_task_that_fails_nothing_is_kept_for_tasks_that_will_not_run(simulator, make_pipeline):
+def test_after_a_failed_task_nothing_stays_for_tasks_that_will_not_run(simulator, make_pipeline):
     pipeline = make_pipeline("aba")
     pipeline.tasks[1].on_after_run = _fail
     with ModelLifecycle(pipeline):
@@ -256,7 +258,7 @@ def test_after_a_task_that_fails_nothing_is_kept_for_tasks_that_will_not_run(sim
     assert sorted(_history(simulator)) == ["-a", "-b", "a", "b"]
 
 
-def test_a_structure_that_goes_on_after_a_failure_keeps_what_it_needs(simulator, make_pipeline):
+def test_a_structure_that_continues_after_a_failure_keeps_its_models(simulator, make_pipeline):
     pipeline = make_pipeline("aba", fail_fast=False)
     pipeline.tasks[1].on_after_run = _fail
     with ModelLifecycle(pipeline) as lifecycle:
@@ -265,7 +267,7 @@ def test_a_structure_that_goes_on_after_a_failure_keeps_what_it_needs(simulator,
     assert _loads(lifecycle)["a"] == 1
 
 
-def test_leaving_by_an_exception_unloads_and_puts_everything_back(simulator, make_pipeline):
+def test_an_exception_unloads_models_and_removes_the_hooks(simulator, make_pipeline):
     pipeline = make_pipeline("aba")
 
     def stop(_):
@@ -278,7 +280,7 @@ def test_leaving_by_an_exception_unloads_and_puts_everything_back(simulator, mak
     assert "run" not in vars(pipeline)
 
 
-def test_what_was_loaded_before_is_loaded_afterwards(simulator, make_pipeline, make_driver):
+def test_foreign_models_stay_loaded(simulator, make_pipeline, make_driver):
     make_driver("a", keep_alive=-1).run(TextArtifact("hi"))
     make_driver("c", keep_alive="2m").run(TextArtifact("hi"))
     pipeline = make_pipeline("ab")
@@ -289,7 +291,7 @@ def test_what_was_loaded_before_is_loaded_afterwards(simulator, make_pipeline, m
     assert [model.was_loaded_before for model in lifecycle.report.models] == [True, False]
 
 
-def test_what_was_loaded_before_is_unloaded_when_told_to(simulator, make_pipeline, make_driver):
+def test_unload_foreign_unloads_foreign_models(simulator, make_pipeline, make_driver):
     make_driver("a").run(TextArtifact("hi"))
     pipeline = make_pipeline("ab")
     with ModelLifecycle(pipeline, unload_foreign=True):
@@ -335,7 +337,7 @@ def test_a_driver_that_is_changed_between_runs_is_planned_for(simulator, make_pi
     assert _history(simulator) == ["a", "-a", "b", "-b", "a", "a", "-a"]
 
 
-def test_a_tool_with_a_model_of_its_own_gets_room_when_it_runs(simulator, make_task, make_driver):
+def test_the_model_of_a_tool_evicts_another_when_the_tool_runs(simulator, make_task, make_driver):
     simulator.reply("Yes.", model="c")
     simulator.reply(tool_calls=[("AskTool_ask", {"text": "hi"})], model="a")
     simulator.reply("Yes.", model="b")
@@ -346,7 +348,7 @@ def test_a_tool_with_a_model_of_its_own_gets_room_when_it_runs(simulator, make_t
     pipeline = Pipeline(tasks=tasks, conversation_memory=None)
     with ModelLifecycle(pipeline, max_models=2) as lifecycle:
         pipeline.run()
-    # The model of the task stays through its turns; c makes room though it is needed again.
+    # The model of the task stays through its turns; c is evicted though it is needed again.
     assert _history(simulator)[:5] == ["c", "a", "-c", "b", "a"]
     assert _loads(lifecycle) == {"c": 2, "a": 1, "b": 1}
 
@@ -370,7 +372,7 @@ def test_the_model_of_a_summary_memory_stays_until_the_summary_is_written(simula
     assert _loads(lifecycle) == {"b": 1, "a": 1}
 
 
-def test_the_model_of_a_summary_memory_gets_room(simulator, make_task, make_driver):
+def test_the_model_of_a_summary_memory_evicts_another(simulator, make_task, make_driver):
     memory = SummaryConversationMemory(prompt_driver=make_driver("b"), offset=0)
     pipeline = Pipeline(tasks=[make_task("a")], conversation_memory=memory)
     with ModelLifecycle(pipeline, max_models=1, runs=2):
@@ -378,7 +380,7 @@ def test_the_model_of_a_summary_memory_gets_room(simulator, make_task, make_driv
     assert _history(simulator) == ["a", "-a", "b", "-b"]
 
 
-def test_a_tool_that_asks_for_vectors_gets_room_when_it_runs(simulator, make_task, make_embedder):
+def test_the_embedding_model_of_a_tool_is_reserved_when_the_tool_runs(simulator, make_task, make_embedder):
     simulator.reply("Yes.", model="b")
     simulator.reply(tool_calls=[("EmbedTool_ask", {"text": "hi"})], model="a")
     simulator.reply("Done.", model="a")
@@ -418,7 +420,7 @@ def test_branches_at_the_same_time_never_lose_a_model_in_use(simulator, make_tas
     assert simulator.loaded_models == []
 
 
-def test_a_branch_that_fails_lets_its_model_go_while_the_other_runs(simulator, make_task):
+def test_the_model_of_a_failed_branch_is_unloaded_while_the_other_branch_runs(simulator, make_task):
     seen = []
 
     def wait(_):
@@ -435,7 +437,7 @@ def test_a_branch_that_fails_lets_its_model_go_while_the_other_runs(simulator, m
     assert seen == [("b", 0)]
 
 
-def test_a_failure_that_ends_the_run_keeps_nothing_for_tasks_that_will_not_run(simulator, make_task):
+def test_a_failed_branch_that_ends_the_run_keeps_no_models(simulator, make_task):
     seen = []
 
     def wait(_):
@@ -452,7 +454,7 @@ def test_a_failure_that_ends_the_run_keeps_nothing_for_tasks_that_will_not_run(s
     assert seen == ["b"]
 
 
-def test_an_agent_that_runs_often_keeps_its_model_as_long_as_it_is_told_to(simulator, make_driver):
+def test_an_agent_keeps_its_model_for_the_given_number_of_runs(simulator, make_driver):
     agent = Agent(prompt_driver=make_driver("a"))
     with ModelLifecycle(agent, runs=2) as lifecycle:
         agent.run("one")
@@ -471,73 +473,7 @@ def test_with_any_number_of_runs_models_stay_until_the_end(simulator, make_drive
     assert simulator.loaded_models == []
 
 
-def test_the_model_of_the_next_task_is_loaded_while_the_current_one_runs():
-    models = [SimulatedModel(name=name, size=GB, load_seconds=5) for name in "ab"]
-    with OllamaSimulator(models=models, time_scale=0) as simulator:
-        tasks = [PromptTask("hi", prompt_driver=OllamaPromptDriver(model=name, host=simulator.host)) for name in "ab"]
-        ahead = threading.Event()
-
-        def wait(_):
-            simulator.wait_for_sleeper()
-            assert [each.model for each in simulator.requests if each.path == "/api/generate"] == ["b"]
-            simulator.advance(5)
-            ahead.set()
-            return "Yes."
-
-        simulator.reply(wait, model="a")
-        pipeline = Pipeline(tasks=tasks, conversation_memory=None)
-        with ModelLifecycle(pipeline, max_models=2, warm_ahead=True) as lifecycle:
-            running = threading.Thread(target=pipeline.run)
-            running.start()
-            simulator.wait_for_sleeper()
-            simulator.advance(5)
-            running.join(10)
-        assert ahead.is_set()
-        assert [chat.outcome.load_seconds for chat in simulator.chats] == [5, 0]
-        assert lifecycle.report.loads == 2
-        assert lifecycle.report.ahead_seconds > 0
-
-
-def test_nothing_is_loaded_ahead_where_there_is_no_room_or_nobody_asked(simulator, make_pipeline):
-    for settings in ({"max_models": 1, "warm_ahead": True}, {"max_models": 2}):
-        pipeline = make_pipeline("ab")
-        with ModelLifecycle(pipeline, **settings) as lifecycle:
-            pipeline.run()
-        assert lifecycle.report.ahead_seconds == 0
-    assert not [each for each in simulator.requests if each.path == "/api/generate" and each.body["keep_alive"]]
-
-
-def test_nothing_is_loaded_ahead_for_a_run_that_has_ended(simulator, make_pipeline):
-    simulator.reply(status=400, error="no", model="a")
-    pipeline = make_pipeline("ab")
-    with ModelLifecycle(pipeline, max_models=2, warm_ahead=True):
-        pipeline.run()
-        for thread in threading.enumerate():
-            if thread.name == "ollama-lifecycle-preload":
-                thread.join(10)
-    assert [each for each in simulator.requests if each.path == "/api/generate"] == []
-
-
-def test_loading_ahead_that_is_under_way_is_stopped_at_the_end():
-    models = [SimulatedModel(name="a", size=GB), SimulatedModel(name="b", size=GB, load_seconds=1000)]
-    with OllamaSimulator(models=models) as simulator:
-        tasks = [PromptTask("hi", prompt_driver=OllamaPromptDriver(model=name, host=simulator.host)) for name in "ab"]
-
-        def fail(_):
-            simulator.wait_for_sleeper()
-            raise KeyboardInterrupt
-
-        tasks[0].on_after_run = fail
-        with (
-            pytest.raises(KeyboardInterrupt),
-            ModelLifecycle(pipeline := Pipeline(tasks=tasks), max_models=2, warm_ahead=True),
-        ):
-            pipeline.run()
-        simulator.wait_for_disconnect(timeout=30)
-        assert simulator.loaded_models == []
-
-
-def test_servers_have_memories_of_their_own(simulator, make_task):
+def test_each_server_has_its_own_memory(simulator, make_task):
     with OllamaSimulator(models=[SimulatedModel(name="a"), SimulatedModel(name="b")]) as other:
         there = [OllamaPromptDriver(model=name, host=other.host) for name in "ab"]
         tasks = [make_task("a", "0"), make_task("a", "1", driver=there[0]), make_task("a", "2")]
@@ -564,7 +500,7 @@ def test_two_names_of_the_same_weights_are_one_model_in_memory():
         assert simulator.loaded_models == []
 
 
-def test_two_windows_of_the_same_weights_are_loaded_in_turns_and_counted():
+def test_loads_of_one_model_with_two_windows_are_counted():
     with OllamaSimulator(models=[SimulatedModel(name="a", load_seconds=0.2)]) as simulator:
         drivers = [
             OllamaPromptDriver(model="a", host=simulator.host, options={"num_ctx": size}) for size in (512, 1024)
@@ -577,7 +513,7 @@ def test_two_windows_of_the_same_weights_are_loaded_in_turns_and_counted():
         assert 0.8 <= lifecycle.report.load_seconds < 5
 
 
-def test_a_model_that_a_function_asks_is_planned_for_when_declared(simulator, make_task, make_driver):
+def test_a_declared_model_of_a_function_is_planned_for(simulator, make_task, make_driver):
     driver = make_driver("a")
     code = CodeExecutionTask(on_run=lambda _: driver.run(TextArtifact("hi")).to_artifact(), id="code")
     pipeline = Pipeline(tasks=[make_task("a", "0"), make_task("b", "1"), code], conversation_memory=None)
@@ -588,7 +524,7 @@ def test_a_model_that_a_function_asks_is_planned_for_when_declared(simulator, ma
 
 
 @pytest.mark.parametrize("own", [{}, {"keep_alive": 0}, {"extra_params": {"keep_alive": 0}}])
-def test_a_model_that_makes_vectors_is_kept_and_unloaded_like_others(simulator, make_task, make_embedder, own):
+def test_an_embedding_model_is_kept_and_unloaded_like_a_chat_model(simulator, make_task, make_embedder, own):
     driver = make_embedder(**own)
 
     def embed(_):
@@ -604,7 +540,7 @@ def test_a_model_that_makes_vectors_is_kept_and_unloaded_like_others(simulator, 
     assert [each.body["keep_alive"] for each in simulator.requests if each.path == "/api/embed"] == ["1h", "1h"]
 
 
-def test_what_the_replies_of_a_model_that_makes_vectors_tell_is_in_the_report():
+def test_uses_and_loads_of_an_embedding_model_are_in_the_report():
     model = SimulatedModel(name="vectors", size=GB, capabilities=("embedding",), embedding_length=8, load_seconds=30)
     with OllamaSimulator(models=[model], time_scale=1000) as simulator:
         driver = OllamaEmbeddingDriver(model="vectors", host=simulator.host, batch_size=2)
@@ -620,8 +556,8 @@ def test_what_the_replies_of_a_model_that_makes_vectors_tell_is_in_the_report():
     assert costs["keep_alive=0"] == 3
 
 
-def test_a_model_of_which_nobody_hears_is_found_and_unloaded_when_its_task_ends(simulator):
-    driver = Silent(host=simulator.host)
+def test_a_model_without_events_is_found_and_unloaded_when_its_task_ends(simulator):
+    driver = SilentDriver(host=simulator.host)
     code = CodeExecutionTask(on_run=lambda _: TextArtifact(str(len(driver.embed()))), id="code")
     pipeline = Pipeline(tasks=[code])
     with ModelLifecycle(pipeline, uses={"code": [driver]}) as lifecycle:
@@ -630,7 +566,7 @@ def test_a_model_of_which_nobody_hears_is_found_and_unloaded_when_its_task_ends(
         assert _loads(lifecycle) == {"vectors": 1}
 
 
-def test_a_cloud_model_is_left_alone():
+def test_a_cloud_model_is_not_planned_for():
     with OllamaSimulator(models=[SimulatedModel(name="big:cloud")]) as simulator:
         driver = OllamaPromptDriver(model="big:cloud", host=simulator.host)
         pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=driver)])
@@ -640,7 +576,7 @@ def test_a_cloud_model_is_left_alone():
         assert _history(simulator) == ["big:cloud"]
 
 
-def test_the_models_that_a_task_asks_in_any_case_all_get_room_when_it_begins(
+def test_all_models_that_a_task_uses_in_any_case_are_reserved_when_it_starts(
     simulator, make_task, make_driver, make_embedder
 ):
     vectors = make_embedder()
@@ -683,7 +619,7 @@ def test_memory_that_is_less_than_a_model_is_an_error_before_anything_runs(simul
         ({"keep_alive": "60"}, "has no unit"),
     ],
 )
-def test_a_wrong_setting_is_refused(make_pipeline, settings, said):
+def test_a_wrong_setting_is_an_error(make_pipeline, settings, said):
     with pytest.raises(OllamaContentError, match=said):
         ModelLifecycle(make_pipeline("a"), **settings)
 
@@ -707,7 +643,7 @@ def test_a_lifecycle_can_be_used_again_and_begins_a_new_report(simulator, make_p
         assert lifecycle.report.loads == 1
 
 
-def test_a_server_that_is_not_there_fails_the_tasks_and_not_the_planner():
+def test_a_missing_server_fails_the_tasks_and_not_the_planner():
     driver = OllamaPromptDriver(model="a", host="127.0.0.1:1", max_attempts=1)
     pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=driver)])
     with ModelLifecycle(pipeline, max_models=1) as lifecycle:
@@ -717,7 +653,7 @@ def test_a_server_that_is_not_there_fails_the_tasks_and_not_the_planner():
 
 
 @pytest.mark.parametrize("path", ["/api/ps", "/api/generate", "/api/tags", "/api/show"])
-def test_a_server_that_refuses_what_the_planner_asks_does_not_fail_the_run(simulator, make_pipeline, path):
+def test_a_refused_request_of_the_planner_does_not_fail_the_run(simulator, make_pipeline, path):
     simulator.fault("status", path=path, times=None, status=500, error="broken")
     pipeline = make_pipeline("aba")
     with ModelLifecycle(pipeline, max_models=1, warm_ahead=True):
@@ -727,7 +663,7 @@ def test_a_server_that_refuses_what_the_planner_asks_does_not_fail_the_run(simul
     assert all(chat.outcome.status == 200 for chat in simulator.chats)
 
 
-def test_a_structure_without_our_drivers_is_run_as_it_is():
+def test_a_structure_without_ollama_drivers_runs():
     pipeline = Pipeline(tasks=[CodeExecutionTask(on_run=lambda _: TextArtifact("done"))])
     with ModelLifecycle(pipeline) as lifecycle:
         assert str(pipeline.run().output) == "done"
@@ -735,7 +671,7 @@ def test_a_structure_without_our_drivers_is_run_as_it_is():
     assert lifecycle.report.tasks == 1
 
 
-def test_a_structure_that_cannot_be_read_is_run_as_it_is(simulator, make_task, caplog):
+def test_a_structure_that_cannot_be_read_runs(simulator, make_task, caplog):
     class Odd(CodeExecutionTask):
         @property
         def prompt_driver(self):
@@ -749,34 +685,12 @@ def test_a_structure_that_cannot_be_read_is_run_as_it_is(simulator, make_task, c
     assert lifecycle.report.tasks == 0
 
 
-def test_a_model_that_is_missing_is_an_error_of_its_task(simulator, make_driver):
+def test_a_missing_model_is_an_error_of_its_task(simulator, make_driver):
     pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=make_driver("nope"))])
     with ModelLifecycle(pipeline, memory=GB):
         pipeline.run()
     assert "ollama pull nope" in str(pipeline.output)
     assert simulator.loaded_models == []
-
-
-def test_a_window_of_the_drivers_own_is_loaded_ahead_as_it_will_be_asked(make_task):
-    models = [SimulatedModel(name=name, size=GB) for name in "ab"]
-    with OllamaSimulator(models=models) as simulator:
-        ahead = threading.Event()
-        first = OllamaPromptDriver(model="a", host=simulator.host)
-        second = OllamaPromptDriver(model="b", host=simulator.host, options={"num_ctx": 1000, "seed": 1})
-
-        def wait(_):
-            simulator.wait_for_request(path="/api/generate")
-            ahead.set()
-            return "Yes."
-
-        simulator.reply(wait, model="a")
-        pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=driver) for driver in (first, second)])
-        with ModelLifecycle(pipeline, max_models=2, warm_ahead=True) as lifecycle:
-            pipeline.run()
-        (warm,) = [each for each in simulator.requests if each.path == "/api/generate" and each.body["keep_alive"]]
-        assert warm.body["options"] == {"num_ctx": 1000}
-        assert _loads(lifecycle) == {"a": 1, "b": 1}
-        assert ahead.is_set()
 
 
 def test_the_report_compares_with_plain_keep_alive(simulator, make_pipeline):
