@@ -1,4 +1,5 @@
-import json
+"""Scripted replies and their queue."""
+
 import threading
 
 import httpx
@@ -83,114 +84,12 @@ def test_a_function_gets_the_request_and_makes_the_reply(simulator, say, chat):
     assert chat(simulator).json() == {"error": "simulator"}
 
 
-def test_a_function_may_block_while_others_are_answered(connect, read_until, say):
-    entered, release = threading.Event(), threading.Event()
-
-    def slow(request):
-        entered.set()
-        return "slow" if release.wait(5) else "nobody else was answered"
-
-    with OllamaSimulator(num_parallel=2) as simulator:
-        simulator.reply(slow)
-        connection = connect(simulator)
-        assert entered.wait(5)
-        simulator.reply("fast")
-        assert say(simulator) == "fast"
-        release.set()
-        assert b"slow" in read_until(connection, b"0\r\n\r\n")
-
-
-def test_a_failing_function_fails_the_request_and_the_test_with_its_own_error(chat):
-    simulator = OllamaSimulator().start()
-    simulator.reply(lambda request: request.messages[7])
-    response = chat(simulator)
-    assert response.status_code == 400  # not a 5xx, which clients send again
-    text = "the reply function failed: IndexError: list index out of range"
-    assert response.json() == {"error": text}
-    with pytest.raises(UnexpectedRequestError, match=text) as caught:
-        simulator.stop()
-    assert isinstance(caught.value.__cause__, IndexError)
-    assert str(caught.value).startswith("1 request(s) came whose reply function failed:")
-
-
-def test_a_failing_function_fails_the_end_of_the_block(chat):
-    def check(request):
-        assert request.messages == []
-        return "fine"
-
-    def fail(request):
-        pytest.fail("not this one")
-
-    def run_out(request):
-        return next(iter(()))
-
-    def run():
-        with OllamaSimulator(plausible=False) as simulator:
-            for function in (check, fail, run_out):
-                simulator.reply(function)
-                assert chat(simulator).status_code == 400
-            chat(simulator)
-
-    with pytest.raises(UnexpectedRequestError) as caught:
-        run()
-    for text in ("AssertionError", "not this one", "StopIteration", "or whose reply function failed"):
-        assert text in str(caught.value)
-
-
-@pytest.mark.parametrize("answer", [None, {"content": "x"}, b"x"])
-def test_a_function_that_returns_no_reply_fails_the_request_and_the_test(simulator, chat, answer):
-    simulator.reply(lambda request: answer)
-    response = chat(simulator)
-    assert response.status_code == 400
-    assert f"it returned {answer!r}, which is neither a text nor a Reply" in response.json()["error"]
-    with pytest.raises(UnexpectedRequestError, match="neither a text nor a Reply"):
-        simulator.verify()
-
-
-def test_a_function_fails_the_test_even_if_its_client_is_gone(simulator, connect):
-    entered, release = threading.Event(), threading.Event()
-    failed = threading.Event()
-
-    def fail(request):
-        entered.set()
-        release.wait(5)
-        threading.Timer(0.05, failed.set).start()
-        raise ZeroDivisionError
-
-    simulator.reply(fail)
-    connection = connect(simulator)
-    assert entered.wait(5)
-    connection.close()
-    simulator.wait_for_disconnect()
-    release.set()
-    assert failed.wait(5)
-    with pytest.raises(UnexpectedRequestError, match="ZeroDivisionError"):
-        simulator.verify()
-
-
 def test_an_asynchronous_function_is_refused_at_once(simulator):
     async def answer(request):
         return "x"
 
     with pytest.raises(TypeError, match="not `async def`"):
         simulator.reply(answer)
-
-
-def test_many_functions_may_block_at_once(in_background, say):
-    everybody = threading.Barrier(50)
-
-    def meet(request):
-        everybody.wait(20)
-        return "met"
-
-    with OllamaSimulator(num_parallel=50) as simulator:
-        simulator.reply(meet, times=None)
-        threads = [threading.Thread(target=say, args=(simulator,)) for _ in range(49)]
-        for thread in threads:
-            thread.start()
-        assert say(simulator) == "met"
-        for thread in threads:
-            thread.join()
 
 
 @pytest.mark.parametrize("fields", [{"text": 5}, {"text": b"x"}, {"thinking": ["x", 1]}, {"text": None}])
@@ -256,46 +155,6 @@ def test_concurrent_requests_never_get_the_same_reply(simulator, say):
     assert sorted(got, key=int) == [str(number) for number in range(20)]
 
 
-def test_a_spoken_reply_is_kept_for_a_request_that_the_server_accepts(simulator, chat, say):
-    simulator.reply("kept")
-    assert chat(simulator, options={"num_predict": "many"}).status_code == 500
-    assert chat(simulator, model="other").status_code == 404
-    assert say(simulator) == "kept"
-
-
-def test_a_given_reply_is_sent_whatever_the_request_is(simulator, chat):
-    simulator.reply(lines=[{"done": True}])
-    assert chat(simulator, model="no such model").json() == {"done": True}
-
-
-def test_check_changes_whether_requests_are_checked(simulator, chat):
-    simulator.reply(lines=[{"done": True}], check=True)
-    assert chat(simulator, model="other").status_code == 404
-    assert chat(simulator).json() == {"done": True}
-
-
-def test_loading_a_model_uses_up_no_reply(simulator, chat, say):
-    simulator.reply("kept")
-    assert chat(simulator, messages=[]).json()["done_reason"] == "load"
-    assert say(simulator) == "kept"
-
-
-def test_without_plausible_answers_an_unscripted_chat_fails_and_stop_tells_which(chat):
-    simulator = OllamaSimulator(plausible=False).start()
-    simulator.reply("scripted")
-    assert chat(simulator, "first").status_code == 200
-    response = chat(simulator, "second")
-    assert response.status_code == 400
-    assert "the script is exhausted: its 1 replies are used up" in response.json()["error"]
-    assert "'second'" in response.json()["error"]
-    assert httpx.get(f"{simulator.url}/api/tags").status_code == 200
-    with pytest.raises(UnexpectedRequestError, match=r"1\. POST /api/chat model='simulator' .*'second'") as caught:
-        simulator.stop()
-    assert caught.value.requests[0].messages[-1]["content"] == "second"
-    assert isinstance(caught.value, AssertionError)
-    simulator.stop()
-
-
 def test_leaving_the_block_tells_of_unscripted_requests_but_hides_no_other_error(chat):
     with pytest.raises(UnexpectedRequestError), OllamaSimulator(plausible=False) as simulator:
         chat(simulator)
@@ -345,37 +204,3 @@ def test_unknown_fields_are_named(simulator):
         simulator.reply(txt="x")
     with pytest.raises(TypeError, match="go into the Reply"):
         simulator.reply(Reply(text="x"), cut=1)
-
-
-def test_a_function_for_another_path_has_to_give_a_body(simulator):
-    simulator.reply(lambda request: "text", path="/api/show")
-    response = httpx.post(f"{simulator.url}/api/show", json={"model": "simulator"})
-    assert response.status_code == 500
-    assert "nothing generates text there" in response.json()["error"]
-
-
-def test_the_root_can_be_scripted(simulator):
-    simulator.reply(path="/", status=503, error="starting")
-    assert httpx.get(simulator.url).json() == {"error": "starting"}
-    assert httpx.get(simulator.url).text == "Ollama is running"
-
-
-def test_a_function_for_an_unknown_path_answers_too(simulator):
-    simulator.reply(lambda request: Reply(body={"path": request.path}), path="/api/pull")
-    assert httpx.post(f"{simulator.url}/api/pull", json={}).json() == {"path": "/api/pull"}
-
-
-def test_a_defect_of_the_simulator_is_an_answer_and_a_log_entry(simulator, chat, monkeypatch, caplog):
-    monkeypatch.setattr("griptape_ollama.testing.endpoints.chat.plausible_answer", None)
-    response = chat(simulator)
-    assert response.status_code == 500
-    assert response.json()["error"].startswith("the simulator failed: TypeError")
-    assert "cannot answer POST /api/chat" in caplog.text
-
-
-def test_text_goes_over_the_wire_as_go_writes_it(simulator, chat):
-    simulator.reply(text=["<a> & \u2028 \x85 é \ud800"])
-    body = chat(simulator).content.decode()
-    assert r"\u003ca\u003e \u0026 \u2028" in body
-    assert "\x85 é \ufffd" in body
-    assert json.loads(body.split("\n")[0])["message"]["content"] == "<a> & \u2028 \x85 é \ufffd"

@@ -1,3 +1,5 @@
+"""Generated replies: limits, stop sequences and tool calls."""
+
 import re
 
 import pytest
@@ -95,67 +97,3 @@ def test_native_models_put_their_calls_into_the_last_line(native, lines):
     calls = last["message"]["tool_calls"]
     assert [call["function"]["index"] for call in calls] == [0, 1]
     assert all(re.fullmatch(r"[A-Za-z0-9]{32}", call["id"]) for call in calls)
-
-
-def test_a_plain_reply_has_everything_in_one_message(native, chat):
-    native.reply(thinking="Hm well", text="a b", tool_calls=[CALL])
-    message = chat(native, model="native", stream=False).json()["message"]
-    assert list(message) == ["role", "content", "thinking", "tool_calls"]
-    assert (message["content"], message["thinking"]) == ("a b", "Hm well")
-
-
-def test_two_runs_are_the_same_but_for_their_times(lines):
-    def run():
-        with OllamaSimulator() as simulator:
-            simulator.reply("Well", tool_calls=[CALL])
-            return [line["message"] for line in lines(simulator)]
-
-    assert run() == run()
-
-
-def test_log_probabilities_come_with_each_token(simulator, lines, chat):
-    simulator.reply("one two", times=None)
-    first = lines(simulator, logprobs=True, top_logprobs=2)[0]["logprobs"][0]
-    assert (first["token"], first["bytes"], len(first["top_logprobs"])) == ("one", [111, 110, 101], 2)
-    assert [entry["token"] for entry in chat(simulator, logprobs=True, stream=False).json()["logprobs"]] == [
-        "one",
-        " two",
-    ]
-    assert "logprobs" not in chat(simulator, stream=False).json()
-
-
-def test_durations_add_up(simulator, lines):
-    last = lines(simulator)[-1]
-    parts = last["load_duration"] + last["prompt_eval_duration"] + last["eval_duration"]
-    assert 0 < parts <= last["total_duration"]
-
-
-def test_longer_prompts_have_more_tokens(simulator, lines):
-    short, long = (lines(simulator, "x" * length)[-1]["prompt_eval_count"] for length in (4, 404))
-    assert long - short == 100
-
-
-def test_old_messages_go_first_when_the_prompt_is_too_long(simulator, say, lines):
-    messages = [
-        {"role": "system", "content": "Be kind."},
-        {"role": "user", "content": "My name is Ada. " + "x" * 1000},
-        {"role": "assistant", "content": "ok"},
-        {"role": "user", "content": "What is my name?"},
-    ]
-    assert say(simulator, messages=messages) == "Your name is Ada."
-    assert "Ada" not in say(simulator, messages=messages, options={"num_ctx": 100})
-    assert lines(simulator, messages=messages, options={"num_ctx": 100})[-1]["prompt_eval_count"] <= 100
-
-
-def test_a_single_overlong_message_loses_its_front(simulator, lines, say):
-    text = "front " + "x " * 1000 + "back"
-    assert lines(simulator, text, options={"num_ctx": 100})[-1]["prompt_eval_count"] == 53
-    assert "front" not in say(simulator, text, options={"num_ctx": 100})
-
-
-def test_native_models_and_truncate_false_refuse_overlong_prompts(simulator, native, chat):
-    text = "x " * 1000
-    response = chat(native, text, model="native", options={"num_ctx": 100})
-    assert response.status_code == 400
-    assert "exceeds the available context size (256 tokens)" in response.json()["error"]
-    assert chat(simulator, text, options={"num_ctx": 100}, truncate=False).status_code == 400

@@ -1,16 +1,17 @@
-"""Models that live: how they come into memory, stay, take turns and leave."""
+"""Models in memory: loading, expiry, eviction and slots."""
 
 import threading
+import time
+from datetime import datetime, timezone
 
 import httpx
 import pytest
 
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
-from griptape_ollama.testing.models.memory import PromptCache
 
 GB = 10**9
-MODELS = [SimulatedModel(name=name, size=4 * GB) for name in ("a", "b", "c", "d")]
 
+MODELS = [SimulatedModel(name=name, size=4 * GB) for name in ("a", "b", "c", "d")]
 
 # Of models that stay equally long, the one whose weights come first by name of their file makes room first.
 BY_WEIGHTS = [model.name for model in sorted(MODELS, key=lambda model: model.weights_digest)]
@@ -23,6 +24,10 @@ def names(simulator):
 def load(chat, simulator, name, **body):
     response = chat(simulator, model=name, messages=[], **body)
     assert response.status_code == 200, response.text
+
+
+def ps(simulator):
+    return httpx.get(f"{simulator.url}/api/ps").json()["models"]
 
 
 def test_an_idle_model_makes_room_for_another(chat):
@@ -277,74 +282,10 @@ def test_models_of_any_kind_are_unloaded_by_both_ways_of_asking(post, path):
         assert names(simulator) == []
 
 
-def test_what_was_read_before_is_not_evaluated_again(simulator, lines):
-    history = [{"role": "user", "content": "tell me all about lighthouses, please " * 20}]
-    simulator.reply("They shine.")
-    first = lines(simulator, messages=history)[-1]
-    history += [{"role": "assistant", "content": "They shine."}, {"role": "user", "content": "And then?"}]
-    second = lines(simulator, messages=history)[-1]
-    evaluated = [request.outcome.evaluated_tokens for request in simulator.chats]
-    assert evaluated[0] == first["prompt_eval_count"]
-    assert evaluated[1] < 20 < second["prompt_eval_count"]
-    assert second["prompt_eval_duration"] < first["prompt_eval_duration"] / 5
-
-
-def test_the_same_prompt_again_counts_in_full_but_costs_one_token(simulator, lines):
-    counts = [lines(simulator, "a long question " * 50)[-1]["prompt_eval_count"] for _ in range(2)]
-    assert counts[0] == counts[1] > 100
-    assert simulator.last_chat.outcome.evaluated_tokens == 1
-    assert simulator.last_chat.outcome.prompt_tokens == counts[1]
-
-
-def test_a_model_that_was_unloaded_has_forgotten_its_prompts(simulator, lines):
-    for _ in range(2):
-        count = lines(simulator, "a long question " * 50, keep_alive=0)[-1]["prompt_eval_count"]
-    assert simulator.last_chat.outcome.evaluated_tokens == count
-
-
-def test_two_conversations_share_a_model_without_losing_what_was_read():
-    cache = PromptCache(2)
-    one, other = "a" * 400, "b" * 400
-    assert [cache.evaluate(text, 100) for text in (one, other, one, other)] == [100, 100, 1, 1]
-    # A third one takes the place of the oldest.
-    assert [cache.evaluate(text, 100) for text in ("c" * 400, one)] == [100, 100]
-    assert PromptCache(1).evaluate("", 0) == 0
-
-
-def test_what_the_model_said_belongs_to_the_next_prompt():
-    cache = PromptCache(1)
-    cache.evaluate("a" * 40, 10)
-    cache.extend("a" * 40, "b" * 40)
-    assert cache.evaluate("a" * 40 + "b" * 40 + "c" * 40, 30) == 10
-    cache.extend("unknown", "x")
-    assert cache.evaluate("x" * 40, 10) == 10
-
-
 @pytest.mark.parametrize("limits", [{"max_loaded_models": 0}, {"num_parallel": 0}, {"max_queue": -1}, {"memory": -5}])
 def test_limits_that_make_no_sense_are_refused(limits):
     with pytest.raises(ValueError, match="at least one model"):
         OllamaSimulator(**limits)
-
-
-def test_without_shift_a_reply_ends_where_the_window_does(simulator, lines):
-    # The runner rounds its window up to 256 tokens.
-    simulator.reply("word " * 400, times=2)
-    options = {"num_ctx": 64}
-    cut = lines(simulator, options=options, shift=False)[-1]
-    assert (cut["done_reason"], cut["eval_count"] + cut["prompt_eval_count"]) == ("length", 256)
-    assert lines(simulator, options=options)[-1]["done_reason"] == "stop"
-
-
-def test_without_shift_a_prompt_that_is_too_long_is_refused(simulator, chat):
-    response = chat(simulator, "word " * 3000, options={"num_ctx": 64}, shift=False)
-    assert response.status_code == 400
-    assert response.json()["error"].startswith("the prompt is longer than the context length currently available")
-
-
-def test_a_model_that_sees_has_a_window_of_2048_at_least(chat):
-    with OllamaSimulator([SimulatedModel(name="m", capabilities=("completion", "vision"))]) as simulator:
-        chat(simulator, model="m", options={"num_ctx": 64})
-        assert httpx.get(f"{simulator.url}/api/ps").json()["models"][0]["context_length"] == 2048
 
 
 def test_models_made_from_one_another_share_a_place_in_memory(simulator, post, chat):
@@ -352,3 +293,83 @@ def test_models_made_from_one_another_share_a_place_in_memory(simulator, post, c
     chat(simulator)
     assert chat(simulator, model="copy", stream=False).json()["model"] == "copy"
     assert names(simulator) == ["simulator"]
+
+
+def test_a_request_loads_its_model_and_keep_alive_says_for_how_long(simulator, chat):
+    assert ps(simulator) == []
+    chat(simulator, keep_alive="10m")
+    (loaded,) = ps(simulator)
+    assert loaded["name"] == "simulator:latest"
+    assert loaded["context_length"] == 4096
+    expires = datetime.strptime(loaded["expires_at"][:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    assert 300 < expires.timestamp() - time.time() < 601
+
+
+def test_a_model_goes_when_its_time_is_over(chat):
+    with OllamaSimulator(time_scale=0) as simulator:
+        chat(simulator, keep_alive=60)
+        simulator.advance(59)
+        assert simulator.loaded_models == ["simulator:latest"]
+        simulator.advance(2)
+        assert ps(simulator) == []
+
+
+def test_keep_alive_zero_unloads_after_the_reply(simulator, chat, say):
+    simulator.reply("bye")
+    assert say(simulator, keep_alive=0) == "bye"
+    assert simulator.loaded_models == []
+
+
+def test_a_model_in_use_stays_until_its_reply_is_over(simulator, chat, connect, read_until):
+    event = threading.Event()
+    simulator.reply("held", pause=(1, event))
+    connection = connect(simulator)
+    read_until(connection, b"}\n\r\n")
+    assert chat(simulator, messages=[], keep_alive=0).json()["done_reason"] == "unload"
+    assert simulator.loaded_models == ["simulator:latest"]
+    event.set()
+    read_until(connection, b"0\r\n\r\n")
+
+
+def test_a_request_without_messages_loads_and_with_keep_alive_zero_unloads(simulator, chat):
+    assert chat(simulator, messages=[]).json()["done_reason"] == "load"
+    assert simulator.loaded_models == ["simulator:latest"]
+    assert chat(simulator, messages=[], keep_alive=0).json()["done_reason"] == "unload"
+    assert simulator.loaded_models == []
+
+
+def test_a_client_that_goes_releases_the_model(simulator, connect):
+    simulator.reply("never", headers_delay=60)
+    connection = connect(simulator, keep_alive=0)
+    simulator.wait_for_request()
+    connection.close()
+    simulator.wait_for_disconnect()
+    assert simulator.loaded_models == []
+
+
+def test_several_models_are_loaded_side_by_side_longest_first():
+    models = [SimulatedModel(name=name) for name in ("a", "b", "c")]
+    with OllamaSimulator(models) as simulator:
+        for name, seconds in (("a", 30), ("b", -1), ("c", 300)):
+            httpx.post(f"{simulator.url}/api/chat", json={"model": name, "keep_alive": seconds})
+        assert [entry["name"] for entry in ps(simulator)] == ["b:latest", "c:latest", "a:latest"]
+        assert simulator.loaded_models == ["a:latest", "b:latest", "c:latest"]
+
+
+def test_loading_takes_its_time_once_and_again_for_another_window(lines):
+    with OllamaSimulator([SimulatedModel(name="slow", load_seconds=0.5)]) as simulator:
+        took = [
+            lines(simulator, model="slow", **body)[-1]["load_duration"] / 1e9
+            for body in ({}, {}, {"options": {"num_ctx": 512}})
+        ]
+    assert took[0] >= 0.5
+    assert took[1] < 0.5
+    assert took[2] >= 0.5
+
+
+def test_a_model_that_cannot_load_answers_500(chat):
+    with OllamaSimulator([SimulatedModel(name="broken", load_error="tensor not found")]) as simulator:
+        for messages in ([], [{"role": "user", "content": "hi"}]):
+            response = chat(simulator, model="broken", messages=messages)
+            assert (response.status_code, response.json()) == (500, {"error": "tensor not found"})
+        assert chat(simulator, model="broken", messages=[], keep_alive=0).json()["done_reason"] == "unload"

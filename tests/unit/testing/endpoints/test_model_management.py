@@ -9,6 +9,7 @@ import pytest
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 MB = 1_000_000
+
 BIG = SimulatedModel(name="big:8b", size=100 * MB, pull_bytes_per_second=10 * MB)
 
 
@@ -261,11 +262,3 @@ class TestCopyAndDelete:
         assert all(look.result(10).status_code == 200 for look in looks)
         assert len(simulator.models) == 22
         assert time.monotonic() - began < 60
-
-
-@pytest.mark.parametrize(
-    ("settings", "error"), [({"pull_bytes_per_second": 0}, ValueError), ({"license": "mine"}, TypeError)]
-)
-def test_a_model_that_makes_no_sense_is_refused(settings, error):
-    with pytest.raises(error):
-        SimulatedModel(name="m", **settings)

@@ -1,7 +1,4 @@
-"""Windows of simulated models: what loads a model anew, what of a prompt fits, and what tests get to know of it.
-
-The numbers are those of a real server (0.33.0-rc2) with models whose prompts had as many tokens.
-"""
+"""Prompts: rendering, dropped messages, truncation and long replies."""
 
 import httpx
 import pytest
@@ -9,22 +6,28 @@ import pytest
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 LETTERS = {"count_tokens": len, "context_length": 8192}
+
 KINDS = [
     SimulatedModel(name="template", **LETTERS),
     SimulatedModel(name="parser", kind="builtin", capabilities=("completion", "thinking"), **LETTERS),
     SimulatedModel(name="native", kind="native", **LETTERS),
     SimulatedModel(name="vision", capabilities=("completion", "vision"), tokens_per_image=16, **LETTERS),
 ]
+
 CUT_KINDS = ["template", "parser"]
+
 OVERHEAD = 7  # tokens of a prompt with one message, besides its letters
+
 PIXEL = "iVBORw0KGgo="
+
 TURNS = [{"role": role, "content": "x" * 46} for _ in range(20) for role in ("user", "assistant")]
+
 LAST = {"role": "user", "content": "x" * 43}
 
 
 @pytest.fixture
 def simulator():
-    with OllamaSimulator(KINDS) as running:
+    with OllamaSimulator([*KINDS, SimulatedModel(name="simulator")]) as running:
         yield running
 
 
@@ -51,113 +54,16 @@ def ask(simulator, chat):
     return send
 
 
-def reloads(simulator, chat, *requests):
-    """Tell for each request whether it loads the model anew."""
-    found = []
-    for request in requests:
-        before = len(simulator.reloads)
-        assert chat(simulator, model="template", **request).status_code == 200
-        found.append(len(simulator.reloads) - before)
-    return found
+@pytest.fixture
+def native():
+    model = SimulatedModel(name="native", kind="native", capabilities=("completion", "tools", "thinking"))
+    with OllamaSimulator([model]) as running:
+        yield running
 
 
-class TestReloads:
-    def test_the_window_that_is_there_may_be_asked_for_by_its_number(self, simulator, chat):
-        requests = [{}, {"options": {"num_ctx": 4096}}, {}, {"options": {"num_ctx": None}}]
-        assert reloads(simulator, chat, *requests) == [0, 0, 0, 0]
-        assert len(simulator.loads) == 1
-
-    def test_a_request_without_a_window_wants_the_default_back(self, simulator, chat, window):
-        assert reloads(simulator, chat, {"options": {"num_ctx": 2048}}, {}, {}) == [0, 1, 0]
-        assert window() == 4096
-
-    def test_the_default_is_set_as_by_the_variable_of_a_real_server(self, chat):
-        with OllamaSimulator(KINDS, context_length=3000) as simulator:
-            chat(simulator, model="template")
-            chat(simulator, model="template", options={"num_ctx": 3000})
-            assert [load.context_length for load in simulator.loads] == [3000]
-
-    def test_windows_are_told_as_asked_for_and_not_rounded(self, simulator, chat, window):
-        for num_ctx in (1000, 5000):
-            request = {"options": {"num_ctx": num_ctx}}
-            assert reloads(simulator, chat, request, request)[1] == 0
-            assert window() == num_ctx
-
-    @pytest.mark.parametrize("beyond", [10_000, 2**31, 2**40, 8192])
-    def test_more_than_the_model_has_is_all_that_it_has(self, simulator, chat, window, beyond):
-        request = {"options": {"num_ctx": 20_000}}
-        assert reloads(simulator, chat, request, {"options": {"num_ctx": beyond}}) == [0, 0]
-        assert window() == 8192
-
-    @pytest.mark.parametrize("number", [0, -1, 3, 4, 2**63])
-    def test_numbers_that_make_no_window_give_the_smallest_one(self, simulator, chat, window, number):
-        reply = chat(simulator, model="template", options={"num_ctx": number}, stream=False).json()
-        assert (window(), reply["prompt_eval_count"]) == (4, 3)
-
-    def test_a_window_with_a_fraction_loses_it(self, simulator, chat, window):
-        chat(simulator, model="template", options={"num_ctx": 1024.5})
-        assert window() == 1024
-
-    def test_a_window_of_the_model_s_own_is_its_default(self, chat):
-        with OllamaSimulator([SimulatedModel(name="template", parameters={"num_ctx": 1024})]) as simulator:
-            requests = [{}, {"options": {"num_ctx": 2048}}, {}, {"options": {"num_ctx": 1024}}]
-            assert reloads(simulator, chat, *requests) == [0, 1, 1, 0]
-
-    def test_a_window_of_the_model_s_own_that_is_no_number_fails_each_chat_but_not_unloading(self, chat):
-        with OllamaSimulator([SimulatedModel(name="m", parameters={"num_ctx": "1024"})]) as simulator:
-            response = chat(simulator, model="m")
-            assert (response.status_code, response.json()["error"]) == (
-                500,
-                'option "num_ctx" must be of type integer',
-            )
-            assert chat(simulator, model="m", messages=[], keep_alive=0).status_code == 200
-
-    def test_shift_belongs_to_what_is_loaded(self, simulator, chat):
-        requests = [{}, {"shift": True}, {"shift": False}, {"shift": False}, {"shift": True}, {"shift": None}]
-        assert reloads(simulator, chat, *requests) == [0, 0, 1, 0, 1, 0]
-        assert [load.shift for load in simulator.loads] == [True, False, True]
-
-    def test_a_model_loaded_ahead_with_shift_is_loaded_anew_without_it(self, simulator, chat):
-        assert reloads(simulator, chat, {"messages": [], "shift": False}, {}) == [0, 1]
-
-    def test_truncate_and_the_options_of_sampling_load_nothing(self, simulator, chat):
-        options = {"temperature": 0.3, "num_predict": 5, "num_keep": 8}
-        assert reloads(simulator, chat, {}, {"truncate": False}, {"options": options}) == [0, 0, 0]
-
-    @pytest.mark.parametrize("option", ["num_batch", "num_thread", "num_gpu", "main_gpu"])
-    def test_options_of_the_process_load_the_model_anew(self, simulator, chat, option):
-        request = {"options": {option: 1}}
-        assert reloads(simulator, chat, {}, request, request, {}) == [0, 1, 0, 1]
-
-    def test_a_load_tells_whether_the_model_was_there_before(self, simulator, chat):
-        chat(simulator, model="template", keep_alive=0)
-        chat(simulator, model="template")
-        chat(simulator, model="template", options={"num_ctx": 1024})
-        assert [load.is_reload for load in simulator.loads] == [False, False, True]
-        assert {load.model for load in simulator.loads} == {"template:latest"}
-        assert [request.outcome.window for request in simulator.chats] == [4096, 4096, 1024]
-        simulator.reset()
-        assert simulator.loads == []
-
-    def test_models_with_the_same_weights_drive_one_another_out_with_their_windows(self, simulator, chat, post):
-        post(simulator, "/api/create", model="short", **{"from": "template"}, parameters={"num_ctx": 1024})
-        for model in ("template", "short", "template"):
-            chat(simulator, model=model)
-        assert [load.context_length for load in simulator.reloads] == [1024, 4096]
-
-    def test_requests_side_by_side_have_the_whole_window_each(self, chat):
-        with OllamaSimulator(KINDS, num_parallel=2) as simulator:
-            reply = chat(simulator, "x" * 504, model="template", options={"num_ctx": 512}, stream=False).json()
-            (model,) = httpx.get(f"{simulator.url}/api/ps").json()["models"]
-        assert (reply["prompt_eval_count"], model["context_length"]) == (511, 512)
-
-    def test_a_window_for_each_request_at_a_time_takes_its_memory(self, chat):
-        sizes = []
-        for num_parallel in (1, 2, 4):
-            with OllamaSimulator(KINDS, num_parallel=num_parallel) as simulator:
-                chat(simulator, model="template")
-                sizes.append(httpx.get(f"{simulator.url}/api/ps").json()["models"][0]["size"])
-        assert sizes[2] - sizes[1] == 2 * (sizes[1] - sizes[0]) > 0
+def load(chat, simulator, name, **body):
+    response = chat(simulator, model=name, messages=[], **body)
+    assert response.status_code == 200, response.text
 
 
 class TestOverlongPrompts:
@@ -293,50 +199,6 @@ class TestLongReplies:
         assert [request.outcome.evaluated_tokens for request in simulator.chats] == [60, 60]
 
 
-class TestPromptCache:
-    def test_an_earlier_prompt_is_still_known_after_others(self, simulator, chat):
-        for letter in "abcdea":
-            chat(simulator, letter * 1000, model="template")
-        first, *others, again = [request.outcome.evaluated_tokens for request in simulator.chats]
-        assert first == 1007
-        assert again == 1
-        assert min(others) > 900
-        assert simulator.evaluated_tokens == first + sum(others) + again
-
-    def test_a_model_that_was_loaded_anew_has_forgotten_all(self, simulator, chat):
-        for options in ({}, {}, {"num_ctx": 5000}):
-            chat(simulator, "a" * 1000, model="template", options=options)
-        assert [request.outcome.evaluated_tokens for request in simulator.chats] == [1007, 1, 1007]
-
-    def test_a_changed_first_turn_costs_the_whole_prompt(self, simulator, chat):
-        for first in ("a", "b"):
-            messages = [{"role": "user", "content": first * 1000}, {"role": "assistant", "content": "ok"}, LAST]
-            chat(simulator, model="template", messages=messages)
-        known, changed = [request.outcome for request in simulator.chats]
-        assert changed.evaluated_tokens > 0.95 * known.evaluated_tokens
-
-    def test_what_was_called_belongs_to_the_next_prompt(self, simulator, chat):
-        asked = {"role": "user", "content": "x" * 1000}
-        answered = {"role": "tool", "content": "a sea", "tool_name": "look"}
-        evaluated = []
-        for where in ("there", "elsewhere"):
-            simulator.reply(tool_calls=[("look", {"where": "there"})])
-            chat(simulator, model="template", messages=[asked])
-            calls = [{"function": {"name": "look", "arguments": {"where": where}}}]
-            called = {"role": "assistant", "content": "", "tool_calls": calls}
-            chat(simulator, model="template", messages=[asked, called, answered])
-            evaluated.append(simulator.last_chat.outcome.evaluated_tokens)
-        assert evaluated[0] < evaluated[1] < 100
-
-    def test_another_image_is_another_prompt(self, simulator, chat):
-        for image in (PIXEL, PIXEL, "AAAA" + PIXEL):
-            message = {"role": "user", "content": "x" * 500, "images": [image]}
-            chat(simulator, model="vision", messages=[message])
-        whole, same, other = [request.outcome.evaluated_tokens for request in simulator.chats]
-        assert same == 1
-        assert other > 0.9 * whole
-
-
 class TestRendering:
     def test_the_prompt_is_shown_and_no_answer_is_taken(self, chat):
         with OllamaSimulator(KINDS, plausible=False) as simulator:
@@ -408,60 +270,47 @@ class TestRendering:
         assert (body["done"], body["done_reason"]) == (True, "load")
 
 
-class TestCounters:
-    def test_a_counter_counts_for_all_models_that_have_none(self, chat, post):
-        models = [SimulatedModel(name="m"), SimulatedModel(name="own", count_tokens=len)]
-        with OllamaSimulator(models, count_tokens=lambda text: len(text.split())) as simulator:
-            counts = [
-                chat(simulator, "one two three", model=model, stream=False).json()["prompt_eval_count"]
-                for model in ("m", "own")
-            ]
-            post(simulator, "/api/copy", source="own", destination="copy")
-            copied = chat(simulator, "one two three", model="copy", stream=False).json()["prompt_eval_count"]
-        assert counts == [OVERHEAD + 3, OVERHEAD + 13]
-        assert copied == counts[1]
+def test_longer_prompts_have_more_tokens(simulator, lines):
+    short, long = (lines(simulator, "x" * length)[-1]["prompt_eval_count"] for length in (4, 404))
+    assert long - short == 100
 
-    def test_a_counter_counts_for_vectors_as_well(self, post):
-        embedder = SimulatedModel(name="e", capabilities=("embedding",), context_length=10, count_tokens=len)
-        with OllamaSimulator([embedder]) as simulator:
-            counts = [
-                post(simulator, "/api/embed", model="e", input="x" * length).json()["prompt_eval_count"]
-                for length in (3, 8, 9)
-            ]
-            assert post(simulator, "/api/embed", model="e", input="x" * 9, truncate=False).status_code == 400
-        assert counts == [5, 10, 10]
 
-    def test_the_window_for_vectors_is_what_is_asked_for_and_a_batch_at_most(self, post):
-        embedder = SimulatedModel(name="e", capabilities=("embedding",), context_length=8192, count_tokens=len)
-        with OllamaSimulator([embedder]) as simulator:
+def test_old_messages_go_first_when_the_prompt_is_too_long(simulator, say, lines):
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "My name is Ada. " + "x" * 1000},
+        {"role": "assistant", "content": "ok"},
+        {"role": "user", "content": "What is my name?"},
+    ]
+    assert say(simulator, messages=messages) == "Your name is Ada."
+    assert "Ada" not in say(simulator, messages=messages, options={"num_ctx": 100})
+    assert lines(simulator, messages=messages, options={"num_ctx": 100})[-1]["prompt_eval_count"] <= 100
 
-            def count(**options):
-                body = {"model": "e", "input": "x" * 9000, "options": options}
-                return post(simulator, "/api/embed", **body).json()["prompt_eval_count"]
 
-            assert count() == 2048
-            assert count(num_ctx=64) == 64
-            assert count(num_ctx=8192) == 2048
-            assert count(num_ctx=8192, num_batch=8192) == 8192
-            assert [load.context_length for load in simulator.loads] == [4096, 64, 8192, 8192]
+def test_a_single_overlong_message_loses_its_front(simulator, lines, say):
+    text = "front " + "x " * 1000 + "back"
+    assert lines(simulator, text, options={"num_ctx": 100})[-1]["prompt_eval_count"] == 53
+    assert "front" not in say(simulator, text, options={"num_ctx": 100})
 
-    def test_each_text_is_counted_once_unless_it_is_very_long(self, chat):
-        asked = []
-        with OllamaSimulator(count_tokens=lambda text: asked.append(text) or 1) as simulator:
-            for _ in range(3):
-                chat(simulator, "short")
-                chat(simulator, "x" * 30_000)
-        assert asked.count("short") == 1
-        assert asked.count("x" * 30_000) == 3
 
-    @pytest.mark.parametrize("wrong", [-1, 1.5, None, True])
-    def test_a_counter_that_gives_no_number_is_told_of(self, chat, wrong):
-        with OllamaSimulator(count_tokens=lambda _: wrong) as simulator:
-            response = chat(simulator, "hi")
-        assert response.status_code == 500
-        assert f"count_tokens gave {wrong!r} for a text" in response.json()["error"]
+def test_native_models_and_truncate_false_refuse_overlong_prompts(simulator, native, chat):
+    text = "x " * 1000
+    response = chat(native, text, model="native", options={"num_ctx": 100})
+    assert response.status_code == 400
+    assert "exceeds the available context size (256 tokens)" in response.json()["error"]
+    assert chat(simulator, text, options={"num_ctx": 100}, truncate=False).status_code == 400
 
-    @pytest.mark.parametrize("arguments", [{"count_tokens": 4}, {"tokens_per_image": -1}])
-    def test_settings_that_make_no_sense_are_refused(self, arguments):
-        with pytest.raises((TypeError, ValueError), match=next(iter(arguments))):
-            SimulatedModel(name="m", **arguments)
+
+def test_without_shift_a_reply_ends_where_the_window_does(simulator, lines):
+    # The runner rounds its window up to 256 tokens.
+    simulator.reply("word " * 400, times=2)
+    options = {"num_ctx": 64}
+    cut = lines(simulator, options=options, shift=False)[-1]
+    assert (cut["done_reason"], cut["eval_count"] + cut["prompt_eval_count"]) == ("length", 256)
+    assert lines(simulator, options=options)[-1]["done_reason"] == "stop"
+
+
+def test_without_shift_a_prompt_that_is_too_long_is_refused(simulator, chat):
+    response = chat(simulator, "word " * 3000, options={"num_ctx": 64}, shift=False)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("the prompt is longer than the context length currently available")

@@ -1,3 +1,5 @@
+"""The thread that serves: port, connections and stopping."""
+
 import gc
 import socket
 import subprocess
@@ -6,22 +8,13 @@ import threading
 import time
 import warnings
 
-import httpx
 import pytest
 
-from griptape_ollama.testing import OllamaSimulator, SimulatedModel
+from griptape_ollama.testing import OllamaSimulator
 
 
 def server_threads():
     return [thread for thread in threading.enumerate() if thread.name == "ollama-simulator"]
-
-
-def test_it_serves_inside_the_with_block_and_not_after_it():
-    with OllamaSimulator() as simulator:
-        url = simulator.url
-        assert httpx.get(url).text == "Ollama is running"
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(url)
 
 
 def test_it_listens_on_loopback_only(simulator):
@@ -39,36 +32,12 @@ def test_stop_ends_the_thread_and_can_be_called_twice():
     assert not simulator.is_serving
 
 
-def test_it_starts_again_after_a_stop():
-    simulator = OllamaSimulator()
-    for _ in range(2):
-        with simulator:
-            assert httpx.get(f"{simulator.url}/api/version").json() == {"version": "0.33.0-simulator"}
-
-
-def test_starting_twice_is_an_error(simulator):
-    with pytest.raises(RuntimeError, match="already serving at http"):
-        simulator.start()
-
-
 def test_a_taken_port_is_an_error_at_start(simulator):
     port = int(simulator.url.rsplit(":", 1)[1])
     other = OllamaSimulator(port=port)
     with pytest.raises(OSError, match=rf"port {port} of 127\.0\.0\.1 is taken .*port=0 finds a free one"):
         other.start()
     assert not other.is_serving
-
-
-def test_the_address_is_known_only_while_serving():
-    with pytest.raises(RuntimeError, match="not serving"):
-        _ = OllamaSimulator().url
-
-
-def test_two_simulators_live_side_by_side(say):
-    with OllamaSimulator() as one, OllamaSimulator() as other:
-        one.reply("one")
-        other.reply("other")
-        assert (say(other), say(one)) == ("other", "one")
 
 
 def test_stopping_ends_replies_that_hang(connect, read_all):
@@ -116,13 +85,6 @@ def test_stopping_does_not_wait_for_a_reply_function_that_blocks(connect):
         assert not thread.is_alive()
 
 
-def test_only_the_latest_requests_are_kept_if_so_wished():
-    with OllamaSimulator(keep_requests=2) as simulator:
-        for name in ("tags", "version", "ps"):
-            httpx.get(f"{simulator.url}/api/{name}")
-        assert [request.path for request in simulator.requests] == ["/api/version", "/api/ps"]
-
-
 def test_nothing_is_left_open(chat):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -144,36 +106,6 @@ def test_a_simulator_that_nobody_stops_does_not_keep_the_process_alive():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "Ollama is running\n", "")
-
-
-def test_without_aiohttp_the_import_says_what_to_install():
-    code = "import sys; sys.modules['aiohttp'] = None; import griptape_ollama.testing"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert 'ImportError: the simulator needs aiohttp: pip install "griptape-ollama[testing]"' in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"tokens_per_second": 0}, "tokens_per_second=0"),
-        ({"context_length": 0}, "context_length=0"),
-        ({"keep_requests": 0}, "keep_requests=0"),
-        ({"models": [SimulatedModel(name="a"), SimulatedModel(name="A:latest")]}, "two models are named"),
-    ],
-)
-def test_bad_settings_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        OllamaSimulator(**arguments)
-
-
-def test_reset_forgets_script_records_and_loaded_models(simulator, chat):
-    simulator.reply("one")
-    simulator.reply("two")
-    chat(simulator)
-    assert simulator.unused_replies == 1
-    simulator.reset()
-    assert (simulator.requests, simulator.unused_replies, simulator.loaded_models) == ([], 0, [])
 
 
 def test_connections_that_come_in_at_the_very_end_are_closed():
