@@ -188,11 +188,12 @@ class Reader:
         settings: dict[str, Any] = {"client": client, "max_attempts": 1}
         self._plain = OllamaPromptDriver(model="m", audit_requests=True, **settings)
         self._streamed = OllamaPromptDriver(model="m", stream=True, on_empty="retry_without_thinking", **settings)
-        self._vectors = OllamaEmbeddingDriver(model="m", cache_bytes=0, **settings)
+        # A driver refuses vectors of another size than its first ones: each reply has a driver of its own.
+        vectors = functools.partial(OllamaEmbeddingDriver, model="m", cache_bytes=0, **settings)
         self._models = OllamaModels(**settings)
         self._calls: dict[str, list[Callable[[], Any]]] = {
             "/api/chat": [self._prompt, self._stream, self._deltas, self._with_tools, self._with_schema],
-            "/api/embed": [lambda: self._vectors.embed("a"), lambda: self._vectors.embed_batch(["a", "b"])],
+            "/api/embed": [lambda: vectors().embed("a"), lambda: vectors().embed_batch(["a", "b"])],
             "/api/show": [lambda: self._models.show("m"), self._prompt],
             "/api/tags": [self._models.list, lambda: self._models.exists("m")],
             "/api/ps": [self._models.loaded],
