@@ -88,10 +88,12 @@ def test_an_empty_host_counts_as_not_given(models):
     assert models("list", "--host", "").code == 0
 
 
-@pytest.mark.parametrize("given", [{"options": ["--api-key", "hush"]}, {"GRIPTAPE_OLLAMA_API_KEY": "hush"}])
-def test_a_key_is_sent_and_never_printed(models, simulator, given):
+@pytest.mark.parametrize(
+    ("options", "environment"), [(["--api-key", "hush"], {}), ([], {"GRIPTAPE_OLLAMA_API_KEY": "hush"})]
+)
+def test_a_key_is_sent_and_never_printed(models, simulator, options, environment):
     simulator.fault("status", path="/api/tags", status=401, error="unauthorized")
-    ended = models("list", *given.pop("options", []), **given)
+    ended = models("list", *options, **environment)
     assert simulator.requests[-1].headers["Authorization"] == "Bearer hush"
     assert ended.code == 6
     assert "hush" not in ended.out + ended.err

@@ -54,6 +54,13 @@ def _fail(_):
     raise RuntimeError("broken")
 
 
+def _run(structure, **settings):
+    """Run a structure in a ModelLifecycle."""
+    with ModelLifecycle(structure, **settings) as lifecycle:
+        structure.run()
+    return lifecycle
+
+
 def _loads(lifecycle):
     return {model.model: model.loads for model in lifecycle.report.models}
 
@@ -79,37 +86,29 @@ def _seen(simulator, seen):
     return seen
 
 
-def test_each_model_is_unloaded_right_after_its_last_use(simulator, make_pipeline):
-    pipeline = make_pipeline("aab")
-    with ModelLifecycle(pipeline) as lifecycle:
+@pytest.mark.parametrize(
+    ("models", "settings", "history"),
+    [
+        ("aab", {}, ["a", "a", "-a", "b", "-b"]),
+        ("aba", {}, ["a", "b", "-b", "a", "-a"]),
+        # For c, b is evicted: a is needed sooner.
+        ("abcab", {"max_models": 2}, ["a", "b", "-b", "c", "-c", "a", "-a", "b", "-b"]),
+    ],
+    ids=["after its last use", "not while a coming task needs it", "for another model"],
+)
+def test_a_model_is_unloaded(simulator, make_pipeline, models, settings, history):
+    pipeline = make_pipeline(models)
+    with ModelLifecycle(pipeline, **settings) as lifecycle:
         pipeline.run()
         assert simulator.loaded_models == []
-    assert _history(simulator) == ["a", "a", "-a", "b", "-b"]
-    assert (lifecycle.report.loads, lifecycle.report.unloads) == (2, 2)
-
-
-def test_a_model_stays_while_a_coming_task_needs_it(simulator, make_pipeline):
-    pipeline = make_pipeline("aba")
-    with ModelLifecycle(pipeline) as lifecycle:
-        pipeline.run()
-    assert _history(simulator) == ["a", "b", "-b", "a", "-a"]
-    assert _loads(lifecycle) == {"a": 1, "b": 1}
-
-
-def test_when_memory_is_short_the_model_with_the_farthest_next_use_is_evicted(simulator, make_pipeline):
-    pipeline = make_pipeline("abcab")
-    with ModelLifecycle(pipeline, max_models=2) as lifecycle:
-        pipeline.run()
-    # For c, b is evicted: a is needed sooner.
-    assert _history(simulator) == ["a", "b", "-b", "c", "-c", "a", "-a", "b", "-b"]
-    assert lifecycle.report.loads == 4
+    assert _history(simulator) == history
+    unloads = len([each for each in history if each.startswith("-")])
+    assert (lifecycle.report.loads, lifecycle.report.unloads) == (unloads, unloads)
 
 
 def test_the_memory_in_bytes_is_never_exceeded(simulator, make_pipeline):
     seen = _seen(simulator, [])
-    pipeline = make_pipeline("abcab")
-    with ModelLifecycle(pipeline, memory=int(2.5 * GB)) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(make_pipeline("abcab"), memory=int(2.5 * GB))
     assert max(map(len, seen)) == 2
     assert 2 * GB < lifecycle.report.peak_bytes < 2.5 * GB
 
@@ -119,9 +118,7 @@ def test_requests_of_the_structure_have_a_long_keep_alive_in_place_of_that_of_dr
     simulator, make_task, make_driver, own
 ):
     driver = make_driver("a", **own)
-    pipeline = Pipeline(tasks=[make_task("a", str(number), driver=driver) for number in range(2)])
-    with ModelLifecycle(pipeline) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(Pipeline(tasks=[make_task("a", str(number), driver=driver) for number in range(2)]))
     driver.run(TextArtifact("afterwards"))
     own_keep_alive = own.get("keep_alive", own.get("extra_params", {}).get("keep_alive"))
     assert [chat.body.get("keep_alive") for chat in simulator.chats] == ["1h", "1h", own_keep_alive]
@@ -139,8 +136,7 @@ def test_drivers_are_not_changed(simulator, make_task, make_driver):
     driver = Guarded(model="a", host=simulator.host, keep_alive=0, extra_params={"keep_alive": 0})
     pipeline = Pipeline(tasks=[make_task("a", driver=driver)])
     changed.clear()
-    with ModelLifecycle(pipeline):
-        pipeline.run()
+    _run(pipeline)
     assert changed == []
     assert (driver.keep_alive, driver.extra_params) == (0, {"keep_alive": 0})
 
@@ -180,9 +176,7 @@ def test_a_keep_alive_of_0_does_not_unload_between_or_after_the_turns_of_a_plann
     tool.driver = make_driver("b", keep_alive=0)
     driver = make_driver("a", keep_alive=0)
     tasks = [make_task("a", "0", driver=driver, tools=[tool]), make_task("a", "1", driver=driver)]
-    pipeline = Pipeline(tasks=tasks, conversation_memory=None)
-    with ModelLifecycle(pipeline) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(Pipeline(tasks=tasks, conversation_memory=None))
     assert {chat.body["keep_alive"] for chat in simulator.chats} == {"1h"}
     assert _history(simulator) == ["a", "b", "a", "-b", "a", "-a"]
     assert _loads(lifecycle) == {"a": 1, "b": 1}
@@ -239,32 +233,24 @@ def test_a_store_that_threads_fill_within_a_task_has_the_planned_keep_alive(simu
     assert _loads(lifecycle) == {"vectors": 1, "a": 1}
 
 
-def test_the_model_of_a_failed_task_is_unloaded(simulator, make_pipeline):
-    pipeline = make_pipeline("ab")
-    pipeline.tasks[0].on_after_run = _fail
+@pytest.mark.parametrize(
+    ("models", "fail_fast", "history"),
+    [
+        ("Ab", True, ["a", "-a"]),
+        ("aBa", True, ["a", "b", "-a", "-b"]),
+        ("aBa", False, ["a", "b", "-b", "a", "-a"]),
+    ],
+    ids=["its own model", "models of tasks that will not run", "no model of tasks that still run"],
+)
+def test_a_failed_task_unloads(simulator, make_pipeline, models, fail_fast, history):
+    """The task with the capital letter fails."""
+    pipeline = make_pipeline(models.lower(), fail_fast=fail_fast)
+    next(task for task, model in zip(pipeline.tasks, models, strict=True) if model.isupper()).on_after_run = _fail
     with ModelLifecycle(pipeline) as lifecycle:
         pipeline.run()
         assert simulator.loaded_models == []
-    assert _history(simulator) == ["a", "-a"]
+    assert _history(simulator) == history
     assert lifecycle.report.problems == ()
-
-
-def test_after_a_failed_task_nothing_stays_for_tasks_that_will_not_run(simulator, make_pipeline):
-    pipeline = make_pipeline("aba")
-    pipeline.tasks[1].on_after_run = _fail
-    with ModelLifecycle(pipeline):
-        pipeline.run()
-        assert simulator.loaded_models == []
-    assert sorted(_history(simulator)) == ["-a", "-b", "a", "b"]
-
-
-def test_a_structure_that_continues_after_a_failure_keeps_its_models(simulator, make_pipeline):
-    pipeline = make_pipeline("aba", fail_fast=False)
-    pipeline.tasks[1].on_after_run = _fail
-    with ModelLifecycle(pipeline) as lifecycle:
-        pipeline.run()
-    assert _history(simulator) == ["a", "b", "-b", "a", "-a"]
-    assert _loads(lifecycle)["a"] == 1
 
 
 def test_an_exception_unloads_models_and_removes_the_hooks(simulator, make_pipeline):
@@ -283,9 +269,7 @@ def test_an_exception_unloads_models_and_removes_the_hooks(simulator, make_pipel
 def test_foreign_models_stay_loaded(simulator, make_pipeline, make_driver):
     make_driver("a", keep_alive=-1).run(TextArtifact("hi"))
     make_driver("c", keep_alive="2m").run(TextArtifact("hi"))
-    pipeline = make_pipeline("ab")
-    with ModelLifecycle(pipeline, max_models=1) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(make_pipeline("ab"), max_models=1)
     assert sorted(simulator.loaded_models) == ["a:latest", "c:latest"]
     assert _loads(lifecycle) == {"a": 0, "b": 1}
     assert [model.was_loaded_before for model in lifecycle.report.models] == [True, False]
@@ -293,9 +277,7 @@ def test_foreign_models_stay_loaded(simulator, make_pipeline, make_driver):
 
 def test_unload_foreign_unloads_foreign_models(simulator, make_pipeline, make_driver):
     make_driver("a").run(TextArtifact("hi"))
-    pipeline = make_pipeline("ab")
-    with ModelLifecycle(pipeline, unload_foreign=True):
-        pipeline.run()
+    _run(make_pipeline("ab"), unload_foreign=True)
     assert simulator.loaded_models == []
 
 
@@ -306,8 +288,7 @@ def test_a_task_that_is_added_while_running_is_planned_for(simulator, make_pipel
         pipeline.add_task(make_task("a", "late"))
 
     pipeline.tasks[0].on_after_run = add
-    with ModelLifecycle(pipeline) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(pipeline)
     assert _history(simulator) == ["a", "b", "-b", "a", "-a"]
     assert _loads(lifecycle)["a"] == 1
     assert lifecycle.report.tasks == 3
@@ -321,8 +302,7 @@ def test_a_driver_that_is_changed_while_running_is_planned_for(simulator, make_p
         pipeline.tasks[1].prompt_driver = make_driver("c")
 
     pipeline.tasks[0].on_after_run = change
-    with ModelLifecycle(pipeline) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(pipeline)
     assert simulator.last_chat.body["keep_alive"] == "1h"
     assert _loads(lifecycle) == {"a": 1, "b": 0, "c": 1}
     assert simulator.loaded_models == []
@@ -345,9 +325,7 @@ def test_the_model_of_a_tool_evicts_another_when_the_tool_runs(simulator, make_t
     tool = AskTool()
     tool.driver = make_driver("b")
     tasks = [make_task("c", "0"), make_task("a", "1", tools=[tool]), make_task("c", "2")]
-    pipeline = Pipeline(tasks=tasks, conversation_memory=None)
-    with ModelLifecycle(pipeline, max_models=2) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(Pipeline(tasks=tasks, conversation_memory=None), max_models=2)
     # The model of the task stays through its turns; c is evicted though it is needed again.
     assert _history(simulator)[:5] == ["c", "a", "-c", "b", "a"]
     assert _loads(lifecycle) == {"c": 2, "a": 1, "b": 1}
@@ -356,9 +334,7 @@ def test_the_model_of_a_tool_evicts_another_when_the_tool_runs(simulator, make_t
 def test_a_model_of_a_tool_that_is_not_called_is_not_loaded(simulator, make_task, make_driver):
     simulator.reply("No tool needed.")
     task = make_task("a", tools=[QueryTool(prompt_driver=make_driver("b"))])
-    pipeline = Pipeline(tasks=[task])
-    with ModelLifecycle(pipeline) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(Pipeline(tasks=[task]))
     assert _loads(lifecycle) == {"a": 1, "b": 0}
 
 
@@ -374,9 +350,7 @@ def test_the_model_of_a_summary_memory_stays_until_the_summary_is_written(simula
 
 def test_the_model_of_a_summary_memory_evicts_another(simulator, make_task, make_driver):
     memory = SummaryConversationMemory(prompt_driver=make_driver("b"), offset=0)
-    pipeline = Pipeline(tasks=[make_task("a")], conversation_memory=memory)
-    with ModelLifecycle(pipeline, max_models=1, runs=2):
-        pipeline.run()
+    _run(Pipeline(tasks=[make_task("a")], conversation_memory=memory), max_models=1, runs=2)
     assert _history(simulator) == ["a", "-a", "b", "-b"]
 
 
@@ -388,9 +362,7 @@ def test_the_embedding_model_of_a_tool_is_reserved_when_the_tool_runs(simulator,
     tool = EmbedTool()
     tool.driver = make_embedder()
     tasks = [make_task("b", "0"), make_task("a", "1", tools=[tool]), make_task("b", "2")]
-    pipeline = Pipeline(tasks=tasks, conversation_memory=None)
-    with ModelLifecycle(pipeline, max_models=2) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(Pipeline(tasks=tasks, conversation_memory=None), max_models=2)
     assert _history(simulator)[:4] == ["b", "a", "-b", "a"]
     assert _loads(lifecycle) == {"b": 2, "a": 1, "vectors": 1}
     assert simulator.loaded_models == []
@@ -412,9 +384,7 @@ def test_branches_at_the_same_time_never_lose_a_model_in_use(simulator, make_tas
     top, left, right, bottom = (make_task(model, name) for model, name in zip("abca", "tlrb", strict=True))
     top.add_children([left, right])
     bottom.add_parents([left, right])
-    workflow = Workflow(tasks=[top, left, right, bottom], conversation_memory=None)
-    with ModelLifecycle(workflow, max_models=3) as lifecycle:
-        workflow.run()
+    lifecycle = _run(Workflow(tasks=[top, left, right, bottom], conversation_memory=None), max_models=3)
     assert seen == [["a:latest", "b:latest", "c:latest"]] * 2
     assert _loads(lifecycle) == {"a": 1, "b": 1, "c": 1}
     assert simulator.loaded_models == []
@@ -431,9 +401,7 @@ def test_the_model_of_a_failed_branch_is_unloaded_while_the_other_branch_runs(si
     simulator.reply(wait, model="a")
     tasks = [make_task("a"), make_task("b")]
     tasks[1].on_after_run = _fail
-    workflow = Workflow(tasks=list(tasks), conversation_memory=None, fail_fast=False)
-    with ModelLifecycle(workflow):
-        workflow.run()
+    _run(Workflow(tasks=list(tasks), conversation_memory=None, fail_fast=False))
     assert seen == [("b", 0)]
 
 
@@ -448,9 +416,7 @@ def test_a_failed_branch_that_ends_the_run_keeps_no_models(simulator, make_task)
     left, right, bottom = make_task("a", "left"), make_task("b", "right"), make_task("b", "bottom")
     right.on_after_run = _fail
     bottom.add_parents([left, right])
-    workflow = Workflow(tasks=[left, right, bottom], conversation_memory=None)
-    with ModelLifecycle(workflow):
-        workflow.run()
+    _run(Workflow(tasks=[left, right, bottom], conversation_memory=None))
     assert seen == ["b"]
 
 
@@ -478,9 +444,7 @@ def test_each_server_has_its_own_memory(simulator, make_task):
         there = [OllamaPromptDriver(model=name, host=other.host) for name in "ab"]
         tasks = [make_task("a", "0"), make_task("a", "1", driver=there[0]), make_task("a", "2")]
         tasks += [make_task("a", "3", driver=there[0])]
-        pipeline = Pipeline(tasks=tasks, conversation_memory=None)
-        with ModelLifecycle(pipeline, max_models=1) as lifecycle:
-            pipeline.run()
+        lifecycle = _run(Pipeline(tasks=tasks, conversation_memory=None), max_models=1)
         assert {(model.host, model.model): model.loads for model in lifecycle.report.models} == {
             (simulator.host, "a"): 1,
             (other.host, "a"): 1,
@@ -493,9 +457,7 @@ def test_two_names_of_the_same_weights_are_one_model_in_memory():
     with OllamaSimulator(models=models) as simulator:
         names = ("mistral", "main", "mistral")
         drivers = [OllamaPromptDriver(model=name, host=simulator.host) for name in names]
-        pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=driver) for driver in drivers])
-        with ModelLifecycle(pipeline, max_models=1) as lifecycle:
-            pipeline.run()
+        lifecycle = _run(Pipeline(tasks=[PromptTask("hi", prompt_driver=driver) for driver in drivers]), max_models=1)
         assert lifecycle.report.loads == 1
         assert simulator.loaded_models == []
 
@@ -506,9 +468,7 @@ def test_loads_of_one_model_with_two_windows_are_counted():
             OllamaPromptDriver(model="a", host=simulator.host, options={"num_ctx": size}) for size in (512, 1024)
         ]
         tasks = [PromptTask("hi", prompt_driver=driver) for driver in (*drivers, *drivers, drivers[1])]
-        pipeline = Pipeline(tasks=tasks, conversation_memory=None)
-        with ModelLifecycle(pipeline) as lifecycle:
-            pipeline.run()
+        lifecycle = _run(Pipeline(tasks=tasks, conversation_memory=None))
         assert (lifecycle.report.loads, lifecycle.report.unloads) == (4, 1)
         assert 0.8 <= lifecycle.report.load_seconds < 5
 
@@ -517,8 +477,7 @@ def test_a_declared_model_of_a_function_is_planned_for(simulator, make_task, mak
     driver = make_driver("a")
     code = CodeExecutionTask(on_run=lambda _: driver.run(TextArtifact("hi")).to_artifact(), id="code")
     pipeline = Pipeline(tasks=[make_task("a", "0"), make_task("b", "1"), code], conversation_memory=None)
-    with ModelLifecycle(pipeline, uses={"code": [driver]}) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(pipeline, uses={"code": [driver]})
     assert _loads(lifecycle) == {"a": 1, "b": 1}
     assert simulator.loaded_models == []
 
@@ -546,9 +505,7 @@ def test_uses_and_loads_of_an_embedding_model_are_in_the_report():
         driver = OllamaEmbeddingDriver(model="vectors", host=simulator.host, batch_size=2)
         texts = [str(number) for number in range(6)]
         code = CodeExecutionTask(on_run=lambda _: TextArtifact(str(len(driver.embed_batch(texts)))), id="code")
-        pipeline = Pipeline(tasks=[code], conversation_memory=None)
-        with ModelLifecycle(pipeline, uses={"code": [driver]}) as lifecycle:
-            pipeline.run()
+        lifecycle = _run(Pipeline(tasks=[code], conversation_memory=None), uses={"code": [driver]})
     (report,) = lifecycle.report.models
     assert (report.uses, report.loads) == (3, 1)
     assert 30 <= report.load_seconds < 300
@@ -569,9 +526,7 @@ def test_a_model_without_events_is_found_and_unloaded_when_its_task_ends(simulat
 def test_a_cloud_model_is_not_planned_for():
     with OllamaSimulator(models=[SimulatedModel(name="big:cloud")]) as simulator:
         driver = OllamaPromptDriver(model="big:cloud", host=simulator.host)
-        pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=driver)])
-        with ModelLifecycle(pipeline, memory=1) as lifecycle:
-            pipeline.run()
+        lifecycle = _run(Pipeline(tasks=[PromptTask("hi", prompt_driver=driver)]), memory=1)
         assert lifecycle.report.models == ()
         assert _history(simulator) == ["big:cloud"]
 
@@ -589,8 +544,7 @@ def test_all_models_that_a_task_uses_in_any_case_are_reserved_when_it_starts(
 
     tasks = [make_task("a", "0"), CodeExecutionTask(on_run=search, id="1"), make_task("a", "2")]
     pipeline = Pipeline(tasks=tasks, conversation_memory=None)
-    with ModelLifecycle(pipeline, max_models=2, uses={"1": [vectors, answer]}) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(pipeline, max_models=2, uses={"1": [vectors, answer]})
     assert str(pipeline.tasks[1].output) != ""
     assert _loads(lifecycle) == {"a": 2, "vectors": 1, "b": 1}
     assert simulator.loaded_models == []
@@ -646,8 +600,7 @@ def test_a_lifecycle_can_be_used_again_and_begins_a_new_report(simulator, make_p
 def test_a_missing_server_fails_the_tasks_and_not_the_planner():
     driver = OllamaPromptDriver(model="a", host="127.0.0.1:1", max_attempts=1)
     pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=driver)])
-    with ModelLifecycle(pipeline, max_models=1) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(pipeline, max_models=1)
     assert "No Ollama server answers" in str(pipeline.output)
     assert "Going on without it" in lifecycle.report.problems[0]
 
@@ -687,16 +640,13 @@ def test_a_structure_that_cannot_be_read_runs(simulator, make_task, caplog):
 
 def test_a_missing_model_is_an_error_of_its_task(simulator, make_driver):
     pipeline = Pipeline(tasks=[PromptTask("hi", prompt_driver=make_driver("nope"))])
-    with ModelLifecycle(pipeline, memory=GB):
-        pipeline.run()
+    _run(pipeline, memory=GB)
     assert "ollama pull nope" in str(pipeline.output)
     assert simulator.loaded_models == []
 
 
 def test_the_report_compares_with_plain_keep_alive(simulator, make_pipeline):
-    pipeline = make_pipeline("abcabc")
-    with ModelLifecycle(pipeline, max_models=2) as lifecycle:
-        pipeline.run()
+    lifecycle = _run(make_pipeline("abcabc"), max_models=2)
     assert lifecycle.report.loads == 4
     costs = {cost.policy: cost.loads for cost in lifecycle.report.policies}
     assert costs["keep_alive=0"] == 6
