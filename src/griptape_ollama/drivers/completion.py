@@ -1,11 +1,11 @@
-"""One answer under way: a request, and those that follow where the first reply cannot stand."""
+"""The completion of one prompt: a request, and those that follow where the first reply is not accepted."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,20 @@ from griptape_ollama.conversion.response_reader import META_KEY, ReplyReader, is
 from griptape_ollama.conversion.text_calls import is_react_call
 from griptape_ollama.conversion.tool_history import Turn, TurnMemory, to_corrected_turn
 from griptape_ollama.conversion.tools import OfferedTools
-from griptape_ollama.drivers.answer_checks import AnswerChecks, CutAnswerError, Wanted
-from griptape_ollama.drivers.observed_model import ObservedModel
-from griptape_ollama.drivers.task_lease import TaskHold
+from griptape_ollama.drivers.capabilities import ModelObserver
+from griptape_ollama.drivers.structured_output import AnswerValidator, CutAnswerError, ExpectedAnswer
+from griptape_ollama.drivers.task_lease import TaskLease
 from griptape_ollama.errors import OllamaContextError, OllamaError, OllamaResponseError, OllamaStreamError
 from griptape_ollama.escaping import printable
 from griptape_ollama.events import OllamaResponseEvent
+from griptape_ollama.models.api import OllamaApi
+from griptape_ollama.models.audit import record_call
+from griptape_ollama.models.metadata_cache import ModelMetadata
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.transport.call import Call
 
 MAX_CORRECTIONS = 3
-"""How often a model is told in one answer that it called something that does not exist."""
+"""How often one answer is sent back because it calls a function that does not exist."""
 
 # A native model whose call was cut by num_predict (server 0.33).
 _CUT_CALL = re.compile(r"tool call.*unexpected end of JSON", re.DOTALL | re.IGNORECASE)
@@ -34,233 +37,217 @@ _CUT_CALL = re.compile(r"tool call.*unexpected end of JSON", re.DOTALL | re.IGNO
 _logger = logging.getLogger(__name__)
 
 Request = dict[str, Any]
+Deltas = Generator[BaseDeltaMessageContent, None, None]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is asked for.
+class PromptRequest:
+    """The first request for a prompt, and how its replies are read.
 
     Attributes:
-        fitting: The first request, and how it was made to fit.
-        watch: Told of the requests and their replies.
-        wanted: What the answer must fit; None for free text.
-        awaits_closing: Whether text is held back for a mark that ends thinking.
-        offered: The functions that the model may call; None where calls are not held against any.
+        fitted: The request, and how it was made to fit.
+        tracker: Tracks the requests and their replies against the context window.
+        known: Metadata of the model.
+        expected: What the answer must fit; None for free text.
+        awaits_closing: Whether text is held back for a tag that ends thinking.
+        offered: The functions that the model may call; None where calls are not validated.
         is_react: Whether tools are described in words, so that a text may be a call.
         retry_without_thinking: Whether to ask again, once and without thinking, where a reply is empty.
-        holds_model: Whether the model is kept in memory until the task is over, and let go then.
+        leases_model: Whether the model is kept in memory until the task is over, and unloaded then.
+        is_audited: Whether each request is recorded.
     """
 
-    fitting: FittedRequest
-    watch: ContextTracker
-    wanted: Wanted | None = None
+    fitted: FittedRequest
+    tracker: ContextTracker
+    known: ModelMetadata
+    expected: ExpectedAnswer | None = None
     awaits_closing: bool = False
     offered: OfferedTools | None = None
     is_react: bool = False
     retry_without_thinking: bool = False
-    holds_model: bool = False
+    leases_model: bool = False
+    is_audited: bool = False
 
     @property
-    def request(self) -> Request:
-        """The first request."""
-        return self.fitting.request
+    def body(self) -> Request:
+        """The body of the request."""
+        return self.fitted.request
 
 
-class Exchange:
-    """Makes the calls of one answer, and feeds their lines to one reader.
+class Completion:
+    """Makes the calls for one prompt, and passes their lines to one reader.
 
     Args:
-        plan: What is asked for.
-        call_for: Makes the call for a request.
-        reader: Takes the lines.
-        turns: Remembers what the next turn needs.
-        hold: Keeps the model in memory until the task is over; None where the server's keep_alive does.
-        refused: Told of refusals, which may say what a model cannot do.
-        observed: Told of what replies show of the model.
+        prompt: The first request, and how its replies are read.
+        api: The run on the server.
+        reader: Reads the lines.
+        tool_history: Records turns with calls for the next request of the task.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        call_for: Callable[[Request], Call],
-        *,
-        reader: ReplyReader,
-        turns: TurnMemory,
-        hold: TaskHold | None = None,
-        refused: Callable[[OllamaResponseError], None],
-        observed: ObservedModel,
-    ) -> None:
-        self._plan = plan
-        self._call_for = call_for
+    def __init__(self, prompt: PromptRequest, api: OllamaApi, *, reader: ReplyReader, tool_history: TurnMemory) -> None:
+        self._prompt = prompt
+        self._api = api
+        self._tracker = prompt.tracker
         self._reader = reader
-        self._turns = turns
-        self._hold = hold
-        self._refused = refused
-        self._observed = observed
-        self._checks = (
-            AnswerChecks(plan.wanted, is_react=plan.is_react, ignored=observed.ignored_format) if plan.wanted else None
-        )
-        self._call = call_for(plan.request)
+        self._tool_history = tool_history
+        model = prompt.body["model"]
+        self._lease = TaskLease.of_task(api.connection, model) if prompt.leases_model else None
+        self._observer = ModelObserver(api.metadata, model, prompt.known)
+        self._validator = AnswerValidator(prompt.expected, is_react=prompt.is_react) if prompt.expected else None
+        self._call = self._call_for(prompt.body)
         self._time_to_first_token: float | None = None
         self._corrections = 0
-        self._is_held: bool | None = False
+        self._publishes: bool | None = True
         self._problem: str | None = None
 
-    def deltas(self) -> Generator[BaseDeltaMessageContent, None, None]:
-        """Make the calls and yield what arrives; text that may have to be replaced is held back until it stands.
+    def deltas(self) -> Deltas:
+        """Make the calls and yield what arrives; text that may be replaced is held back until it is accepted.
 
         Raises:
             OllamaError: As `Call.lines` does, with the text so far as `partial_text`.
         """
-        try:
-            yield from self._held_rounds()
-        finally:
-            # Nobody goes on waiting for the window of a request that was never answered.
-            self._plan.watch.close()
-
-    def _held_rounds(self) -> Generator[BaseDeltaMessageContent, None, None]:
-        if self._hold is None:
-            yield from self._rounds()
-            return
-        self._hold.begin()
-        try:
-            yield from self._rounds()
-        except BaseException:
-            self._hold.end()
-            raise
-        if self._awaits_results:
-            self._hold.keep()
-        else:
-            self._hold.end()
-
-    def _rounds(self) -> Generator[BaseDeltaMessageContent, None, None]:
-        request: Request | None = self._plan.request
-        self._plan.watch.report_fit()
-        while request is not None:
-            try:
-                yield from self._shown(self._round(request), request)
-            except OllamaResponseError as error:  # which comes before any output
-                request = self._refitted(request, error)
-                self._call = self._call_for(request)
-                continue
-            if self._time_to_first_token is None:
-                self._time_to_first_token = self._call.time_to_first_token
-            self._observed.ended_round(self._reader)
-            following = self._following(request)
-            if self._checks is not None and (text := self._held_text(following)):
-                yield TextDeltaMessageContent(text, index=self._reader.text_index)
-            if following is not None:
-                following = self._plan.watch.refit(following)
-                self._plan.watch.report_fit()
-                self._reader.start_round(offers_tools="tools" in following)
-                self._call = self._call_for(following)
-            request = following
-
-    def _refitted(self, request: Request, error: OllamaResponseError) -> Request:
-        """Give a request with a smaller window, where the server has no room for the one that it asked for.
-
-        Raises:
-            OllamaResponseError: The error, where it is about something else, or where nothing smaller helps.
-        """
-        watch = self._plan.watch
-        if not watch.wants_smaller_window:
-            raise error
-        before = watch.window.tokens
-        try:
-            smaller = watch.refit(request)
-        except OllamaContextError:
-            raise error from None  # what does not fit into less is not the user's fault
-        if watch.window.tokens >= before:
-            raise error
-        watch.report_fit()
-        return smaller
+        request: Request | None = self._prompt.body
+        with contextlib.closing(self._tracker), self._leased():
+            self._tracker.report_fit()
+            while request is not None:
+                request = yield from self._round(request)
 
     def usage(self) -> DeltaMessage.Usage:
-        """Tokens of the whole exchange, once it is over."""
+        """Return the tokens of all calls, once they are over."""
         return self._reader.usage()
 
     def message(self) -> Message:
-        """Give the whole answer, once it is there."""
+        """Return the whole answer, once it is there."""
         measured = {"host": self._call.host, "time_to_first_token": self._time_to_first_token}
         return self._reader.message(
-            self._reader.metadata(**measured, **self._plan.watch.metadata(), problem=self._problem)
+            self._reader.metadata(**measured, **self._tracker.metadata(), problem=self._problem)
         )
 
-    def _round(self, request: Request) -> Generator[BaseDeltaMessageContent, None, None]:
-        feed = self._reader.feed
+    @contextlib.contextmanager
+    def _leased(self) -> Generator[None, None, None]:
+        """Keep the model in memory: until the task ends where the answer calls tools, else until the answer ends."""
+        lease = self._lease
+        if lease is None:
+            yield
+            return
+        lease.acquire()
+        try:
+            yield
+        except BaseException:
+            lease.release()
+            raise
+        reader = self._reader
+        if reader.round_calls or (self._prompt.is_react and is_react_call(reader.round_text)):
+            lease.extend()
+        else:
+            lease.release()
+
+    def _call_for(self, request: Request) -> Call:
+        api = self._api
+        listener = record_call if self._prompt.is_audited else None
+        return Call(api.connection, "/api/chat", request, run=api.run, policy=api.policy(), listener=listener)
+
+    def _round(self, request: Request) -> Generator[BaseDeltaMessageContent, None, Request | None]:
+        """Make a call, yield its deltas, and return the next request; None where the answer is accepted."""
+        try:
+            yield from self._reply(request)
+        except OllamaResponseError as error:  # which comes before any output
+            smaller = self._with_smaller_window(request, error)
+            self._call = self._call_for(smaller)
+            return smaller
+        if self._time_to_first_token is None:
+            self._time_to_first_token = self._call.time_to_first_token
+        self._observer.record_think_tags(self._reader)
+        following = self._next_request(request)
+        if self._publishes is not True and following is None and (text := self._reader.round_text):
+            yield TextDeltaMessageContent(text, index=self._reader.text_index)
+        if following is None:
+            return None
+        if self._validator is not None:
+            self._reader.discard_round()
+        following = self._tracker.refit(following)
+        self._tracker.report_fit()
+        self._reader.start_round(offers_tools="tools" in following)
+        self._call = self._call_for(following)
+        return following
+
+    def _reply(self, request: Request) -> Deltas:
+        """Yield the deltas of one reply, but for text that may be replaced."""
+        feed, validator = self._reader.feed, self._validator
+        self._publishes = True if validator is None else validator.is_final(request, self._reader.round_text)
         line: dict[str, Any] = {}
         has_begun = False
-        # Closed by hand: an exception keeps its frames, and with them the connection, for as long as somebody holds it.
+        # Closed by hand: an exception keeps its frames, and with them the connection, for as long as it is referenced.
         with contextlib.closing(self._call.lines()) as lines:
             try:
                 for line in lines:
                     if not has_begun:
                         has_begun = True
-                        self._plan.watch.record_start()
-                    yield from feed(line)
+                        self._tracker.record_start()
+                    if validator is None:
+                        yield from feed(line)
+                    else:
+                        yield from self._final_deltas(feed(line), request, validator)
             except OllamaError as error:
-                self._plan.watch.record_failure(request, error)
-                error.partial_text = self._reader.text
-                if error.host is None:
-                    self._complete(error)
-                if _CUT_CALL.search(getattr(error, "server_message", "")):
-                    error.args = (f"{error} The call was cut, it seems: raise max_tokens (num_predict).",)
-                if isinstance(error, OllamaResponseError):
-                    self._refused(error)
+                self._record_failure(request, error)
                 raise
-        self._plan.watch.record_end(request, line)
+        self._tracker.record_end(request, line)
 
-    def _shown(
-        self, deltas: Generator[BaseDeltaMessageContent, None, None], request: Request
-    ) -> Generator[BaseDeltaMessageContent, None, None]:
-        """Yield what listeners see as it comes; text that may be replaced is held back."""
-        self._is_held = False
-        with contextlib.closing(deltas):
-            if self._checks is None:
-                yield from deltas
-                return
-            self._is_held = self._hides(request)
-            for delta in deltas:
-                if not isinstance(delta, TextDeltaMessageContent) or self._is_held is False:
-                    yield delta
-                    continue
-                if self._is_held is None:
-                    self._is_held = self._hides(request)
-                if self._is_held is False:
+    def _final_deltas(
+        self, deltas: Iterable[BaseDeltaMessageContent], request: Request, validator: AnswerValidator
+    ) -> Deltas:
+        for delta in deltas:
+            if not isinstance(delta, TextDeltaMessageContent) or self._publishes:
+                yield delta
+            elif self._publishes is None:
+                self._publishes = validator.is_final(request, self._reader.round_text)
+                if self._publishes:
                     yield TextDeltaMessageContent(self._reader.round_text, index=delta.index)
 
-    def _hides(self, request: Request) -> bool | None:
-        """Whether the text of a reply is held back; None where it has not begun."""
-        may_show = self._checks.may_show(request, self._reader.round_text) if self._checks is not None else True
-        return None if may_show is None else not may_show
+    def _record_failure(self, request: Request, error: OllamaError) -> None:
+        """Record what a failure shows of the window and the model, and complete the error."""
+        self._tracker.record_failure(request, error)
+        error.partial_text = self._reader.text
+        if error.host is None:
+            self._add_origin(error)
+        if _CUT_CALL.search(getattr(error, "server_message", "")):
+            error.args = (f"{error} The call was cut, it seems: raise max_tokens (num_predict).",)
+        if isinstance(error, OllamaResponseError):
+            self._observer.record_refusal(error)
 
-    def _held_text(self, following: Request | None) -> str:
-        """Give the text of a round that was held back; none if another round takes its place."""
-        if following is None:
-            return "" if self._is_held is False else self._reader.round_text
-        self._reader.discard_round()
-        return ""
+    def _with_smaller_window(self, request: Request, error: OllamaResponseError) -> Request:
+        """Return the request with a smaller window, where the server has too little memory for its window.
 
-    @property
-    def _awaits_results(self) -> bool:
-        """Whether the answer calls tools, so that the task goes on."""
-        is_call = self._plan.is_react and is_react_call(self._reader.round_text)
-        return is_call or bool(self._reader.round_calls)
+        Raises:
+            OllamaResponseError: The error, where it has another cause, or where nothing smaller helps.
+        """
+        tracker = self._tracker
+        if not tracker.wants_smaller_window:
+            raise error
+        before = tracker.window.tokens
+        try:
+            smaller = tracker.refit(request)
+        except OllamaContextError:
+            raise error from None  # that it does not fit into less is not the user's fault
+        if tracker.window.tokens >= before:
+            raise error
+        tracker.report_fit()
+        return smaller
 
-    def _following(self, request: Request) -> Request | None:
-        """Decide what to ask next; None where the answer stands."""
+    def _next_request(self, request: Request) -> Request | None:
+        """Return the next request; None where the answer is accepted."""
         reader = self._reader
         if reader.round_calls:
             turn = Turn(reader.round_thinking, tuple(reader.rejected))
-            self._turns.keep((call.tag for call in reader.round_calls), turn)
+            self._tool_history.keep((call.tag for call in reader.round_calls), turn)
             return None
         if reader.rejected:
-            return self._corrected(request)
+            return self._corrected_request(request)
         if is_blank(reader.round_text):
-            return self._after_empty(request)
-        return self._after_answer(request)
+            return self._next_after_empty(request)
+        return self._next_after_answer(request)
 
-    def _corrected(self, request: Request) -> Request | None:
+    def _corrected_request(self, request: Request) -> Request | None:
         reader = self._reader
         names = printable(", ".join(each.name for each in reader.rejected))
         if self._corrections >= MAX_CORRECTIONS:
@@ -274,23 +261,23 @@ class Exchange:
         turn = Turn(reader.round_thinking, tuple(reader.rejected))
         return {**request, "messages": [*request["messages"], *to_corrected_turn(reader.round_text, turn)]}
 
-    def _after_empty(self, request: Request) -> Request | None:
-        """Handle a reply with neither text nor a call, whatever reason the server gives for its end."""
+    def _next_after_empty(self, request: Request) -> Request | None:
+        """Return the next request after a reply with neither text nor a call; None where nothing helps."""
         reader = self._reader
         # Tokens that were used up by something else than thinking are used up by it again.
         may_help = bool(reader.round_thinking) or not reader.was_cut
-        if self._plan.retry_without_thinking and may_help and request.get("think") is not False:
+        if self._prompt.retry_without_thinking and may_help and request.get("think") is not False:
             _logger.info("Model %r gave no answer; asking again without thinking.", self._call.model)
             reader.discard_round()  # blanks
             return {**request, "think": False}
-        if (following := self._after_answer(request)) is not None:
+        if (following := self._next_after_answer(request)) is not None:
             return following
         self._problem = self._empty_problem(request)
         _logger.warning("Model %r: %s", self._call.model, self._problem)
         return None
 
     def _empty_problem(self, request: Request) -> str:
-        """Return a sentence that says why a reply is empty, and what to do."""
+        """Return why a reply is empty, and what to do, as a text."""
         reader = self._reader
         if reader.was_cut:
             spent = (
@@ -300,7 +287,7 @@ class Exchange:
                 if reader.round_text
                 else "what may have been a tool call"
             )
-            is_full = self._plan.watch.metadata().get("cut_by") == "window"
+            is_full = self._tracker.metadata().get("cut_by") == "window"
             advice = "its context window is full: raise num_ctx" if is_full else "raise max_tokens (num_predict)"
             return f"The reply was cut, its tokens were used up by {spent}: {advice}."
         end = "The reply ended after thinking," if reader.round_thinking else "The reply ended"
@@ -311,14 +298,19 @@ class Exchange:
             return f"{end} {without}: ask again, or word the prompt differently."
         return f'{end} {without}: ask again, set think=False, or let on_empty="retry_without_thinking" do both.'
 
-    def _after_answer(self, request: Request) -> Request | None:
-        """Hold the answer against what it must fit."""
+    def _next_after_answer(self, request: Request) -> Request | None:
+        """Return the next request for an answer that does not fit its schema; None where it fits."""
+        if self._validator is None:
+            return None
         try:
-            return self._checks.following(request, self._reader) if self._checks is not None else None
+            following = self._validator.next_request(request, self._reader)
         except CutAnswerError:
-            raise self._cut_answer() from None
+            raise self._cut_answer_error() from None
+        if self._validator.saw_ignored_format:
+            self._observer.record_ignored_format()
+        return following
 
-    def _cut_answer(self) -> OllamaStreamError:
+    def _cut_answer_error(self) -> OllamaStreamError:
         spent = "used up" if self._reader.round_text or not self._reader.round_thinking else "used up by thinking"
         return OllamaStreamError(
             f"The JSON answer of model {self._call.model!r} of Ollama at {self._call.host} was cut, since its tokens "
@@ -328,8 +320,8 @@ class Exchange:
             partial_text=self._reader.round_text,
         )
 
-    def _complete(self, error: OllamaError) -> None:
-        """Name host and model in an error of the reader, which knows neither."""
+    def _add_origin(self, error: OllamaError) -> None:
+        """Add host and model to an error of the reader, which knows neither."""
         error.host, error.model = self._call.host, self._call.model
         text = str(error)
         error.args = (
@@ -338,7 +330,7 @@ class Exchange:
 
 
 def to_response_event(message: Message) -> OllamaResponseEvent | None:
-    """Make the event from the metadata of a message; None if it carries none."""
+    """Return the event for the metadata of a message; None where it has none."""
     meta: dict[str, Any] | None = message.content[0].artifact.meta.get(META_KEY) if message.content else None
     if not meta:
         return None

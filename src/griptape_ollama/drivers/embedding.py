@@ -20,9 +20,8 @@ from griptape_ollama.context.tokens.estimator import text_estimator_of, unlearne
 from griptape_ollama.conversion.embeddings import Passage, to_embed_request, to_embedding_event
 from griptape_ollama.conversion.prefixes import prefixes_of
 from griptape_ollama.conversion.requests import merge_options
-from griptape_ollama.drivers.async_calls import AsyncEmbeddingMixin
 from griptape_ollama.drivers.embedding_overrides import Single, embedded, outcome_of, single_of
-from griptape_ollama.drivers.model_use import ModelUseMixin
+from griptape_ollama.drivers.mixins import AsyncEmbeddingMixin, ModelMixin
 from griptape_ollama.drivers.overrides import is_overridden
 from griptape_ollama.drivers.settings import (
     to_count,
@@ -55,6 +54,7 @@ from griptape_ollama.embeddings.spec import (
     window_of,
 )
 from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
+from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.keep_alive_leases import keep_alive_override
 from griptape_ollama.models.server import LIVE
 from griptape_ollama.protocol.model_name import model_key
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 
 @define(kw_only=True, slots=False)
-class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDriver):
+class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver):
     """Turns texts into vectors with a model served by Ollama.
 
     Calls of several threads, as vector stores make them, share requests. A text that is empty or blank has the vector
@@ -435,7 +435,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelUseMixin, BaseEmbeddingDri
         override = keep_alive_override(self.connection, model)
         if override is not None:
             body["keep_alive"] = override
-        self._see_to(model, run)
+        self._ensure_model(model, OllamaApi(self.connection, run, self.retrying))
         check_dimensions(self.connection, body, run)
         estimator = text_estimator_of(self.connection.base_url, model_key(model))
         return EmbeddingSpec(

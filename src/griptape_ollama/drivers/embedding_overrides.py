@@ -11,7 +11,7 @@ from typing import Any
 from griptape.artifacts import ImageArtifact, TextArtifact
 from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 
-from griptape_ollama.drivers.overrides import check, is_overridden, with_retries
+from griptape_ollama.drivers.overrides import check_run, is_overridden, with_retries
 from griptape_ollama.embeddings.embedder import Outcome, may_be_about_a_text
 from griptape_ollama.errors import OllamaContentError, OllamaError
 from griptape_ollama.transport.run import Run
@@ -74,7 +74,7 @@ def embedded(driver: Any, single: Single, run: Run, *, in_pieces: bool) -> list[
             return driver._embed_long_string(value, vector_operation=single.operation)  # noqa: SLF001 # of Griptape's base
 
     def work() -> list[float]:
-        check(run)
+        check_run(run)
         with _running(driver, single.method):
             return getattr(driver, single.method)(value, vector_operation=single.operation)
 

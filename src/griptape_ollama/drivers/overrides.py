@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar, cast
 
 import tenacity
-from griptape.common import BaseDeltaMessageContent
+from griptape.common import BaseDeltaMessageContent, DeltaMessage
 
+from griptape_ollama.drivers.chunks import StreamedMessageBuilder
 from griptape_ollama.errors import OllamaError
+from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.transport.run import Run
 
 T = TypeVar("T")
 
 _OWN_RETRYING = vars(OllamaServerMixin)["retrying"]
+_END = object()
 
-_handed_over: ContextVar[HandOver | None] = ContextVar("ollama_handed_over", default=None)
+_current: ContextVar[PromptRun | None] = ContextVar("ollama_prompt_run", default=None)
 
 
 class _Retrying(Protocol):
@@ -40,59 +43,71 @@ def is_overridden(driver: Any, name: str, own: Mapping[str, Any]) -> bool:
     return inspect.getattr_static(driver, name) is not own[name]
 
 
-class HandOver:
-    """What a run passes on to the inherited method, where a subclass calls it from its own.
+class PromptRun:
+    """The run of one prompt, for inherited methods that a subclass calls from its own.
+
+    The signatures of these methods are Griptape's, so they find it in the context; our own methods pass it on.
 
     Args:
         driver: The driver that runs.
-        run: The run, with its limits and its end.
+        api: The run on the server.
 
     Attributes:
-        run: The run.
-        publish: Publishes a delta that no `DeltaMessage` can carry; None where no chunks are wanted.
-        metadata: What the server told of the reply, as the inherited `try_stream` left it here.
+        api: As given.
+        publish: Publishes a delta that no `DeltaMessage` can carry; None where chunks are not published.
+        metadata: The metadata of the reply, once the inherited `try_stream` has set it.
     """
 
-    def __init__(self, driver: Any, run: Run) -> None:
-        self.run = run
+    def __init__(self, driver: Any, api: OllamaApi) -> None:
+        self.api = api
         self.publish: Callable[[BaseDeltaMessageContent], None] | None = None
         self.metadata: dict[str, Any] | None = None
         self._driver = driver
         self._in_use = threading.Lock()
 
     @contextlib.contextmanager
-    def offered(self) -> Generator[None, None, None]:
-        """Offer it to what is called here; nothing of it stays behind."""
-        before = _handed_over.set(self)
+    def current(self) -> Generator[None, None, None]:
+        """Make it the current one in a `with` block, for inherited methods of the same driver."""
+        before = _current.set(self)
         try:
             yield
         finally:
-            _handed_over.reset(before)
-
-    def take(self, driver: Any) -> bool:
-        """Take it for a method of a driver. False where it is not for that one, or in use: that has its own run."""
-        return driver is self._driver and self._in_use.acquire(blocking=False)
+            _current.reset(before)
 
     @contextlib.contextmanager
-    def taken(self) -> Generator[HandOver, None, None]:
-        """Give it back at the end."""
+    def used(self, driver: Any) -> Generator[bool, None, None]:
+        """Reserve it for a method of a driver, and return whether it is free and of that driver."""
+        is_reserved = driver is self._driver and self._in_use.acquire(blocking=False)
         try:
-            yield self
+            yield is_reserved
         finally:
-            self._in_use.release()
+            if is_reserved:
+                self._in_use.release()
 
 
-def handed_over_to(driver: Any) -> HandOver | None:
-    """Return what was offered to a method of this driver, taken for it."""
-    offered = _handed_over.get()
-    return offered if offered is not None and offered.take(driver) else None
+@contextlib.contextmanager
+def run_of_caller(
+    driver: Any, start: Callable[[], contextlib.AbstractContextManager[OllamaApi]]
+) -> Generator[PromptRun, None, None]:
+    """Return the current run of a driver; where there is none, or where it is in use on another thread, a new one.
+
+    Args:
+        driver: The driver.
+        start: Starts a run.
+    """
+    current = _current.get()
+    with contextlib.ExitStack() as entered:
+        if current is not None and entered.enter_context(current.used(driver)):
+            yield current
+        else:
+            yield PromptRun(driver, entered.enter_context(start()))
 
 
-def check(run: Run) -> None:
-    """Raise if a run was stopped or its time is over, between steps of a subclass.
+def check_run(run: Run) -> None:
+    """Raise if a run was cancelled or its time is over, between steps of a subclass.
 
     Raises:
-        OllamaCancelledError: It was stopped.
+        OllamaCancelledError: It was cancelled.
         OllamaTimeoutError: Its total limit has passed.
     """
     run.check()
@@ -100,12 +115,36 @@ def check(run: Run) -> None:
         raise run.out_of_time()
 
 
+def add_deltas(deltas: Iterable[DeltaMessage], message: StreamedMessageBuilder, prompt_run: PromptRun) -> None:
+    """Add to a message what the `try_stream` of a subclass yields, and close the stream in any case.
+
+    Raises:
+        OllamaError: The stream failed or was cancelled; with the text so far as `partial_text`.
+    """
+    iterator = iter(deltas)
+    try:
+        while (delta := _next_delta(iterator, prompt_run)) is not _END:
+            check_run(prompt_run.api.run)
+            message.add(delta)
+    except OllamaError as error:
+        error.partial_text = error.partial_text or message.text
+        raise
+    finally:
+        if close := getattr(iterator, "close", None):
+            close()
+
+
+def _next_delta(deltas: Iterator[DeltaMessage], prompt_run: PromptRun) -> Any:
+    with prompt_run.current():  # not while listeners get the delta
+        return next(deltas, _END)
+
+
 def with_retries(
     driver: _Retrying, work: Callable[[], T], run: Run, *, may_retry: Callable[[], bool] = lambda: True
 ) -> T:
     """Call a method of a subclass as often as Griptape's base class does.
 
-    Failures of the server are not tried again: the inherited method did that.
+    Failures of the server are not retried: the inherited method did that.
 
     Args:
         driver: The driver, with its policy.
@@ -121,7 +160,7 @@ def with_retries(
     is_ours = inspect.getattr_static(driver, "retrying") is _OWN_RETRYING
     decide: Callable[[tenacity.RetryCallState], bool] = passes if is_ours else cast("Any", policy.retry)
 
-    def is_worth_it(state: tenacity.RetryCallState) -> bool:
+    def is_retried(state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
         return error is not None and not isinstance(error, OllamaError) and may_retry() and decide(state)
 
@@ -130,7 +169,7 @@ def with_retries(
         run.check()
 
     def attempt() -> T:
-        check(run)
+        check_run(run)
         return work()
 
-    return policy.copy(retry=cast("Any", is_worth_it), sleep=sleep)(attempt)
+    return policy.copy(retry=cast("Any", is_retried), sleep=sleep)(attempt)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from attrs import define
 from griptape.artifacts import BaseArtifact
-from griptape.common import (
-    ActionCallMessageContent,
-    DeltaMessage,
-    Message,
-    PromptStack,
-    observable,
-)
+from griptape.common import ActionCallMessageContent, DeltaMessage, Message, PromptStack, observable
 from griptape.events import EventBus
 
 from griptape_ollama.context.preview import PromptPreview
@@ -22,31 +17,33 @@ from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent, t
 from griptape_ollama.conversion.response_reader import META_KEY, ReplyReader
 from griptape_ollama.conversion.schemas import tell_schema
 from griptape_ollama.conversion.text_calls import TextCallGate
-from griptape_ollama.drivers.async_calls import AsyncPromptMixin
-from griptape_ollama.drivers.capabilities import note_denial
-from griptape_ollama.drivers.chunks import ChunkPublisher, are_chunks_wanted
-from griptape_ollama.drivers.completion import Exchange, Plan, to_response_event
-from griptape_ollama.drivers.observed_model import ObservedModel
-from griptape_ollama.drivers.overrides import HandOver, handed_over_to, is_overridden, with_retries
-from griptape_ollama.drivers.request_builder import PlanningPromptDriver
-from griptape_ollama.drivers.streamed_message import StreamedMessage, take_deltas, to_deltas, with_metadata
-from griptape_ollama.drivers.task_lease import TaskHold
+from griptape_ollama.drivers.chunks import (
+    ChunkPublisher,
+    StreamedMessageBuilder,
+    are_chunks_enabled,
+    to_deltas,
+    with_metadata,
+)
+from griptape_ollama.drivers.completion import Completion, PromptRequest, to_response_event
+from griptape_ollama.drivers.mixins import THREAD_NAME
+from griptape_ollama.drivers.overrides import PromptRun, add_deltas, is_overridden, run_of_caller, with_retries
+from griptape_ollama.drivers.prompt_settings import PromptDriverSettings
+from griptape_ollama.drivers.request_builder import RequestBuilder
+from griptape_ollama.drivers.structured_output import StructuredOutput, requested_format
 from griptape_ollama.drivers.tracing import observable_stream
-from griptape_ollama.models.audit import record_call
-from griptape_ollama.models.metadata_cache import ServerMetadata
-from griptape_ollama.transport.call import Call
-from griptape_ollama.transport.run import Run
+from griptape_ollama.models.api import OllamaApi
+from griptape_ollama.transport.async_bridge import Feed, in_thread
 
 
 @define(kw_only=True, slots=False)
-class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
+class OllamaPromptDriver(PromptDriverSettings):
     """Answers prompts with a model served by Ollama.
 
     A request carries what is set and nothing else; `extra_params` win over fields, and `extra_params["options"]` over
     `options` over fields, key by key, at the time of the call.
 
-    Its settings are those of `PlanningPromptDriver`, with those of the window (`ContextMixin`), of the model
-    (`ModelUseMixin`) and of the server (`OllamaServerMixin`).
+    Its settings are those of `PromptDriverSettings`, with those of the model (`ModelMixin`) and of the server
+    (`OllamaServerMixin`).
     """
 
     @observable(tags=["PromptDriver.run()"])
@@ -56,18 +53,47 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         Raises:
             OllamaError: Any kind of it.
         """
-        stack = PromptStack.from_artifact(prompt_input) if isinstance(prompt_input, BaseArtifact) else prompt_input
-        with self._tracked_run() as run:
-            self._model(run)
-            hand = HandOver(self, run)
-            with hand.offered():
+        stack = _to_stack(prompt_input)
+        with self._tracked_api() as api:
+            self._resolve_model(api)
+            prompt_run = PromptRun(self, api)
+            with prompt_run.current():
                 self.before_run(stack)
-            message = self._answered(stack, hand)
+            message = self._answer(stack, prompt_run)
             self.after_run(message)
             return message
 
+    async def arun(self, prompt_input: PromptStack | BaseArtifact) -> Message:
+        """Answer a prompt, as `run` does. Cancelling the task stops the server.
+
+        Events go to the listeners of the caller, in another thread.
+
+        Raises:
+            OllamaError: Any kind of it.
+        """
+        return await in_thread(functools.partial(self.run, prompt_input), name=THREAD_NAME, watch=self._watch)
+
+    def astream(self, prompt_stack: PromptStack | BaseArtifact) -> Feed[DeltaMessage]:
+        """Answer a prompt piece by piece, as `try_stream` does: `async for delta in driver.astream(stack)`.
+
+        No request is sent before the first piece is asked for. Leaving early, and cancelling the task, stops the
+        server.
+
+        Raises:
+            OllamaError: Any kind of it, from the loop.
+        """
+        stack = _to_stack(prompt_stack)
+
+        def work(put: Callable[[DeltaMessage], None]) -> None:
+            for delta in self.try_stream(stack):
+                put(delta)
+
+        feed = Feed(work, name=THREAD_NAME)
+        self._watch(feed)
+        return feed
+
     def after_run(self, result: Message) -> None:
-        """Publish what the server told about the reply, then that the prompt is finished."""
+        """Publish the measures of the reply, then that the prompt is finished."""
         if (event := to_response_event(result)) is not None:
             EventBus.publish_event(event)
         super().after_run(result)
@@ -79,11 +105,11 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         Raises:
             OllamaError: Any kind of it.
         """
-        with self._hand_of_caller() as hand:
-            exchange = self._exchange(prompt_stack, hand.run)
-            for _ in exchange.deltas():
+        with run_of_caller(self, self._tracked_api) as prompt_run:
+            completion = self._completion(prompt_stack, prompt_run.api)
+            for _ in completion.deltas():
                 pass
-            return exchange.message()
+            return completion.message()
 
     @observable_stream
     def try_stream(self, prompt_stack: PromptStack) -> Iterator[DeltaMessage]:
@@ -92,168 +118,162 @@ class OllamaPromptDriver(AsyncPromptMixin, PlanningPromptDriver):
         Raises:
             OllamaError: Any kind of it.
         """
-        with self._hand_of_caller() as hand:
-            exchange = self._exchange(prompt_stack, hand.run)
-            with contextlib.closing(exchange.deltas()) as deltas:
+        with run_of_caller(self, self._tracked_api) as prompt_run:
+            completion = self._completion(prompt_stack, prompt_run.api)
+            with contextlib.closing(completion.deltas()) as deltas:
                 for delta in deltas:
                     if not isinstance(delta, ReasoningDeltaMessageContent):  # the framework knows no such content
                         yield DeltaMessage(content=delta)
-                    elif hand.publish is not None:
-                        hand.publish(delta)
-            hand.metadata = exchange.message().content[0].artifact.meta[META_KEY]
-            yield DeltaMessage(usage=exchange.usage())
+                    elif prompt_run.publish is not None:
+                        prompt_run.publish(delta)
+            prompt_run.metadata = completion.message().content[0].artifact.meta[META_KEY]
+            yield DeltaMessage(usage=completion.usage())
 
     def preview(self, prompt_input: PromptStack | BaseArtifact, *, render: bool = False) -> PromptPreview:
         """Show what a prompt would be sent as, without asking the model and without changing anything.
 
-        The server is asked for what it knows of the model. Where the prompt comes from a task, give its stack:
+        The server is asked for the metadata of the model. Where the prompt comes from a task, pass its stack:
         `driver.preview(agent.task.prompt_stack)`.
 
         Args:
             prompt_input: The prompt.
-            render: Whether the server is to show the text that it makes of the prompt by the model's template. It loads
-                the model for that. Old servers cannot; then there is none.
+            render: Whether to include the text that the server makes of the prompt by the model's template. The server
+                loads the model for that. Servers that do not support it leave the text out.
 
         Raises:
             OllamaError: The prompt cannot be sent, for another reason than its length; or the server cannot be reached,
                 with `render`.
         """
-        stack = PromptStack.from_artifact(prompt_input) if isinstance(prompt_input, BaseArtifact) else prompt_input
-        # What the structured output adds is added to a copy.
+        stack = _to_stack(prompt_input)
+        # Structured output adds to the system message of the copy.
         messages = [
             Message(list(each.content), role=each.role) if each.is_system() else each for each in stack.messages
         ]
         twin = PromptStack(messages=messages, tools=list(stack.tools), output_schema=stack.output_schema)
-        with self._tracked_run() as run:
-            self._model(run)
-            with HandOver(self, run).offered():
+        with self._tracked_api() as api:
+            self._resolve_model(api)
+            with PromptRun(self, api).current():
                 self._init_structured_output(twin)
-            fitting = self._plan(twin, run, ServerMetadata(self.connection, run), is_preview=True).fitting
-            return PromptPreview.of(fitting, self._rendered(fitting.request, run) if render else None)
+            builder = self._request_builder(api)
+            fitted = builder.preview(builder.draft(twin))
+            return PromptPreview.of(fitted, self._rendered(fitted.request, api) if render else None)
 
-    def _rendered(self, request: dict[str, Any], run: Run) -> str | None:
-        """Give the text that the server makes of a request; None where it cannot tell."""
+    def _rendered(self, request: dict[str, Any], api: OllamaApi) -> str | None:
+        """Return the text that the server makes of a request; None where it does not support that."""
         # Servers before 0.12 do not know the field: they answer, but with one token.
         options = {**request.get("options", {}), "num_predict": 1}
-        asked = {**request, "options": options, "stream": False, "_debug_render_only": True}
-        reply = Call(self.connection, "/api/chat", asked, run=run, policy=self.retrying()).document()
-        ServerMetadata(self.connection, run).forget_loaded()  # it may have been loaded for this
-        told: Any = reply.get("_debug_info")
-        rendered = told.get("rendered_template") if isinstance(told, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        body = {**request, "options": options, "stream": False, "_debug_render_only": True}
+        reply = api.document("/api/chat", body)
+        api.metadata.forget_loaded()  # it may have been loaded for this
+        debug: Any = reply.get("_debug_info")
+        rendered = debug.get("rendered_template") if isinstance(debug, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return rendered if isinstance(rendered, str) else None
 
-    def _hand_of_caller(self) -> contextlib.AbstractContextManager[HandOver]:
-        """Take over the run of `run`, or start one where this was called by itself."""
-        hand = handed_over_to(self)
-        return self._own_hand() if hand is None else hand.taken()
-
-    @contextlib.contextmanager
-    def _own_hand(self) -> Generator[HandOver, None, None]:
-        with self._tracked_run() as run:
-            yield HandOver(self, run)
-
-    def _answered(self, stack: PromptStack, hand: HandOver) -> Message:
+    def _answer(self, stack: PromptStack, prompt_run: PromptRun) -> Message:
         """Return the answer from the methods that Griptape's base class would call, where a subclass replaced them."""
-        runs_own = not is_overridden(self, "try_run", _OWN)
-        wants_chunks = self.stream or are_chunks_wanted()
-        if wants_chunks and is_overridden(self, "try_stream", _OWN):
-            return self._run_overridden_stream(stack, hand)
-        if self.stream or (wants_chunks and runs_own):
-            return self._run_streamed(stack, hand.run)
-        if runs_own:
-            with hand.offered():
+        has_own_run = is_overridden(self, "try_run", _OWN)
+        publishes = self.stream or are_chunks_enabled()
+        if publishes and is_overridden(self, "try_stream", _OWN):
+            return self._run_overridden_stream(stack, prompt_run)
+        if self.stream or (publishes and not has_own_run):
+            return self._run_streamed(stack, prompt_run.api)
+        if not has_own_run:
+            with prompt_run.current():
                 return self.try_run(stack)
-        message = self._run_overridden(stack, hand)
-        if wants_chunks:
+        message = self._run_overridden(stack, prompt_run)
+        if publishes:
             publish = ChunkPublisher().publish
             for delta in to_deltas(message):
                 publish(delta)
         return message
 
-    def _run_overridden(self, stack: PromptStack, hand: HandOver) -> Message:
+    def _run_overridden(self, stack: PromptStack, prompt_run: PromptRun) -> Message:
         def work() -> Message:
-            with hand.offered():
+            with prompt_run.current():
                 return self.try_run(stack)
 
-        return with_retries(self, work, hand.run)
+        return with_retries(self, work, prompt_run.api.run)
 
-    def _run_overridden_stream(self, stack: PromptStack, hand: HandOver) -> Message:
-        streamed = StreamedMessage()
+    def _run_overridden_stream(self, stack: PromptStack, prompt_run: PromptRun) -> Message:
+        message = StreamedMessageBuilder()
 
         def work() -> Message:
-            nonlocal streamed
-            streamed, hand.metadata = StreamedMessage(), None
-            hand.publish = streamed.publish
-            with hand.offered():
+            nonlocal message
+            message, prompt_run.metadata = StreamedMessageBuilder(), None
+            prompt_run.publish = message.publish
+            with prompt_run.current():
                 deltas = self.try_stream(stack)
-            take_deltas(deltas, streamed, hand)
-            return with_metadata(streamed.message(), hand.metadata)
+            add_deltas(deltas, message, prompt_run)
+            return with_metadata(message.build(), prompt_run.metadata)
 
-        return with_retries(self, work, hand.run, may_retry=lambda: not streamed.has_published)
+        return with_retries(self, work, prompt_run.api.run, may_retry=lambda: not message.has_published)
 
     @observable
-    def _run_streamed(self, stack: PromptStack, run: Run) -> Message:
+    def _run_streamed(self, stack: PromptStack, api: OllamaApi) -> Message:
         publish = ChunkPublisher().publish
-        exchange = self._exchange(stack, run)
-        with contextlib.closing(exchange.deltas()) as deltas:  # a listener may raise
+        completion = self._completion(stack, api)
+        with contextlib.closing(completion.deltas()) as deltas:  # a listener may raise
             for delta in deltas:
                 publish(delta)
-        return exchange.message()
+        return completion.message()
 
-    def _exchange(self, stack: PromptStack, run: Run) -> Exchange:
-        metadata = ServerMetadata(self.connection, run)
-        plan = self._plan(stack, run, metadata)
-        with contextlib.ExitStack() as stacked:
-            stacked.callback(plan.watch.close)  # unless the exchange takes over
-            model = plan.request["model"]
+    def _completion(self, stack: PromptStack, api: OllamaApi) -> Completion:
+        builder = self._request_builder(api)
+        draft = builder.draft(stack)
+        api.run.check()
+        self._ensure_model(draft.request["model"], api)
+        request = builder.build(draft)
+        try:
             reader = ReplyReader(
-                tools=plan.offered,
+                tools=request.offered,
                 used_tags=_tags(stack),
                 think_marks=to_think_marks(self.separate_think_tags),
-                awaits_closing=plan.awaits_closing,
-                new_gate=self._new_gate(plan),
+                awaits_closing=request.awaits_closing,
+                new_gate=self._new_gate(request),
             )
-            exchange = Exchange(
-                plan,
-                lambda request: Call(
-                    self.connection,
-                    "/api/chat",
-                    request,
-                    run=run,
-                    policy=self.retrying(),
-                    listener=record_call if self.audit_requests else None,
-                ),
-                reader=reader,
-                turns=self._turns,
-                hold=TaskHold.of_task(self.connection, model) if plan.holds_model else None,
-                refused=lambda refusal: note_denial(refusal, metadata),
-                observed=ObservedModel(metadata, model, metadata.show(model), self.connection),
-            )
-            stacked.pop_all()
-            return exchange
+            return Completion(request, api, reader=reader, tool_history=self._tool_history)
+        except BaseException:
+            request.tracker.close()
+            raise
 
-    def _new_gate(self, plan: Plan) -> Callable[[], TextCallGate] | None:
-        """Return what makes a gate for text that may be a call; None where it never is."""
-        tools, wanted = plan.offered, plan.wanted
+    def _request_builder(self, api: OllamaApi) -> RequestBuilder:
+        return RequestBuilder(
+            self,
+            api,
+            model=self._requested_model() or self._resolve_model(api),
+            options=self._requested_options(),
+            estimator=self._estimator(api.connection),
+            context=self._context_settings(),
+            tool_history=self._tool_history,
+        )
+
+    def _new_gate(self, request: PromptRequest) -> Callable[[], TextCallGate] | None:
+        """Return what builds a gate for text that may be a call; None where text is never a call."""
+        tools, expected = request.offered, request.expected
         if not self.parse_text_calls or not tools:
             return None
         return lambda: TextCallGate(
-            tools, lambda text: wanted is not None and wanted.rule.error_of(text.strip()) is None
+            tools, lambda text: expected is not None and expected.rule.error_of(text.strip()) is None
         )
 
     def _init_structured_output(self, prompt_stack: PromptStack) -> None:
-        with self._hand_of_caller() as hand:
-            if prompt_stack.output_schema is None and self._given_format() is None:
-                return
-            known = ServerMetadata(self.connection, hand.run).show(self._asked_model())
-        if (rule := self._told_rule(prompt_stack, known)) is not None:
+        if prompt_stack.output_schema is None and requested_format(self) is None:
+            return
+        with run_of_caller(self, self._tracked_api) as prompt_run:
+            known = prompt_run.api.metadata.show(self._requested_model())
+        output = StructuredOutput(self, known, self._requested_model())
+        if (rule := output.described_rule(prompt_stack)) is not None:
             own = known.raw.get("system")
             tell_schema(prompt_stack, rule.told, own_system=own if isinstance(own, str) else "")
-        elif self._strategy(known) == "tool":
+        elif output.strategy == "tool":
             super()._init_structured_output(prompt_stack)
 
 
 _OWN = {name: vars(OllamaPromptDriver)[name] for name in ("try_run", "try_stream")}
+
+
+def _to_stack(prompt_input: PromptStack | BaseArtifact) -> PromptStack:
+    return PromptStack.from_artifact(prompt_input) if isinstance(prompt_input, BaseArtifact) else prompt_input
 
 
 def _tags(stack: PromptStack) -> set[str]:

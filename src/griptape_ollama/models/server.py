@@ -18,6 +18,7 @@ from attrs import Factory, define, field
 from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.field_overrides import FieldOverrides
 from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.models.validators import (
@@ -45,6 +46,7 @@ _opening = threading.Lock()
 LIVE: Mapping[str, Any] = {"live": True}
 """Metadata of a field that belongs to one object while it lives: never stored nor copied, but made anew."""
 
+_DEFAULT_LIMITS = OllamaTimeout()
 _SHARED = ("_client", "ssl_context")  # they cannot be copied, but used by several
 _SURELY_PICKLED = (str, int, float, bool, type(None), OllamaTimeout)
 
@@ -146,7 +148,7 @@ class OllamaServerMixin(FieldOverrides):
         if self.timeout is not None:
             return self.timeout
         if self._client is None:
-            return OllamaTimeout()
+            return _DEFAULT_LIMITS
         own = self.connection.timeout
         given = {"connect": own.connect, "first_token": own.read, "between_tokens": own.read}
         return OllamaTimeout(**{name: seconds for name, seconds in given.items() if seconds is not None})
@@ -212,12 +214,26 @@ class OllamaServerMixin(FieldOverrides):
         with self._running.tracking(whole):
             yield next_run
 
+    def _tracked_api(self) -> contextlib.AbstractContextManager[OllamaApi]:
+        """Start a run on the server that is set now. `cancel` can stop it; all its requests go to that server."""
+        note_blocking()
+        return self._tracking_api(self.connection)
+
+    @contextlib.contextmanager
+    def _tracking_api(self, connection: Connection) -> Generator[OllamaApi, None, None]:
+        with self._running.tracking(self._run_on(connection)) as run:
+            yield OllamaApi(connection, run, self.retrying)
+
     def _new_run(self) -> Run:
         return self._run_within(self.limits)
 
     def _run_within(self, limits: OllamaTimeout) -> Run:
+        return self._run_on(self.connection, limits)
+
+    def _run_on(self, connection: Connection, limits: OllamaTimeout | None = None) -> Run:
         model: str | None = getattr(self, "model", None)
-        return Run(limits, wait_for_server=self.wait_for_server, host=self.connection.base_url, model=model)
+        limits = limits or self.limits
+        return Run(limits, wait_for_server=self.wait_for_server, host=connection.base_url, model=model)
 
     def retrying(self, *, progress: Callable[[], float] | None = None) -> tenacity.Retrying:
         """Give the policy: what passes is tried again, what the server would say again is not.

@@ -12,7 +12,7 @@ from griptape.artifacts import BaseArtifact, ErrorArtifact
 from griptape.structures import Structure
 from griptape.tasks import BaseTask
 
-from griptape_ollama.drivers.chunks import want_chunks
+from griptape_ollama.drivers.chunks import enabling_chunks
 from griptape_ollama.errors import OllamaCancelledError, OllamaContentError, OllamaError
 from griptape_ollama.structures.chunk_listener import Hearing, OllamaChunk
 from griptape_ollama.structures.memory_rollback import Memories
@@ -131,7 +131,7 @@ class _Job:
             memories = Memories(self._structure)
             # Listeners belong to the context of this thread: nobody hears of this run after it, or in another one.
             try:
-                with Hearing(self._structure, put, reasoning=self._reasoning).listener, want_chunks():
+                with Hearing(self._structure, put, reasoning=self._reasoning).listener, enabling_chunks():
                     self._structure.run(*self._args)  # pyright: ignore[reportUnknownMemberType]
             finally:
                 failure = self._settle(memories)

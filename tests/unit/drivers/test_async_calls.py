@@ -26,7 +26,7 @@ from griptape_ollama import (
     OllamaTimeoutError,
     cancel_scope,
 )
-from griptape_ollama.drivers.async_calls import THREAD_NAME
+from griptape_ollama.drivers.mixins import THREAD_NAME
 from griptape_ollama.transport import async_bridge as feed
 from griptape_ollama.transport import blocking_warning as loops
 from unit.embeddings.serving import refuse, vector

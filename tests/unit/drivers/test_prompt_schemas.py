@@ -18,7 +18,7 @@ from schema import Optional as Maybe
 from schema import Or, Schema
 
 from griptape_ollama import OllamaStreamError
-from griptape_ollama.drivers.answer_checks import MAX_REPAIRS
+from griptape_ollama.drivers.structured_output import MAX_REPAIRS
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 _both_ways = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])

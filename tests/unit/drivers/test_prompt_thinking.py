@@ -25,7 +25,6 @@ from griptape_ollama import (
     ReasoningChunkEvent,
 )
 from griptape_ollama.conversion.tool_history import MAX_TURNS, Turn, TurnMemory
-from griptape_ollama.drivers import capabilities as abilities
 from griptape_ollama.models.types import ModelDetails
 from griptape_ollama.testing import OllamaSimulator, Reply, SimulatedModel
 
@@ -121,8 +120,7 @@ def test_a_level_of_which_nothing_is_known_is_sent_as_it_is(simulator, make_driv
 
 class TestLevelsOfAModel:
     @pytest.fixture
-    def simulator(self, monkeypatch):
-        monkeypatch.setattr(abilities, "_said", set())
+    def simulator(self):
         levels = {"think_levels": ("none", "low", "extra high"), "default_think_level": "low"}
         with OllamaSimulator(
             models=[
@@ -190,9 +188,8 @@ def test_a_list_of_levels_may_have_booleans_too():
 
 @_both_ways
 def test_a_model_that_does_not_think_is_asked_without_and_that_is_said_once(
-    simulator, make_driver, stack, caplog, monkeypatch, *, stream
+    simulator, make_driver, stack, caplog, *, stream
 ):
-    monkeypatch.setattr(abilities, "_said", set())
     with caplog.at_level(logging.INFO, logger="griptape_ollama"):
         for think in (True, "high", False, True):
             make_driver(model="plain", think=think, stream=stream).run(stack)

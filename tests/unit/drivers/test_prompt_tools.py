@@ -20,7 +20,6 @@ from pydantic import BaseModel
 from schema import Optional, Schema
 
 from griptape_ollama import OllamaResponseError, OllamaStreamError
-from griptape_ollama.drivers import capabilities as abilities
 from griptape_ollama.drivers.completion import MAX_CORRECTIONS
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
@@ -369,13 +368,7 @@ def _react(simulator):
     simulator.reply("Answer: Done.")
 
 
-@pytest.fixture
-def nothing_was_said(monkeypatch):
-    monkeypatch.setattr(abilities, "_said", set())
-
-
 @_both_ways
-@pytest.mark.usefixtures("nothing_was_said")
 def test_a_model_without_tools_is_told_of_them_in_words(simulator, buy, shop, caplog, stream):
     with caplog.at_level(logging.INFO, logger="griptape_ollama"):
         for _ in range(2):
@@ -392,14 +385,12 @@ def test_a_model_without_tools_is_told_of_them_in_words(simulator, buy, shop, ca
     ]
 
 
-@pytest.mark.usefixtures("nothing_was_said")
 def test_nothing_is_said_about_tools_where_there_are_none(simulator, make_driver, caplog):
     with caplog.at_level(logging.INFO, logger="griptape_ollama"):
         Agent(prompt_driver=make_driver(model="words")).run("Hi")
     assert "no tools" not in caplog.text
 
 
-@pytest.mark.usefixtures("nothing_was_said")
 def test_words_can_be_forced_on_a_model_that_has_tools(simulator, buy, shop, caplog):
     _react(simulator)
     with caplog.at_level(logging.INFO, logger="griptape_ollama"):

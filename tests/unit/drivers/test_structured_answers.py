@@ -18,8 +18,7 @@ from pydantic import BaseModel, Field
 from schema import Literal, Optional, Schema
 
 from griptape_ollama import OllamaContentError, OllamaModels, OllamaPromptDriver, OllamaStreamError
-from griptape_ollama.drivers import capabilities as abilities
-from griptape_ollama.drivers.answer_checks import MAX_REPAIRS
+from griptape_ollama.drivers.structured_output import MAX_REPAIRS
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 _both_ways = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
@@ -55,11 +54,6 @@ def simulator():
     ]
     with OllamaSimulator(models=models) as simulator:
         yield simulator
-
-
-@pytest.fixture(autouse=True)
-def nothing_said(monkeypatch):
-    monkeypatch.setattr(abilities, "_said", set())
 
 
 @pytest.fixture

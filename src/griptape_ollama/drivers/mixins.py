@@ -1,6 +1,6 @@
-"""The drivers in an event loop.
+"""What drivers for prompts and for embeddings have in common: the model, and the calls in an event loop.
 
-Each call is the synchronous one, in a thread: the same conversion, limits, retries and errors.
+Each asynchronous call is the synchronous one in a thread: the same conversion, limits, retries and errors.
 """
 
 from __future__ import annotations
@@ -8,14 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
+import os
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
+from attrs import define, field
 from griptape.artifacts import BaseArtifact
-from griptape.common import DeltaMessage, Message, PromptStack
 from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 
-from griptape_ollama.transport.async_bridge import Feed, in_thread
+from griptape_ollama.drivers.settings import to_audit, to_pull_policy
+from griptape_ollama.models.api import OllamaApi
+from griptape_ollama.models.pull_policy import ensure_model, published
+from griptape_ollama.models.server import LIVE, OllamaServerMixin
+from griptape_ollama.protocol.model_name import model_key
+from griptape_ollama.transport.async_bridge import in_thread
 from griptape_ollama.transport.run import Awaited
 
 if TYPE_CHECKING:
@@ -25,14 +31,41 @@ if TYPE_CHECKING:
 THREAD_NAME = "griptape-ollama-async"
 
 
+def model_of_environment() -> str:
+    """Return the name of the model in `OLLAMA_MODEL`; an empty one where there is none."""
+    return os.environ.get("OLLAMA_MODEL", "").strip()
+
+
+@define(kw_only=True, slots=False)
+class ModelMixin(OllamaServerMixin):
+    """The settings of a driver that uses one model.
+
+    Attributes:
+        pull_policy: Whether the server pulls the model: `never` (the default), `when_missing`, or `always`, which pulls
+            its newest version before the first request of this driver.
+        audit_requests: Whether each request is recorded on the logger `griptape_ollama.audit`: model, host, tokens,
+            seconds and outcome, never texts.
+    """
+
+    pull_policy: str = field(default="never", converter=to_pull_policy, metadata={"serializable": True})
+    audit_requests: bool = field(default=False, converter=to_audit, metadata={"serializable": True})
+    _pulled: set[str] = field(factory=set[str], init=False, repr=False, eq=False, metadata=LIVE)
+
+    def _ensure_model(self, model: str, api: OllamaApi) -> None:
+        """Pull the model if `pull_policy` says so.
+
+        Raises:
+            OllamaError: It cannot be pulled.
+        """
+        policy: Any = self.pull_policy
+        if policy == "never" or (policy == "always" and model_key(model) in self._pulled):
+            return
+        ensure_model(api, model, policy, published())
+        self._pulled.add(model_key(model))
+
+
 class _Watching(Protocol):
     def _watch(self, awaited: Awaited) -> None: ...
-
-
-class _Prompting(_Watching, Protocol):
-    def run(self, prompt_input: PromptStack | BaseArtifact) -> Message: ...
-
-    def try_stream(self, prompt_stack: PromptStack) -> Iterator[DeltaMessage]: ...
 
 
 class _Embedding(_Watching, Protocol):
@@ -65,38 +98,6 @@ def _batches_of(
 
 def _watch_of(driver: _Watching) -> Callable[[Awaited], None]:
     return driver._watch  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # of the class that this is mixed into
-
-
-class AsyncPromptMixin:
-    """Prompts without blocking the event loop."""
-
-    async def arun(self: _Prompting, prompt_input: PromptStack | BaseArtifact) -> Message:
-        """Answer a prompt, as `run` does. Cancelling the task stops the server.
-
-        Events go to the listeners of the caller, in another thread.
-
-        Raises:
-            OllamaError: Any kind of it.
-        """
-        return await in_thread(functools.partial(self.run, prompt_input), name=THREAD_NAME, watch=_watch_of(self))
-
-    def astream(self: _Prompting, prompt_stack: PromptStack | BaseArtifact) -> Feed[DeltaMessage]:
-        """Answer a prompt piece by piece, as `try_stream` does: `async for delta in driver.astream(stack)`.
-
-        Nothing is asked before the first piece is wanted. Leaving early, and cancelling the task, stops the server.
-
-        Raises:
-            OllamaError: Any kind of it, from the loop.
-        """
-        stack = PromptStack.from_artifact(prompt_stack) if isinstance(prompt_stack, BaseArtifact) else prompt_stack
-
-        def work(put: Callable[[DeltaMessage], None]) -> None:
-            for delta in self.try_stream(stack):
-                put(delta)
-
-        feed = Feed(work, name=THREAD_NAME)
-        _watch_of(self)(feed)
-        return feed
 
 
 class AsyncEmbeddingMixin:
