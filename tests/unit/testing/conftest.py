@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the simulator: one that runs, and ways to talk to it."""
+"""Fixtures for the tests of the simulator: a running one, and functions that send requests to it."""
 
 import json
 import socket
@@ -8,20 +8,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from griptape_ollama.testing import OllamaSimulator
-
 HI = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture
-def simulator():
-    with OllamaSimulator() as running:
-        yield running
-
-
-@pytest.fixture
 def chat():
-    """Send a chat request; give the response of httpx."""
+    """Send a chat request, and return the response of httpx."""
 
     def send(simulator, text="hi", **body):
         messages = body.pop("messages", [{"role": "user", "content": text}])
@@ -33,7 +25,7 @@ def chat():
 
 @pytest.fixture
 def post():
-    """Send a JSON request to any path; give the response of httpx."""
+    """Send a JSON request to any path, and return the response of httpx."""
 
     def send(simulator, path, method="POST", **body):
         return httpx.request(method, f"{simulator.url}{path}", json=body, timeout=10)
@@ -43,7 +35,7 @@ def post():
 
 @pytest.fixture
 def post_lines(post):
-    """Send a JSON request to any path; give the decoded lines of its response."""
+    """Send a JSON request to any path, and return the decoded lines of its response."""
 
     def send(simulator, path, **body):
         return [json.loads(line) for line in post(simulator, path, **body).text.split("\n") if line]
@@ -53,14 +45,14 @@ def post_lines(post):
 
 @pytest.fixture
 def in_background():
-    """Do something in a thread; give the future of it."""
+    """Run a function in a thread, and return its future."""
     with ThreadPoolExecutor(16) as pool:
         yield pool.submit
 
 
 @pytest.fixture
 def lines(chat):
-    """Send a chat request; give the decoded lines of its reply."""
+    """Send a chat request, and return the decoded lines of its reply."""
 
     def send(simulator, text="hi", **body):
         response = chat(simulator, text, **body)
@@ -71,8 +63,8 @@ def lines(chat):
 
 
 @pytest.fixture
-def say(lines):
-    """Send a chat request; give the text of its reply."""
+def chat_text(lines):
+    """Send a chat request, and return the text of its reply."""
 
     def send(simulator, text="hi", **body):
         return "".join(line["message"]["content"] for line in lines(simulator, text, **body))
@@ -82,7 +74,7 @@ def say(lines):
 
 @pytest.fixture
 def connect():
-    """Open a socket, send a chat request over it, and leave the rest to the test."""
+    """Open a socket, send a chat request over it, and return the socket."""
     sockets = []
 
     def send(simulator, **body):
@@ -101,7 +93,7 @@ def connect():
 
 @pytest.fixture
 def read_all():
-    """Read a socket to its end; give the bytes, and whether the connection was reset."""
+    """Read a socket to its end, and return the bytes and whether the connection was reset."""
 
     def read(connection):
         data = b""
@@ -117,7 +109,7 @@ def read_all():
 
 @pytest.fixture
 def read_until():
-    """Read a socket until an end has come."""
+    """Read a socket until its data ends with given bytes."""
 
     def read(connection, end):
         data = b""
@@ -132,7 +124,7 @@ def read_until():
 
 @pytest.fixture
 def received_chunks(connect, read_until):
-    """Send a chat request; give the HTTP chunks of the response."""
+    """Send a chat request, and return the HTTP chunks of the response."""
 
     def split(simulator):
         data = read_until(connect(simulator), b"0\r\n\r\n")

@@ -14,14 +14,14 @@ def native():
         yield running
 
 
-def test_a_plain_reply_has_everything_in_one_message(native, chat):
+def test_a_reply_without_stream_is_one_message(native, chat):
     native.reply(thinking="Hm well", text="a b", tool_calls=[CALL])
     message = chat(native, model="native", stream=False).json()["message"]
     assert list(message) == ["role", "content", "thinking", "tool_calls"]
     assert (message["content"], message["thinking"]) == ("a b", "Hm well")
 
 
-def test_two_runs_are_the_same_but_for_their_times(lines):
+def test_two_runs_differ_only_in_times(lines):
     def run():
         with OllamaSimulator() as simulator:
             simulator.reply("Well", tool_calls=[CALL])

@@ -11,7 +11,7 @@ def loaded(post, simulator):
     return [entry["name"] for entry in post(simulator, "/api/ps", "GET").json()["models"]]
 
 
-def test_real_time_goes_as_fast_as_real_time():
+def test_a_scale_of_1_is_real_time():
     clock = Clock()
     began = time.monotonic()
     asyncio.run(clock.sleep(0.05))
@@ -19,7 +19,7 @@ def test_real_time_goes_as_fast_as_real_time():
     assert abs(clock.now_ns - time.time_ns()) < 1_000_000_000
 
 
-def test_scaled_time_is_that_much_faster():
+def test_a_scale_makes_time_faster():
     clock = Clock(1000)
     began = time.monotonic()
     asyncio.run(clock.sleep(50))
@@ -27,7 +27,7 @@ def test_scaled_time_is_that_much_faster():
     assert clock.seconds >= 50
 
 
-def test_time_stands_still_until_it_is_advanced():
+def test_with_scale_0_time_stands_still_until_it_is_advanced():
     async def live():
         clock = Clock(0)
         sleeping = asyncio.create_task(clock.sleep(300))
@@ -50,7 +50,7 @@ def test_time_can_be_advanced_while_it_runs():
 
 
 @pytest.mark.parametrize("scale", [-1, float("nan"), float("inf")])
-def test_a_scale_that_makes_no_sense_is_refused(scale):
+def test_an_invalid_scale_raises_an_error(scale):
     with pytest.raises(ValueError, match="time_scale="):
         OllamaSimulator(time_scale=scale)
 
@@ -61,7 +61,7 @@ def test_time_does_not_go_back(simulator, seconds):
         simulator.advance(seconds)
 
 
-def test_five_minutes_of_keep_alive_take_no_time(chat, post):
+def test_keep_alive_expires_on_the_simulated_clock(chat, post):
     with OllamaSimulator(time_scale=0) as simulator:
         chat(simulator)
         simulator.advance(299)
@@ -71,7 +71,7 @@ def test_five_minutes_of_keep_alive_take_no_time(chat, post):
         assert simulator.time == 300
 
 
-def test_loading_takes_its_time_and_says_so(chat, in_background):
+def test_loading_takes_simulated_time_and_reports_it(chat, in_background):
     model = SimulatedModel(name="slow", load_seconds=20)
     with OllamaSimulator([model], time_scale=0) as simulator:
         waiting = in_background(chat, simulator, model="slow", stream=False)
@@ -85,7 +85,7 @@ def test_loading_takes_its_time_and_says_so(chat, in_background):
     assert simulator.last_chat.outcome.load_seconds == 20
 
 
-def test_delays_and_pace_pass_on_the_clock(lines, in_background):
+def test_delays_and_token_speed_use_the_simulated_clock(lines, in_background):
     with OllamaSimulator(tokens_per_second=1, time_scale=100) as simulator:
         simulator.reply("one two three", headers_delay=10)
         began = time.monotonic()
@@ -94,6 +94,6 @@ def test_delays_and_pace_pass_on_the_clock(lines, in_background):
         assert simulator.time >= 13
 
 
-def test_waiting_for_a_sleeper_in_vain_is_a_timeout(simulator):
+def test_waiting_for_a_missing_sleeper_times_out(simulator):
     with pytest.raises(TimeoutError, match=r"0 of 1 requests wait for time to pass"):
         simulator.wait_for_sleeper(timeout=0.01)

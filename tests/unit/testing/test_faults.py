@@ -45,7 +45,7 @@ class TestKinds:
             else:
                 pytest.fail("the port stayed closed")
 
-    def test_the_nth_connection_is_refused_even_on_a_connection_that_was_kept(self, simulator):
+    def test_the_nth_connection_is_refused_even_on_a_reused_connection(self, simulator):
         simulator.fault("refuse", n=3)
         with httpx.Client(base_url=simulator.url) as client:
             assert [client.get("/api/version").status_code for _ in range(2)] == [200, 200]
@@ -61,7 +61,7 @@ class TestKinds:
             with pytest.raises(httpx.ConnectError):
                 client.get("/api/version")
 
-    def test_a_port_that_was_closed_again_does_not_open_when_the_first_fault_would_have_ended(self, chat):
+    def test_a_later_refuse_fault_cancels_the_opening_of_an_earlier_one(self, chat):
         with OllamaSimulator(time_scale=0) as simulator:
             simulator.fault("refuse", seconds=30)
             simulator.wait_for_sleeper()
@@ -76,7 +76,7 @@ class TestKinds:
             simulator.clear_faults()
             assert chat(simulator).status_code == 200
 
-    def test_connections_are_refused_from_the_start_if_so_said_before_it(self, chat):
+    def test_a_refuse_fault_set_before_the_start_applies_from_the_start(self, chat):
         simulator = OllamaSimulator()
         rule = simulator.fault("refuse")
         with simulator:
@@ -88,31 +88,31 @@ class TestKinds:
 
     @pytest.mark.parametrize("ending", [{"cut": 3}, {"reset": 3}, {"end_without_done": 3}, {"error_line": (3, "boom")}])
     @pytest.mark.parametrize("kind", ["reset", "cut"])
-    def test_a_break_wins_over_the_ending_of_the_reply(self, simulator, connect, read_all, kind, ending):
+    def test_a_fault_overrides_the_ending_of_the_reply(self, simulator, connect, read_all, kind, ending):
         simulator.reply(TEXT, **ending)
         simulator.fault(kind, after=1)
         data, was_reset = read_all(connect(simulator))
         assert (len(body_lines(data)), was_reset) == (1, kind == "reset")
 
     @pytest.mark.parametrize("status", [200, 204, 304, 299, 418, 529, 599])
-    def test_any_status_is_sent_also_one_without_a_name(self, simulator, chat, status):
+    def test_a_status_fault_may_have_no_standard_phrase(self, simulator, chat, status):
         simulator.fault("status", status=status)
         assert chat(simulator).status_code == status
         assert chat(simulator).status_code == 200
 
-    def test_a_reply_may_have_a_status_without_a_name(self, simulator, chat):
+    def test_a_reply_may_have_a_status_without_a_standard_phrase(self, simulator, chat):
         simulator.reply(status=529)
         response = chat(simulator)
         assert (response.status_code, response.json()) == (529, {"error": "unknown"})
 
-    def test_a_fault_that_cannot_be_applied_is_an_answer_of_the_simulator(self, simulator, chat, monkeypatch):
+    def test_an_error_in_a_fault_is_a_status_500(self, simulator, chat, monkeypatch):
         monkeypatch.setattr("griptape_ollama.testing.request_context.apply_fault", None)
         simulator.fault("bytes")
         response = chat(simulator)
         assert response.status_code == 500
         assert response.json()["error"].startswith("the simulator failed: TypeError")
 
-    def test_a_closed_port_lets_the_simulator_stop(self):
+    def test_a_simulator_with_a_closed_port_stops(self):
         with OllamaSimulator() as simulator:
             simulator.fault("refuse", seconds=60)
         assert not simulator.is_serving
@@ -130,14 +130,14 @@ class TestKinds:
         assert (body_lines(data), was_reset) == ([], True)
 
     @pytest.mark.parametrize(("kind", "is_reset"), [("reset", True), ("cut", False)])
-    def test_a_break_after_n_lines(self, simulator, connect, read_all, kind, is_reset):
+    def test_cut_and_reset_after_n_lines(self, simulator, connect, read_all, kind, is_reset):
         simulator.reply(TEXT)
         simulator.fault(kind, after=2)
         data, was_reset = read_all(connect(simulator))
         assert (len(body_lines(data)), was_reset) == (2, is_reset)
 
     @pytest.mark.parametrize(("kind", "is_reset"), [("reset", True), ("cut", False)])
-    def test_a_break_in_mid_line(self, simulator, connect, read_all, kind, is_reset):
+    def test_cut_and_reset_inside_a_line(self, simulator, connect, read_all, kind, is_reset):
         simulator.reply(TEXT)
         simulator.fault(kind, after=1, mid_line=True)
         data, was_reset = read_all(connect(simulator))
@@ -147,7 +147,7 @@ class TestKinds:
             json.loads(half)
         assert was_reset == is_reset
 
-    def test_a_body_that_is_not_streamed_breaks_in_its_middle(self, simulator, connect, read_all):
+    def test_a_body_that_is_not_streamed_is_cut_in_its_middle(self, simulator, connect, read_all):
         simulator.fault("cut")
         head, body = read_all(connect(simulator, stream=False))[0].split(b"\r\n\r\n", 1)
         assert 0 < len(body) < int(head.split(b"Content-Length: ")[1].split()[0])
@@ -163,7 +163,7 @@ class TestKinds:
             assert not any(line["done"] for line in found)
         assert chat(simulator, stream=False).content == b""
 
-    def test_a_runner_that_dies_in_the_middle_of_a_reply(self, simulator, chat):
+    def test_a_dead_runner_during_a_reply(self, simulator, chat):
         simulator.reply("one two three")
         simulator.fault("dead_runner", after=2)
         said = [json.loads(line) for line in chat(simulator).text.splitlines()]
@@ -175,7 +175,7 @@ class TestKinds:
     @pytest.mark.parametrize(
         ("path", "text", "status"), [("/api/embed", "input", 400), ("/api/embeddings", "prompt", 500)]
     )
-    def test_a_runner_that_dies_over_vectors(self, simulator, post, path, text, status):
+    def test_a_dead_runner_during_an_embedding(self, simulator, post, path, text, status):
         body = {"model": "simulator-embed", text: "hi"}
         post(simulator, path, **body)
         simulator.fault("dead_runner", path=path)
@@ -243,7 +243,7 @@ class TestKinds:
         simulator.fault("content_type", content_type="text/html")
         assert chat(simulator).headers["content-type"] == "text/html"
 
-    def test_faults_strike_every_endpoint(self, simulator, post, post_lines):
+    def test_faults_apply_to_every_endpoint(self, simulator, post, post_lines):
         simulator.fault("status", path="/api/tags", status=500)
         assert httpx.get(f"{simulator.url}/api/tags").status_code == 500
         simulator.fault("error_line", path="/api/pull", after=1, error="no space left")
@@ -255,16 +255,16 @@ class TestKinds:
 
 
 class TestRules:
-    def test_by_default_the_next_chat_is_struck_once(self, simulator, chat):
+    def test_by_default_a_fault_affects_the_next_chat_once(self, simulator, chat):
         simulator.fault("status")
         assert httpx.get(f"{simulator.url}/api/tags").status_code == 200
         assert statuses(chat, simulator, 3) == [500, 200, 200]
 
-    def test_the_script_is_left_alone_by_a_fault_that_comes_first(self, simulator, say, chat):
+    def test_a_fault_before_processing_uses_no_scripted_reply(self, simulator, chat_text, chat):
         simulator.reply("said after all")
         simulator.fault("status")
         assert chat(simulator).status_code == 500
-        assert say(simulator) == "said after all"
+        assert chat_text(simulator) == "said after all"
 
     def test_the_nth_request(self, simulator, chat):
         rule = simulator.fault("status", n=2, times=2)
@@ -290,7 +290,7 @@ class TestRules:
             assert chat(simulator, model="a").status_code == 200
             assert chat(simulator, model="b:latest").status_code == 500
 
-    def test_a_probability_with_a_seed_strikes_the_same_requests_again(self, simulator, chat):
+    def test_a_probability_with_a_seed_affects_the_same_requests_again(self, simulator, chat):
         runs = []
         for seed in (1, 1, 2):
             simulator.reset()
@@ -299,7 +299,7 @@ class TestRules:
         assert runs[0] == runs[1] != runs[2]
         assert set(runs[0]) == {200, 500}
 
-    def test_rules_in_a_row_strike_one_after_the_other(self, simulator, chat):
+    def test_several_rules_apply_one_after_the_other(self, simulator, chat):
         first = simulator.fault("status", status=500)
         second = simulator.fault("status", status=501)
         assert chat(simulator).status_code == 500
@@ -307,7 +307,7 @@ class TestRules:
         assert statuses(chat, simulator, 2) == [501, 200]
         assert (first.hits, second.hits) == (1, 1)
 
-    def test_the_first_rule_wins_and_the_others_count_on(self, simulator, chat):
+    def test_the_first_rule_applies_and_all_rules_count(self, simulator, chat):
         first = simulator.fault("status", status=500)
         second = simulator.fault("status", status=501, times=2)
         third = simulator.fault("status", status=502, n=5)
@@ -345,7 +345,7 @@ class TestRules:
             (("status", {"path": "/api/chatt"}), "no such path, .*: do you mean '/api/chat'"),
         ],
     )
-    def test_a_fault_that_makes_no_sense_is_refused(self, simulator, arguments, message):
+    def test_an_invalid_fault_raises_an_error(self, simulator, arguments, message):
         kind, settings = arguments
         with pytest.raises(ValueError, match=message):
             simulator.fault(kind, **settings)

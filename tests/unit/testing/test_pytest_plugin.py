@@ -44,7 +44,7 @@ def run(tmp_path):
     return run_code
 
 
-def test_a_test_gets_a_simulator_and_drivers_that_talk_to_it(run):
+def test_the_fixtures_provide_a_simulator_and_its_drivers(run):
     code = """
 import os
 import pytest
@@ -224,7 +224,7 @@ def test_without_the_fixture_nothing_is_imported(run):
     )
 
 
-def test_where_the_extra_is_not_installed_other_tests_run_and_the_fixture_says_what_to_install(run):
+def test_without_the_extra_other_tests_run_and_the_fixture_names_the_extra(run):
     code = """
 def test_other():
     pass

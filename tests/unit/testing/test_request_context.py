@@ -13,46 +13,46 @@ def show(simulator, name, **body):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "ollama.com:80"])
-def test_other_hosts_are_forbidden(simulator, host):
+def test_a_foreign_host_header_is_forbidden(simulator, host):
     assert httpx.get(simulator.url, headers={"Host": host}).status_code == 403
 
 
 @pytest.mark.parametrize("host", ["localhost:1", "127.0.0.1", "10.1.2.3:80", "box.local", "[::1]:11434"])
-def test_hosts_nearby_are_allowed(simulator, host):
+def test_local_host_headers_are_allowed(simulator, host):
     assert httpx.get(simulator.url, headers={"Host": host}).status_code == 200
 
 
-def test_pages_of_this_machine_are_told_that_they_may_ask(simulator):
+def test_local_origins_get_cors_headers(simulator):
     origin = "http://localhost:3000"
     response = httpx.get(simulator.url, headers={"Origin": origin})
     assert response.headers["access-control-allow-origin"] == origin
     assert httpx.get(simulator.url, headers={"Origin": "https://evil.example"}).status_code == 403
 
 
-def test_the_response_names_the_simulator_and_no_server(simulator, chat):
+def test_response_headers_name_the_simulator(simulator, chat):
     headers = chat(simulator).headers
     assert headers["x-ollama-simulator"] == "griptape-ollama"
     assert "server" not in headers
 
 
-def test_a_function_may_block_while_others_are_answered(connect, read_until, say):
+def test_a_reply_function_may_block_while_other_requests_are_answered(connect, read_until, chat_text):
     entered, release = threading.Event(), threading.Event()
 
     def slow(request):
         entered.set()
-        return "slow" if release.wait(5) else "nobody else was answered"
+        return "slow" if release.wait(5) else "no other request was answered"
 
     with OllamaSimulator(num_parallel=2) as simulator:
         simulator.reply(slow)
         connection = connect(simulator)
         assert entered.wait(5)
         simulator.reply("fast")
-        assert say(simulator) == "fast"
+        assert chat_text(simulator) == "fast"
         release.set()
         assert b"slow" in read_until(connection, b"0\r\n\r\n")
 
 
-def test_a_failing_function_fails_the_request_and_the_test_with_its_own_error(chat):
+def test_a_failing_reply_function_fails_the_request_and_the_test_with_its_error(chat):
     simulator = OllamaSimulator().start()
     simulator.reply(lambda request: request.messages[7])
     response = chat(simulator)
@@ -65,7 +65,7 @@ def test_a_failing_function_fails_the_request_and_the_test_with_its_own_error(ch
     assert str(caught.value).startswith("1 request(s) came whose reply function failed:")
 
 
-def test_a_failing_function_fails_the_end_of_the_block(chat):
+def test_a_failing_reply_function_fails_the_end_of_the_block(chat):
     def check(request):
         assert request.messages == []
         return "fine"
@@ -90,7 +90,7 @@ def test_a_failing_function_fails_the_end_of_the_block(chat):
 
 
 @pytest.mark.parametrize("answer", [None, {"content": "x"}, b"x"])
-def test_a_function_that_returns_no_reply_fails_the_request_and_the_test(simulator, chat, answer):
+def test_a_reply_function_that_returns_no_reply_fails_the_request_and_the_test(simulator, chat, answer):
     simulator.reply(lambda request: answer)
     response = chat(simulator)
     assert response.status_code == 400
@@ -99,7 +99,7 @@ def test_a_function_that_returns_no_reply_fails_the_request_and_the_test(simulat
         simulator.verify()
 
 
-def test_a_function_fails_the_test_even_if_its_client_is_gone(simulator, connect):
+def test_a_reply_function_fails_the_test_after_a_disconnect(simulator, connect):
     entered, release = threading.Event(), threading.Event()
     failed = threading.Event()
 
@@ -120,7 +120,7 @@ def test_a_function_fails_the_test_even_if_its_client_is_gone(simulator, connect
         simulator.verify()
 
 
-def test_many_functions_may_block_at_once(in_background, say):
+def test_many_reply_functions_may_block_at_once(in_background, chat_text):
     everybody = threading.Barrier(50)
 
     def meet(request):
@@ -129,15 +129,15 @@ def test_many_functions_may_block_at_once(in_background, say):
 
     with OllamaSimulator(num_parallel=50) as simulator:
         simulator.reply(meet, times=None)
-        threads = [threading.Thread(target=say, args=(simulator,)) for _ in range(49)]
+        threads = [threading.Thread(target=chat_text, args=(simulator,)) for _ in range(49)]
         for thread in threads:
             thread.start()
-        assert say(simulator) == "met"
+        assert chat_text(simulator) == "met"
         for thread in threads:
             thread.join()
 
 
-def test_a_function_for_another_path_has_to_give_a_body(simulator):
+def test_a_reply_function_for_another_path_must_return_a_body(simulator):
     simulator.reply(lambda request: "text", path="/api/show")
     response = httpx.post(f"{simulator.url}/api/show", json={"model": "simulator"})
     assert response.status_code == 500
@@ -150,12 +150,12 @@ def test_the_root_can_be_scripted(simulator):
     assert httpx.get(simulator.url).text == "Ollama is running"
 
 
-def test_a_function_for_an_unknown_path_answers_too(simulator):
+def test_a_reply_function_answers_an_unknown_path(simulator):
     simulator.reply(lambda request: Reply(body={"path": request.path}), path="/api/pull")
     assert httpx.post(f"{simulator.url}/api/pull", json={}).json() == {"path": "/api/pull"}
 
 
-def test_a_defect_of_the_simulator_is_an_answer_and_a_log_entry(simulator, chat, monkeypatch, caplog):
+def test_an_internal_error_is_a_status_500_and_logged(simulator, chat, monkeypatch, caplog):
     monkeypatch.setattr("griptape_ollama.testing.endpoints.chat.plausible_answer", None)
     response = chat(simulator)
     assert response.status_code == 500

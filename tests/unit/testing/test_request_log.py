@@ -9,7 +9,7 @@ import pytest
 from griptape_ollama.testing import OllamaSimulator, UnexpectedRequestError
 
 
-def test_requests_are_recorded_with_everything_in_them(simulator, chat):
+def test_a_request_is_recorded_with_headers_body_and_time(simulator, chat):
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
     chat(simulator, "hello", options={"seed": 1}, tools=[tool])
     (request,) = simulator.requests
@@ -21,14 +21,14 @@ def test_requests_are_recorded_with_everything_in_them(simulator, chat):
     assert b'"simulator"' in request.raw
 
 
-def test_bodies_that_are_not_json_are_recorded_too(simulator):
+def test_a_body_that_is_not_json_is_recorded(simulator):
     httpx.post(f"{simulator.url}/api/chat?x=1", content=b"\xff{")
     (request,) = simulator.requests
     assert (request.body, request.raw, request.messages, request.model) == (None, b"\xff{", [], "")
     assert request.path == "/api/chat"
 
 
-def test_chats_are_the_chat_requests_alone(simulator, chat):
+def test_chats_contain_only_chat_requests(simulator, chat):
     with pytest.raises(LookupError, match="no chat request"):
         _ = simulator.last_chat
     httpx.get(f"{simulator.url}/api/tags")
@@ -39,7 +39,7 @@ def test_chats_are_the_chat_requests_alone(simulator, chat):
     assert len(simulator.requests) == 3
 
 
-def test_a_record_cannot_be_changed(simulator, chat):
+def test_a_recorded_request_is_immutable(simulator, chat):
     chat(simulator)
     with pytest.raises(AttributeError):
         simulator.last_chat.path = "/"
@@ -54,25 +54,25 @@ def test_waiting_for_a_request_returns_it(simulator, chat):
     thread.join()
 
 
-def test_waiting_for_a_path_counts_that_path_alone(simulator, chat):
+def test_waiting_for_a_path_counts_only_that_path(simulator, chat):
     httpx.get(f"{simulator.url}/api/tags")
     chat(simulator)
     assert simulator.wait_for_request(path="/api/chat").is_chat
 
 
-def test_waiting_in_vain_is_a_timeout(simulator):
+def test_waiting_for_a_missing_request_times_out(simulator):
     with pytest.raises(TimeoutError, match=r"0 of 3 requests arrived in 0\.01 s"):
         simulator.wait_for_request(3, timeout=0.01)
 
 
-def test_a_request_that_is_as_expected_gets_its_reply(simulator, chat):
+def test_a_request_with_the_expected_fields_gets_its_reply(simulator, chat):
     messages = [{"role": "user", "content": "hi"}]
     simulator.reply("Hello", expect={"model": "simulator", "messages": messages})
     assert "Hello" in chat(simulator, options={"seed": 1}).text
     simulator.verify()
 
 
-def test_a_request_that_is_not_as_expected_fails_with_a_diff(chat):
+def test_a_request_without_the_expected_fields_fails_with_a_diff(chat):
     simulator = OllamaSimulator().start()
     simulator.reply("Hello", expect={"messages": [{"role": "user", "content": "Hello"}], "stream": False})
     response = chat(simulator, "Good day")
@@ -86,19 +86,19 @@ def test_a_request_that_is_not_as_expected_fails_with_a_diff(chat):
     assert caught.value.reasons[0] in text
 
 
-def test_fields_that_are_not_named_may_be_anything(simulator, chat):
+def test_fields_that_are_not_expected_may_have_any_value(simulator, chat):
     simulator.reply("Hello", expect={"model": "simulator"}, times=2)
     assert chat(simulator).status_code == chat(simulator, "other", tools=[]).status_code == 200
 
 
-def test_a_reply_for_another_path_can_expect_something_too(simulator, post):
+def test_expect_works_for_other_paths(simulator, post):
     simulator.reply(path="/api/show", body={}, expect={"model": "a"})
     assert post(simulator, "/api/show", model="b").status_code == 400
     with pytest.raises(UnexpectedRequestError, match=r'\+  "model": "b"'):
         simulator.verify()
 
 
-def test_an_exhausted_script_says_how_the_request_differs_from_the_last_one_that_had_a_reply(chat):
+def test_an_exhausted_script_shows_the_diff_to_the_last_request_with_a_reply(chat):
     simulator = OllamaSimulator(plausible=False).start()
     simulator.reply("one")
     chat(simulator, "first")
@@ -110,7 +110,7 @@ def test_an_exhausted_script_says_how_the_request_differs_from_the_last_one_that
     assert '+      "content": "second"' in str(caught.value)
 
 
-def test_the_same_request_twice_is_said_to_be_equal(chat):
+def test_an_equal_request_is_reported_as_equal(chat):
     simulator = OllamaSimulator(plausible=False).start()
     simulator.reply("one")
     chat(simulator)
@@ -119,7 +119,7 @@ def test_the_same_request_twice_is_said_to_be_equal(chat):
         simulator.stop()
 
 
-def test_what_was_reported_once_is_not_reported_again(chat):
+def test_unexpected_requests_are_reported_once(chat):
     with OllamaSimulator(plausible=False) as simulator:
         chat(simulator)
         with pytest.raises(UnexpectedRequestError):

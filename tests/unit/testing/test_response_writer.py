@@ -25,14 +25,14 @@ def test_by_default_each_line_is_a_chunk(simulator, received_chunks):
     assert chunks[-1] == b""
 
 
-def test_whole_puts_all_lines_into_one_chunk(simulator, received_chunks):
+def test_whole_sends_all_lines_in_one_chunk(simulator, received_chunks):
     simulator.reply(TEXT, chunking="whole")
     chunks = received_chunks(simulator)
     assert (len(chunks), chunks[0].count(b"\n")) == (2, 5)
 
 
 @pytest.mark.parametrize(("chunking", "size"), [("bytes", 1), (7, 7), (1000, 1000)])
-def test_pieces_have_the_size_that_was_asked_for(simulator, received_chunks, chunking, size):
+def test_pieces_have_the_requested_size(simulator, received_chunks, chunking, size):
     simulator.reply("Käse 🎉", chunking=chunking)
     chunks = received_chunks(simulator)
     assert {len(chunk) for chunk in chunks[:-2]} <= {size}
@@ -40,9 +40,9 @@ def test_pieces_have_the_size_that_was_asked_for(simulator, received_chunks, chu
     assert [line["message"]["content"] for line in body_lines(b"".join(chunks))] == ["Käse", " 🎉", ""]
 
 
-def test_long_replies_in_single_bytes_arrive(simulator, say):
+def test_long_replies_in_single_bytes_arrive(simulator, chat_text):
     simulator.reply(TEXT * 50, chunking="bytes")
-    assert say(simulator) == TEXT * 50
+    assert chat_text(simulator) == TEXT * 50
 
 
 def test_a_body_with_a_length_is_cut_into_pieces_too(simulator, chat):
@@ -65,14 +65,14 @@ def test_the_headers_wait_for_the_event(simulator, connect, read_until):
     assert b"four" in read_until(connection, b"0\r\n\r\n")
 
 
-def test_headers_delay_holds_the_headers_back(simulator, chat):
+def test_headers_delay_delays_the_headers(simulator, chat):
     simulator.reply(TEXT, headers_delay=0.1)
     began = time.monotonic()
     chat(simulator)
     assert time.monotonic() - began >= 0.1
 
 
-def test_line_delay_comes_between_lines_but_not_before_the_first():
+def test_line_delay_is_between_lines_and_not_before_the_first():
     with OllamaSimulator(time_scale=0) as simulator:
         simulator.reply(TEXT, line_delay=60)
         body = {"model": "simulator", "messages": [{"role": "user", "content": "hi"}]}
@@ -85,7 +85,7 @@ def test_line_delay_comes_between_lines_but_not_before_the_first():
                 next(lines)
 
 
-def test_the_pace_of_the_simulator_holds_for_replies_without_their_own(lines, in_background):
+def test_tokens_per_second_applies_to_replies_without_a_line_delay(lines, in_background):
     with OllamaSimulator(tokens_per_second=1, time_scale=0) as simulator:
         simulator.reply(TEXT, line_delay=0)
         simulator.reply(TEXT)
@@ -100,7 +100,7 @@ def test_the_pace_of_the_simulator_holds_for_replies_without_their_own(lines, in
         assert len(paced.result(30)) == 5
 
 
-def test_a_pause_is_silence_after_n_lines_until_the_event(simulator, connect, read_until):
+def test_a_pause_after_n_lines_lasts_until_the_event(simulator, connect, read_until):
     event = threading.Event()
     simulator.reply(TEXT, pause=(2, event))
     connection = connect(simulator)
@@ -113,12 +113,12 @@ def test_a_pause_is_silence_after_n_lines_until_the_event(simulator, connect, re
     assert len(body_lines(read_until(connection, b"0\r\n\r\n"))) == 3
 
 
-def test_a_pause_before_the_first_line_lets_the_headers_out(simulator, connect, read_until):
+def test_a_pause_before_the_first_line_comes_after_the_headers(simulator, connect, read_until):
     simulator.reply(TEXT, pause=(0, NEVER))
     assert read_until(connect(simulator), b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
 
 
-def test_a_pause_after_all_lines_holds_back_the_end(simulator, connect, read_until):
+def test_a_pause_after_all_lines_delays_the_end(simulator, connect, read_until):
     event = threading.Event()
     simulator.reply(TEXT, pause=(100, event), chunking="whole")
     connection = connect(simulator)
@@ -127,12 +127,12 @@ def test_a_pause_after_all_lines_holds_back_the_end(simulator, connect, read_unt
     assert read_until(connection, b"0\r\n\r\n") == b"0\r\n\r\n"
 
 
-def test_others_are_answered_while_one_reply_pauses(connect, say):
+def test_other_requests_are_answered_while_one_reply_pauses(connect, chat_text):
     with OllamaSimulator(num_parallel=2) as simulator:
         simulator.reply("stuck", wait=NEVER)
         connect(simulator)
         simulator.wait_for_request()
-        assert "simulator" in say(simulator)
+        assert "simulator" in chat_text(simulator)
 
 
 @pytest.mark.parametrize("lines", [0, 2])
@@ -151,12 +151,12 @@ def test_a_client_sees_a_cut_as_a_protocol_error(simulator, chat):
 
 
 @pytest.mark.parametrize("reset", [True, "before_headers"])
-def test_reset_before_the_headers_leaves_nothing(simulator, connect, read_all, reset):
+def test_reset_before_the_headers_sends_nothing(simulator, connect, read_all, reset):
     simulator.reply(TEXT, reset=reset)
     assert read_all(connect(simulator)) == (b"", True)
 
 
-def test_reset_after_the_headers_leaves_the_headers(simulator, connect, read_all):
+def test_reset_after_the_headers_sends_the_headers(simulator, connect, read_all):
     simulator.reply(TEXT, reset="after_headers")
     data, was_reset = read_all(connect(simulator))
     assert data.startswith(b"HTTP/1.1 200 OK")
@@ -165,7 +165,7 @@ def test_reset_after_the_headers_leaves_the_headers(simulator, connect, read_all
 
 
 @pytest.mark.parametrize("lines", [0, 1, 3])
-def test_reset_after_n_lines_leaves_n_lines(simulator, connect, read_all, lines):
+def test_reset_after_n_lines_sends_n_lines(simulator, connect, read_all, lines):
     simulator.reply(TEXT, reset=lines)
     data, was_reset = read_all(connect(simulator))
     assert (len(body_lines(data)), was_reset) == (lines, True)
@@ -187,7 +187,7 @@ def test_end_without_done_ends_the_body_properly_but_lacks_the_last_line(simulat
         assert not any(line["done"] for line in found)
 
 
-def test_an_error_line_takes_the_place_of_the_rest(simulator, lines):
+def test_an_error_line_replaces_the_rest(simulator, lines):
     simulator.reply(TEXT, error_line=(1, "unexpected EOF"))
     simulator.reply(TEXT, error_line="at the end")
     first, error = lines(simulator)
@@ -195,7 +195,7 @@ def test_an_error_line_takes_the_place_of_the_rest(simulator, lines):
     assert lines(simulator)[-1] == {"error": "at the end"}
 
 
-def test_faults_strike_given_lines_too(simulator, lines):
+def test_faults_of_a_reply_apply_to_scripted_lines(simulator, lines):
     given = [{"n": 1}, {"n": 2}, {"n": 3}]
     simulator.reply(lines=given, end_without_done=True)
     simulator.reply(lines=given, end_without_done=1)
@@ -242,12 +242,12 @@ def test_a_connection_is_used_again(simulator, connect, read_until):
     assert len(ports) == 1
 
 
-def test_a_client_that_wants_the_connection_closed_gets_it_closed(simulator):
+def test_a_connection_is_closed_if_the_client_asks_for_it(simulator):
     response = httpx.get(simulator.url, headers={"Connection": "close"})
     assert response.headers["connection"] == "close"
 
 
-def test_a_slow_reader_gets_everything(simulator, connect):
+def test_a_slow_reader_receives_the_whole_reply(simulator, connect):
     simulator.reply(text=["x" * 1000] * 5000)
     connection = connect(simulator)
     size = 0

@@ -8,11 +8,11 @@ import pytest
 from griptape_ollama.testing import OllamaSimulator, Reply, UnexpectedRequestError
 
 
-def test_replies_go_out_first_in_first_out(simulator, say):
+def test_replies_are_sent_first_in_first_out(simulator, chat_text):
     simulator.reply("one")
     simulator.reply(Reply(text="two"))
     simulator.reply(text="three")
-    assert [say(simulator) for _ in range(3)] == ["one", "two", "three"]
+    assert [chat_text(simulator) for _ in range(3)] == ["one", "two", "three"]
 
 
 def test_a_text_is_streamed_word_by_word_and_a_sequence_item_by_item(simulator, lines):
@@ -33,20 +33,20 @@ def test_thinking_text_and_calls_come_in_the_order_of_the_server(simulator, line
     assert (last["done"], last["done_reason"]) == (True, "stop")
 
 
-def test_a_whole_call_is_sent_as_it_is(simulator, lines):
+def test_a_whole_tool_call_is_sent_unchanged(simulator, lines):
     call = {"id": "mine", "type": "function", "function": {"name": "f", "arguments": {}}}
     simulator.reply(tool_calls=[call])
     assert lines(simulator)[0]["message"]["tool_calls"] == [call]
 
 
-def test_the_last_line_can_be_changed_and_its_fields_taken_out(simulator, lines):
+def test_fields_of_the_last_line_can_be_changed_and_removed(simulator, lines):
     simulator.reply("x", done_reason="length", final={"prompt_eval_count": None, "eval_count": 99, "extra": 1})
     last = lines(simulator)[-1]
     assert (last["done_reason"], last["eval_count"], last["extra"]) == ("length", 99, 1)
     assert "prompt_eval_count" not in last
 
 
-def test_lines_are_sent_as_they_are(simulator, chat):
+def test_lines_are_sent_unchanged(simulator, chat):
     simulator.reply(lines=[{"a": "é"}, '{"b": 1}', b"\xff not json\n"])
     assert chat(simulator).content == '{"a":"é"}\n{"b": 1}\n'.encode() + b"\xff not json\n"
 
@@ -76,15 +76,15 @@ def test_a_body_of_bytes_is_sent_unchanged(simulator, chat):
     assert chat(simulator).content == b"\x00\xff"
 
 
-def test_a_function_gets_the_request_and_makes_the_reply(simulator, say, chat):
+def test_a_reply_function_gets_the_request(simulator, chat_text, chat):
     simulator.reply(lambda request: request.messages[-1]["content"].upper(), times=None)
-    assert (say(simulator, "abc"), say(simulator, "def")) == ("ABC", "DEF")
+    assert (chat_text(simulator, "abc"), chat_text(simulator, "def")) == ("ABC", "DEF")
     simulator.reset()
     simulator.reply(lambda request: Reply(status=429, error=request.model))
     assert chat(simulator).json() == {"error": "simulator"}
 
 
-def test_an_asynchronous_function_is_refused_at_once(simulator):
+def test_an_asynchronous_reply_function_raises_an_error(simulator):
     async def answer(request):
         return "x"
 
@@ -93,61 +93,61 @@ def test_an_asynchronous_function_is_refused_at_once(simulator):
 
 
 @pytest.mark.parametrize("fields", [{"text": 5}, {"text": b"x"}, {"thinking": ["x", 1]}, {"text": None}])
-def test_a_text_that_is_none_is_refused_at_once(simulator, fields):
+def test_a_text_of_a_wrong_type_raises_an_error(simulator, fields):
     with pytest.raises(TypeError, match="use a text, or a sequence of texts"):
         simulator.reply(**fields)
 
 
-def test_a_path_without_a_slash_is_refused_at_once(simulator):
+def test_a_path_without_a_slash_raises_an_error(simulator):
     with pytest.raises(ValueError, match="path='api/chat': a path begins with a slash"):
         simulator.reply("x", path="api/chat")
 
 
 @pytest.mark.parametrize("answer", ["x", lambda request: "x"])
-def test_a_text_for_a_model_that_does_not_generate_text_is_refused_at_once(simulator, answer):
+def test_a_text_for_an_embedding_model_raises_an_error(simulator, answer):
     with pytest.raises(ValueError, match="model='simulator-embed' does not generate text: it can do embedding only"):
         simulator.reply(answer, model="simulator-embed")
     simulator.reply(path="/api/embed", model="simulator-embed", status=500)
 
 
-def test_a_reply_for_a_model_waits_for_that_model(chat, say):
+def test_a_reply_for_a_model_waits_for_that_model(chat, chat_text):
     with OllamaSimulator() as simulator:
         simulator.reply(status=404, error="gone", model="qwen3")
         simulator.reply("for all")
-        assert say(simulator) == "for all"
+        assert chat_text(simulator) == "for all"
         assert chat(simulator, model="qwen3:latest").json() == {"error": "gone"}
 
 
-def test_a_reply_for_a_path_waits_for_that_path(simulator, say):
+def test_a_reply_for_a_path_waits_for_that_path(simulator, chat_text):
     simulator.reply(path="/api/version", body={"version": "9.9"})
     simulator.reply("chat")
-    assert say(simulator) == "chat"
+    assert chat_text(simulator) == "chat"
     assert httpx.get(f"{simulator.url}/api/version").json() == {"version": "9.9"}
 
 
-def test_a_reply_for_any_path_takes_whatever_comes(simulator):
+def test_a_reply_without_a_path_answers_any_request(simulator):
     simulator.reply(path=None, status=500, error="down", times=2)
     assert httpx.get(f"{simulator.url}/api/tags").status_code == 500
     assert httpx.get(f"{simulator.url}/api/other").status_code == 500
     assert httpx.get(f"{simulator.url}/api/tags").status_code == 200
 
 
-def test_paths_that_the_simulator_does_not_know_can_be_scripted(simulator):
+def test_unknown_paths_can_be_scripted(simulator):
     simulator.reply(path="/api/pull", lines=[{"status": "success"}])
     assert httpx.post(f"{simulator.url}/api/pull", json={}).json() == {"status": "success"}
 
 
-def test_times_says_how_often_a_reply_is_used(simulator, say):
+def test_times_limits_how_often_a_reply_is_used(simulator, chat_text):
     simulator.reply("twice", times=2)
     simulator.reply("always", times=None)
-    assert [say(simulator) for _ in range(5)] == ["twice", "twice", "always", "always", "always"]
+    assert [chat_text(simulator) for _ in range(5)] == ["twice", "twice", "always", "always", "always"]
 
 
-def test_concurrent_requests_never_get_the_same_reply(simulator, say):
+def test_concurrent_requests_never_get_the_same_reply(simulator, chat_text):
     for number in range(20):
         simulator.reply(str(number))
     got = []
-    threads = [threading.Thread(target=lambda: got.append(say(simulator))) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: got.append(chat_text(simulator))) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -155,7 +155,7 @@ def test_concurrent_requests_never_get_the_same_reply(simulator, say):
     assert sorted(got, key=int) == [str(number) for number in range(20)]
 
 
-def test_leaving_the_block_tells_of_unscripted_requests_but_hides_no_other_error(chat):
+def test_leaving_the_block_reports_unscripted_requests_but_hides_no_other_error(chat):
     with pytest.raises(UnexpectedRequestError), OllamaSimulator(plausible=False) as simulator:
         chat(simulator)
 
@@ -193,7 +193,7 @@ def test_leaving_the_block_tells_of_unscripted_requests_but_hides_no_other_error
         ({"path": "/api/show", "text": "x"}, "only /api/chat, /api/generate, /v1/chat/completions generate text"),
     ],
 )
-def test_replies_that_make_no_sense_are_refused(simulator, fields, message):
+def test_invalid_replies_raise_an_error(simulator, fields, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         simulator.reply(**fields)
     assert simulator.unused_replies == 0

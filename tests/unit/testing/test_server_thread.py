@@ -23,12 +23,12 @@ def test_it_listens_on_loopback_only(simulator):
 
 
 def test_stop_ends_the_thread_and_can_be_called_twice():
-    others = server_threads()  # of fixtures that last longer than a test
+    before = server_threads()  # of fixtures that last longer than a test
     simulator = OllamaSimulator().start()
-    assert len(server_threads()) == len(others) + 1
+    assert len(server_threads()) == len(before) + 1
     simulator.stop()
     simulator.stop()
-    assert server_threads() == others
+    assert server_threads() == before
     assert not simulator.is_serving
 
 
@@ -40,7 +40,7 @@ def test_a_taken_port_is_an_error_at_start(simulator):
     assert not other.is_serving
 
 
-def test_stopping_ends_replies_that_hang(connect, read_all):
+def test_stopping_ends_hanging_replies(connect, read_all):
     never = threading.Event()
     with OllamaSimulator(num_parallel=2) as simulator:
         simulator.reply("never said", wait=never)
@@ -55,12 +55,12 @@ def test_stopping_ends_replies_that_hang(connect, read_all):
 
 
 def test_stopping_does_not_wait_for_a_client_that_does_not_read(connect):
-    others = server_threads()  # of fixtures that last longer than a test
+    before = server_threads()  # of fixtures that last longer than a test
     with OllamaSimulator() as simulator:
         simulator.reply(text=["x" * 10_000] * 10_000)
         connect(simulator)
         simulator.wait_for_request()
-    assert server_threads() == others
+    assert server_threads() == before
 
 
 def test_stopping_does_not_wait_for_a_reply_function_that_blocks(connect):
@@ -85,7 +85,7 @@ def test_stopping_does_not_wait_for_a_reply_function_that_blocks(connect):
         assert not thread.is_alive()
 
 
-def test_nothing_is_left_open(chat):
+def test_stopping_leaves_no_open_sockets(chat):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with OllamaSimulator() as simulator:
@@ -94,7 +94,7 @@ def test_nothing_is_left_open(chat):
         gc.collect()
 
 
-def test_a_simulator_that_nobody_stops_does_not_keep_the_process_alive():
+def test_a_running_simulator_does_not_keep_the_process_alive():
     code = """
         from griptape_ollama.testing import OllamaSimulator
         import httpx
@@ -108,7 +108,7 @@ def test_a_simulator_that_nobody_stops_does_not_keep_the_process_alive():
     assert (done.returncode, done.stdout, done.stderr) == (0, "Ollama is running\n", "")
 
 
-def test_connections_that_come_in_at_the_very_end_are_closed():
+def test_connections_accepted_while_stopping_are_closed():
     for _ in range(20):
         simulator = OllamaSimulator().start()
         address = ("127.0.0.1", int(simulator.url.rsplit(":", 1)[1]))

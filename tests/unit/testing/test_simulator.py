@@ -9,7 +9,7 @@ import pytest
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 
-def test_closing_reports_nothing(chat):
+def test_close_does_not_report_unexpected_requests(chat):
     simulator = OllamaSimulator(plausible=False).start()
     chat(simulator)
     simulator.close()
@@ -17,14 +17,14 @@ def test_closing_reports_nothing(chat):
 
 
 @pytest.mark.parametrize("answer", ["text", lambda request: "text"])
-def test_a_script_for_a_model_that_is_not_there_says_so_at_once(simulator, answer):
+def test_a_reply_for_an_unknown_model_raises_an_error(simulator, answer):
     with pytest.raises(ValueError, match=r"model='qwen3': the simulator has no such model, only simulator:latest"):
         simulator.reply(answer, model="qwen3")
     simulator.reply("later", model="library-small")
     assert simulator.unused_replies == 1
 
 
-def test_models_can_be_found_by_what_they_can(simulator):
+def test_first_model_finds_a_model_by_capability(simulator):
     assert simulator.first_model("completion") == "simulator:latest"
     assert simulator.first_model("embedding") == "simulator-embed:latest"
     with pytest.raises(LookupError, match="can do 'vision'"):
@@ -56,21 +56,21 @@ def test_the_address_is_known_only_while_serving():
         _ = OllamaSimulator().url
 
 
-def test_two_simulators_live_side_by_side(say):
+def test_two_simulators_run_at_the_same_time(chat_text):
     with OllamaSimulator() as one, OllamaSimulator() as other:
         one.reply("one")
         other.reply("other")
-        assert (say(other), say(one)) == ("other", "one")
+        assert (chat_text(other), chat_text(one)) == ("other", "one")
 
 
-def test_only_the_latest_requests_are_kept_if_so_wished():
+def test_keep_requests_limits_the_record():
     with OllamaSimulator(keep_requests=2) as simulator:
         for name in ("tags", "version", "ps"):
             httpx.get(f"{simulator.url}/api/{name}")
         assert [request.path for request in simulator.requests] == ["/api/version", "/api/ps"]
 
 
-def test_without_aiohttp_the_import_says_what_to_install():
+def test_without_aiohttp_the_import_error_names_the_extra():
     code = "import sys; sys.modules['aiohttp'] = None; import griptape_ollama.testing"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
@@ -86,12 +86,12 @@ def test_without_aiohttp_the_import_says_what_to_install():
         ({"models": [SimulatedModel(name="a"), SimulatedModel(name="A:latest")]}, "two models are named"),
     ],
 )
-def test_bad_settings_are_refused(arguments, message):
+def test_invalid_settings_raise_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):
         OllamaSimulator(**arguments)
 
 
-def test_reset_forgets_script_records_and_loaded_models(simulator, chat):
+def test_reset_clears_script_records_and_loaded_models(simulator, chat):
     simulator.reply("one")
     simulator.reply("two")
     chat(simulator)

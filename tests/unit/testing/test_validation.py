@@ -15,7 +15,7 @@ import pytest
         ({}, "Unsupported type: 'map[string]interface {}'"),
     ],
 )
-def test_a_keep_alive_that_is_no_duration_is_refused(simulator, chat, keep_alive, message):
+def test_an_invalid_keep_alive_is_rejected(simulator, chat, keep_alive, message):
     response = chat(simulator, keep_alive=keep_alive)
     assert (response.status_code, response.json()) == (400, {"error": message})
 
@@ -29,7 +29,7 @@ def test_a_keep_alive_that_is_no_duration_is_refused(simulator, chat, keep_alive
         ({"top_p": "1"}, 'option "top_p" must be of type float32'),
     ],
 )
-def test_options_of_a_wrong_type_are_refused(simulator, chat, options, message):
+def test_options_of_a_wrong_type_are_rejected(simulator, chat, options, message):
     response = chat(simulator, options=options)
     assert (response.status_code, response.json()) == (500, {"error": message})
 
@@ -45,7 +45,7 @@ def test_options_of_a_wrong_type_are_refused(simulator, chat, options, message):
         ({"format": {"items": {"type": "nope"}}}, "Unrecognized schema"),
     ],
 )
-def test_bodies_of_a_wrong_form_are_refused(simulator, chat, body, message):
+def test_fields_of_a_wrong_type_are_rejected(simulator, chat, body, message):
     response = chat(simulator, **body)
     assert response.status_code == 400
     if message:
@@ -62,7 +62,7 @@ def test_bodies_of_a_wrong_form_are_refused(simulator, chat, body, message):
         (b'{"model": "simulator"} and more', None),
     ],
 )
-def test_bodies_that_are_no_object_are_refused_in_the_words_of_go(simulator, content, message):
+def test_bodies_that_are_not_objects_are_rejected_with_the_errors_of_go(simulator, content, message):
     response = httpx.post(f"{simulator.url}/api/chat", content=content)
     if message is None:
         assert response.json()["done_reason"] == "load"
@@ -85,7 +85,7 @@ def test_bodies_that_are_no_object_are_refused_in_the_words_of_go(simulator, con
         ),
     ],
 )
-def test_a_body_that_the_server_cannot_decode_is_a_bad_request(simulator, body, headers, error):
+def test_a_compressed_body_is_a_bad_request(simulator, body, headers, error):
     response = httpx.post(f"{simulator.url}/api/chat", content=body, headers=headers)
     assert (response.status_code, response.json()) == (400, {"error": error})
     assert simulator.last_chat.body is None

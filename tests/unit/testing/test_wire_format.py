@@ -3,7 +3,7 @@
 import json
 
 
-def test_text_goes_over_the_wire_as_go_writes_it(simulator, chat):
+def test_text_is_encoded_as_by_go(simulator, chat):
     simulator.reply(text=["<a> & \u2028 \x85 é \ud800"])
     body = chat(simulator).content.decode()
     assert r"\u003ca\u003e \u0026 \u2028" in body

@@ -29,7 +29,7 @@ def test_vectors_have_length_one_and_the_size_of_the_model(embed):
         assert math.isclose(math.sqrt(dot(vector, vector)), 1, abs_tol=1e-6)
 
 
-def test_the_size_of_the_vectors_is_up_to_the_model():
+def test_the_model_sets_the_size_of_the_vectors():
     model = SimulatedModel(name="e", capabilities=["embedding"], embedding_length=384)
     with OllamaSimulator([model]) as simulator:
         response = httpx.post(f"{simulator.url}/api/embed", json={"model": "e", "input": "x"})
@@ -43,7 +43,7 @@ def test_the_same_text_has_the_same_vector_alone_and_in_a_batch(embed):
     assert batch[0] == batch[2] != alone
 
 
-def test_texts_alike_are_nearer_than_texts_unlike(embed):
+def test_similar_texts_have_similar_vectors(embed):
     question, near, far = vectors(
         embed(["What do cats eat?", "Cats eat fish and mice.", "The stock market fell sharply on Monday."])
     )
@@ -51,13 +51,13 @@ def test_texts_alike_are_nearer_than_texts_unlike(embed):
 
 
 @pytest.mark.parametrize(("dimensions", "size"), [(8, 8), (64, 64), (65, 64), (0, 64), (-1, 64)])
-def test_dimensions_are_followed_where_they_make_sense(embed, dimensions, size):
+def test_valid_dimensions_are_applied(embed, dimensions, size):
     (vector,) = vectors(embed("hello", dimensions=dimensions))
     assert len(vector) == size
     assert math.isclose(dot(vector, vector), 1, abs_tol=1e-6)
 
 
-def test_long_texts_are_cut_unless_that_is_forbidden(embed):
+def test_long_texts_are_truncated_unless_truncate_is_false(embed):
     long, longer = vectors(embed(["cat " * 600, "cat " * 600 + "dog"]))
     assert long == longer
     assert embed("cat " * 600).json()["prompt_eval_count"] == 512
@@ -65,7 +65,7 @@ def test_long_texts_are_cut_unless_that_is_forbidden(embed):
     assert (response.status_code, response.json()) == (400, {"error": "the input length exceeds the context length"})
 
 
-def test_a_model_that_cannot_load_cannot_embed():
+def test_a_load_error_fails_the_embedding():
     with OllamaSimulator([SimulatedModel(name="e", capabilities=["embedding"], load_error="broken")]) as simulator:
         response = httpx.post(f"{simulator.url}/api/embed", json={"model": "e", "input": "x"})
     assert (response.status_code, response.json()) == (500, {"error": "broken"})
@@ -83,7 +83,7 @@ def test_embedding_can_be_scripted(simulator, embed):
     assert vectors(embed("x")) == [[1, 0]]
 
 
-def test_a_function_can_answer_an_embed_request(simulator, embed):
+def test_a_reply_function_can_answer_an_embed_request(simulator, embed):
     simulator.reply(lambda request: Reply(body={"embeddings": [[len(request.body["input"])]]}), path="/api/embed")
     assert vectors(embed("abc")) == [[3]]
 
@@ -109,7 +109,7 @@ class TestCost:
             ({"path": "/v1/embeddings", "input": ["a", "b"]}, 14),
         ],
     )
-    def test_a_request_takes_its_time_and_that_of_its_texts(self, costly, post, in_background, asked, seconds):
+    def test_a_request_takes_time_for_itself_and_for_each_text(self, costly, post, in_background, asked, seconds):
         with costly() as simulator:
             waiting = in_background(post, simulator, model="e", **asked)
             simulator.wait_for_sleeper()
@@ -119,7 +119,7 @@ class TestCost:
             simulator.advance(0.001)
             assert waiting.result(5).status_code == 200
 
-    def test_the_reply_says_how_long_it_took(self, costly, post, in_background):
+    def test_the_reply_reports_its_duration(self, costly, post, in_background):
         with costly() as simulator:
             waiting = in_background(post, simulator, "/api/embed", model="e", input=["a", "b"])
             simulator.wait_for_sleeper()
@@ -132,7 +132,7 @@ class TestCost:
             assert post(simulator, "/api/embeddings", model="e").json() == {"embedding": []}
 
     @pytest.mark.parametrize("num_parallel", [1, 2])
-    def test_a_model_answers_so_many_requests_at_a_time_as_it_may(self, costly, post, in_background, num_parallel):
+    def test_num_parallel_applies_to_embeddings(self, costly, post, in_background, num_parallel):
         with costly(num_parallel=num_parallel) as simulator:
             waiting = [in_background(post, simulator, "/api/embed", model="e", input=text) for text in ("a", "b")]
             for _ in range(2 // num_parallel):
@@ -141,7 +141,7 @@ class TestCost:
             assert [each.result(5).status_code for each in waiting] == [200, 200]
             assert simulator.time == 24 / num_parallel
 
-    def test_a_client_that_leaves_does_not_keep_the_model_busy(self, costly, post, in_background):
+    def test_a_disconnect_releases_the_embedding_model(self, costly, post, in_background):
         with costly() as simulator:
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(f"{simulator.url}/api/embed", json={"model": "e", "input": "a"}, timeout=0.05)
@@ -157,12 +157,12 @@ class TestOldForm:
     def ask(self, simulator, **body):
         return httpx.post(f"{simulator.url}/api/embeddings", json=body)
 
-    def test_it_gives_the_same_vector_as_the_new_form(self, simulator):
+    def test_the_old_form_returns_the_same_vector(self, simulator):
         new = httpx.post(f"{simulator.url}/api/embed", json={"model": "simulator-embed", "input": "a cat"}).json()
         old = self.ask(simulator, model="simulator-embed", prompt="a cat").json()
         assert old == {"embedding": new["embeddings"][0]}
 
-    def test_nothing_gives_nothing(self, simulator):
+    def test_an_empty_prompt_returns_an_empty_vector(self, simulator):
         assert self.ask(simulator, model="simulator-embed").json() == {"embedding": []}
 
     def test_it_can_be_scripted(self, simulator):
@@ -187,7 +187,7 @@ class TestOldForm:
             ),
         ],
     )
-    def test_what_the_server_refuses_is_refused(self, simulator, body, status, text):
+    def test_invalid_requests_are_rejected(self, simulator, body, status, text):
         response = self.ask(simulator, **body)
         assert response.status_code == status
         assert response.json()["error"].startswith(text)

@@ -17,7 +17,7 @@ def test_a_prompt_is_answered_line_by_line(simulator, post_lines):
     assert simulator.requests[-1].prompt == "hi"
 
 
-def test_the_context_of_a_reply_can_be_given_back(simulator, post):
+def test_the_context_of_a_reply_can_be_sent_back(simulator, post):
     first = post(simulator, "/api/generate", model="simulator", prompt="hi", stream=False).json()
     second = post(
         simulator, "/api/generate", model="simulator", prompt="on", context=first["context"], stream=False
@@ -32,7 +32,7 @@ def test_raw_prompts_have_no_context(simulator, post):
     )
 
 
-def test_the_system_prompt_of_the_request_takes_the_place_of_the_model_s(post):
+def test_the_system_prompt_of_the_request_replaces_that_of_the_model(post):
     with OllamaSimulator([SimulatedModel(name="m", system="You are a lighthouse. " * 50)]) as simulator:
         counts = [
             post(simulator, "/api/generate", model="m", prompt="hi", stream=False, **more).json()["prompt_eval_count"]
@@ -51,7 +51,7 @@ def test_thinking_has_its_own_field(post, post_lines):
         assert (opening["response"], "thinking" in opening, thought["thinking"]) == ("", False, "Hm.")
 
 
-def test_nobody_parses_what_a_native_model_says(post):
+def test_the_output_of_a_native_model_is_not_parsed(post):
     with OllamaSimulator([NATIVE]) as simulator:
         simulator.reply(thinking="Hm.\n", text="Yes.", path="/api/generate")
         body = post(simulator, "/api/generate", model="native", prompt="hi", stream=False).json()
@@ -79,7 +79,7 @@ def test_without_a_prompt_the_model_is_loaded_or_unloaded(simulator, post):
     assert simulator.loaded_models == []
 
 
-def test_prompts_for_which_nothing_is_scripted_are_unexpected(post):
+def test_unscripted_prompts_are_unexpected(post):
     simulator = OllamaSimulator(plausible=False).start()
     assert post(simulator, "/api/generate", model="simulator", prompt="hi").status_code == 400
     with pytest.raises(AssertionError, match="POST /api/generate model='simulator' prompt='hi'"):
@@ -103,7 +103,7 @@ def test_prompts_for_which_nothing_is_scripted_are_unexpected(post):
         ({"model": "b", "prompt": "x"}, 500, "it is broken"),
     ],
 )
-def test_what_the_server_refuses_is_refused(post, body, status, text):
+def test_invalid_requests_are_rejected(post, body, status, text):
     models = [
         SimulatedModel(name="m"),
         SimulatedModel(name="e", capabilities=("embedding",)),

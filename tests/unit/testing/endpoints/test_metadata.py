@@ -11,7 +11,7 @@ def show(simulator, name, **body):
     return httpx.post(f"{simulator.url}/api/show", json={"model": name, **body})
 
 
-def test_show_tells_what_the_model_was_given():
+def test_show_returns_the_settings_of_the_model():
     model = SimulatedModel(
         name="sim-chat:7b",
         capabilities=("completion", "tools"),
@@ -35,24 +35,24 @@ def test_show_tells_what_the_model_was_given():
     assert "SYSTEM Be brief." in body["modelfile"]
 
 
-def test_show_leaves_out_what_a_model_does_not_have(simulator):
+def test_show_omits_missing_fields(simulator):
     body = show(simulator, "simulator").json()
     assert not {"parameters", "system", "projector_info"} & body.keys()
 
 
-def test_show_has_no_vocabulary_unless_asked(simulator):
+def test_show_has_the_vocabulary_only_with_verbose(simulator):
     assert show(simulator, "simulator").json()["model_info"]["tokenizer.ggml.tokens"] is None
     assert show(simulator, "simulator", verbose=True).json()["model_info"]["tokenizer.ggml.tokens"]
 
 
-def test_templates_tell_the_kinds_apart():
+def test_each_kind_of_model_has_its_own_template():
     kinds = ("go_template", "builtin", "native")
     with OllamaSimulator([SimulatedModel(name=kind, kind=kind) for kind in kinds]) as simulator:
         templates = [show(simulator, kind).json()["template"] for kind in kinds]
     assert [template[:3] for template in templates] == ["{{-", "{{ ", "{%-"]
 
 
-def test_a_native_model_can_do_more_than_the_list_of_models_says():
+def test_tags_omit_capabilities_of_a_native_model():
     model = SimulatedModel(name="native", kind="native", capabilities=("completion", "tools", "thinking"))
     with OllamaSimulator([model]) as simulator:
         (listed,) = httpx.get(f"{simulator.url}/api/tags").json()["models"]
@@ -61,13 +61,13 @@ def test_a_native_model_can_do_more_than_the_list_of_models_says():
 
 
 @pytest.mark.parametrize("path", ["/", "/api/tags", "/api/version"])
-def test_head_gives_the_headers_alone(simulator, path):
+def test_head_returns_only_headers(simulator, path):
     response = httpx.head(simulator.url + path)
     assert (response.status_code, response.content) == (200, b"")
     assert int(response.headers["content-length"]) == len(httpx.get(simulator.url + path).content)
 
 
-def test_a_model_whose_tag_says_cloud_is_shown_as_one_that_runs_elsewhere():
+def test_a_model_with_a_cloud_tag_is_shown_as_remote():
     with OllamaSimulator([SimulatedModel(name=name) for name in ("big:120b-cloud", "weather-cloud")]) as simulator:
         assert show(simulator, "big:120b-cloud").json()["remote_host"] == "https://ollama.com:443"
         assert "remote_host" not in show(simulator, "weather-cloud").json()

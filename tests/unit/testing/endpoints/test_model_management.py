@@ -42,14 +42,14 @@ class TestPull:
             assert (response.json(), simulator.models[0]) == ({"status": "success"}, "big:8b")
             assert simulator.time >= 9
 
-    def test_what_is_there_is_not_pulled_again(self, post_lines):
+    def test_existing_files_are_not_pulled_again(self, post_lines):
         with OllamaSimulator(library=[BIG], time_scale=1000) as simulator:
             post_lines(simulator, "/api/pull", model="big:8b")
             again = post_lines(simulator, "/api/pull", model="big:8b")
         assert all(line["completed"] == line["total"] for line in again if "digest" in line)
         assert len(again) == 4 + 3
 
-    def test_an_interrupted_pull_goes_on_where_it_was(self, post_lines):
+    def test_an_interrupted_pull_continues_where_it_stopped(self, post_lines):
         with OllamaSimulator(library=[BIG], time_scale=50) as simulator:
             url = f"{simulator.url}/api/pull"
             with httpx.stream("POST", url, json={"model": "big:8b"}) as response:
@@ -68,13 +68,13 @@ class TestPull:
             ("127.0.0.1:9/x/y:z", 'pull model manifest: Get "https://127.0.0.1:9/v2/x/y/manifests/z": dial tcp'),
         ],
     )
-    def test_what_the_library_does_not_have_ends_in_an_error(self, simulator, post, post_lines, name, text):
+    def test_a_model_that_the_registry_does_not_have_is_an_error(self, simulator, post, post_lines, name, text):
         lines = post_lines(simulator, "/api/pull", model=name)
         assert lines[0] == {"status": "pulling manifest"}
         assert lines[1]["error"].startswith(text)
         assert post(simulator, "/api/pull", model=name, stream=False).status_code == 500
 
-    def test_without_a_library_the_registry_does_not_answer(self, post_lines):
+    def test_without_a_library_the_registry_is_unreachable(self, post_lines):
         with OllamaSimulator(library=None) as simulator:
             error = post_lines(simulator, "/api/pull", model="qwen3:1b")[-1]["error"]
         assert "/v2/library/qwen3/manifests/1b" in error
@@ -107,7 +107,7 @@ class TestPush:
         post(simulator, "/api/delete", "DELETE", model="simulator")
         assert post_lines(simulator, "/api/pull", model="simulator")[-1] == {"status": "success"}
 
-    def test_what_cannot_be_pushed_ends_in_an_error(self, post, post_lines):
+    def test_a_model_that_cannot_be_pushed_is_an_error(self, post, post_lines):
         with OllamaSimulator(library=None) as simulator:
             unknown = post_lines(simulator, "/api/push", model="nope")
             assert unknown[1] == {"status": "couldn't retrieve manifest"}
@@ -119,7 +119,7 @@ class TestPush:
 
 
 class TestCreate:
-    def test_a_model_is_made_from_another(self, simulator, post, post_lines):
+    def test_a_model_is_created_from_another(self, simulator, post, post_lines):
         lines = post_lines(
             simulator, "/api/create", model="pirate", system="You are a pirate.", license=["One", "Two"],
             parameters={"temperature": 1, "stop": ["x"]}, template="{{ .System }}{{ .Prompt }}",
@@ -142,13 +142,13 @@ class TestCreate:
         lines = show(post, simulator, "b")["parameters"].split("\n")
         assert [line.split() for line in lines] == [["seed", "2"], ["top_k", "5"]]
 
-    def test_a_new_model_answers_with_its_own_messages_before_the_request_s(self, simulator, post, lines):
+    def test_messages_of_a_created_model_come_before_those_of_the_request(self, simulator, post, lines):
         messages = [{"role": "user", "content": "My name is Ada."}, {"role": "assistant", "content": "Hello, Ada."}]
         post(simulator, "/api/create", model="ada", messages=messages, license="mine", **{"from": "simulator"})
         said = "".join(line["message"]["content"] for line in lines(simulator, "What is my name?", model="ada"))
         assert "Ada" in said
 
-    def test_a_parent_that_is_not_there_is_pulled(self, post_lines):
+    def test_a_missing_base_model_is_pulled(self, post_lines):
         with OllamaSimulator(library=[BIG], time_scale=1000) as simulator:
             texts = [
                 line["status"] for line in post_lines(simulator, "/api/create", model="mine", **{"from": "big:8b"})
@@ -157,11 +157,11 @@ class TestCreate:
         assert texts[0] == "pulling manifest"
         assert texts.count("success") == 1
 
-    def test_a_parent_that_is_nowhere_is_an_error(self, simulator, post, post_lines):
+    def test_an_unknown_base_model_is_an_error(self, simulator, post, post_lines):
         assert "error" in post_lines(simulator, "/api/create", model="mine", **{"from": "nope"})[-1]
         assert post(simulator, "/api/create", model="mine", stream=False, **{"from": "nope"}).status_code == 500
 
-    def test_a_file_that_was_sent_becomes_a_model(self, simulator, post, post_lines):
+    def test_a_model_is_created_from_an_uploaded_file(self, simulator, post, post_lines):
         data = b"GGUF and so on"
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         url = f"{simulator.url}/api/blobs/{digest}"
@@ -188,7 +188,7 @@ class TestCreate:
             ({"model": "x", "from": "simulator", "quantize": "q4_0"}, 500, "unsupported quantization type Q4_0 - supp"),
         ],
     )
-    def test_what_the_server_refuses_is_refused(self, simulator, post, body, status, text):
+    def test_invalid_requests_are_rejected(self, simulator, post, body, status, text):
         for stream in (True, False):
             response = post(simulator, "/api/create", stream=stream, **body)
             assert response.status_code == status
@@ -197,7 +197,7 @@ class TestCreate:
     @pytest.mark.parametrize(
         ("data", "text"), [(b"abc", "supplied file was not in GGUF format"), (None, "open /models")]
     )
-    def test_a_file_that_is_no_model_ends_in_an_error(self, simulator, post_lines, data, text):
+    def test_a_file_that_is_not_a_model_is_an_error(self, simulator, post_lines, data, text):
         digest = f"sha256:{hashlib.sha256(data or b'').hexdigest()}"
         if data:
             httpx.post(f"{simulator.url}/api/blobs/{digest}", content=data)
@@ -205,7 +205,7 @@ class TestCreate:
         assert lines[0] == {"status": "parsing GGUF"}
         assert lines[1]["error"].startswith(text)
 
-    def test_a_blob_has_to_have_its_digest(self, simulator):
+    def test_a_blob_must_match_its_digest(self, simulator):
         wrong = httpx.post(f"{simulator.url}/api/blobs/sha256:{'0' * 64}", content=b"abc")
         assert (wrong.status_code, wrong.json()["error"][:16]) == (400, "digest mismatch,")
         for method in ("HEAD", "POST"):
@@ -221,7 +221,7 @@ class TestCopyAndDelete:
         assert listed["backup:latest"]["digest"] == listed["simulator:latest"]["digest"]
         assert next(iter(listed)) == "backup:latest"
 
-    def test_a_deleted_model_is_gone_but_stays_in_memory_for_its_time(self, simulator, post, chat):
+    def test_a_deleted_model_stays_loaded_until_it_expires(self, simulator, post, chat):
         chat(simulator)
         assert post(simulator, "/api/delete", "DELETE", model="simulator").content == b""
         assert chat(simulator).status_code == 404
@@ -235,7 +235,7 @@ class TestCopyAndDelete:
             ({"source": "nope", "destination": "x"}, 404, 'model "nope" not found'),
         ],
     )
-    def test_a_copy_that_cannot_be_is_refused(self, simulator, post, body, status, text):
+    def test_an_invalid_copy_is_rejected(self, simulator, post, body, status, text):
         response = post(simulator, "/api/copy", **body)
         assert (response.status_code, response.json()) == (status, {"error": text})
 
@@ -247,11 +247,11 @@ class TestCopyAndDelete:
             ({"name": "nope:x"}, 404, "model 'nope:x' not found"),
         ],
     )
-    def test_a_deletion_that_cannot_be_is_refused(self, simulator, post, body, status, text):
+    def test_an_invalid_deletion_is_rejected(self, simulator, post, body, status, text):
         response = post(simulator, "/api/delete", "DELETE", **body)
         assert (response.status_code, response.json()) == (status, {"error": text})
 
-    def test_models_come_and_go_while_others_look(self, simulator, post, in_background):
+    def test_models_are_copied_and_deleted_during_listing(self, simulator, post, in_background):
         def copy(number):
             return post(simulator, "/api/copy", source="simulator", destination=f"copy-{number}").status_code
 

@@ -23,7 +23,7 @@ def events(response):
     return [json.loads(event) for event in found]
 
 
-def test_a_chat_is_answered_whole_unless_a_stream_is_asked_for(simulator):
+def test_a_chat_is_streamed_only_on_request(simulator):
     simulator.reply("Hello, Ada.", path=PATH)
     body = ask(simulator).json()
     assert body["choices"] == [
@@ -32,7 +32,7 @@ def test_a_chat_is_answered_whole_unless_a_stream_is_asked_for(simulator):
     assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] + body["usage"]["completion_tokens"]
 
 
-def test_a_stream_is_server_sent_events_with_the_usage_where_it_is_asked_for(simulator):
+def test_a_stream_is_server_sent_events_with_usage_on_request(simulator):
     simulator.reply("one two", path=PATH, times=2)
     *said, stop, usage = events(ask(simulator, stream=True, stream_options={"include_usage": True}))
     assert [event["choices"][0]["delta"]["content"] for event in said] == ["one", " two"]
@@ -43,7 +43,7 @@ def test_a_stream_is_server_sent_events_with_the_usage_where_it_is_asked_for(sim
 
 
 @pytest.mark.parametrize("kind", ["go_template", "native"])
-def test_calls_and_thinking_have_their_fields(kind):
+def test_tool_calls_and_reasoning_have_their_fields(kind):
     model = SimulatedModel(name="simulator", capabilities=("completion", "tools", "thinking"), kind=kind)
     with OllamaSimulator([model]) as simulator:
         simulator.reply(Reply(thinking="Hm.", tool_calls=[("get_weather", {"city": "Paris"})]), path=PATH, times=2)
@@ -55,7 +55,7 @@ def test_calls_and_thinking_have_their_fields(kind):
         assert json.loads(call["function"]["arguments"]) == {"city": "Paris"}
 
 
-def test_parts_and_calls_of_a_conversation_are_read(simulator):
+def test_content_parts_and_tool_calls_are_parsed(simulator):
     call = {"id": "1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "My name is "}, {"type": "text", "text": "Ada."}]},
@@ -66,7 +66,7 @@ def test_parts_and_calls_of_a_conversation_are_read(simulator):
     assert "Ada" in ask(simulator, messages=messages).json()["choices"][0]["message"]["content"]
 
 
-def test_options_and_formats_have_other_names(simulator):
+def test_options_and_formats_are_converted(simulator):
     simulator.reply("one two three, four", path=PATH, times=2)
     choice = ask(simulator, max_tokens=2).json()["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("one two", "length")
@@ -93,7 +93,7 @@ def test_an_error_inside_a_stream_is_an_event(simulator):
         ({"options": {}, "seed": "x"}, 500, 'option "seed" must be of type integer'),
     ],
 )
-def test_refusals_have_openai_s_form(simulator, body, status, text):
+def test_error_responses_have_the_form_of_openai(simulator, body, status, text):
     response = ask(simulator, **body)
     assert response.status_code == status
     assert response.json()["error"]["message"] == text

@@ -18,7 +18,7 @@ NEVER = threading.Event()
     [{"wait": NEVER}, {"pause": (1, NEVER)}, {"headers_delay": 60}, {"line_delay": 60}],
     ids=["wait", "pause", "headers_delay", "line_delay"],
 )
-def test_a_client_that_goes_is_noticed_at_once(simulator, connect, fields):
+def test_a_disconnect_is_recorded_at_once(simulator, connect, fields):
     simulator.reply(TEXT, **fields)
     connection = connect(simulator)
     simulator.wait_for_request()
@@ -28,7 +28,7 @@ def test_a_client_that_goes_is_noticed_at_once(simulator, connect, fields):
     assert len(simulator.disconnects) == 1
 
 
-def test_a_client_that_goes_in_the_middle_of_an_endless_reply_is_noticed(simulator, connect):
+def test_a_disconnect_during_an_endless_reply_is_recorded(simulator, connect):
     simulator.reply(text=["x" * 1000] * 100_000)
     connection = connect(simulator)
     connection.recv(1000)
@@ -36,7 +36,7 @@ def test_a_client_that_goes_in_the_middle_of_an_endless_reply_is_noticed(simulat
     simulator.wait_for_disconnect()
 
 
-def test_a_complete_reply_is_no_disconnect(simulator, chat):
+def test_a_complete_reply_is_not_a_disconnect(simulator, chat):
     chat(simulator)
     simulator.reply(TEXT, cut=1)
     with pytest.raises(httpx.RemoteProtocolError):
@@ -45,7 +45,7 @@ def test_a_complete_reply_is_no_disconnect(simulator, chat):
         simulator.wait_for_disconnect(0.05)
 
 
-def test_a_client_that_asks_before_it_sends_its_body_is_told_to_go_on(simulator, read_until):
+def test_a_client_that_expects_100_continue_receives_it(simulator, read_until):
     address = urlsplit(simulator.url)
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         body = b'{"model": "simulator"}'

@@ -42,7 +42,7 @@ def test_num_predict_counts_thinking(native, lines):
     assert found[-1]["done_reason"] == "length"
 
 
-def test_a_given_done_reason_means_that_nothing_is_cut(simulator, lines):
+def test_with_a_scripted_done_reason_nothing_is_cut(simulator, lines):
     simulator.reply("one two three", done_reason="stop")
     assert contents(lines(simulator, options={"num_predict": 1, "stop": ["two"]})) == ["one", " two", " three", ""]
 
@@ -54,23 +54,23 @@ def test_stop_cuts_before_the_first_stop_sequence(simulator, lines):
     assert found[-1]["done_reason"] == "stop"
 
 
-def test_the_stop_of_a_model_holds_until_a_request_brings_its_own(say):
+def test_stop_of_the_request_replaces_that_of_the_model(chat_text):
     model = SimulatedModel(name="m", parameters={"stop": ["two"]})
     with OllamaSimulator([model]) as simulator:
         simulator.reply("one two three", times=None)
-        assert say(simulator, model="m") == "one "
-        assert say(simulator, model="m", options={"stop": ["three"]}) == "one two "
-        assert say(simulator, model="m", options={"stop": []}) == "one two three"
+        assert chat_text(simulator, model="m") == "one "
+        assert chat_text(simulator, model="m", options={"stop": ["three"]}) == "one two "
+        assert chat_text(simulator, model="m", options={"stop": []}) == "one two three"
 
 
-def test_template_models_lose_a_call_that_was_cut(simulator, lines):
+def test_template_models_drop_a_cut_tool_call(simulator, lines):
     simulator.reply("Well", tool_calls=[CALL, CALL])
     found = lines(simulator, options={"num_predict": 20})
     assert sum("tool_calls" in line["message"] for line in found) == 1
     assert found[-1]["done_reason"] == "length"
 
 
-def test_native_models_fail_over_a_call_that_was_cut(native, chat, lines):
+def test_native_models_fail_on_a_cut_tool_call(native, chat, lines):
     native.reply(tool_calls=[CALL])
     response = chat(native, model="native", options={"num_predict": 5})
     assert response.status_code == 500
@@ -81,7 +81,7 @@ def test_native_models_fail_over_a_call_that_was_cut(native, chat, lines):
     assert "invalid tool call arguments" in error["error"]
 
 
-def test_template_models_number_their_calls_in_lines_of_their_own(simulator, lines):
+def test_template_models_send_each_tool_call_in_its_own_line(simulator, lines):
     simulator.reply(tool_calls=[CALL, CALL])
     calls = [call for line in lines(simulator) for call in line["message"].get("tool_calls", [])]
     assert [call["function"]["index"] for call in calls] == [0, 1]
@@ -89,7 +89,7 @@ def test_template_models_number_their_calls_in_lines_of_their_own(simulator, lin
     assert calls[0]["id"] != calls[1]["id"]
 
 
-def test_native_models_put_their_calls_into_the_last_line(native, lines):
+def test_native_models_send_tool_calls_in_the_last_line(native, lines):
     native.reply(thinking="Hm", tool_calls=[CALL, CALL])
     thought, last = lines(native, model="native")
     assert "thinking" in thought["message"]

@@ -96,7 +96,7 @@ texts = st.sampled_from(
 
 @settings(deadline=None)
 @given(schemas, texts, st.booleans())
-def test_what_is_filled_in_fits_the_schema(schema, text, fills_optional):
+def test_the_filled_value_fits_the_schema(schema, text, fills_optional):
     value = fill(schema, text, fills_optional=fills_optional)
     assert fits(value, schema, schema), value
 
@@ -127,7 +127,7 @@ def test_fields_are_filled_from_the_text():
     }
 
 
-def test_optional_properties_are_left_out_without_a_clue_where_that_is_wanted():
+def test_optional_properties_are_omitted_unless_the_text_mentions_them():
     schema = {
         "type": "object",
         "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
@@ -137,14 +137,14 @@ def test_optional_properties_are_left_out_without_a_clue_where_that_is_wanted():
     assert fill(schema, "weather in Oslo for 3 days", fills_optional=False) == {"city": "Oslo", "days": 3}
 
 
-def test_lists_get_an_item_for_each_clue():
+def test_lists_have_an_item_for_each_entity():
     schema = {"type": "object", "properties": {"numbers": {"type": "array", "items": {"type": "number"}}}}
     assert fill(schema, "Add the numbers 1, 2.5 and 3") == {"numbers": [1, 2.5, 3]}
     schema = {"type": "object", "properties": {"cities": {"type": "array", "items": {"type": "string"}}}}
     assert fill(schema, "Compare Oslo and Rome") == {"cities": ["Oslo", "Rome"]}
 
 
-def test_references_are_followed_also_recursive_ones():
+def test_references_are_resolved_also_recursive_ones():
     person = {
         "type": "object",
         "properties": {
@@ -160,7 +160,7 @@ def test_references_are_followed_also_recursive_ones():
     assert value["name"] == "Ada"
 
 
-def test_all_parts_of_all_of_count():
+def test_all_parts_of_all_of_are_merged():
     schema = {
         "allOf": [
             {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
@@ -177,7 +177,7 @@ def test_simple_patterns_are_matched(pattern):
     assert re.fullmatch(pattern, fill({"type": "string", "pattern": pattern}))
 
 
-def test_a_word_of_the_text_that_matches_the_pattern_is_taken():
+def test_a_word_of_the_text_that_matches_the_pattern_is_used():
     assert fill({"type": "string", "pattern": r"^[A-Z]{2}\d+$"}, "My order is AB1234, please.") == "AB1234"
 
 
@@ -197,5 +197,5 @@ def test_a_word_of_the_text_that_matches_the_pattern_is_taken():
         ({"$ref": "#/$defs/nowhere"}, "text"),
     ],
 )
-def test_limits_are_kept(schema, value):
+def test_numbers_and_lengths_stay_within_limits(schema, value):
     assert fill(schema) == value

@@ -30,7 +30,7 @@ def ps(simulator):
     return httpx.get(f"{simulator.url}/api/ps").json()["models"]
 
 
-def test_an_idle_model_makes_room_for_another(chat):
+def test_an_idle_model_is_evicted_for_another(chat):
     with OllamaSimulator(MODELS, memory=9 * GB) as simulator:
         for name in ("a", "b", "c"):
             load(chat, simulator, name)
@@ -38,7 +38,7 @@ def test_an_idle_model_makes_room_for_another(chat):
         assert evicted in ("a", "b")
 
 
-def test_between_models_that_stay_equally_long_the_path_of_the_weights_decides(chat):
+def test_of_equal_keep_alive_the_path_of_the_weights_decides(chat):
     first, second, third, _ = BY_WEIGHTS
     for order in ((first, second), (second, first)):
         with OllamaSimulator(MODELS, max_loaded_models=2) as simulator:
@@ -47,7 +47,7 @@ def test_between_models_that_stay_equally_long_the_path_of_the_weights_decides(c
             assert names(simulator) == [second, third]
 
 
-def test_the_model_with_the_shortest_keep_alive_goes_first(chat):
+def test_the_model_with_the_shortest_keep_alive_is_evicted_first(chat):
     with OllamaSimulator(MODELS, memory=9 * GB) as simulator:
         load(chat, simulator, "a", keep_alive=-1)
         load(chat, simulator, "b", keep_alive=60)
@@ -63,7 +63,7 @@ def test_by_default_three_models_are_in_memory_at_a_time(chat):
         assert names(simulator)[-1] == "d"
 
 
-def test_a_model_that_is_larger_than_the_memory_is_refused(chat):
+def test_a_model_larger_than_the_memory_is_rejected(chat):
     with OllamaSimulator(MODELS, memory=GB) as simulator:
         response = chat(simulator, model="a")
         assert response.status_code == 500
@@ -85,7 +85,7 @@ def test_a_busy_model_is_not_evicted_but_waited_for(chat, in_background):
         assert names(simulator) == ["b"]
 
 
-def test_another_window_loads_the_model_anew(chat, lines):
+def test_another_window_reloads_the_model(chat, lines):
     model = SimulatedModel(name="m", load_seconds=0.01)
     with OllamaSimulator([model]) as simulator:
         sizes = [{}, {}, {"num_ctx": 512}, {"num_ctx": 512}]
@@ -125,7 +125,7 @@ def test_one_model_answers_one_request_at_a_time_and_sends_no_headers_before(con
         assert b"second" in read_until(second, b"0\r\n\r\n")
 
 
-def test_two_models_answer_side_by_side(chat, in_background):
+def test_two_models_answer_at_the_same_time(chat, in_background):
     goes_on = threading.Event()
     with OllamaSimulator(MODELS) as simulator:
         simulator.reply("slow", model="a", wait=goes_on)
@@ -136,7 +136,7 @@ def test_two_models_answer_side_by_side(chat, in_background):
         goes_on.set()
 
 
-def test_num_parallel_lets_more_requests_in_at_a_time(chat, in_background):
+def test_num_parallel_requests_are_answered_at_a_time(chat, in_background):
     everybody = threading.Barrier(3, timeout=5)
 
     def meet(_request):
@@ -149,7 +149,7 @@ def test_num_parallel_lets_more_requests_in_at_a_time(chat, in_background):
         assert all("three" in future.result(10).text for future in futures)
 
 
-def test_requests_take_turns_in_the_order_in_which_they_came(chat, in_background):
+def test_waiting_requests_are_answered_in_order_of_arrival(chat, in_background):
     goes_on = threading.Event()
     with OllamaSimulator() as simulator:
         simulator.reply("first", wait=goes_on)
@@ -164,13 +164,13 @@ def test_requests_take_turns_in_the_order_in_which_they_came(chat, in_background
         assert answers == ["first", "second", "third"]
 
 
-def test_too_many_that_wait_for_memory_are_turned_away(chat, in_background):
+def test_too_many_requests_that_wait_for_memory_get_status_503(chat, in_background):
     goes_on = threading.Event()
     with OllamaSimulator(MODELS, max_loaded_models=1, max_queue=1) as simulator:
         simulator.reply("slow", model="a", wait=goes_on)
         in_background(chat, simulator, model="a")
         simulator.wait_for_request()
-        # One is being placed, one is in the queue, the others find it full.
+        # One waits for memory, one is in the queue, the rest find it full.
         futures = []
         for number in range(4):
             futures.append(in_background(chat, simulator, model="b"))
@@ -182,7 +182,7 @@ def test_too_many_that_wait_for_memory_are_turned_away(chat, in_background):
     assert refused[0].json()["error"].startswith("server busy, please try again.")
 
 
-def test_a_client_that_goes_gives_up_its_turn(chat, connect, read_until):
+def test_a_disconnect_leaves_the_queue(chat, connect, read_until):
     goes_on = threading.Event()
     with OllamaSimulator() as simulator:
         simulator.reply("first", pause=(1, goes_on))
@@ -197,7 +197,7 @@ def test_a_client_that_goes_gives_up_its_turn(chat, connect, read_until):
         assert chat(simulator).status_code == 200
 
 
-def test_a_client_that_goes_ends_the_loading(connect, chat, in_background):
+def test_a_disconnect_cancels_the_load(connect, chat, in_background):
     with OllamaSimulator([SimulatedModel(name="simulator", load_seconds=60)], time_scale=0) as simulator:
         connection = connect(simulator)
         simulator.wait_for_sleeper()
@@ -212,7 +212,7 @@ def test_a_client_that_goes_ends_the_loading(connect, chat, in_background):
         assert joined.result(5).status_code == 200
 
 
-def test_keep_alive_0_lets_a_running_reply_end(chat, in_background):
+def test_keep_alive_0_does_not_stop_a_running_reply(chat, in_background):
     goes_on = threading.Event()
     with OllamaSimulator() as simulator:
         simulator.reply("slow", wait=goes_on)
@@ -225,7 +225,7 @@ def test_keep_alive_0_lets_a_running_reply_end(chat, in_background):
 
 
 @pytest.mark.parametrize("loaded_for", [{"keep_alive": 600}, {"keep_alive": "10m"}, {"keep_alive": -1}])
-def test_a_request_without_keep_alive_leaves_that_of_the_model_alone(chat, loaded_for):
+def test_a_request_without_keep_alive_does_not_change_that_of_the_model(chat, loaded_for):
     with OllamaSimulator(time_scale=0) as simulator:
         chat(simulator, **loaded_for)
         chat(simulator)
@@ -248,7 +248,7 @@ def test_the_last_request_with_a_keep_alive_wins(chat):
         assert names(simulator) == []
 
 
-def test_a_model_that_is_loaded_again_stays_for_five_minutes_again(chat):
+def test_after_a_reload_the_keep_alive_is_five_minutes_again(chat):
     with OllamaSimulator(time_scale=0) as simulator:
         chat(simulator, keep_alive=0)
         chat(simulator)
@@ -269,7 +269,7 @@ def test_a_model_that_is_being_loaded_cannot_be_unloaded(chat, in_background):
 
 
 @pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
-def test_models_of_any_kind_are_unloaded_by_both_ways_of_asking(post, path):
+def test_chat_and_generate_unload_models_of_any_kind(post, path):
     kinds = [SimulatedModel(name="chat"), SimulatedModel(name="embed", capabilities=("embedding",))]
     kinds += [SimulatedModel(name="broken", load_error="no")]
     with OllamaSimulator(kinds) as simulator:
@@ -283,19 +283,19 @@ def test_models_of_any_kind_are_unloaded_by_both_ways_of_asking(post, path):
 
 
 @pytest.mark.parametrize("limits", [{"max_loaded_models": 0}, {"num_parallel": 0}, {"max_queue": -1}, {"memory": -5}])
-def test_limits_that_make_no_sense_are_refused(limits):
+def test_invalid_limits_raise_an_error(limits):
     with pytest.raises(ValueError, match="at least one model"):
         OllamaSimulator(**limits)
 
 
-def test_models_made_from_one_another_share_a_place_in_memory(simulator, post, chat):
+def test_models_with_the_same_weights_are_loaded_once(simulator, post, chat):
     post(simulator, "/api/copy", source="simulator", destination="copy")
     chat(simulator)
     assert chat(simulator, model="copy", stream=False).json()["model"] == "copy"
     assert names(simulator) == ["simulator"]
 
 
-def test_a_request_loads_its_model_and_keep_alive_says_for_how_long(simulator, chat):
+def test_a_request_loads_its_model_for_its_keep_alive(simulator, chat):
     assert ps(simulator) == []
     chat(simulator, keep_alive="10m")
     (loaded,) = ps(simulator)
@@ -305,7 +305,7 @@ def test_a_request_loads_its_model_and_keep_alive_says_for_how_long(simulator, c
     assert 300 < expires.timestamp() - time.time() < 601
 
 
-def test_a_model_goes_when_its_time_is_over(chat):
+def test_a_model_is_unloaded_when_it_expires(chat):
     with OllamaSimulator(time_scale=0) as simulator:
         chat(simulator, keep_alive=60)
         simulator.advance(59)
@@ -314,13 +314,13 @@ def test_a_model_goes_when_its_time_is_over(chat):
         assert ps(simulator) == []
 
 
-def test_keep_alive_zero_unloads_after_the_reply(simulator, chat, say):
+def test_keep_alive_zero_unloads_after_the_reply(simulator, chat, chat_text):
     simulator.reply("bye")
-    assert say(simulator, keep_alive=0) == "bye"
+    assert chat_text(simulator, keep_alive=0) == "bye"
     assert simulator.loaded_models == []
 
 
-def test_a_model_in_use_stays_until_its_reply_is_over(simulator, chat, connect, read_until):
+def test_a_model_in_use_is_not_unloaded(simulator, chat, connect, read_until):
     event = threading.Event()
     simulator.reply("held", pause=(1, event))
     connection = connect(simulator)
@@ -338,7 +338,7 @@ def test_a_request_without_messages_loads_and_with_keep_alive_zero_unloads(simul
     assert simulator.loaded_models == []
 
 
-def test_a_client_that_goes_releases_the_model(simulator, connect):
+def test_a_disconnect_releases_the_model(simulator, connect):
     simulator.reply("never", headers_delay=60)
     connection = connect(simulator, keep_alive=0)
     simulator.wait_for_request()
@@ -347,7 +347,7 @@ def test_a_client_that_goes_releases_the_model(simulator, connect):
     assert simulator.loaded_models == []
 
 
-def test_several_models_are_loaded_side_by_side_longest_first():
+def test_ps_lists_the_latest_expiry_first():
     models = [SimulatedModel(name=name) for name in ("a", "b", "c")]
     with OllamaSimulator(models) as simulator:
         for name, seconds in (("a", 30), ("b", -1), ("c", 300)):
@@ -356,7 +356,7 @@ def test_several_models_are_loaded_side_by_side_longest_first():
         assert simulator.loaded_models == ["a:latest", "b:latest", "c:latest"]
 
 
-def test_loading_takes_its_time_once_and_again_for_another_window(lines):
+def test_loading_takes_time_once_and_again_for_another_window(lines):
     with OllamaSimulator([SimulatedModel(name="slow", load_seconds=0.5)]) as simulator:
         took = [
             lines(simulator, model="slow", **body)[-1]["load_duration"] / 1e9

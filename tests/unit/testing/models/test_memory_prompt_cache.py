@@ -26,16 +26,16 @@ def simulator():
 
 
 class TestPromptCache:
-    def test_an_earlier_prompt_is_still_known_after_others(self, simulator, chat):
+    def test_an_earlier_prompt_stays_cached_after_other_prompts(self, simulator, chat):
         for letter in "abcdea":
             chat(simulator, letter * 1000, model="template")
-        first, *others, again = [request.outcome.evaluated_tokens for request in simulator.chats]
+        first, *middle, again = [request.outcome.evaluated_tokens for request in simulator.chats]
         assert first == 1007
         assert again == 1
-        assert min(others) > 900
-        assert simulator.evaluated_tokens == first + sum(others) + again
+        assert min(middle) > 900
+        assert simulator.evaluated_tokens == first + sum(middle) + again
 
-    def test_a_model_that_was_loaded_anew_has_forgotten_all(self, simulator, chat):
+    def test_a_reload_clears_the_prompt_cache(self, simulator, chat):
         for options in ({}, {}, {"num_ctx": 5000}):
             chat(simulator, "a" * 1000, model="template", options=options)
         assert [request.outcome.evaluated_tokens for request in simulator.chats] == [1007, 1, 1007]
@@ -47,7 +47,7 @@ class TestPromptCache:
         known, changed = [request.outcome for request in simulator.chats]
         assert changed.evaluated_tokens > 0.95 * known.evaluated_tokens
 
-    def test_what_was_called_belongs_to_the_next_prompt(self, simulator, chat):
+    def test_tool_calls_of_a_reply_are_cached(self, simulator, chat):
         asked = {"role": "user", "content": "x" * 1000}
         answered = {"role": "tool", "content": "a sea", "tool_name": "look"}
         evaluated = []
@@ -69,7 +69,7 @@ class TestPromptCache:
         assert other > 0.9 * whole
 
 
-def test_what_was_read_before_is_not_evaluated_again(simulator, lines):
+def test_a_cached_prefix_is_not_evaluated_again(simulator, lines):
     history = [{"role": "user", "content": "tell me all about lighthouses, please " * 20}]
     simulator.reply("They shine.")
     first = lines(simulator, messages=history)[-1]
@@ -88,13 +88,13 @@ def test_the_same_prompt_again_counts_in_full_but_costs_one_token(simulator, lin
     assert simulator.last_chat.outcome.prompt_tokens == counts[1]
 
 
-def test_a_model_that_was_unloaded_has_forgotten_its_prompts(simulator, lines):
+def test_unloading_clears_the_prompt_cache(simulator, lines):
     for _ in range(2):
         count = lines(simulator, "a long question " * 50, keep_alive=0)[-1]["prompt_eval_count"]
     assert simulator.last_chat.outcome.evaluated_tokens == count
 
 
-def test_two_conversations_share_a_model_without_losing_what_was_read():
+def test_two_conversations_share_a_prompt_cache():
     cache = PromptCache(2)
     one, other = "a" * 400, "b" * 400
     assert [cache.evaluate(text, 100) for text in (one, other, one, other)] == [100, 100, 1, 1]
@@ -103,7 +103,7 @@ def test_two_conversations_share_a_model_without_losing_what_was_read():
     assert PromptCache(1).evaluate("", 0) == 0
 
 
-def test_what_the_model_said_belongs_to_the_next_prompt():
+def test_the_text_of_a_reply_is_cached():
     cache = PromptCache(1)
     cache.evaluate("a" * 40, 10)
     cache.extend("a" * 40, "b" * 40)

@@ -68,11 +68,11 @@ TOOLS = [CALCULATOR, CLOCK, WEATHER, MAIL, SEARCH]
         (["line one\nline two"], "The tool says: line one\nline two"),
     ],
 )
-def test_tool_results_are_reported(simulator, say, results, answer):
+def test_tool_results_are_reported(simulator, chat_text, results, answer):
     call = {"function": {"name": "f", "arguments": {}}}
     messages = [user("What is 17 * 23?"), {**assistant(""), "tool_calls": [call]}]
     messages += [{"role": "tool", "content": result} for result in results]
-    assert say(simulator, messages=messages, tools=TOOLS) == answer
+    assert chat_text(simulator, messages=messages, tools=TOOLS) == answer
 
 
 @pytest.mark.parametrize(
@@ -88,28 +88,28 @@ def test_tool_results_are_reported(simulator, say, results, answer):
         ("What is 2 + 2?", "What did I ask before?", 'You asked: "What is 2 + 2?"'),
     ],
 )
-def test_what_was_told_earlier_is_recalled(simulator, say, told, question, answer):
+def test_facts_of_earlier_messages_are_repeated(simulator, chat_text, told, question, answer):
     messages = [user(told), assistant("ok"), user(question)]
-    assert say(simulator, messages=messages, tools=TOOLS) == answer
+    assert chat_text(simulator, messages=messages, tools=TOOLS) == answer
 
 
-def test_the_first_and_the_latest_prompt_are_told_apart(simulator, say):
+def test_the_first_and_the_latest_prompt_are_distinguished(simulator, chat_text):
     messages = [user("one"), assistant("a"), user("two"), assistant("b")]
-    assert say(simulator, messages=[*messages, user("What did I ask first?")]) == 'You asked: "one"'
-    assert say(simulator, messages=[*messages, user("What was my last question?")]) == 'You asked: "two"'
+    assert chat_text(simulator, messages=[*messages, user("What did I ask first?")]) == 'You asked: "one"'
+    assert chat_text(simulator, messages=[*messages, user("What was my last question?")]) == 'You asked: "two"'
 
 
-def test_earlier_results_are_recalled(simulator, say):
+def test_earlier_results_are_repeated(simulator, chat_text):
     messages = [user("17 * 23?"), assistant("The result is 391."), user("Hi"), assistant("Hello")]
     question = user("What was the result again?")
-    assert say(simulator, messages=[*messages, question]) == 'My answer was: "The result is 391."'
+    assert chat_text(simulator, messages=[*messages, question]) == 'My answer was: "The result is 391."'
     messages.insert(1, {"role": "tool", "content": "391"})
-    assert say(simulator, messages=[*messages, question]) == "The result was 391."
+    assert chat_text(simulator, messages=[*messages, question]) == "The result was 391."
 
 
-def test_what_was_never_told_is_not_made_up(simulator, say):
+def test_unknown_facts_are_not_invented(simulator, chat_text):
     messages = [user("Hello"), assistant("Hi"), user("What is my name?")]
-    assert "simulator" in say(simulator, messages=messages)
+    assert "simulator" in chat_text(simulator, messages=messages)
 
 
 @pytest.mark.parametrize(
@@ -121,30 +121,30 @@ def test_what_was_never_told_is_not_made_up(simulator, say):
         ("My dog is old", "I will remember that your dog is old."),
     ],
 )
-def test_what_is_told_is_acknowledged(simulator, say, text, answer):
-    assert say(simulator, text) == answer
+def test_a_stated_fact_is_acknowledged(simulator, chat_text, text, answer):
+    assert chat_text(simulator, text) == answer
 
 
-def test_questions_are_answered_from_the_texts_in_the_prompt(simulator, say):
+def test_questions_are_answered_from_the_texts_in_the_prompt(simulator, chat_text):
     context = {
         "role": "system",
         "content": "Use this.\nOllama was founded in 2023. The Eiffel tower is 330 metres high.",
     }
     messages = [context, user("How high is the Eiffel tower?")]
-    assert say(simulator, messages=messages) == "The Eiffel tower is 330 metres high."
+    assert chat_text(simulator, messages=messages) == "The Eiffel tower is 330 metres high."
 
 
-def test_the_default_answer_says_who_speaks(simulator, say):
-    assert say(simulator, "Tell me a joke") == (
+def test_the_default_answer_names_the_simulator(simulator, chat_text):
+    assert chat_text(simulator, "Tell me a joke") == (
         "This is the Ollama simulator, not a language model. You said: Tell me a joke"
     )
 
 
-def test_the_seed_changes_nothing(simulator, say):
-    assert len({say(simulator, "Hello", options={"seed": seed}) for seed in range(3)}) == 1
+def test_the_seed_changes_nothing(simulator, chat_text):
+    assert len({chat_text(simulator, "Hello", options={"seed": seed}) for seed in range(3)}) == 1
 
 
-def test_thinking_models_think_unless_told_not_to(lines):
+def test_thinking_models_think_unless_think_is_false(lines):
     model = SimulatedModel(name="m", capabilities=("completion", "tools", "thinking"))
     with OllamaSimulator([model]) as simulator:
         for body, thinks in (({}, True), ({"think": True}, True), ({"think": "low"}, True), ({"think": False}, False)):
@@ -153,7 +153,7 @@ def test_thinking_models_think_unless_told_not_to(lines):
                 assert any("thinking" in line["message"] for line in found) == thinks
 
 
-def test_json_wins_over_tools(simulator, lines):
+def test_json_takes_precedence_over_tools(simulator, lines):
     found = lines(
         simulator, "What is 2 + 2?", tools=TOOLS, format={"type": "object", "properties": {"n": {"type": "integer"}}}
     )
@@ -161,16 +161,16 @@ def test_json_wins_over_tools(simulator, lines):
     assert json.loads("".join(line["message"]["content"] for line in found)) == {"n": 2}
 
 
-def test_format_json_gives_an_object(simulator, say):
-    assert json.loads(say(simulator, "Hello", format="json")).keys() == {"answer"}
+def test_format_json_gives_an_object(simulator, chat_text):
+    assert json.loads(chat_text(simulator, "Hello", format="json")).keys() == {"answer"}
 
 
-def test_odd_conversations_get_an_answer_too(simulator, say):
+def test_unusual_conversations_are_answered(simulator, chat_text):
     for messages in ([assistant("x")], [{"role": "tool", "content": "x"}], [{"role": "user", "content": None}], [{}]):
-        assert say(simulator, messages=messages)
+        assert chat_text(simulator, messages=messages)
     odd = [
         {"type": "function"},
         {"function": {"name": "f"}},
         {"function": {"name": "g", "parameters": {"properties": None}}},
     ]
-    assert say(simulator, "Hello", tools=odd)
+    assert chat_text(simulator, "Hello", tools=odd)

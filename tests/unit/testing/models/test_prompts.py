@@ -33,7 +33,7 @@ def simulator():
 
 @pytest.fixture
 def window(simulator):
-    """Give the window that `/api/ps` tells."""
+    """Return the window that `/api/ps` reports."""
 
     def ask():
         (model,) = httpx.get(f"{simulator.url}/api/ps").json()["models"]
@@ -69,20 +69,20 @@ def load(chat, simulator, name, **body):
 class TestOverlongPrompts:
     @pytest.mark.parametrize("model", CUT_KINDS)
     @pytest.mark.parametrize(("tokens", "left"), [(510, 510), (511, 511), (512, 259), (513, 259), (3000, 259)])
-    def test_one_message_that_fills_the_window_is_cut_to_about_half(self, ask, model, tokens, left):
+    def test_a_message_that_fills_the_window_is_truncated_to_about_half(self, ask, model, tokens, left):
         assert ask(tokens, model)["prompt_eval_count"] == left
 
     @pytest.mark.parametrize(("num_ctx", "left"), [(1000, 503), (2048, 1027), (4096, 2051), (5, 4), (4, 3)])
-    def test_other_windows_are_halved_likewise(self, ask, num_ctx, left):
+    def test_truncation_halves_windows_of_any_size(self, ask, num_ctx, left):
         assert ask(9000, num_ctx=num_ctx)["prompt_eval_count"] == left
 
     @pytest.mark.parametrize(("num_keep", "left"), [(100, 307), (-1, 511), (4, 259)])
-    def test_num_keep_says_how_much_of_the_beginning_stays(self, ask, num_keep, left):
+    def test_num_keep_tokens_of_the_beginning_stay(self, ask, num_keep, left):
         assert ask(622, options={"num_keep": num_keep})["prompt_eval_count"] == left
 
     @pytest.mark.parametrize("more", [{"truncate": False}, {"truncate": False, "shift": False}])
     @pytest.mark.parametrize("model", [*CUT_KINDS, "native"])
-    def test_without_truncation_what_fills_the_window_is_refused(self, ask, model, more):
+    def test_without_truncation_a_prompt_that_fills_the_window_is_rejected(self, ask, model, more):
         assert ask(511, model, **more)["prompt_eval_count"] == 511
         error = ask(512, model, **more)["error"]
         assert '"n_prompt_tokens":512,"n_ctx":512' in error
@@ -94,18 +94,18 @@ class TestOverlongPrompts:
         assert "(1024 tokens), try" in ask(1024, model, num_ctx=1000, truncate=False)["error"]
 
     @pytest.mark.parametrize("model", CUT_KINDS)
-    def test_without_shift_what_would_be_cut_is_refused_without_numbers(self, ask, model):
+    def test_without_shift_a_prompt_to_truncate_is_rejected(self, ask, model):
         assert ask(511, model, shift=False)["prompt_eval_count"] == 511
         assert ask(512, model, shift=False)["error"].startswith("the prompt is longer than the context length")
 
     @pytest.mark.parametrize("more", [{}, {"shift": False}])
-    def test_a_native_model_refuses_a_message_that_is_too_long(self, ask, more):
+    def test_a_native_model_rejects_a_message_that_is_too_long(self, ask, more):
         assert ask(511, "native", **more)["prompt_eval_count"] == 511
         assert "request (512 tokens)" in ask(512, "native", **more)["error"]
 
     @pytest.mark.parametrize("shift", [True, False])
     @pytest.mark.parametrize("model", [*CUT_KINDS, "native"])
-    def test_turns_go_oldest_first_whatever_the_kind_and_shift(self, simulator, chat, model, shift):
+    def test_the_oldest_messages_are_dropped_first_for_every_kind_and_shift(self, simulator, chat, model, shift):
         reply = chat(
             simulator, model=model, messages=[*TURNS, LAST], options={"num_ctx": 512}, shift=shift, stream=False
         ).json()
@@ -114,13 +114,13 @@ class TestOverlongPrompts:
         assert (outcome.prompt_tokens, outcome.whole_prompt_tokens) == (500, 2050)
         assert (outcome.dropped_messages, outcome.was_truncated) == (31, True)
 
-    def test_turns_that_just_fill_the_window_are_not_dropped_but_cut(self, simulator, chat):
+    def test_messages_that_just_fill_the_window_are_truncated_and_not_dropped(self, simulator, chat):
         messages = [*TURNS[:9], {"role": "user", "content": "x" * 55}]
         reply = chat(simulator, model="template", messages=messages, options={"num_ctx": 512}, stream=False).json()
         assert (simulator.last_chat.outcome.whole_prompt_tokens, reply["prompt_eval_count"]) == (512, 259)
         assert simulator.last_chat.outcome.dropped_messages == 0
 
-    def test_the_system_prompt_stays_and_is_cut_only_with_what_is_left(self, simulator, chat):
+    def test_the_system_prompt_is_not_dropped_but_truncated_with_the_rest(self, simulator, chat):
         system = {"role": "system", "content": "x" * 200}
         options = {"num_ctx": 512}
         chat(simulator, model="template", messages=[system, *TURNS, LAST], options=options)
@@ -131,18 +131,18 @@ class TestOverlongPrompts:
         assert (reply["prompt_eval_count"], simulator.last_chat.outcome.dropped_messages) == (259, 40)
         assert chat(simulator, model="native", messages=[system, LAST], options=options).status_code == 400
 
-    def test_tools_count_and_are_cut_like_the_rest(self, ask, simulator):
+    def test_tools_count_and_are_truncated_with_the_rest(self, ask, simulator):
         tool = {"type": "function", "function": {"name": "f", "description": "x" * 600, "parameters": {}}}
         assert ask(50, tools=[tool])["prompt_eval_count"] == 259
         assert simulator.last_chat.outcome.whole_prompt_tokens > 650
         assert "exceeds the available context size" in ask(50, "native", tools=[tool])["error"]
 
-    def test_the_end_of_what_was_cut_is_what_the_model_reads(self, simulator, say):
-        said = say(simulator, "x" * 2000 + "y" * 300, model="template", options={"num_ctx": 512})
+    def test_the_model_reads_the_end_of_a_truncated_prompt(self, simulator, chat_text):
+        said = chat_text(simulator, "x" * 2000 + "y" * 300, model="template", options={"num_ctx": 512})
         assert "yyy" in said
         assert "xx" not in said
 
-    def test_prompts_with_images_are_never_cut(self, simulator, chat):
+    def test_prompts_with_images_are_never_truncated(self, simulator, chat):
         message = {"role": "user", "content": "x" * 3000, "images": [PIXEL]}
         options = {"num_ctx": 2048}
         refused = chat(simulator, model="vision", messages=[message], options=options)
@@ -151,7 +151,7 @@ class TestOverlongPrompts:
         reply = chat(simulator, model="vision", messages=[message], options=options, stream=False).json()
         assert reply["prompt_eval_count"] == OVERHEAD + 2000 + 16
 
-    def test_an_image_is_taken_for_768_tokens_when_messages_go(self, simulator, chat):
+    def test_an_image_counts_768_tokens_when_messages_are_dropped(self, simulator, chat):
         seen = {"role": "user", "content": "one", "images": [PIXEL]}
         messages = [seen, {"role": "assistant", "content": "ok"}, seen, {"role": "assistant", "content": "ok"}, seen]
         chat(simulator, model="vision", messages=messages, options={"num_ctx": 2048})
@@ -161,7 +161,7 @@ class TestOverlongPrompts:
 
     @pytest.mark.parametrize("model", ["template", "native"])
     @pytest.mark.parametrize("more", [{}, {"raw": True}])
-    def test_generate_cuts_for_every_kind(self, simulator, post, model, more):
+    def test_generate_truncates_for_every_kind(self, simulator, post, model, more):
         body = {"model": model, "prompt": "x" * 600, "options": {"num_ctx": 512}, "stream": False, **more}
         assert post(simulator, "/api/generate", **body).json()["prompt_eval_count"] == 259
         assert post(simulator, "/api/generate", **body, truncate=False).status_code == 400
@@ -173,14 +173,14 @@ class TestOverlongPrompts:
 
 
 class TestLongReplies:
-    def test_the_window_moves_on_while_the_reply_is_written(self, ask, simulator):
+    def test_the_window_shifts_during_generation(self, ask, simulator):
         simulator.reply("word " * 400)
         reply = ask(20, num_ctx=64)
         assert (reply["done_reason"], reply["prompt_eval_count"]) == ("stop", 20)
         assert simulator.last_chat.outcome.has_shifted
 
     @pytest.mark.parametrize("num_predict", [-1, 5000])
-    def test_ten_windows_are_the_longest_reply(self, ask, simulator, num_predict):
+    def test_a_reply_has_ten_windows_at_most(self, ask, simulator, num_predict):
         simulator.reply("word " * 1000)
         reply = ask(20, num_ctx=64, options={"num_predict": num_predict})
         assert (reply["done_reason"], reply["eval_count"]) == ("length", 640)
@@ -192,7 +192,7 @@ class TestLongReplies:
         assert (reply["done_reason"], reply["eval_count"]) == ("length", said)
         assert not simulator.last_chat.outcome.has_shifted
 
-    def test_after_the_window_moved_on_the_prompt_is_read_anew(self, ask, simulator):
+    def test_after_a_shift_the_prompt_is_evaluated_again(self, ask, simulator):
         simulator.reply("word " * 400)
         for _ in range(2):
             ask(60, num_ctx=64)
@@ -200,7 +200,7 @@ class TestLongReplies:
 
 
 class TestRendering:
-    def test_the_prompt_is_shown_and_no_answer_is_taken(self, chat):
+    def test_the_prompt_is_rendered_and_no_scripted_reply_is_used(self, chat):
         with OllamaSimulator(KINDS, plausible=False) as simulator:
             simulator.reply("Hello")
             response = chat(simulator, "hi", model="template", _debug_render_only=True)
@@ -213,13 +213,13 @@ class TestRendering:
             assert body["_debug_info"] == {"rendered_template": text}
             assert simulator.unused_replies == 1
 
-    def test_it_loads_the_model_as_asked(self, simulator, chat, window):
+    def test_rendering_loads_the_model(self, simulator, chat, window):
         chat(simulator, model="template", options={"num_ctx": 1000}, shift=False, _debug_render_only=True)
         assert (window(), simulator.loads[0].shift) == (1000, False)
         assert simulator.last_chat.outcome.evaluated_tokens is None
 
     @pytest.mark.parametrize("model", ["template", "native"])
-    def test_messages_go_as_they_would_but_nothing_is_cut_or_refused(self, simulator, chat, model):
+    def test_rendering_drops_messages_but_does_not_truncate_or_reject(self, simulator, chat, model):
         def shown(messages, **body):
             body.update(model=model, options={"num_ctx": 512}, _debug_render_only=True)
             return chat(simulator, messages=messages, **body).json()["_debug_info"]["rendered_template"]
@@ -228,7 +228,7 @@ class TestRendering:
         assert shown([*TURNS, LAST], truncate=False).count("<|im_start|>") == 42
         assert len(shown([{"role": "user", "content": "x" * 3000}])) > 3000
 
-    def test_tools_thinking_and_calls_are_in_it(self, simulator, chat):
+    def test_the_rendered_prompt_has_tools_thinking_and_calls(self, simulator, chat):
         tool = {"type": "function", "function": {"name": "look", "description": "Looks there.", "parameters": {}}}
         call = {"function": {"name": "look", "arguments": {"where": "there"}}}
         messages = [
@@ -241,7 +241,7 @@ class TestRendering:
         for part in ("Looks there.", "<think>\nHm.\n</think>", '{"name": "look", "arguments": {"where": "there"}}'):
             assert part in text
 
-    def test_images_are_numbered_where_they_stand(self, simulator, chat):
+    def test_images_are_numbered_in_place(self, simulator, chat):
         messages = [
             {"role": "user", "content": "one", "images": [PIXEL]},
             {"role": "assistant", "content": "ok"},
@@ -252,12 +252,12 @@ class TestRendering:
         assert "user\n[img-0]one<" in shown["rendered_template"]
         assert "user\ntwo [img-1] and<" in shown["rendered_template"]
 
-    def test_an_assistant_that_goes_on_has_no_end(self, simulator, chat):
+    def test_a_last_assistant_message_stays_open(self, simulator, chat):
         messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "I was"}]
         body = chat(simulator, model="template", messages=messages, _debug_render_only=True).json()
         assert body["_debug_info"]["rendered_template"].endswith("<|im_start|>assistant\nI was")
 
-    def test_generate_shows_its_prompt_too(self, simulator, post):
+    def test_generate_renders_its_prompt(self, simulator, post):
         body = {"model": "template", "prompt": "hi", "_debug_render_only": True}
         shown = post(simulator, "/api/generate", **body).json()
         assert list(shown) == ["model", "created_at", "response", "done", "_debug_info"]
@@ -275,25 +275,25 @@ def test_longer_prompts_have_more_tokens(simulator, lines):
     assert long - short == 100
 
 
-def test_old_messages_go_first_when_the_prompt_is_too_long(simulator, say, lines):
+def test_old_messages_are_dropped_first_when_the_prompt_is_too_long(simulator, chat_text, lines):
     messages = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "My name is Ada. " + "x" * 1000},
         {"role": "assistant", "content": "ok"},
         {"role": "user", "content": "What is my name?"},
     ]
-    assert say(simulator, messages=messages) == "Your name is Ada."
-    assert "Ada" not in say(simulator, messages=messages, options={"num_ctx": 100})
+    assert chat_text(simulator, messages=messages) == "Your name is Ada."
+    assert "Ada" not in chat_text(simulator, messages=messages, options={"num_ctx": 100})
     assert lines(simulator, messages=messages, options={"num_ctx": 100})[-1]["prompt_eval_count"] <= 100
 
 
-def test_a_single_overlong_message_loses_its_front(simulator, lines, say):
+def test_a_single_message_that_is_too_long_is_truncated(simulator, lines, chat_text):
     text = "front " + "x " * 1000 + "back"
     assert lines(simulator, text, options={"num_ctx": 100})[-1]["prompt_eval_count"] == 53
-    assert "front" not in say(simulator, text, options={"num_ctx": 100})
+    assert "front" not in chat_text(simulator, text, options={"num_ctx": 100})
 
 
-def test_native_models_and_truncate_false_refuse_overlong_prompts(simulator, native, chat):
+def test_native_models_and_truncate_false_reject_prompts_that_are_too_long(simulator, native, chat):
     text = "x " * 1000
     response = chat(native, text, model="native", options={"num_ctx": 100})
     assert response.status_code == 400
@@ -310,7 +310,7 @@ def test_without_shift_a_reply_ends_where_the_window_does(simulator, lines):
     assert lines(simulator, options=options)[-1]["done_reason"] == "stop"
 
 
-def test_without_shift_a_prompt_that_is_too_long_is_refused(simulator, chat):
+def test_without_shift_a_prompt_that_is_too_long_is_rejected(simulator, chat):
     response = chat(simulator, "word " * 3000, options={"num_ctx": 64}, shift=False)
     assert response.status_code == 400
     assert response.json()["error"].startswith("the prompt is longer than the context length currently available")

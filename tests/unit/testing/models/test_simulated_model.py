@@ -11,13 +11,13 @@ OVERHEAD = 7  # tokens of a prompt with one message, besides its letters
 @pytest.mark.parametrize(
     ("settings", "error"), [({"pull_bytes_per_second": 0}, ValueError), ({"license": "mine"}, TypeError)]
 )
-def test_a_model_that_makes_no_sense_is_refused(settings, error):
+def test_invalid_model_settings_raise_an_error(settings, error):
     with pytest.raises(error):
         SimulatedModel(name="m", **settings)
 
 
 class TestCounters:
-    def test_a_counter_counts_for_all_models_that_have_none(self, chat, post):
+    def test_count_tokens_applies_to_models_without_their_own(self, chat, post):
         models = [SimulatedModel(name="m"), SimulatedModel(name="own", count_tokens=len)]
         with OllamaSimulator(models, count_tokens=lambda text: len(text.split())) as simulator:
             counts = [
@@ -29,7 +29,7 @@ class TestCounters:
         assert counts == [OVERHEAD + 3, OVERHEAD + 13]
         assert copied == counts[1]
 
-    def test_a_counter_counts_for_vectors_as_well(self, post):
+    def test_count_tokens_applies_to_embeddings(self, post):
         embedder = SimulatedModel(name="e", capabilities=("embedding",), context_length=10, count_tokens=len)
         with OllamaSimulator([embedder]) as simulator:
             counts = [
@@ -39,7 +39,7 @@ class TestCounters:
             assert post(simulator, "/api/embed", model="e", input="x" * 9, truncate=False).status_code == 400
         assert counts == [5, 10, 10]
 
-    def test_the_window_for_vectors_is_what_is_asked_for_and_a_batch_at_most(self, post):
+    def test_the_window_of_embeddings_is_the_requested_one_and_at_most_a_batch(self, post):
         embedder = SimulatedModel(name="e", capabilities=("embedding",), context_length=8192, count_tokens=len)
         with OllamaSimulator([embedder]) as simulator:
 
@@ -63,14 +63,14 @@ class TestCounters:
         assert asked.count("x" * 30_000) == 3
 
     @pytest.mark.parametrize("wrong", [-1, 1.5, None, True])
-    def test_a_counter_that_gives_no_number_is_told_of(self, chat, wrong):
+    def test_a_counter_that_returns_no_number_is_reported(self, chat, wrong):
         with OllamaSimulator(count_tokens=lambda _: wrong) as simulator:
             response = chat(simulator, "hi")
         assert response.status_code == 500
         assert f"count_tokens gave {wrong!r} for a text" in response.json()["error"]
 
     @pytest.mark.parametrize("arguments", [{"count_tokens": 4}, {"tokens_per_image": -1}])
-    def test_settings_that_make_no_sense_are_refused(self, arguments):
+    def test_invalid_settings_raise_an_error(self, arguments):
         with pytest.raises((TypeError, ValueError), match=next(iter(arguments))):
             SimulatedModel(name="m", **arguments)
 
@@ -105,6 +105,6 @@ def test_another_tag_is_another_model(simulator, chat):
         ({"name": "a", "embed_seconds_per_text": float("nan")}, ValueError, "not negative"),
     ],
 )
-def test_models_that_make_no_sense_are_refused(arguments, error, message):
+def test_invalid_models_raise_an_error(arguments, error, message):
     with pytest.raises(error, match=message):
         SimulatedModel(**arguments)

@@ -76,7 +76,7 @@ def calls(lines):
         ("Search the web for cats", "WebSearch_search", {"values": {"query": "Search the web for cats"}}),
     ],
 )  # fmt: skip
-def test_a_prompt_that_asks_for_what_a_tool_does_calls_it(simulator, calls, prompt, name, arguments):
+def test_a_prompt_that_fits_a_tool_calls_it(simulator, calls, prompt, name, arguments):
     assert calls(simulator, prompt) == [(name, arguments)]
 
 
@@ -92,7 +92,7 @@ def test_other_prompts_call_nothing(simulator, calls, prompt):
     assert calls(simulator, prompt) == []
 
 
-def test_no_tool_is_called_that_is_not_offered(simulator, calls):
+def test_only_offered_tools_are_called(simulator, calls):
     assert calls(simulator, "What is 17 * 23?", tools=[WEATHER]) == []
 
 
