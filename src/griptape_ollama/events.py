@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from attrs import define, field
 from griptape.events import BaseChunkEvent, BaseEvent
 
@@ -113,6 +115,14 @@ class OllamaProgressEvent(BaseEvent):
     total: int = field(default=0, metadata={"serializable": True})
     # Stored, since loading would otherwise look for the class among Griptape's own.
     module_name: str = field(factory=_module_of_this, metadata={"serializable": True})
+
+    @property
+    def share(self) -> float | None:
+        """Share of the bytes that are there, from 0 to 1 whatever the server counts; None before it counts any."""
+        if not self.total > 0:
+            return None
+        share = min(max(self.completed, 0), self.total) / self.total
+        return None if math.isnan(share) else share
 
 
 @define(kw_only=True)

@@ -10,8 +10,9 @@ import click
 from rich.console import Console
 
 from griptape_ollama.cli.formatting import is_terminal, print_hint
+from griptape_ollama.events import OllamaProgressEvent
 from griptape_ollama.models.disk import human_size
-from griptape_ollama.models.progress import OnProgress, Progress, progress_bar
+from griptape_ollama.models.progress import OnProgress, progress_bar
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no result, only what goes wrong.")
 """`--quiet`, for commands that take long."""
@@ -45,7 +46,7 @@ class ProgressLines:
         self._status = ""
         self._tenths = -1
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: OllamaProgressEvent) -> None:
         """Print the progress if it is new."""
         if progress.digest is None:
             is_new, share_text = progress.status != self._status, ""

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, cast
 
 from cachetools import LRUCache
 
+from griptape_ollama.models.catalogue import find_loaded_model
 from griptape_ollama.models.metadata_cache import LoadedList, ModelMetadata, ServerMetadata
 from griptape_ollama.models.types import weights_of
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 from griptape_ollama.protocol.counters import to_count
-from griptape_ollama.protocol.model_name import find_model, model_key, name_of_entry
+from griptape_ollama.protocol.model_name import model_key, name_of_entry
 from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 
 ARRIVAL_SECONDS = 10.0
@@ -45,26 +46,17 @@ class LoadedWindow(NamedTuple):
 
 def find_loaded(metadata: ServerMetadata, model: str, known: ModelMetadata, loaded: LoadedList) -> LoadedWindow:
     """Find a model among the loaded ones; models with the same weights are one model, as on the server."""
-    entry = _entry_of(metadata, model, known, loaded)
+    entry = find_loaded_model(
+        model,
+        loaded.entries,
+        name_of_entry,
+        lambda name: weights_of((known if name == model else metadata.show(name)).raw),
+        may_share=lambda entry: _has_same_details(entry, known.raw),
+    )
     if entry is None:
         return LoadedWindow(loaded.asked_at, is_loaded=False)
     tokens = to_count(entry.get("context_length"), least=1, most=MAX_NUM_CTX)
     return LoadedWindow(loaded.asked_at, is_loaded=True, tokens=tokens)
-
-
-def _entry_of(
-    metadata: ServerMetadata, model: str, known: ModelMetadata, loaded: LoadedList
-) -> Mapping[str, Any] | None:
-    found = find_model(model, loaded.entries, name_of_entry)
-    if found is not None:
-        return found
-    # A model is listed under the name that its weights were loaded by first (server 0.33).
-    weights = weights_of(known.raw)
-    if weights is None:
-        return None
-    named = ((name_of_entry(entry), entry) for entry in loaded.entries)
-    similar = ((name, entry) for name, entry in named if name and _has_same_details(entry, known.raw))
-    return next((entry for name, entry in similar if weights_of(metadata.show(name).raw) == weights), None)
 
 
 def _has_same_details(entry: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import struct
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 from cachetools import Cache, LRUCache
 
@@ -57,7 +58,11 @@ class VectorCache:
     def __contains__(self, key: bytes) -> bool:
         """Return whether a vector is there; this does not count as a use of it."""
         with self._lock:
-            return key in self._vectors and not Cache.__getitem__(self._vectors, key).is_refuted
+            if key not in self._vectors:
+                return False
+            # Read without the step that makes it the most recently used one.
+            entry: _Entry = cast("Any", Cache).__getitem__(self._vectors, key)
+            return not entry.is_refuted
 
     def get(self, key: bytes) -> list[float] | None:
         """Return the vector, exactly as it was; None if it is not there."""

@@ -1,4 +1,4 @@
-"""A name of one's own for a model, which can be pointed to another without a gap."""
+"""Names for models that can be pointed at another model while clients use them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Aliases:
-    """Copies models, and points names to them.
+    """Copies models, and points names at them.
 
     Args:
-        api: Makes the requests.
+        api: Sends the requests.
     """
 
     def __init__(self, api: OllamaApi) -> None:
@@ -39,7 +39,7 @@ class Aliases:
         self._loader = ModelLoader(api)
 
     def copy(self, source: str, destination: str, change: Change) -> ModelInfo:
-        """Give a model another name; a model that has it is replaced in one step.
+        """Add a name for a model; a model of that name is replaced in one step.
 
         Raises:
             OllamaModelNotFoundError: There is no such source.
@@ -50,24 +50,24 @@ class Aliases:
         return self._copied(source, destination, find_named(destination, installed), change)
 
     def point(self, name: str, target: str, extras: Mapping[str, Any], change: Change, report: OnProgress) -> ModelInfo:
-        """Let a name mean a model, and let go of what it meant before.
+        """Point a name at a model, and unload the model that it meant before.
 
         Args:
             name: The name.
             target: The model.
-            extras: What the name has of its own, such as `parameters` and `system`; empty for a plain copy.
-            change: Where the digests are noted.
-            report: Told how far it is.
+            extras: Settings of the name, such as `parameters` and `system`; empty for a plain copy.
+            change: The digests are recorded here.
+            report: Called with the progress.
 
         Raises:
             OllamaModelNotFoundError: There is no such target. The name means what it did.
         """
         installed = self._catalogue.installed()
         if find_named(target, installed) is None:
-            # The server would pull it, under a name that nobody looked at.
+            # The server would pull it.
             raise self._catalogue.missing(target, installed)
         before = find_named(name, installed)
-        with self._letting_go(before, target, installed):
+        with self._unloading(before, target, installed):
             if not extras:
                 return self._copied(target, name, before, change)
             body = {"model": name, "from": target, **extras}
@@ -79,34 +79,35 @@ class Aliases:
             self._copy(source, destination)
         finally:
             self._api.metadata.forget()
-        after = self._catalogue.need(destination)
+        after = self._catalogue.require(destination)
         change.digest_after = after.digest
         return after
 
     @contextlib.contextmanager
-    def _letting_go(
+    def _unloading(
         self, before: ModelInfo | None, target: str, installed: Sequence[ModelInfo]
     ) -> Generator[None, None, None]:
-        """Let go of what a name means, if it is in memory, once the block has given the name another meaning."""
+        """Unload the model that a name meant, if it is loaded, once the block has pointed the name at another."""
         is_loaded = before is not None and any(each.digest == before.digest for each in self._catalogue.loaded())
-        # One with the same weights takes over the place of the old one: nothing has to be loaded again (server 0.33).
+        # A model with the same weights needs no load (server 0.33).
         if before is None or not is_loaded or self._catalogue.share_weights(before.name, target):
             yield
             return
         names = [each.name for each in installed if each.digest == before.digest]
-        with self._stand_in(before.name) if len(names) == 1 else contextlib.nullcontext():
+        with self._temporary_name(before.name) if len(names) == 1 else contextlib.nullcontext():
             yield
             self._loader.unload_digest(before.digest)
 
     @contextlib.contextmanager
-    def _stand_in(self, name: str) -> Generator[None, None, None]:
-        """Keep another name for what a name means so far: a server unloads by names only (server 0.33)."""
-        stand_in = _stand_in_name(name)
-        self._copy(name, stand_in)
+    def _temporary_name(self, name: str) -> Generator[None, None, None]:
+        """Keep another name for the model of a name: a server unloads by names only (server 0.33)."""
+        known = parse_model_name(name)
+        other = str(replace(known, tag=f"{known.tag[:_LONGEST_TAG]}-replaced-{uuid.uuid4().hex[:8]}"))
+        self._copy(name, other)
         try:
             yield
         finally:
-            self._drop(stand_in)
+            self._drop(other)
 
     def _copy(self, source: str, destination: str) -> None:
         body = {"source": source, "destination": destination}
@@ -116,9 +117,4 @@ class Aliases:
         try:
             self._api.confirm("/api/delete", {"model": name}, method="DELETE")
         except OllamaError as error:
-            _logger.warning("Model %r was made for a moment and could not be deleted: %s", name, printable(str(error)))
-
-
-def _stand_in_name(name: str) -> str:
-    known = parse_model_name(name)
-    return str(replace(known, tag=f"{known.tag[:_LONGEST_TAG]}-replaced-{uuid.uuid4().hex[:8]}"))
+            _logger.warning("The temporary model %r could not be deleted: %s", name, printable(str(error)))

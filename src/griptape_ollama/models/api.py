@@ -1,4 +1,4 @@
-"""Requests of one errand: a way to the server, a run that can be stopped, and what is tried again."""
+"""Requests for one purpose, such as a pull with the requests before and after it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from griptape_ollama.transport.timeouts import OllamaTimeout
 
 @dataclass(frozen=True)
 class OllamaApi:
-    """Makes the requests of one errand, such as a pull with the questions before and after it.
+    """Sends the requests of one run.
 
     Attributes:
-        connection: The way to the server.
-        run: The run that all of them belong to.
-        policy: Makes the policy of what is tried again. It takes `progress`, as `OllamaServerMixin.retrying` does.
+        connection: Connection to the server.
+        run: The run of all requests.
+        policy: Builds the retry policy. It takes `progress`, as `OllamaServerMixin.retrying` does.
     """
 
     connection: Connection
@@ -40,19 +40,19 @@ class OllamaApi:
 
     @property
     def metadata(self) -> ServerMetadata:
-        """What is remembered of the server."""
+        """Cached metadata of the server."""
         return ServerMetadata(self.connection, self.run)
 
     def document(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Ask for one JSON object: POST with a body, else GET.
+        """Return one JSON object of the server: POST with a body, else GET.
 
         Raises:
             OllamaError: As `Call.document` does.
         """
-        return self.ask(path, body)[0]
+        return self.document_and_clock(path, body)[0]
 
-    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], float]:
-        """Ask as `document` does, and return with it by how many seconds the server's clock is ahead.
+    def document_and_clock(self, path: str, body: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], float]:
+        """Return what `document` does, and how many seconds the server's clock is ahead.
 
         Raises:
             OllamaError: As `Call.document` does.
@@ -64,7 +64,7 @@ class OllamaApi:
         return document, call.clock_offset
 
     def confirm(self, path: str, body: Mapping[str, Any], *, method: str = "POST", model: str | None = None) -> None:
-        """Ask for a change that is answered by a status alone.
+        """Send a change that the server answers with a status only.
 
         Args:
             path: Path of the request.
@@ -80,7 +80,7 @@ class OllamaApi:
     def status_lines(
         self, path: str, body: Mapping[str, Any], limits: OllamaTimeout
     ) -> Generator[dict[str, Any], None, None]:
-        """Ask once for a long task, and yield what the server says of it.
+        """Start a long task, without retries, and yield the lines that report its status.
 
         Raises:
             OllamaError: As `Call.lines` does.

@@ -1,4 +1,4 @@
-"""The models of a server as they are now: installed ones, loaded ones, one of them in full."""
+"""The models of a server: installed ones, loaded ones, and which of them a name means."""
 
 from __future__ import annotations
 
@@ -12,28 +12,64 @@ from griptape_ollama.protocol.model_name import find_model
 
 _MOST_NAMES = 20
 
+T = TypeVar("T")
+Named = TypeVar("Named", ModelInfo, LoadedModel)
 
-class Catalogue:
-    """Looks things up without changing anything, and without a cache: what is asked is what is.
+
+def find_named(model: str, models: Iterable[Named]) -> Named | None:
+    """Return the model that a name means, of installed or loaded ones."""
+    return find_model(model, models, lambda each: each.name)
+
+
+def find_loaded_model(
+    model: str,
+    loaded: Iterable[T],
+    name_of: Callable[[T], str],
+    weights: Callable[[str], str | None],
+    *,
+    may_share: Callable[[T], bool] = lambda _: True,
+) -> T | None:
+    """Return the loaded model that answers requests for a name.
+
+    It may be listed under another name: models with the same weights share one place in memory, and are listed by the
+    name that loaded it (server 0.33).
 
     Args:
-        api: Makes the requests.
+        model: The name.
+        loaded: The loaded models.
+        name_of: Returns the name of a loaded model.
+        weights: Returns the digest of a model's weights; None if it is unknown.
+        may_share: Returns whether the weights of a loaded model are worth a request.
+    """
+    loaded = list(loaded)
+    found = find_model(model, loaded, name_of)
+    if found is not None or not loaded or (own := weights(model)) is None:
+        return found
+    candidates = (each for each in loaded if name_of(each) and may_share(each))
+    return next((each for each in candidates if weights(name_of(each)) == own), None)
+
+
+class Catalogue:
+    """Reads the models of a server, without a cache.
+
+    Args:
+        api: Sends the requests.
     """
 
     def __init__(self, api: OllamaApi) -> None:
         self._api = api
 
     def installed(self) -> list[ModelInfo]:
-        """Give the installed models, newest first."""
+        """Return the installed models, newest first."""
         return [ModelInfo.from_tags(entry) for entry in _entries(self._api.document("/api/tags"))]
 
     def loaded(self) -> list[LoadedModel]:
-        """Give the models in memory, those that stay longest first."""
-        document, offset = self._api.ask("/api/ps")
+        """Return the loaded models, those that stay longest first."""
+        document, offset = self._api.document_and_clock("/api/ps")
         return [LoadedModel.from_ps(entry, clock_offset=offset) for entry in _entries(document)]
 
     def show(self, model: str) -> ModelDetails:
-        """Describe a model in full.
+        """Describe a model.
 
         Raises:
             OllamaModelNotFoundError: The server does not have it.
@@ -41,11 +77,11 @@ class Catalogue:
         return ModelDetails.from_show(model, self._api.document("/api/show", {"model": model}))
 
     def find(self, model: str) -> ModelInfo | None:
-        """Find an installed model by any spelling of its name."""
+        """Return an installed model by any spelling of its name; None for none."""
         return find_named(model, self.installed())
 
-    def need(self, model: str) -> ModelInfo:
-        """Find an installed model.
+    def require(self, model: str) -> ModelInfo:
+        """Return an installed model.
 
         Raises:
             OllamaModelNotFoundError: There is none.
@@ -57,28 +93,22 @@ class Catalogue:
         return found
 
     def find_loaded(self, model: str) -> LoadedModel | None:
-        """Find what is in memory for a model.
-
-        That may be under another name: models with the same weights share a place there, and it is listed by the name
-        that loaded it (server 0.33).
-        """
+        """Return the loaded model that answers requests for a name: that of its digest, name or weights."""
         loaded = self.loaded()
         installed = self.find(model) if loaded else None
-        digest = installed.digest if installed else None
-        same_digest = next((each for each in loaded if each.digest == digest), None)
-        same_name = find_named(model, loaded)
-        if same_digest or same_name or not installed:
-            return same_digest or same_name
-        return next((each for each in loaded if self.share_weights(model, each.name)), None)
+        if installed is None:
+            return find_named(model, loaded)
+        same_digest = next((each for each in loaded if each.digest == installed.digest), None)
+        return same_digest or find_loaded_model(model, loaded, lambda each: each.name, self._weights)
 
     def share_weights(self, one: str, other: str) -> bool:
-        """Whether two installed models have the same file of weights; no, where the server does not tell."""
-        weights = {weights_of(self._api.metadata.show(name).raw) for name in (one, other)}
-        return len(weights) == 1 and None not in weights
+        """Return whether two installed models have the same weights, as far as the server tells."""
+        weights = self._weights(one)
+        return weights is not None and weights == self._weights(other)
 
     def missing(self, model: str, installed: Iterable[ModelInfo] = ()) -> OllamaModelNotFoundError:
-        """Make the error for a model that is not there."""
-        names = listed(installed)
+        """Build the error for a model that is not installed."""
+        names = name_list(installed)
         there = f" It has {names}." if names else ""
         host = self._api.host
         return OllamaModelNotFoundError(
@@ -88,6 +118,9 @@ class Catalogue:
             status=404,
         )
 
+    def _weights(self, model: str) -> str | None:
+        return weights_of(self._api.metadata.show(model).raw)
+
 
 def _entries(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     models = document.get("models")
@@ -95,42 +128,31 @@ def _entries(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [cast("dict[str, Any]", entry) for entry in entries if isinstance(entry, dict)]
 
 
-def listed(models: Iterable[ModelInfo]) -> str:
-    """List names for people: not more than they read."""
+def name_list(models: Iterable[ModelInfo]) -> str:
+    """Return the names of the first 20 models as text, and how many more there are."""
     names = [each.name for each in models]
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return f"{', '.join(names[:_MOST_NAMES])}{more}"
 
 
-Listed = TypeVar("Listed", ModelInfo, LoadedModel)
-
-
-def find_named(model: str, listed: Iterable[Listed]) -> Listed | None:
-    """Find the model that a name means, among those that are installed or those that are loaded."""
-    return find_model(model, listed, lambda each: each.name)
-
-
 def only_chat_model(api: OllamaApi) -> str:
-    """Give the name of the only chat model that a server has.
-
-    Args:
-        api: Makes the requests.
+    """Return the name of the only chat model that a server has.
 
     Raises:
         OllamaModelNotFoundError: There is none, or more than one; the text lists what is installed.
         OllamaError: The server does not answer.
     """
-    # `show` is right where `tags` is wrong (seen in 0.33.0-rc2); it is asked through the cache of facts.
+    # `/api/show` is right where `/api/tags` is wrong (seen in 0.33.0-rc2).
     metadata = api.metadata
     return choose_chat_model(Catalogue(api).installed(), lambda name: metadata.show(name).can("completion"), api.host)
 
 
 def choose_chat_model(installed: list[ModelInfo], can_chat: Callable[[str], bool], host: str) -> str:
-    """Choose among the installed models.
+    """Choose the only chat model of the installed models.
 
     Args:
         installed: The models. Several names of one digest count as one model: the oldest of them.
-        can_chat: Whether a model of this name answers chats.
+        can_chat: Returns whether a model answers chats.
         host: Address of the server, for the error.
 
     Raises:
@@ -139,7 +161,7 @@ def choose_chat_model(installed: list[ModelInfo], can_chat: Callable[[str], bool
     chat = [each for each in installed if can_chat(each.name) and not _embeds_only(each)]
     if len({each.digest or each.name for each in chat}) == 1:
         return chat[-1].name
-    names = listed(installed)
+    names = name_list(installed)
     if not installed:
         text = f"Ollama at {host} has no models, and none is named. Get one, for example with: ollama pull qwen3"
     elif not chat:
@@ -150,5 +172,5 @@ def choose_chat_model(installed: list[ModelInfo], can_chat: Callable[[str], bool
 
 
 def _embeds_only(model: ModelInfo) -> bool:
-    # Servers before 0.6.4 list no capabilities; BERT and its kin make vectors and nothing else.
+    # Servers before 0.6.4 list no capabilities; models of the BERT family make vectors only.
     return model.capabilities is None and "bert" in model.family.lower()

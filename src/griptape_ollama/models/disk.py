@@ -1,4 +1,4 @@
-"""Whether a model fits on the disk, where the server is on this machine and its folder can be found."""
+"""Check that a model fits on the disk, if the server is on this machine and its folder can be found."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from griptape_ollama.errors import OllamaDiskError
-from griptape_ollama.models.progress import Meter
+from griptape_ollama.models.progress import ProgressMeter
 from griptape_ollama.protocol.host import parse_host
 
 # Where the installers put the models: the user's own server, and the service of Linux.
@@ -16,10 +16,10 @@ _USUAL_FOLDERS = ("~/.ollama/models", "/usr/share/ollama/.ollama/models")
 
 
 class DiskCheck:
-    """Looks at the free space when the server tells how large a file is.
+    """Compares the free space with the size of each file that the server reports.
 
     `OLLAMA_MODELS` is taken for the server's folder. A usual folder counts only if the file that the server is just
-    pulling lies in it: it may belong to another server, on another disk.
+    pulling is in it: it may belong to another server, on another disk.
 
     Args:
         host: Address of the server.
@@ -32,15 +32,11 @@ class DiskCheck:
         self._is_local = parse_host(host).is_loopback
         self._checked: set[str] = set()
 
-    def look(self, line: Mapping[str, object], meter: Meter) -> None:
-        """Look at the free space, if the line tells of a file for the first time.
-
-        Args:
-            line: A line of a pull.
-            meter: What has read the line.
+    def check(self, line: Mapping[str, object], meter: ProgressMeter) -> None:
+        """Check the free space, if a line of a pull reports the size of a file for the first time.
 
         Raises:
-            OllamaDiskError: There is less room than what is missing of the file.
+            OllamaDiskError: There is less space than what is missing of the file.
         """
         digest = line.get("digest")
         if not self._is_local or not isinstance(digest, str) or digest in self._checked or "total" not in line:
@@ -52,7 +48,7 @@ class DiskCheck:
         if free is not None and missing > free:
             raise OllamaDiskError(
                 f"Model {self._model!r} does not fit: {human_size(missing)} are missing of it, and {folder} has "
-                f"{human_size(free)} free. Delete models that nobody needs, or set OLLAMA_MODELS to a larger disk.",
+                f"{human_size(free)} free. Delete models that you do not need, or set OLLAMA_MODELS to a larger disk.",
                 host=self._host,
                 model=self._model,
                 bytes_needed=missing,
@@ -61,16 +57,16 @@ class DiskCheck:
 
 
 def models_folder(digest: str) -> Path | None:
-    """Find the folder in which a server on this machine keeps its models.
+    """Return the folder in which a server on this machine keeps its models; None if it cannot be found.
 
     Args:
-        digest: A file that the server is pulling, by which it knows its folder.
+        digest: A file that the server is pulling, which identifies its folder.
     """
     if given := os.environ.get("OLLAMA_MODELS"):
         folder = Path(given).expanduser()
         return folder if folder.is_dir() else None
     name = digest.replace(":", "-")
-    return next((folder for folder in map(_expanded, _USUAL_FOLDERS) if folder and _holds(folder, name)), None)
+    return next((folder for folder in map(_expanded, _USUAL_FOLDERS) if folder and _has_file(folder, name)), None)
 
 
 def _expanded(folder: str) -> Path | None:
@@ -80,8 +76,8 @@ def _expanded(folder: str) -> Path | None:
         return None
 
 
-def _holds(folder: Path, name: str) -> bool:
-    """Whether a file is there: under its name when it is whole, with `-partial` behind it meanwhile."""
+def _has_file(folder: Path, name: str) -> bool:
+    """Return whether a file is there: under its name when it is complete, with `-partial` after it before that."""
     try:
         return any((folder / "blobs").glob(f"{name}*"))
     except OSError:
@@ -89,7 +85,7 @@ def _holds(folder: Path, name: str) -> bool:
 
 
 def human_size(size: float) -> str:
-    """Write a number of bytes as people do: in powers of 1000, as Ollama does."""
+    """Format bytes as `ollama list` does, in powers of 1000: `4.7 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 999.5:  # more is rounded up to 1000, which has a unit of its own
             return f"{size:.3g} {unit}"

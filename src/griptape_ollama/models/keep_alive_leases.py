@@ -1,4 +1,4 @@
-"""Models with a keep_alive of 0 that stay in memory while something takes several requests."""
+"""Leases: models with a keep_alive of 0 that stay loaded for several requests; and keep_alives set from outside."""
 
 from __future__ import annotations
 
@@ -24,65 +24,65 @@ from griptape_ollama.transport.timeouts import OllamaTimeout
 _logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 300
-"""The keep_alive that is sent meanwhile: for so long the server keeps the model, should whoever needs it vanish."""
+"""The keep_alive that is sent during a lease: the server unloads the model after it if the holder is gone."""
 
-# Letting a model go is a courtesy, for which nobody should have to wait.
+# An unload must not delay the program.
 _LIMITS = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=5)
 
-# Reentrant, since the garbage collector may end what holds a model in the very thread that is noting a hold.
+# Reentrant, since the garbage collector may release a lease in the very thread that is acquiring one.
 _lock = threading.RLock()
-_needed: dict[tuple[str, str], dict[int, float]] = {}
-"""Who needs a model, by server and model; with the time at which each is given up."""
+_leases: dict[tuple[str, str], dict[int, float]] = {}
+"""The end of each lease, by server and model, and by the identity of its holder."""
 
 
 def is_unloading(keep_alive: Any) -> bool:
-    """Whether a keep_alive, as it goes over the wire, lets the model go right after the reply."""
+    """Return whether a keep_alive, as it is sent, unloads the model right after the reply."""
     return keep_alive is not None and keep_alive_seconds(keep_alive) == 0
 
 
 def is_leased(connection: Connection, model: str) -> bool:
-    """Whether somebody needs the model for more than one request."""
+    """Return whether a model is kept loaded for several requests."""
     now = time.monotonic()
     with _lock:
-        return any(until > now for until in _needed.get((connection.base_url, model_key(model)), {}).values())
+        return any(until > now for until in _leases.get((connection.base_url, model_key(model)), {}).values())
 
 
-def acquire_lease(connection: Connection, model: str, who: object, *, seconds: float = LEASE_SECONDS) -> None:
-    """Note that somebody needs the model from now on, for so many seconds at most."""
+def acquire_lease(connection: Connection, model: str, holder: object, *, seconds: float = LEASE_SECONDS) -> None:
+    """Keep a model loaded for a holder, for so many seconds at most."""
     with _lock:
-        _needed.setdefault((connection.base_url, model_key(model)), {})[id(who)] = time.monotonic() + seconds
+        _leases.setdefault((connection.base_url, model_key(model)), {})[id(holder)] = time.monotonic() + seconds
 
 
-def release_lease(connection: Connection, model: str, who: object) -> None:
-    """Note that somebody does not need the model any more; if nobody does, it is unloaded."""
+def release_lease(connection: Connection, model: str, holder: object) -> None:
+    """End the lease of a holder; if it was the last one, the model is unloaded."""
     key, now = (connection.base_url, model_key(model)), time.monotonic()
     with _lock:
-        others = {other: until for other, until in _needed.pop(key, {}).items() if other != id(who) and until > now}
-        if others:
-            _needed[key] = others
-    if not others:
+        rest = {each: until for each, until in _leases.pop(key, {}).items() if each != id(holder) and until > now}
+        if rest:
+            _leases[key] = rest
+    if not rest:
         _unload(connection, model)
 
 
 @contextlib.contextmanager
 def leased(connection: Connection, model: str) -> Generator[None, None, None]:
-    """Keep a model while something takes several requests."""
-    who = object()
-    acquire_lease(connection, model, who, seconds=math.inf)
+    """Keep a model loaded until the end of the block."""
+    holder = object()
+    acquire_lease(connection, model, holder, seconds=math.inf)
     try:
         yield
     finally:
-        release_lease(connection, model, who)
+        release_lease(connection, model, holder)
 
 
 def _unload(connection: Connection, model: str) -> None:
-    """Let a model go once it has answered whom it is answering; nothing happens where it is not loaded.
+    """Unload a model after its current replies; nothing happens if it is not loaded.
 
-    A server that does not answer is not asked again: the model leaves when its keep_alive is over.
+    If the server does not answer, the request is not repeated: the model is unloaded when its keep_alive is over.
     """
     try:
         body = {"model": model, "keep_alive": 0, "stream": False}
-        # Whoever was stopped still lets it go.
+        # A cancelled caller unloads it, too.
         with outside_scopes():
             Call(connection, "/api/generate", body, limits=_LIMITS).document()
     except OllamaError as error:
@@ -91,36 +91,36 @@ def _unload(connection: Connection, model: str) -> None:
 
 @when_forked
 def _start_afresh() -> None:
-    """Begin anew in a forked process, where threads that held the lock, or a model, are gone."""
+    """Drop leases, and a lock that a thread of the parent may hold."""
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
-    _needed.clear()
+    _leases.clear()
 
 
 KeepAliveOverride = Callable[[str, str], Any]
-"""Gives the keep_alive for the address of a server and the name of a model, as it goes over the wire; None for models
-that are not planned for."""
+"""Returns the keep_alive for the address of a server and the name of a model, as it is sent; None for models that it
+does not decide on."""
 
-_planned: ContextVar[KeepAliveOverride | None] = ContextVar("ollama_planned_keep_alive", default=None)
+_override: ContextVar[KeepAliveOverride | None] = ContextVar("ollama_keep_alive_override", default=None)
 
 
 def keep_alive_override(connection: Connection, model: str) -> Any:
-    """Give the keep_alive of a request, whatever its driver says; None where nobody plans for its model."""
-    override = _planned.get()
+    """Return the keep_alive that takes the place of the driver's; None for none."""
+    override = _override.get()
     return None if override is None else override(connection.base_url, model)
 
 
 @contextlib.contextmanager
-def overriding_keep_alives(keep_alives: KeepAliveOverride) -> Generator[None, None, None]:
-    """Decide on the keep_alive of what is asked in here; for models left out, whoever planned before decides."""
-    outer = _planned.get()
+def overriding_keep_alives(override: KeepAliveOverride) -> Generator[None, None, None]:
+    """Override the keep_alive of requests in the block; for models without one, an outer block decides."""
+    outer = _override.get()
 
     def keep_alive(host: str, model: str) -> Any:
-        own = keep_alives(host, model)
+        own = override(host, model)
         return own if own is not None or outer is None else outer(host, model)
 
-    token = _planned.set(keep_alive)
+    token = _override.set(keep_alive)
     try:
         yield
     finally:
-        _planned.reset(token)
+        _override.reset(token)

@@ -1,4 +1,4 @@
-"""Everything about the models of a server: which there are, getting and making them, and which are in memory."""
+"""The models of a server: list, show, pull, push, create, copy, delete, load and unload."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from griptape_ollama.models.loading import ModelLoader
 from griptape_ollama.models.progress import OnProgress, progress_bar
 from griptape_ollama.models.pull_policy import (
     PullPolicy,
-    change_of,
     check_name,
     check_policy,
     ensure_model,
+    new_change,
     published,
     pull_body,
     transfer_together,
@@ -41,17 +41,18 @@ _Names: TypeAlias = list[str]
 class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
     """The models of an Ollama server.
 
-    One object serves many threads. Names are compared as the server does: without regard to case, and `qwen3` is
+    Threads may share it. Names are compared as the server does: without regard to case, and `qwen3` is
     `qwen3:latest`.
 
     Attributes:
-        max_attempts: Tries in all, for failures that pass. Those of a transfer count from the last that moved bytes.
+        max_attempts: Attempts in all, for failures that may pass. Those of a transfer count from the last one that
+            moved bytes.
     """
 
     max_attempts: int = field(default=5, converter=to_max_attempts, metadata={"serializable": True})
 
     def list(self) -> _ModelInfos:
-        """Give the installed models, newest first.
+        """Return the installed models, newest first.
 
         Raises:
             OllamaError: The server does not answer.
@@ -69,17 +70,17 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             return Catalogue(api).show(model)
 
     def exists(self, model: str) -> bool:
-        """Whether a model is installed."""
+        """Return whether a model is installed."""
         with self._api(model) as api:
             return Catalogue(api).find(model) is not None
 
     def loaded(self) -> _LoadedModels:
-        """Give the models in memory, those that stay longest first."""
+        """Return the loaded models, those that stay longest first."""
         with self._api() as api:
             return Catalogue(api).loaded()
 
     def only_chat_model(self) -> str:
-        """Give the name of the only chat model that is installed.
+        """Return the name of the only chat model that is installed.
 
         Raises:
             OllamaModelNotFoundError: There is none, or more than one; the text lists what is installed.
@@ -90,21 +91,21 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
     def pull(
         self, model: str, *, insecure: bool = False, progress: bool = False, on_progress: OnProgress | None = None
     ) -> TransferResult:
-        """Get a model from its registry, or its newest version where it is there.
+        """Pull a model from its registry, or its newest version if it is installed.
 
-        What broke is tried again and goes on from where it was, for as long as bytes arrive in between. Who asks for a
-        model that is being pulled, waits for that pull. OllamaProgressEvents are published meanwhile.
+        A pull that broke is retried and resumes where it broke, for as long as bytes arrive in between. Calls for the
+        same model share one pull. OllamaProgressEvents are published meanwhile.
 
         Args:
             model: Name of the model, for example `qwen3:0.6b` or `hf.co/user/repository:Q4_K_M`.
             insecure: Whether the registry may be one without TLS.
             progress: Whether a bar is shown on the terminal.
-            on_progress: Called with a Progress as bytes arrive, in the thread of the caller.
+            on_progress: Called with an OllamaProgressEvent as bytes arrive, in the thread of the caller.
 
         Raises:
             OllamaModelNotFoundError: The registry does not have it.
             OllamaDiskError: It does not fit on the server's disk.
-            OllamaCancelledError: `cancel` was called. What was pulled stays, and another pull goes on from it.
+            OllamaCancelledError: `cancel` was called. The bytes that were pulled stay, and another pull resumes there.
         """
         return self._transfer(
             "pull", pull_body(model, insecure=insecure), progress, on_progress, insecure=insecure or None
@@ -119,41 +120,37 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         progress: bool = False,
         on_progress: OnProgress | None = None,
     ) -> ModelInfo:
-        """See to it that a model is there, and give what is known of it.
+        """Pull a model if the policy says so, and return its description.
 
         Args:
             model: Name of the model.
-            policy: `never` only looks; `when_missing` pulls a model that is not there; `always` pulls, which moves
-                nothing where the newest version is there.
+            policy: `never` pulls nothing; `when_missing` pulls a model that is not installed; `always` pulls, which
+                moves no bytes if the newest version is installed.
             insecure: As for `pull`.
             progress: As for `pull`.
             on_progress: As for `pull`.
 
         Raises:
-            OllamaModelNotFoundError: It is not there and is not to be pulled, or its registry does not have it.
+            OllamaModelNotFoundError: It is not installed and is not to be pulled, or its registry does not have it.
         """
         check_policy(policy)
-        with self._tracked_run() as run, contextlib.ExitStack() as bars:
-            listeners = [on_progress] if on_progress else []
-            if progress:
-                listeners.append(bars.enter_context(progress_bar("pull", model)))
-            api = OllamaApi(self.connection, run, self.retrying)
-            return ensure_model(api, model, policy, published(*listeners), insecure=insecure)
+        with self._reporting("pull", model, progress, on_progress) as (api, report):
+            return ensure_model(api, model, policy, report, insecure=insecure)
 
     def push(
         self, model: str, *, insecure: bool = False, progress: bool = False, on_progress: OnProgress | None = None
     ) -> TransferResult:
-        """Upload a model to its registry; what the registry has is not moved again.
+        """Upload a model to its registry; files that the registry has are not uploaded again.
 
         Args:
-            model: Name of the model, with the namespace that it is to have there.
+            model: Name of the model, with its namespace at the registry.
             insecure: As for `pull`.
             progress: As for `pull`.
             on_progress: As for `pull`.
 
         Raises:
             OllamaModelNotFoundError: The server does not have it.
-            OllamaAuthError: The registry does not take it from this server.
+            OllamaAuthError: The registry does not accept it from this server.
         """
         body = pull_body(model, insecure=insecure)
         return self._transfer("push", body, progress, on_progress, insecure=insecure or None)
@@ -175,26 +172,26 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         on_progress: OnProgress | None = None,
         **more: Any,
     ) -> TransferResult:
-        """Make a model from another, or from files that the server has.
+        """Create a model from another one, or from files that the server has.
 
         Args:
-            model: Name of the new model; one that has it is replaced.
-            from_model: Model that it is made from. The server pulls one that it does not have.
+            model: Name of the new model; a model of that name is replaced.
+            from_model: Model that it is created from. The server pulls a model that it does not have.
             files: Digests of uploaded files by their names, in place of `from_model`: `client.create_blob(path)`
-                uploads a file and gives its digest.
+                uploads a file and returns its digest.
             adapters: Digests of LoRA adapters by their names.
             template: Prompt template.
             system: System prompt.
             parameters: Model options by name, which requests then need not set.
-            messages: Messages that stand before those of every chat.
+            messages: Messages at the beginning of every chat.
             license: Licence texts.
-            quantize: Quantization to make, for example `q4_K_M`.
+            quantize: Quantization of the new model, for example `q4_K_M`.
             progress: As for `pull`.
             on_progress: As for `pull`.
-            **more: Fields of the request that newer servers know.
+            **more: More fields of the request, for newer servers.
 
         Raises:
-            OllamaContentError: There is nothing to make it from, or a name is none.
+            OllamaContentError: Neither `from_model` nor `files` is given, or both are, or a name is invalid.
         """
         if (from_model is None) == (files is None):
             raise OllamaContentError("create needs from_model= or files=, one of them")
@@ -216,7 +213,7 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         return self._transfer("create", body, progress, on_progress, source=from_model)
 
     def copy(self, source: str, destination: str) -> ModelInfo:
-        """Give a model another name, which takes no room; a model that has the name is replaced in one step.
+        """Add a name for a model, which takes no space; a model of that name is replaced in one step.
 
         Raises:
             OllamaModelNotFoundError: There is no such source.
@@ -233,19 +230,19 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         *,
         on_progress: OnProgress | None = None,
     ) -> ModelInfo:
-        """Let a name mean a model, for everybody who uses the server: `alias("main", "mistral")`.
+        """Point a name at a model, for all clients of the server: `alias("main", "mistral")`.
 
-        The name means the old model or the new one at any moment. If the old one is in memory, it is unloaded.
+        The name means the old model or the new one at any moment. If the old one is loaded, it is unloaded.
 
         Args:
-            name: The name; a model that has it is replaced.
-            target: Model that it is to mean.
-            parameters: Model options that it is to have beyond those of the target.
+            name: The name; a model of that name is replaced.
+            target: The model.
+            parameters: Model options beyond those of the target.
             system: System prompt in place of the target's.
             on_progress: As for `create`.
 
         Raises:
-            OllamaContentError: A name is none. Nothing was sent.
+            OllamaContentError: A name is invalid. Nothing was sent.
             OllamaModelNotFoundError: There is no such target. The name means what it did.
         """
         given = {"parameters": _checked_parameters(parameters) or None, "system": system}
@@ -254,18 +251,18 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             return Aliases(api).point(name, target, extras, change, published(on_progress))
 
     def delete(self, model: str) -> None:
-        """Delete a model. Files that other models use stay. If it is in memory, it is unloaded first.
+        """Delete a model. Files that other models use stay. If it is loaded, it is unloaded first.
 
         Raises:
             OllamaModelNotFoundError: There is none.
         """
         with self._changing("delete", model) as (api, change):
             catalogue = Catalogue(api)
-            change.digest_before = catalogue.need(model).digest
+            change.digest_before = catalogue.require(model).digest
             if sum(each.digest == change.digest_before for each in catalogue.installed()) == 1:
-                # Afterwards nobody could unload it before its time (server 0.33).
+                # A model without a name cannot be unloaded (server 0.33).
                 ModelLoader(api).unload_digest(change.digest_before)
-            # Where a first try broke after it had worked, the second finds nothing to do.
+            # If the first attempt broke after the deletion, the second one does not find the model.
             with contextlib.suppress(OllamaModelNotFoundError):
                 api.confirm("/api/delete", {"model": model}, method="DELETE")
 
@@ -281,9 +278,9 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
         Args:
             model: The model, of any kind.
             keep_alive: How long it stays loaded: seconds, a Go duration such as `"10m"`, a timedelta, or -1 (for good);
-                the server's default (5 minutes) where it is not given.
-            options: Model options, such as `num_ctx`: requests that have another one load the model again. By default
-                a model that is loaded keeps what it was loaded with.
+                by default the server's (5 minutes).
+            options: Model options, such as `num_ctx`: requests with another one load the model again. By default, a
+                model that is loaded keeps its options.
 
         Raises:
             OllamaModelNotFoundError: There is none.
@@ -294,10 +291,10 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             return ModelLoader(api).warm(model, wire, options)
 
     def unload(self, model: str) -> bool:
-        """Let a model go as soon as it has answered whom it is answering, and tell whether it was in memory.
+        """Unload a model as soon as its current replies have ended, and return whether it was loaded.
 
-        Models with the same weights share a place there, and go together. One that is still being loaded is not in
-        memory yet: unload it afterwards.
+        Models with the same weights share one place in memory, and are unloaded together. A model that is still being
+        loaded cannot be unloaded yet.
 
         Raises:
             OllamaModelNotFoundError: There is no such model.
@@ -306,21 +303,21 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
             return ModelLoader(api).unload(model)
 
     def unload_all(self) -> _Names:
-        """Let all models go, whoever loaded them, and give their names."""
+        """Unload all models, also those of other programs, and return their names."""
         with self._api() as api:
             return ModelLoader(api).unload_all()
 
     def wait_until_unloaded(self, model: str, timeout: float | None = 30.0) -> float:
-        """Wait until a model is out of memory, and give the seconds that it took.
+        """Wait until a model is unloaded, and return the seconds that it took.
 
         Args:
             model: The model.
             timeout: Longest wait in seconds; None for no limit.
 
         Raises:
-            OllamaTimeoutError: It is still there.
+            OllamaTimeoutError: It is still loaded.
             OllamaCancelledError: `cancel` was called.
-            OllamaContentError: `timeout` is no number of seconds.
+            OllamaContentError: `timeout` is not a number of seconds.
         """
         seconds = None if timeout is None else to_seconds_of("timeout")(timeout)
         with self._api(model) as api:
@@ -329,19 +326,24 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
     def _transfer(
         self, action: str, body: Mapping[str, Any], progress: bool, on_progress: OnProgress | None, **details: Any
     ) -> TransferResult:
-        """Do what takes long, together with everybody who wants the same."""
+        """Pull, push or create a model, in one transfer with all callers that ask for the same."""
         model: str = body["model"]
         check_name(model)
-        with self._tracked_run() as run, contextlib.ExitStack() as bars:
-            listeners = [on_progress] if on_progress else []
-            if progress:
-                listeners.append(bars.enter_context(progress_bar(action, model)))
-            api = OllamaApi(self.connection, run, self.retrying)
-            return transfer_together(api, action, body, details, published(*listeners))
+        with self._reporting(action, model, progress, on_progress) as (api, report):
+            return transfer_together(api, action, body, details, report)
+
+    @contextlib.contextmanager
+    def _reporting(
+        self, action: str, model: str, progress: bool, on_progress: OnProgress | None
+    ) -> Generator[tuple[OllamaApi, OnProgress], None, None]:
+        """Start a run, and show a bar for its progress if that is wanted."""
+        bar = progress_bar(action, model) if progress else contextlib.nullcontext()
+        with self._tracked_run() as run, bar as show:
+            yield OllamaApi(self.connection, run, self.retrying), published(on_progress, show)
 
     @contextlib.contextmanager
     def _api(self, *models: str) -> Generator[OllamaApi, None, None]:
-        """Make the requests of one errand, which `cancel` stops, after a look at the names in it."""
+        """Check names, and start a run that `cancel` stops."""
         for model in models:
             check_name(model)
         with self._tracked_run() as run:
@@ -349,9 +351,9 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
 
     @contextlib.contextmanager
     def _changing(self, action: str, model: str, **details: Any) -> Generator[tuple[OllamaApi, Change], None, None]:
-        """Make the requests of a change that is over at once."""
+        """Start a run for a change that takes one request, and record it."""
         names = [model, *filter(None, [details.get("source")])]
-        with self._api(*names) as api, audited(change_of(action, model, api, details)) as change:
+        with self._api(*names) as api, audited(new_change(action, model, api, details)) as change:
             try:
                 yield api, change
             finally:
@@ -359,5 +361,5 @@ class OllamaModels(OllamaServerMixin, SerializableMixin[Any]):
 
 
 def _checked_parameters(parameters: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    # The server takes any, and then refuses every chat with the model (0.33).
+    # The server accepts any, and then refuses every chat with the model (0.33).
     return None if parameters is None else checked(lambda: check_options(parameters))

@@ -1,9 +1,9 @@
-"""How far a transfer is: one line of the server after the other, added up over all files, and never falling."""
+"""Progress of a transfer: bytes added up over all files, and a bar on the terminal."""
 
 from __future__ import annotations
 
 import contextlib
-import math
+import functools
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,46 +17,12 @@ from griptape_ollama.escaping import printable
 from griptape_ollama.events import OllamaProgressEvent
 from griptape_ollama.protocol.counters import to_count
 
+OnProgress = Callable[[OllamaProgressEvent], object]
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a transfer is.
+Progress = OllamaProgressEvent
+"""Earlier name, for programs that import it."""
 
-    Attributes:
-        action: `pull`, `push` or `create`.
-        model: Model, as it was asked for.
-        host: Address of the server, without user and password.
-        status: What the server is doing, in its words.
-        digest: File that it is about; None where it is about none.
-        completed: Bytes that are there, of all files that the server has told of. It never falls.
-        total: Bytes of these files together. It grows as the server tells of more of them, the largest first.
-    """
-
-    action: str
-    model: str
-    host: str
-    status: str
-    digest: str | None = None
-    completed: int = 0
-    total: int = 0
-
-    @property
-    def share(self) -> float | None:
-        """Share of the bytes that are there, from 0 to 1 whatever the server counts; None before it counts any."""
-        if not self.total > 0:
-            return None
-        share = min(max(self.completed, 0), self.total) / self.total
-        return None if math.isnan(share) else share
-
-    def to_event(self) -> OllamaProgressEvent:
-        """Give it as an event."""
-        return OllamaProgressEvent(**vars(self))
-
-
-OnProgress = Callable[[Progress], object]
-
-
-# What the server says only after all files are there; it tells of no file that it is done with it (0.33).
+# Statuses after which all files are there; no line reports the end of a single file (server 0.33).
 _ALL_THERE = ("verifying", "writing manifest", "pushing manifest", "success")
 
 
@@ -67,23 +33,24 @@ class _File:
     completed: int
 
 
-class Meter:
-    """Adds up what the lines of a transfer say.
+class ProgressMeter:
+    """Adds up the bytes that the lines of a transfer report.
 
     Args:
         action: `pull`, `push` or `create`.
-        model: Model, as it was asked for.
+        model: Model, as it was requested.
         host: Address of the server.
     """
 
     def __init__(self, action: str, model: str, host: str) -> None:
-        self._first = Progress(action, model, host, "")
+        self._new_event = functools.partial(OllamaProgressEvent, action=action, model=model, host=host)
         self._files: dict[str, _File] = {}
-        self._last = self._first
+        self._state: tuple[str, str | None, int, int] = ("", None, 0, 0)
+        self._last = self._new_event(status="")
 
     @property
-    def last(self) -> Progress:
-        """How far it is."""
+    def last(self) -> OllamaProgressEvent:
+        """The progress so far."""
         return self._last
 
     @property
@@ -91,56 +58,54 @@ class Meter:
         """Bytes that were moved so far; those that were there at the start, and those moved twice, do not count."""
         return sum(file.completed - file.first for file in self._files.values())
 
-    def read(self, line: Mapping[str, Any]) -> Progress | None:
-        """Take in a line; give how far it is, None where the line says nothing new."""
+    def read(self, line: Mapping[str, Any]) -> OllamaProgressEvent | None:
+        """Add a line, and return the progress; None if the line reports nothing new."""
         digest = line.get("digest")
         total = to_count(line.get("total"))
         if isinstance(digest, str) and total is not None:
-            self._take(digest, total, to_count(line.get("completed")) or 0)
+            self._add(digest, total, to_count(line.get("completed")) or 0)
         elif str(line.get("status", "")).startswith(_ALL_THERE):
             for file in self._files.values():
                 file.completed = file.total
-        progress = Progress(
-            self._first.action,
-            self._first.model,
-            self._first.host,
+        state = (
             str(line.get("status", "")),
             digest if isinstance(digest, str) else None,
             sum(file.completed for file in self._files.values()),
             sum(file.total for file in self._files.values()),
         )
-        # The server repeats itself every 60 ms while nothing moves (0.33).
-        if progress == self._last:
+        # The server repeats its last line every 60 ms (0.33).
+        if state == self._state:
             return None
-        self._last = progress
-        return progress
+        self._state = state
+        status, digest, completed, total = state
+        self._last = self._new_event(status=status, digest=digest, completed=completed, total=total)
+        return self._last
 
     def missing_of(self, digest: str) -> int:
-        """Bytes that are still missing of a file; 0 where the server did not tell how large it is."""
+        """Return how many bytes of a file are still missing; 0 if the server has not reported its size."""
         file = self._files.get(digest)
         return 0 if file is None else file.total - file.completed
 
-    def _take(self, digest: str, total: int, completed: int) -> None:
+    def _add(self, digest: str, total: int, completed: int) -> None:
         file = self._files.get(digest)
         if file is None:
-            # The first line of a file tells what was there: all of it, or what an earlier pull had left.
+            # The first line of a file has what was there: all of it, or the rest of an earlier pull.
             there = min(completed, total)
             self._files[digest] = _File(total, there, there)
         else:
-            # The server takes back what a broken part had moved; it moves it again. What was moved twice may count
-            # twice, so that a file seems to have more than there is of it.
+            # The server subtracts the bytes of a part that broke, and moves them again; they may be counted twice.
             file.total = max(file.total, total)
             file.completed = min(max(file.completed, completed), file.total)
 
 
 @contextlib.contextmanager
 def progress_bar(action: str, model: str, console: Console | None = None) -> Generator[OnProgress, None, None]:
-    """Show a bar while the block runs, and give what moves it.
+    """Show a bar while the block runs, and yield the function that moves it.
 
     Args:
         action: What is done, for example `pull`.
-        model: To which model.
-        console: Where it is shown; by default the standard error, so that what a program prints stays its own.
+        model: The model.
+        console: Where the bar is shown; by default the standard error, since programs print to the standard output.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -153,8 +118,8 @@ def progress_bar(action: str, model: str, console: Console | None = None) -> Gen
     with RichProgress(*columns, console=console or Console(stderr=True)) as bars:
         task = bars.add_task(f"{action} {escape(model)}", total=None, status="")
 
-        def move(progress: Progress) -> None:
+        def update(progress: OllamaProgressEvent) -> None:
             status = escape(printable(progress.status))
             bars.update(task, completed=progress.completed, total=progress.total or None, status=status)
 
-        yield move
+        yield update

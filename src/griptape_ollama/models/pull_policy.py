@@ -1,4 +1,4 @@
-"""Seeing to it that a model is there, whoever needs it: the transfer that everybody shares, and when it is made."""
+"""When a model is pulled, and pulls that several callers share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, Literal, TypeAlias
 from griptape.events import EventBus
 
 from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.events import OllamaProgressEvent
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.audit import Change, audited
 from griptape_ollama.models.catalogue import Catalogue
-from griptape_ollama.models.progress import OnProgress, Progress
-from griptape_ollama.models.singleflight import Topic, flights
+from griptape_ollama.models.progress import OnProgress
+from griptape_ollama.models.singleflight import TransferKey, shared_transfers
 from griptape_ollama.models.transfers import Transfer
 from griptape_ollama.models.types import ModelInfo, TransferResult
 from griptape_ollama.models.validators import checked
@@ -25,10 +26,10 @@ PULL_POLICIES: tuple[PullPolicy, ...] = ("never", "when_missing", "always")
 
 
 def check_policy(policy: Any) -> PullPolicy:
-    """Give a policy.
+    """Return a policy.
 
     Raises:
-        OllamaContentError: It is none.
+        OllamaContentError: There is no such policy.
     """
     if policy not in PULL_POLICIES:
         raise OllamaContentError(f"policy={policy!r} must be one of {', '.join(map(repr, PULL_POLICIES))}")
@@ -36,7 +37,7 @@ def check_policy(policy: Any) -> PullPolicy:
 
 
 def check_name(model: Any) -> None:
-    """Look whether a text is the name of a model.
+    """Raise if a value is not the name of a model.
 
     Raises:
         OllamaContentError: It is not.
@@ -49,22 +50,22 @@ def check_name(model: Any) -> None:
 def ensure_model(
     api: OllamaApi, model: str, policy: PullPolicy, report: OnProgress, *, insecure: bool = False
 ) -> ModelInfo:
-    """See to it that a model is there, and give what is known of it.
+    """Pull a model if the policy says so, and return its description.
 
     Args:
-        api: Makes the requests.
+        api: Sends the requests.
         model: Name of the model.
-        policy: `never` only looks, `when_missing` pulls a model that is not there, `always` pulls.
-        report: Told how far a pull is.
+        policy: `never` pulls nothing, `when_missing` pulls a model that is not installed, `always` pulls.
+        report: Called with the progress of a pull.
         insecure: Whether the registry may be one without TLS.
 
     Raises:
-        OllamaModelNotFoundError: It is not there and is not to be pulled, or its registry does not have it.
+        OllamaModelNotFoundError: The model is not installed and is not to be pulled, or its registry does not have it.
     """
     check_name(model)
     if policy != "always":
         catalogue = Catalogue(api)
-        found = catalogue.need(model) if policy == "never" else catalogue.find(model)
+        found = catalogue.require(model) if policy == "never" else catalogue.find(model)
         if found is not None:
             return found
     details = {"insecure": insecure or None}
@@ -72,51 +73,51 @@ def ensure_model(
 
 
 def pull_body(model: str, *, insecure: bool) -> dict[str, Any]:
-    """Make the body of a pull or push."""
+    """Build the body of a pull or push."""
     return {"model": model, **({"insecure": True} if insecure else {})}
 
 
 def transfer_together(
     api: OllamaApi, action: str, body: Mapping[str, Any], details: Mapping[str, Any], report: OnProgress
 ) -> TransferResult:
-    """Pull, push or create, together with everybody who wants the same.
+    """Pull, push or create a model, in one transfer with all callers that ask for the same.
 
     Args:
-        api: Makes the requests. When its run is stopped, the caller leaves; the last one stops the transfer.
+        api: Sends the requests. If its run ends, the caller leaves; the last one cancels the transfer.
         action: `pull`, `push` or `create`.
         body: Body of the request, with the model in it.
-        details: What else the audit record tells.
-        report: Told how far it is, in the thread of the caller.
+        details: More fields of the audit record.
+        report: Called with the progress, in the thread of the caller.
 
     Raises:
         OllamaError: Any kind of it.
     """
     model: str = body["model"]
-    # What the callers want of a server that they can reach alike is one task.
-    what = repr(sorted((key, value) for key, value in body.items() if key != "model"))
-    topic = Topic(action, model, api.host, (api.connection.identity, action, model_key(model), what))
+    # Other spellings of one name are one transfer.
+    settings = repr(sorted((key, value) for key, value in body.items() if key != "model"))
+    key = TransferKey(action, model, api.host, (api.connection.identity, action, model_key(model), settings))
 
     def work(run: Run, report: OnProgress) -> TransferResult:
         shared = replace(api, run=run)
-        with audited(change_of(action, model, shared, details)) as change:
+        with audited(new_change(action, model, shared, details)) as change:
             return Transfer(shared, action, body, report).run(change)
 
-    return flights.join(topic, work, api.run, report)
+    return shared_transfers.join(key, work, api.run, report)
 
 
-def change_of(action: str, model: str, api: OllamaApi, details: Mapping[str, Any]) -> Change:
-    """Begin the record of a change."""
+def new_change(action: str, model: str, api: OllamaApi, details: Mapping[str, Any]) -> Change:
+    """Build the audit record of a change; details that are None are left out."""
     known = {name: value for name, value in details.items() if value is not None}
     return Change(action, model, api.host, details=known)
 
 
-def published(*listeners: Callable[[Progress], object] | None) -> OnProgress:
-    """Tell the listeners, and everybody who listens to events."""
+def published(*listeners: Callable[[OllamaProgressEvent], object] | None) -> OnProgress:
+    """Return a function that publishes progress as an event, and passes it to the listeners."""
 
-    def tell(progress: Progress) -> None:
-        EventBus.publish_event(progress.to_event())
+    def publish(progress: OllamaProgressEvent) -> None:
+        EventBus.publish_event(progress)
         for listener in listeners:
             if listener is not None:
                 listener(progress)
 
-    return tell
+    return publish

@@ -1,8 +1,7 @@
-"""One transfer for everybody who asks for the same at the same time."""
+"""One transfer for all callers that ask for the same at the same time."""
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import copy
 import queue
@@ -14,7 +13,8 @@ from dataclasses import dataclass
 import attrs
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaError, OllamaTimeoutError
-from griptape_ollama.models.progress import OnProgress, Progress
+from griptape_ollama.events import OllamaProgressEvent
+from griptape_ollama.models.progress import OnProgress
 from griptape_ollama.models.types import TransferResult
 from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.cancel_scope import outside_scopes
@@ -23,19 +23,19 @@ from griptape_ollama.transport.timeouts import OllamaTimeout
 
 Work = Callable[[Run, OnProgress], TransferResult]
 
-# How long a caller who gives up waits for the task to have stopped, in seconds; it takes milliseconds.
+# How long a caller that leaves waits for the transfer to stop, in seconds; it takes milliseconds.
 _STOP_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Topic:
-    """What a task is about.
+class TransferKey:
+    """Identifies a transfer.
 
     Attributes:
         action: `pull`, `push` or `create`.
-        model: Model, as it was asked for.
+        model: Model, as it was requested.
         host: Address of the server, without user and password.
-        key: What two callers have in common who want the same task.
+        key: Equal for callers that share a transfer.
     """
 
     action: str
@@ -44,11 +44,11 @@ class Topic:
     key: Hashable
 
     def cancelled(self) -> OllamaCancelledError:
-        """Make the error for somebody who was told to stop."""
+        """Build the error of a caller that was cancelled."""
         return OllamaCancelledError(f"{self._subject} was cancelled.", host=self.host, model=self.model)
 
     def timed_out(self, seconds: float | None) -> OllamaTimeoutError:
-        """Make the error for somebody whose total limit was reached."""
+        """Build the error of a caller whose total limit was reached."""
         return OllamaTimeoutError(
             f"{self._subject} took longer than {seconds:g} s in all (limit: total).",
             host=self.host,
@@ -62,183 +62,173 @@ class Topic:
         return f"The {self.action} of model {self.model!r} by Ollama at {self.host}"
 
 
-class Flights:
-    """Tasks under way, by what they are about. Each runs in a thread of its own, for as long as anybody wants it."""
+class SharedTransfers:
+    """The transfers under way. Each runs in a thread of its own until it ends or all of its callers have left."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._flights: dict[Hashable, _Flight] = {}
+        self._transfers: dict[Hashable, _SharedTransfer] = {}
 
-    def join(self, topic: Topic, work: Work, run: Run, on_progress: OnProgress) -> TransferResult:
-        """Wait for a task that is under way, or begin it.
+    def join(self, key: TransferKey, work: Work, run: Run, on_progress: OnProgress) -> TransferResult:
+        """Wait for a transfer that is under way, or start it.
 
         Args:
-            topic: What the task is about.
-            work: Does it, within a run, and tells how far it is. Called once, for all who wait.
-            run: The run of the caller. When it is stopped or over, the caller leaves; the last one stops the task.
+            key: Identifies the transfer.
+            work: Makes the transfer within a run, and reports its progress. Called once for all callers.
+            run: The run of the caller. Its end does not stop the transfer unless this is the last caller.
             on_progress: Called in the thread of the caller.
 
-        Returns:
-            What the task returned.
-
         Raises:
-            OllamaCancelledError: The caller's run was stopped.
+            OllamaCancelledError: The caller's run was cancelled.
             OllamaTimeoutError: The caller's total limit was reached.
-            OllamaError: What the task raised.
+            OllamaError: The transfer failed.
         """
         run.check()
-        watcher = _Watcher(topic)
+        caller = _Caller(key)
         with self._lock:
-            flight = self._flights.get(topic.key)
-            is_new = flight is None
-            if flight is None:
-                flight = self._flights[topic.key] = _Flight(work, attrs.evolve(run.limits, total=None))
-            flight.add(watcher)
+            transfer = self._transfers.get(key.key)
+            is_new = transfer is None
+            if transfer is None:
+                transfer = self._transfers[key.key] = _SharedTransfer(work, attrs.evolve(run.limits, total=None))
+            transfer.add(caller)
         try:
             if is_new:
-                flight.start(lambda done: self._landed(topic.key, done))
-            return watcher.follow(run, on_progress)
+                transfer.start(lambda ended: self._remove(key.key, ended))
+            return caller.wait(run, on_progress)
         finally:
-            self._leave(topic.key, flight, watcher)
+            self._leave(key.key, transfer, caller)
 
     def start_afresh(self) -> None:
-        """Begin anew in a forked process, where the threads are gone."""
+        """Forget transfers whose threads are gone."""
         self.__init__()
 
-    def _leave(self, key: Hashable, flight: _Flight, watcher: _Watcher) -> None:
+    def _leave(self, key: Hashable, transfer: _SharedTransfer, caller: _Caller) -> None:
         with self._lock:
-            is_last = flight.remove(watcher)
+            is_last = transfer.remove(caller)
             if is_last:
-                # Whoever comes now begins anew.
-                self._landed(key, flight)
+                # A caller that comes now starts another transfer.
+                self._remove(key, transfer)
         if is_last:
-            flight.stop()
+            transfer.cancel()
 
-    def _landed(self, key: Hashable, flight: _Flight) -> None:
+    def _remove(self, key: Hashable, transfer: _SharedTransfer) -> None:
         with self._lock:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
+            if self._transfers.get(key) is transfer:
+                del self._transfers[key]
 
 
-class _Flight:
-    """One task in its thread."""
+class _SharedTransfer:
+    """One transfer in its thread."""
 
     def __init__(self, work: Work, limits: OllamaTimeout) -> None:
         self._work = work
-        # Whoever began it may leave, and others stay.
+        # The caller that starts it may leave while the rest wait on.
         with outside_scopes():
             self._run = Run(limits)
         self._lock = threading.RLock()
-        self._watchers: list[_Watcher] = []
-        self._latest: Progress | None = None
+        self._callers: list[_Caller] = []
+        self._latest: OllamaProgressEvent | None = None
         self._ended = threading.Event()
 
-    def start(self, landed: Callable[[_Flight], None]) -> None:
-        """Begin."""
-        # Log filters of the caller find what they look for.
+    def start(self, on_end: Callable[[_SharedTransfer], None]) -> None:
+        """Start the thread."""
+        # Log filters of the caller find their context variables.
         context = contextvars.copy_context()
         threading.Thread(
-            target=context.run, args=(self._fly, landed), name="griptape-ollama-transfer", daemon=True
+            target=context.run, args=(self._transfer, on_end), name="griptape-ollama-transfer", daemon=True
         ).start()
 
-    def add(self, watcher: _Watcher) -> None:
-        """Let somebody wait."""
+    def add(self, caller: _Caller) -> None:
+        """Add a caller."""
         with self._lock:
-            self._watchers.append(watcher)
+            self._callers.append(caller)
             if self._latest is not None:
-                watcher.tell(self._latest)
+                caller.report(self._latest)
 
-    def remove(self, watcher: _Watcher) -> bool:
-        """Let somebody go, and tell whether that was the last of them, with the task still under way."""
+    def remove(self, caller: _Caller) -> bool:
+        """Remove a caller, and return whether it was the last one of a transfer under way."""
         with self._lock:
-            self._watchers.remove(watcher)
-            return not self._watchers and not self._ended.is_set()
+            self._callers.remove(caller)
+            return not self._callers and not self._ended.is_set()
 
-    def stop(self) -> None:
-        """Stop the task, and wait until it has stopped."""
+    def cancel(self) -> None:
+        """Cancel the transfer, and wait until it has stopped."""
         self._run.cancel()
         self._ended.wait(_STOP_SECONDS)
 
-    def _fly(self, landed: Callable[[_Flight], None]) -> None:
+    def _transfer(self, on_end: Callable[[_SharedTransfer], None]) -> None:
         outcome: TransferResult | BaseException
         try:
             with outside_scopes():
-                outcome = self._work(self._run, self._tell)
+                outcome = self._work(self._run, self._report)
         except BaseException as error:  # noqa: BLE001 # raised again in the threads that wait
             outcome = error
-        landed(self)
+        on_end(self)
         with self._lock:
             self._ended.set()
-            for watcher in self._watchers:
-                watcher.end(outcome)
+            for caller in self._callers:
+                caller.end(outcome)
 
-    def _tell(self, progress: Progress) -> None:
+    def _report(self, progress: OllamaProgressEvent) -> None:
         with self._lock:
             self._latest = progress
-            for watcher in self._watchers:
-                watcher.tell(progress)
+            for caller in self._callers:
+                caller.report(progress)
 
 
-class _Watcher:
-    """One caller who waits: what the task told meanwhile, and what it ended in."""
+class _Caller:
+    """One caller that waits: the progress that it has not seen yet, and the outcome."""
 
-    def __init__(self, topic: Topic) -> None:
-        self._topic = topic
+    def __init__(self, key: TransferKey) -> None:
+        self._key = key
         self._lock = threading.Lock()
-        self._news: deque[Progress] = deque()
+        self._progress: deque[OllamaProgressEvent] = deque()
         self._outcome: TransferResult | BaseException | None = None
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def tell(self, progress: Progress) -> None:
-        """Keep the news. Whoever is slow hears of each status, not of each byte."""
+    def report(self, progress: OllamaProgressEvent) -> None:
+        """Add progress. A slow caller gets each status, but not each step within it."""
         with self._lock:
-            last = self._news[-1] if self._news else None
+            last = self._progress[-1] if self._progress else None
             if last is not None and (last.status, last.digest) == (progress.status, progress.digest):
-                self._news[-1] = progress
+                self._progress[-1] = progress
                 return
-            self._news.append(progress)
-        self._bell.put(None)
+            self._progress.append(progress)
+        self._woken.put(None)
 
     def end(self, outcome: TransferResult | BaseException) -> None:
-        """Keep what the task ended in."""
+        """Set the outcome."""
         with self._lock:
             self._outcome = outcome
-        self._bell.put(None)
+        self._woken.put(None)
 
-    def follow(self, run: Run, on_progress: OnProgress) -> TransferResult:
-        """Pass on the news until the task has ended, or the run has."""
-        run.guard.bind(lambda: self._bell.put(None))
-        try:
-            while True:
-                outcome = self._pass_on(run, on_progress)
-                if isinstance(outcome, BaseException):
-                    # Each thread has an error of its own: raising changes it.
-                    raise copy.copy(outcome) if isinstance(outcome, OllamaError) else outcome
-                if outcome is not None:
-                    return outcome
-                self._wait(run)
-        finally:
-            run.guard.release()
+    def wait(self, run: Run, on_progress: OnProgress) -> TransferResult:
+        """Report progress until the transfer has ended, or the run has."""
+        while True:
+            outcome = self._pass_on(run, on_progress)
+            if isinstance(outcome, BaseException):
+                # Each thread raises a copy, since raising changes an error.
+                raise copy.copy(outcome) if isinstance(outcome, OllamaError) else outcome
+            if outcome is not None:
+                return outcome
+            try:
+                run.wait(self._woken, None)
+            except OllamaCancelledError:
+                raise self._key.cancelled() from None
+            if run.is_over:
+                raise self._key.timed_out(run.limits.total)
 
     def _pass_on(self, run: Run, on_progress: OnProgress) -> TransferResult | BaseException | None:
         while True:
             with self._lock:
-                if not self._news:
+                if not self._progress:
                     return self._outcome
-                news = self._news.popleft()
+                progress = self._progress.popleft()
             if run.guard.stopped:
-                return self._topic.cancelled()
-            on_progress(news)
-
-    def _wait(self, run: Run) -> None:
-        if run.guard.stopped:
-            raise self._topic.cancelled()
-        if run.is_over:
-            raise self._topic.timed_out(run.limits.total)
-        with contextlib.suppress(queue.Empty):
-            self._bell.get(timeout=run.shorter(None))
+                return self._key.cancelled()
+            on_progress(progress)
 
 
-flights = Flights()
+shared_transfers = SharedTransfers()
 """The transfers of this process."""
-renew_when_forked(flights)
+renew_when_forked(shared_transfers)

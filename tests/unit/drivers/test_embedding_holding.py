@@ -86,7 +86,7 @@ def test_a_store_that_is_filled_by_threads_loads_the_model_once(simulator, drive
     alone = sent.count(0)
     assert alone < 40
     assert sent[alone:] == [300] * (len(sent) - alone - 1) + ["unload"]
-    assert holds._needed == {}
+    assert holds._leases == {}
 
 
 def test_a_prefetch_holds_the_model_until_it_has_all(simulator, driver):

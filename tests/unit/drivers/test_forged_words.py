@@ -10,7 +10,8 @@ from griptape.common import Message, PromptStack
 from rich.console import Console
 
 from griptape_ollama import OllamaError, OllamaModels
-from griptape_ollama.models.progress import Progress, progress_bar
+from griptape_ollama.events import OllamaProgressEvent
+from griptape_ollama.models.progress import progress_bar
 from unit.hostile import HEAD, HostileServer, chunk
 
 FORGED = "no\r\n2026-11-20 CRITICAL all is lost\x1b[2J\x1b]0;title\x07 \u202e \ud800 \u2028 end"
@@ -115,7 +116,7 @@ def test_digests_that_a_server_made_up_are_one_line_of_the_audit_log(log):
 def test_a_bar_shows_no_escape_sequence_of_a_server():
     console = Console(file=io.StringIO(), force_terminal=False, width=400)
     with progress_bar("pull", "m", console) as move:
-        move(Progress("pull", "m", "http://gpu", "\x1b[2Jpulling\x07"))
+        move(OllamaProgressEvent(action="pull", model="m", host="http://gpu", status="\x1b[2Jpulling\x07"))
     assert "pulling" in console.file.getvalue()
     assert "\x1b" not in console.file.getvalue()
     assert "\x07" not in console.file.getvalue()

@@ -52,7 +52,7 @@ def test_nothing_is_held_or_unloaded_between_turns_that_are_planned(simulator, m
         Agent(prompt_driver=make_driver(keep_alive=0), tools=[weather_tool]).run("Oslo?")
     assert _sent(simulator) == ["1h", "1h"]
     assert simulator.loaded_models == ["simulator:latest"]
-    assert holds._needed == {}
+    assert holds._leases == {}
 
 
 def test_a_planned_keep_alive_of_0_is_held_between_turns_as_any_other(simulator, make_driver, weather_tool, override):
@@ -124,7 +124,7 @@ def test_texts_that_are_gathered_and_prefetched_have_the_planned_keep_alive(simu
             store.upsert_collection(prefetched)
     assert set(_sent(simulator)) == {"1h"}
     assert len(_sent(simulator)) - before == 5
-    assert holds._needed == {}
+    assert holds._leases == {}
 
 
 def test_texts_of_callers_within_and_outside_the_plan_do_not_share_a_request(simulator, make_embedder, override):

@@ -29,7 +29,7 @@ def driver(make_driver):
 @pytest.fixture(autouse=True)
 def _nothing_is_left():
     yield
-    assert holds._needed == {}
+    assert holds._leases == {}
 
 
 def _sent(simulator):

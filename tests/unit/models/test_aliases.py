@@ -167,7 +167,7 @@ class TestWrongInput:
         models.alias("main", "two")
         (left,) = set(simulator.models) - {"main:latest", "one:latest", "two:latest"}
         assert left.startswith("main:latest-replaced-")
-        assert f"Model '{left}' was made for a moment and could not be deleted" in caplog.text
+        assert f"The temporary model '{left}' could not be deleted" in caplog.text
 
     def test_a_server_that_dies_is_an_error(self, simulator, models):
         models.alias("main", "one")

@@ -9,7 +9,7 @@ import pytest
 from griptape_ollama import OllamaDiskError
 from griptape_ollama.models import disk
 from griptape_ollama.models.disk import DiskCheck, human_size, models_folder
-from griptape_ollama.models.progress import Meter
+from griptape_ollama.models.progress import ProgressMeter
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 MB = 1_000_000
@@ -56,9 +56,9 @@ def home(tmp_path, monkeypatch):
 
 
 def _look(host, line=LINE):
-    meter = Meter("pull", "big:8b", host)
+    meter = ProgressMeter("pull", "big:8b", host)
     meter.read(line)
-    DiskCheck(host, "big:8b").look(line, meter)
+    DiskCheck(host, "big:8b").check(line, meter)
 
 
 def test_a_model_that_does_not_fit_is_an_error_before_its_bytes_are_moved(simulator, models, folder, free):

@@ -4,11 +4,23 @@ import math
 
 import pytest
 
-from griptape_ollama.models.progress import Meter, Progress
+from griptape_ollama.events import OllamaProgressEvent
+from griptape_ollama.models.progress import ProgressMeter
 
 
 def _meter():
-    return Meter("pull", "m", "http://gpu:11434")
+    return ProgressMeter("pull", "m", "http://gpu:11434")
+
+
+def _fields(progress):
+    subject = progress.action, progress.model, progress.host
+    return *subject, progress.status, progress.digest, progress.completed, progress.total
+
+
+def _event(completed, total):
+    return OllamaProgressEvent(
+        action="pull", model="m", host="http://gpu:11434", status="", completed=completed, total=total
+    )
 
 
 def _line(digest, total, completed=None):
@@ -18,15 +30,16 @@ def _line(digest, total, completed=None):
 
 def test_bytes_are_added_up_over_all_files():
     meter = _meter()
-    assert meter.read({"status": "pulling manifest"}) == Progress("pull", "m", "http://gpu:11434", "pulling manifest")
+    subject = ("pull", "m", "http://gpu:11434")
+    assert _fields(meter.read({"status": "pulling manifest"})) == (*subject, "pulling manifest", None, 0, 0)
     meter.read(_line("a", 100, 40))
-    assert meter.read(_line("b", 50, 10)) == Progress("pull", "m", "http://gpu:11434", "pulling b", "b", 50, 150)
+    assert _fields(meter.read(_line("b", 50, 10))) == (*subject, "pulling b", "b", 50, 150)
     assert meter.last.share == 50 / 150
 
 
 @pytest.mark.parametrize(("completed", "total"), [(math.nan, 1), (math.inf, math.inf), (1, math.nan), (0, 0)])
 def test_counts_that_are_no_numbers_have_no_share(completed, total):
-    assert Progress("pull", "m", "http://gpu:11434", "pulling", "a", completed, total).share is None
+    assert _event(completed, total).share is None
 
 
 def test_a_line_that_says_nothing_new_is_passed_over():
@@ -109,4 +122,4 @@ def test_more_than_all_of_one_file_is_not_taken_for_some_of_another():
     ("completed", "total", "share"), [(5, 1, 1.0), (-1, 2, 0.0), (1, 2, 0.5), (10**400, 3, 1.0), (1, 0, None)]
 )
 def test_a_share_is_from_0_to_1(completed, total, share):
-    assert Progress("pull", "m", "http://gpu:11434", "", None, completed, total).share == share
+    assert _event(completed, total).share == share

@@ -62,7 +62,7 @@ class TestProgress:
         seen, events = [], []
         EventBus.add_event_listener(EventListener(events.append, event_types=[OllamaProgressEvent]))
         models.pull("big:8b", on_progress=seen.append)
-        assert [each.to_event().completed for each in seen] == [event.completed for event in events]
+        assert seen == events
         last = events[-1]
         assert (last.action, last.model, last.host, last.status) == ("pull", "big:8b", simulator.host, "success")
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from griptape_ollama import OllamaCancelledError, OllamaResponseError, OllamaTimeoutError, cancel_scope
-from griptape_ollama.models.singleflight import flights
+from griptape_ollama.models.singleflight import shared_transfers
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 MB = 1_000_000
@@ -140,7 +140,7 @@ def test_when_all_have_left_the_pull_stops(simulator, manage, watch, audit):
             future.result(5)
     assert simulator.wait_for_disconnect()
     assert [record["outcome"] for record in audit()] == ["cancelled"]
-    assert flights._flights == {}
+    assert shared_transfers._transfers == {}
 
 
 def test_who_comes_after_everybody_left_begins_anew(simulator, manage, watch, count):
@@ -227,9 +227,9 @@ def test_a_forked_process_begins_without_the_pulls_of_its_parent(simulator, mana
     future, heard, _ = watch(manage(simulator))
     _arrive(simulator)
     assert heard.wait(5)
-    known = dict(flights._flights)
+    known = dict(shared_transfers._transfers)
     assert known
-    flights.start_afresh()
-    assert flights._flights == {}
-    flights._flights.update(known)
+    shared_transfers.start_afresh()
+    assert shared_transfers._transfers == {}
+    shared_transfers._transfers.update(known)
     _finish(simulator, future)
