@@ -1,4 +1,4 @@
-"""Each recorded request, sent to a simulator that is set up like the recorded server.
+"""Sends each recorded request to a simulator that is set up like the recorded server, and compares the replies.
 
 PYTHONPATH=tests python -m contract.fidelity     writes docs/simulator.md
 """
@@ -202,7 +202,7 @@ def _same(recorded, simulated):
 
 
 def _disconnected(count, name, recording):
-    """The client goes after some lines; the simulator notices."""
+    """The client disconnects after some lines; the simulator notices it."""
     lines = recording["response"]["lines"]
     words = [json.loads(entry["line"]) for entry in lines]
     text = [word.get("response") or word["message"]["content"] for word in words]
@@ -218,7 +218,7 @@ def _disconnected(count, name, recording):
 
 
 def _given_up(_name, recording):
-    """The client gives up before there is a response; the simulator notices."""
+    """The client disconnects before there is a response; the simulator notices it."""
     request = recording["request"]
     with OllamaSimulator(installed()) as simulator:
         simulator.reply("never", wait=threading.Event())
@@ -229,7 +229,7 @@ def _given_up(_name, recording):
 
 
 def _killed(_name, recording):
-    """The server dies in mid-stream: the connection breaks without the end of the body."""
+    """The server dies during the stream: the connection breaks before the end of the body."""
     lines = [entry["line"] for entry in recording["response"]["lines"]]
     with OllamaSimulator(installed()) as simulator:
         simulator.reply(text=[json.loads(line)["message"]["content"] for line in lines] * 2)
@@ -256,7 +256,7 @@ def _down(_name, recording):
 
 
 def _queue_is_full(name, recording):
-    """One model is busy, the queue holds one request, and eight come for another model."""
+    """One model is busy, the queue holds one request, and eight requests for another model arrive."""
     chat = {"model": "tiny-chat", "messages": [{"role": "user", "content": "hi"}], "options": {"num_predict": 5}}
     goes_on = threading.Event()
     with OllamaSimulator(installed(), max_queue=1, max_loaded_models=1) as simulator:
@@ -275,7 +275,7 @@ def _queue_is_full(name, recording):
 
 
 def _one_after_the_other(parallel, _name, recording):
-    """Three requests come for one model at once."""
+    """Three requests for one model arrive at once."""
     with OllamaSimulator(installed(), num_parallel=parallel, tokens_per_second=200) as simulator:
         simulator.reply(text=[" one"] * 20, times=3)
         body = {"model": "tiny-slow", "messages": [{"role": "user", "content": "hi"}]}
