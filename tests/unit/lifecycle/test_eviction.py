@@ -135,8 +135,32 @@ def test_no_more_is_evicted_than_needed_when_sizes_differ():
     assert eviction.models == ("large",)
 
 
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    st.permutations(range(6)),
+    st.integers(1, 9),
+    st.integers(9, 30),
+)
+def test_no_evicted_model_would_fit_beside_the_new_one(sizes, next_uses, size, memory):
+    residents = {str(number): each for number, each in enumerate(sizes)}
+    limits = MemoryLimits(memory=max(memory, size))
+    plan = choose_evictions(
+        [ResidentModel(model=model, size=each) for model, each in residents.items()],
+        {str(number): distance for number, distance in enumerate(next_uses)},
+        limits,
+        "new",
+        size,
+    )
+    staying = [each for model, each in residents.items() if model not in plan.models]
+    assert plan.is_enough
+    assert limits.allow([*staying, size])
+    assert not any(limits.allow([*staying, residents[model], size]) for model in plan.models)
+
+
 def test_a_model_of_unknown_size_is_assumed_to_fit():
-    assert choose_evictions([ResidentModel(model="a", size=10)], {"a": 1}, MemoryLimits(memory=10), "b").models == ()
+    residents = [ResidentModel(model="a", size=10)]
+    assert choose_evictions(residents, {"a": 1}, MemoryLimits(memory=10), "b").models == ()
+    assert choose_preload(residents, {"b": 1}, MemoryLimits(memory=10), {}) == "b"
 
 
 def test_the_distance_of_a_step_counts_what_has_to_begin_before_it():
@@ -157,6 +181,10 @@ def test_the_nearest_of_several_uses_counts():
 
 def test_uses_of_the_next_run_follow_those_of_this_run():
     assert next_use_distances(_steps(["a", "b"]), {"0"}, again=True) == {"b": 1, "a": 2}
+
+
+def test_the_next_run_comes_first_when_all_steps_have_begun():
+    assert next_use_distances(_steps(["a", "b"]), {"0", "1"}, again=True) == {"a": 1, "b": 2}
 
 
 def test_no_use_is_left_when_all_steps_have_begun():
