@@ -63,7 +63,7 @@ class Recording:
     body: bytes
 
     @property
-    def is_document(self) -> bool:
+    def is_json_document(self) -> bool:
         """Whether the reply was one JSON document, not a stream of lines."""
         return b"\n" not in self.body
 
@@ -154,7 +154,7 @@ class Answer:
     def of(cls, recorded: Recording, framing: str | None = None, **changes: Any) -> Answer:
         """What was recorded; refusals and documents with their length in a header unless a framing is given."""
         if framing is None:
-            framing = CONTENT_LENGTH if recorded.is_document else "lines"
+            framing = CONTENT_LENGTH if recorded.is_json_document else "lines"
         answer = cls(body=recorded.body, status=recorded.status, headers=recorded.headers, framing=framing)
         return replace(answer, **changes)
 

@@ -40,7 +40,7 @@ def _examined(name):
     texts = [message.get("content") or "" for message in recorded.request["messages"]]
     tokens = sum(map(len, texts))
     estimate = TokenEstimate(tokens, round(tokens * 0.7), round(tokens * 1.3))
-    lines = [json.loads(recorded.body)] if recorded.is_document else recorded.lines()
+    lines = [json.loads(recorded.body)] if recorded.is_json_document else recorded.lines()
     last = next(line for line in reversed(lines) if line.get("done"))
     counts = TokenCounts(
         estimate,

@@ -102,7 +102,7 @@ streamed_and_plain = pytest.mark.parametrize("stream", [True, False], ids=["stre
 def framings_of(name):
     recorded = recording(name)
     yield from (chunking for chunking in CHUNKINGS if chunking != "inside_characters" or not recorded.body.isascii())
-    if recorded.is_document:
+    if recorded.is_json_document:
         yield CONTENT_LENGTH
 
 

@@ -28,7 +28,7 @@ _LAST = 1  # the last token of a reply is not stored
 _NEAR = 16  # tokens before the end of the window where a reply may have to stop
 _HALVED = 16  # tokens above half of the window that a cut prompt has: what is kept of its beginning (server 0.33: 3)
 _VAGUE = 0.3  # uncertainty of estimates before anything was learned; it is under a tenth afterwards
-_MOST_OFF = 4  # a vocabulary of single characters makes so much more of a text than others do
+_MOST_OFF = 4  # a vocabulary of single characters makes so many times the tokens of a usual one
 _SMALLEST_DEFAULT = 2048  # windows that servers have by default are powers of two from here (2048 until early 2025)
 
 

@@ -1,4 +1,4 @@
-"""Embed requests from their parts, and the vectors of a reply."""
+"""Builds embed requests, and reads the vectors of a reply."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.numbers import simplified, to_boolean, to_whole
 from griptape_ollama.protocol.options import check_options
 
-STAND_IN = "."
-"""What is embedded in place of a text without letters: of some blank texts the server makes no vector (0.33), and of
-others one that depends on the model's way with blanks."""
+PLACEHOLDER = "."
+"""Embedded in place of a blank text: for some the server makes no vector (0.33), for the rest one that depends on how
+the model handles blanks."""
 
 _UNIT_TOLERANCE = 1e-3  # the server scales to length 1 in 32-bit floats (0.33)
 
@@ -26,7 +26,7 @@ class Passage(NamedTuple):
     """One text to embed.
 
     Attributes:
-        prefix: What the model wants before it.
+        prefix: What the model expects before it.
         text: The text.
     """
 
@@ -35,8 +35,8 @@ class Passage(NamedTuple):
 
     @property
     def sent(self) -> str:
-        """What is sent."""
-        return f"{self.prefix}{self.text}" if self.text.strip() else f"{self.prefix}{STAND_IN}"
+        """The text that is sent."""
+        return f"{self.prefix}{self.text}" if self.text.strip() else f"{self.prefix}{PLACEHOLDER}"
 
 
 class Vectors(NamedTuple):
@@ -54,7 +54,7 @@ class Vectors(NamedTuple):
 def to_embed_request(
     *, model: str, options: Mapping[str, Any], fields: Mapping[str, Any], extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Put a request together, but for its texts, and check every setting in it.
+    """Build a request, but for its texts, and check every setting in it.
 
     Args:
         model: Model name.
@@ -77,7 +77,7 @@ def to_embed_request(
 
 
 def check_field(name: str, value: Any) -> Any:
-    """Give what goes over the wire for a field of the request.
+    """Return what is sent for a field of the request.
 
     Raises:
         ValueError: The server would refuse or ignore it.
@@ -104,12 +104,12 @@ def to_vectors(
     Args:
         reply: The reply of `/api/embed`.
         count: How many texts were sent.
-        dimensions: How many numbers per vector were asked for; None for as many as the model gives.
+        dimensions: Requested numbers per vector; None for as many as the model gives.
         size: How many numbers the vectors of other replies had; None where this is the first.
 
     Raises:
         OllamaStreamError: There are more or fewer vectors than texts, or an error in place of them.
-        OllamaContentError: All vectors have another size than was asked for.
+        OllamaContentError: All vectors have another size than was requested.
     """
     found = reply.get("embeddings")
     vectors = cast("list[Any]", found) if isinstance(found, list) else []
@@ -145,7 +145,7 @@ def vector_size(reply: Mapping[str, Any]) -> int | None:
 
 
 def mean_of(vectors: Sequence[tuple[int, list[float]]]) -> list[float]:
-    """Give the mean of vectors, each with its weight, scaled to length 1."""
+    """Return the weighted mean of vectors, scaled to length 1."""
     columns = zip(*([weight * value for value in vector] for weight, vector in vectors), strict=True)
     sums = [math.fsum(column) for column in columns]
     length = math.hypot(*sums)
@@ -153,7 +153,7 @@ def mean_of(vectors: Sequence[tuple[int, list[float]]]) -> list[float]:
 
 
 def to_embedding_event(texts: int, reply: Mapping[str, Any], *, host: str) -> OllamaEmbeddingEvent:
-    """Make the event that tells of a reply.
+    """Build the event of a reply.
 
     Args:
         texts: How many texts the request had.
@@ -171,7 +171,7 @@ def to_embedding_event(texts: int, reply: Mapping[str, Any], *, host: str) -> Ol
 
 
 def tokens_of(reply: Mapping[str, Any]) -> int | None:
-    """Give the tokens of all texts of a request; None where the server does not tell."""
+    """Return the tokens of all texts of a request; None where the reply has no count."""
     return to_count(reply.get("prompt_eval_count"))
 
 

@@ -1,4 +1,4 @@
-"""Images as Ollama takes them: base64 without a prefix."""
+"""Images as Ollama accepts them: base64 without a prefix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def images_of(messages: Iterable[Message]) -> list[ImageArtifact | ImageUrlArtif
     return [leaf for leaf in leaves if isinstance(leaf, (ImageArtifact, ImageUrlArtifact))]
 
 
-def input_of(messages: Sequence[Message]) -> list[Message]:
+def newest_input_of(messages: Sequence[Message]) -> list[Message]:
     """Return the message that holds the user's newest input, in a list; an empty one where there is none."""
     for message in reversed(messages):
         is_result = any(isinstance(content, ActionResultMessageContent) for content in message.content)
@@ -36,7 +36,7 @@ def urls_to_fetch(images: Iterable[BaseArtifact]) -> list[str]:
 
 
 def check_images(images: Iterable[BaseArtifact]) -> None:
-    """Raise for an image that cannot be sent; those that have to be fetched are not looked at.
+    """Check the images of a prompt, but for those that have to be fetched.
 
     Raises:
         OllamaContentError: As `to_base64` does.
@@ -47,14 +47,14 @@ def check_images(images: Iterable[BaseArtifact]) -> None:
 
 
 def to_base64(artifact: BaseArtifact, fetched: Mapping[str, bytes]) -> str:
-    """Give the base64 text of an image.
+    """Return the base64 text of an image.
 
     Args:
         artifact: The image, or its URL.
-        fetched: What was found at the URLs.
+        fetched: Images by their URLs.
 
     Raises:
-        OllamaContentError: The image is empty, of a format that Ollama does not take, or at no URL that was fetched.
+        OllamaContentError: The image is empty, has a format that Ollama does not accept, or was not fetched.
     """
     if isinstance(artifact, ImageArtifact):
         image, name, declared = artifact.value, f"The image {artifact.name!r}", artifact.format
@@ -75,7 +75,7 @@ def to_base64(artifact: BaseArtifact, fetched: Mapping[str, bytes]) -> str:
 def _check(image: bytes, name: str, declared: str | None) -> None:
     if not image:
         raise OllamaContentError(f"{name} is empty.")
-    # What the bytes do not tell, the server may know.
+    # A format that is not recognised may be known to the server.
     found = image_format(image) or (declared or ACCEPTED[0]).lower().replace("jpg", "jpeg")
     if found not in ACCEPTED:
         raise OllamaContentError(f"{name} is {found.upper()}; Ollama takes PNG, JPEG, WebP and GIF: convert it.")

@@ -11,12 +11,12 @@ What does not count:
 
 - Anything inside a bracket that is no JSON up to its closing bracket (a trailing comma, single quotes), or that has no
   closing bracket. If it begins like a document, it is a *broken document*: the prose around it does not count either,
-  since it may repeat a part, nor does a fence before it. A fence behind it is a correction, and counts.
+  since it may repeat a part, nor does a fence before it. A fence after it is a correction, and counts.
 - A bracket that has no closing bracket and does not begin like a document is a character like any other.
 - Documents in the prose before a closing bracket that nothing opened, or in a text that begins with a key: they may
   come from inside of a document whose beginning is missing.
 - An older version: a document that has keys in common with a later one that does not fit.
-- Of a reply that was cut, everything but the whole text and a fenced document with nothing begun behind it. A number
+- Of a reply that was cut, everything but the whole text and a fenced document after which nothing begins. A number
   may be the beginning of a longer one.
 """
 
@@ -52,8 +52,8 @@ _decode = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found in a text.
+class JsonAnswer:
+    """The JSON document in a text, or why there is none.
 
     Attributes:
         document: The document that fits; None where none does.
@@ -70,16 +70,16 @@ class Found:
     is_prose: bool = False
 
 
-def find_answer(text: str, error_of: Callable[[str], str | None], *, is_cut: bool = False) -> Found:
+def find_answer(text: str, error_of: Callable[[str], str | None], *, is_cut: bool = False) -> JsonAnswer:
     """Find the document in a text that fits.
 
     Args:
         text: What the model wrote.
-        error_of: Says why a document does not fit; None where it does.
+        error_of: Returns why a document does not fit; None where it does.
         is_cut: Whether the model was stopped before it was done.
     """
     whole = text.strip("\ufeff \t\r\n")
-    is_json = is_document(whole)
+    is_json = is_json_document(whole)
     scan = _Scan(text) if not is_json else None
     error: str | None = None
     rejected: list[Any] = []
@@ -89,17 +89,17 @@ def find_answer(text: str, error_of: Callable[[str], str | None], *, is_cut: boo
             continue
         wrong = error_of(each)
         if wrong is None:
-            return Found(each, is_json=is_json)
+            return JsonAnswer(each, is_json=is_json)
         error = error or wrong
         rejected.append(value)
     is_open = scan is not None and scan.is_open
     is_prose = scan is not None and not (scan.is_broken or scan.fenced or scan.bare)
     error = error or error_of(whole) or "it was cut"
-    return Found(None, error, is_json=is_json, is_open=is_open, is_prose=is_prose)
+    return JsonAnswer(None, error, is_json=is_json, is_open=is_open, is_prose=is_prose)
 
 
-def is_document(text: str) -> bool:
-    """Whether a text is one JSON document and nothing else."""
+def is_json_document(text: str) -> bool:
+    """Return whether a text is one JSON document and nothing else."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -108,7 +108,7 @@ def is_document(text: str) -> bool:
 
 
 def load_json(text: str) -> Any:
-    """Read JSON that means one thing only.
+    """Parse JSON that means one thing only.
 
     Raises:
         ValueError: It is no JSON (NaN and Infinity are none), or has two values for one key.
@@ -117,7 +117,7 @@ def load_json(text: str) -> Any:
 
 
 def to_schema_request(schema: Any) -> dict[str, Any]:
-    """Ask for the answer once more, as JSON that fits the schema.
+    """Build the message that asks for the answer again, as JSON that fits the schema.
 
     Args:
         schema: A JSON schema, or `"json"` for any document.
@@ -127,7 +127,7 @@ def to_schema_request(schema: Any) -> dict[str, Any]:
 
 
 def to_repair_request(error: str) -> dict[str, Any]:
-    """Ask for an answer that fits, and say what was wrong with the last one."""
+    """Build the message that asks for a corrected answer, with the error of the last one."""
     return {
         "role": "user",
         "content": f"That is not valid: {error}. Answer again, with corrected JSON and nothing else.",
@@ -135,7 +135,7 @@ def to_repair_request(error: str) -> dict[str, Any]:
 
 
 def compact_json(value: Any) -> str:
-    """Write JSON in as few tokens as it takes."""
+    """Return JSON without blanks, for few tokens."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
@@ -163,7 +163,7 @@ class _Scan:
         bare: Documents in the prose.
         is_broken: Whether there is a broken document.
         is_open: Whether a broken document has no end.
-        has_more: Whether something was begun behind the last fence.
+        has_more: Whether something begins after the last fence.
     """
 
     text: str
@@ -213,7 +213,7 @@ class _Scan:
         return closing
 
     def _break(self, closing: int | None, start: int | None = None) -> int | None:
-        """Record a broken document, and return where to go on: behind it, or among the fences where it has no end."""
+        """Record a broken document, and return where to continue: after it, or among the fences where it has no end."""
         self.is_broken = True
         self.is_open = closing is None
         self.fenced.clear()
@@ -277,7 +277,7 @@ def _closing_of(text: str, start: int) -> int | None:
 
 
 def _begins_document(text: str, start: int, closing: int | None) -> bool:
-    """Whether a bracket that is no JSON was meant to be some."""
+    """Return whether a bracket that is no JSON was meant to be a document."""
     if _BEGINNING.match(text, start) is not None:
         return True
     if closing is None:
@@ -297,7 +297,7 @@ def _counts_in_prose(value: Any, text: str, start: int, end: int) -> bool:
 
 
 def _is_version_of(value: Any, later: Any) -> bool:
-    """Whether two documents say the same kind of thing."""
+    """Return whether two documents are versions of one."""
     if isinstance(value, dict) and isinstance(later, dict):
         return not cast("dict[str, Any]", value).keys().isdisjoint(cast("dict[str, Any]", later))
     if isinstance(value, list) and isinstance(later, list):

@@ -26,7 +26,7 @@ from griptape.common import (
 )
 
 from griptape_ollama.conversion.images import to_base64
-from griptape_ollama.conversion.tool_history import Turn, complete_turn, to_tool_call, to_tool_result
+from griptape_ollama.conversion.tool_history import ToolTurn, complete_turn, to_tool_call, to_tool_result
 from griptape_ollama.errors import OllamaContentError
 
 _SUPPORTED = "Ollama takes text, images, tool calls and tool results"
@@ -38,7 +38,7 @@ _SEPARATOR = "\n\n"  # as ListArtifact.to_text has it
 def to_chat_messages(
     messages: Iterable[Message],
     *,
-    recall: Callable[[str], Turn | None] = lambda _: None,
+    find_turn: Callable[[str], ToolTurn | None] = lambda _: None,
     fetched: Mapping[str, bytes] | None = None,
 ) -> list[dict[str, Any]]:
     """Convert messages, in order. The arguments are those of `to_chat_groups`.
@@ -46,64 +46,64 @@ def to_chat_messages(
     Raises:
         OllamaContentError: A message holds something that Ollama cannot carry.
     """
-    groups = to_chat_groups(messages, recall=recall, fetched=fetched)
+    groups = to_chat_groups(messages, find_turn=find_turn, fetched=fetched)
     return [chat_message for several in groups for chat_message in several]
 
 
 def to_chat_groups(
     messages: Iterable[Message],
     *,
-    recall: Callable[[str], Turn | None] = lambda _: None,
+    find_turn: Callable[[str], ToolTurn | None] = lambda _: None,
     fetched: Mapping[str, bytes] | None = None,
     reads_images: bool = True,
 ) -> list[list[dict[str, Any]]]:
     """Convert messages, in order, and keep apart what each of them becomes.
 
-    Each tool result becomes a message of its own (role `tool`). Results come before whatever else stands in the same
-    message, since models expect them right behind the calls that they answer. The texts of one message are joined as
+    Each tool result becomes a message of its own (role `tool`). Results come before everything else in the same
+    message, since models expect them right after the calls that they answer. The texts of one message are joined as
     `Message.to_text` joins them.
 
     Args:
         messages: The messages.
-        recall: Finds what is known of a turn by the tag of one of its calls.
-        fetched: What was found at the URLs of images.
-        reads_images: False puts an empty text in the place of each image, for a model that cannot see, and for a look
-            at everything else.
+        find_turn: Finds a turn by the tag of one of its calls.
+        fetched: Images by their URLs.
+        reads_images: False replaces each image by an empty text, for a model without vision, and for a check of
+            everything else.
 
     Raises:
         OllamaContentError: A message holds something that Ollama cannot carry.
     """
     read_image = functools.partial(to_base64, fetched=fetched or {}) if reads_images else _unread
-    return [list(_to_chat_messages(message, recall, read_image)) for message in messages]
+    return [list(_to_chat_messages(message, find_turn, read_image)) for message in messages]
 
 
 def merge_system_messages(groups: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
     """Merge all system messages into one, in order, and place it first, in the first group.
 
-    Templates of newer models (Qwen 3.5) refuse a second system message, and one behind another message.
+    Templates of newer models (Qwen 3.5) refuse a second system message, and one after another message.
     """
-    told = [message for group in groups for message in group if message["role"] == Message.SYSTEM_ROLE]
-    if not told or (len(told) == 1 and groups[0] and groups[0][0] is told[0]):
+    system = [message for group in groups for message in group if message["role"] == Message.SYSTEM_ROLE]
+    if not system or (len(system) == 1 and groups[0] and groups[0][0] is system[0]):
         return groups
     merged: dict[str, Any] = {
         "role": Message.SYSTEM_ROLE,
-        "content": _SEPARATOR.join(message["content"] for message in told if message["content"]),
+        "content": _SEPARATOR.join(message["content"] for message in system if message["content"]),
     }
-    if images := [image for message in told for image in message.get("images", ())]:
+    if images := [image for message in system for image in message.get("images", ())]:
         merged["images"] = images
     first, *rest = ([message for message in group if message["role"] != Message.SYSTEM_ROLE] for group in groups)
     return [[merged, *first], *rest]
 
 
-def leave_out_images(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message with words in the place of its images, for a model that cannot see."""
+def replace_images(message: dict[str, Any]) -> dict[str, Any]:
+    """Replace the images of a message by text, for a model without vision."""
     images = message["images"]
     count = len(cast("list[Any]", images)) if isinstance(images, list) else 1
     words = "An image was" if count == 1 else f"{count} images were"
-    told = f"[{words} left out: this model cannot see images.]"
+    notice = f"[{words} left out: this model cannot see images.]"
     content = message.get("content")
     rest = {name: value for name, value in message.items() if name != "images"}
-    return {**rest, "content": f"{content}{_SEPARATOR}{told}" if content else told}
+    return {**rest, "content": f"{content}{_SEPARATOR}{notice}" if content else notice}
 
 
 def _unread(_: BaseArtifact) -> str:
@@ -111,17 +111,17 @@ def _unread(_: BaseArtifact) -> str:
 
 
 def _to_chat_messages(
-    message: Message, recall: Callable[[str], Turn | None], read_image: Callable[[BaseArtifact], str]
+    message: Message, find_turn: Callable[[str], ToolTurn | None], read_image: Callable[[BaseArtifact], str]
 ) -> Iterator[dict[str, Any]]:
     results = [content for content in message.content if isinstance(content, ActionResultMessageContent)]
     if not results:
         chat_message = _to_chat_message(message.role, message.content, read_image)
-        turn = recall(chat_message["tool_calls"][0]["id"]) if "tool_calls" in chat_message else None
+        turn = find_turn(chat_message["tool_calls"][0]["id"]) if "tool_calls" in chat_message else None
         yield from [chat_message] if turn is None else complete_turn(chat_message, turn)
         return
     yield from (_to_tool_message(result, read_image) for result in results)
-    others = [content for content in message.content if not isinstance(content, ActionResultMessageContent)]
-    rest = _to_chat_message(message.role, others, read_image)
+    no_results = [content for content in message.content if not isinstance(content, ActionResultMessageContent)]
+    rest = _to_chat_message(message.role, no_results, read_image)
     if len(rest) > _ROLE_AND_CONTENT or rest["content"]:
         yield rest
 

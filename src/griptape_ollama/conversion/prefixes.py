@@ -1,7 +1,7 @@
-"""What embedding models want before a query and before a document, by the name of the model.
+"""The prefixes that embedding models expect before a query and before a document, by the name of the model.
 
 Many were trained with a fixed text before their inputs, and find less without it. The server adds none: `/api/embed`
-gives each input to the runner as it came, and a TEMPLATE of the model plays no part (EmbedHandler, server 0.33.0-rc2).
+passes each input to the runner unchanged, and a TEMPLATE of the model plays no part (EmbedHandler, server 0.33.0-rc2).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ class Prefixes:
     """Texts to put before an input, with every blank and line break that belongs to them.
 
     Attributes:
-        query: Before what is searched for.
-        document: Before what is found.
+        query: Before the query of a search.
+        document: Before a document.
     """
 
     query: str = ""
@@ -24,13 +24,13 @@ class Prefixes:
 
 
 def prefixes_of(model: str) -> Prefixes:
-    """Give the prefixes that a model was trained with, for retrieval.
+    """Return the prefixes that a model was trained with, for retrieval.
 
     Args:
         model: Name as the server takes it, in any case: registry, namespace and tag may be there or not.
 
     Returns:
-        The prefixes of the model's family; two empty ones where the family wants none or is not known.
+        The prefixes of the model's family; two empty ones where the family needs none or is not known.
     """
     # The tag belongs to the name: `znbang/bge:small-en-v1.5-q8_0` says only there which model it is.
     name = model.rpartition("/")[2].lower().replace(":", "-").replace("_", "-")
@@ -72,12 +72,12 @@ _FAMILIES: tuple[tuple[re.Pattern[str], Prefixes], ...] = (
     # https://huggingface.co/BAAI/bge-large-en-v1.5 (github.com/FlagOpen/FlagEmbedding, README.md). Not verified: that
     # `bge-large` without a language, as in the library of Ollama, is the English one.
     (_family(r"bge-(?:small|base|large)-en|bge-large(?!-zh)"), _REPRESENT),
-    # https://huggingface.co/BAAI/bge-multilingual-gemma2: a full stop after the task, unlike others.
+    # https://huggingface.co/BAAI/bge-multilingual-gemma2: a full stop after the task, unlike the rest.
     (_family(r"bge-multilingual-gemma2"), Prefixes(query=f"<instruct>{_WEB_SEARCH}.\n<query>")),
     # https://huggingface.co/Qwen/Qwen3-Embedding-0.6B (github.com/QwenLM/Qwen3-Embedding): no blank at the end.
     (_family(r"qwen3-embedding"), Prefixes(query=f"Instruct: {_WEB_SEARCH}\nQuery:")),
     # https://huggingface.co/google/embeddinggemma-300m (github.com/huggingface/transformers, conversion of gemma3).
-    # Not verified at its card: embeddinggemma-2, which others use in the same way.
+    # Not verified at its card: embeddinggemma-2, which is used in the same way elsewhere.
     (
         _family(r"embedding-?gemma2?"),
         Prefixes(query="task: search result | query: ", document="title: none | text: "),

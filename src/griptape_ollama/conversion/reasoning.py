@@ -1,7 +1,7 @@
-"""What a model thinks, apart from what it answers.
+"""Separates the thinking of a model from its answer.
 
-Servers that know a model's marks send its thoughts in a field of their own. Others leave them in the text, between
-marks at its beginning. Where the template of a model writes the opening mark into the prompt, only the closing one is
+Servers that know a model's marks send its thinking in a field of its own. The rest leave it in the text, between marks
+at the beginning. Where the template of a model writes the opening mark into the prompt, only the closing one is
 left in the text: then everything before it is thinking.
 """
 
@@ -22,21 +22,21 @@ _TAG = re.compile(r"<([A-Za-z][\w:.-]*)>|\[([A-Za-z][\w:.-]*)\]")
 
 @define
 class ReasoningDeltaMessageContent(BaseDeltaMessageContent):
-    """A piece of thinking. It never becomes part of the message, which holds the answer."""
+    """A piece of thinking. It never becomes part of the message, which has the answer."""
 
     text: str = field(metadata={"serializable": True})
 
 
 @dataclass(frozen=True)
 class ThinkMark:
-    """What stands around thinking in a text.
+    """The marks around thinking in a text.
 
     Attributes:
-        opening: What begins it.
-        closing: What ends it.
-        headers: What may stand before thinking or before the answer, and belongs to neither.
-        endings: What may stand at the end of the answer, and does not belong to it.
-        alone: What tells, without an opening mark, that all before it was thinking; `closing` where it is empty.
+        opening: Begins thinking.
+        closing: Ends it.
+        headers: May precede thinking or the answer, and belong to neither.
+        endings: May follow the answer, and do not belong to it.
+        alone: Ends thinking that has no opening mark; `closing` where it is empty.
     """
 
     opening: str
@@ -114,17 +114,17 @@ class ThinkTagSplitter:
             comes, or the end.
 
     Attributes:
-        was_alone: Whether there was a closing mark without an opening one.
+        was_unopened: Whether thinking ended with a closing mark and had no opening one.
     """
 
     def __init__(self, marks: Sequence[ThinkMark] = DEFAULT_MARKS, *, awaits_closing: bool = False) -> None:
-        self.was_alone = False
+        self.was_unopened = False
         self._marks = marks
         self._awaits_closing = awaits_closing
         self._held = ""
         self._searched = 0
         self._thoughts: list[str] = []
-        self._is_nested = False  # there is an opening mark in the thinking, so that one more closing mark may come
+        self._is_nested = False  # the thinking has an opening mark, so that one more closing mark may come
         self._state = "before"
         self._mark = marks[0] if marks else HARMONY
         self._steps = {
@@ -137,7 +137,7 @@ class ThinkTagSplitter:
 
     @property
     def is_done(self) -> bool:
-        """Whether all that comes is the answer."""
+        """Whether the rest of the text is the answer."""
         return self._state == "after"
 
     def feed(self, text: str) -> tuple[str, str]:
@@ -155,18 +155,18 @@ class ThinkTagSplitter:
         return thinking, answer
 
     def finish(self, *, was_cut: bool = False) -> tuple[str, str]:
-        """Return what was held back: thinking that never ended, or an answer that only looked like a mark.
+        """Return what was held back: thinking that did not end, or an answer that began like a mark.
 
         Args:
-            was_cut: Whether the model was stopped: then the mark that was awaited could not come any more.
+            was_cut: Whether the reply was cut, so that the awaited mark could not come.
         """
         state, self._state = self._state, "after"
         held, self._held = self._held, ""
-        if state == "waiting" and (found := separate_alone(held, self._marks)) is not None:
-            self.was_alone = not self._is_nested
+        if state == "waiting" and (found := separate_unopened(held, self._marks)) is not None:
+            self.was_unopened = not self._is_nested
             return found
         if state == "inside" or (state == "waiting" and was_cut and not self._is_nested):
-            self.was_alone = state == "waiting"
+            self.was_unopened = state == "waiting"
             return held, ""
         return "", _without_endings(held, self._mark) if state == "ending" else held
 
@@ -202,7 +202,7 @@ class ThinkTagSplitter:
         return self._thoughts[-1], ""
 
     def _between(self) -> tuple[str, str]:
-        """Return the beginning of the answer, without what stands before it."""
+        """Return the beginning of the answer, without the headers before it."""
         mark = self._mark
         self._held = rest = self._held.lstrip()
         for header in mark.headers:
@@ -219,7 +219,7 @@ class ThinkTagSplitter:
         return self._release(rest)
 
     def _ending(self) -> tuple[str, str]:
-        """Return the answer, but for what may be its ending."""
+        """Return the answer, but for what may be an ending."""
         whole = _without_endings(self._held, self._mark)
         keep = len(self._held) - len(whole)
         if not keep:
@@ -234,7 +234,7 @@ class ThinkTagSplitter:
         self._searched = len(self._held)
         if found is None:
             return "", ""
-        self.was_alone = not self._is_nested
+        self.was_unopened = not self._is_nested
         mark, start, end = found
         thinking, rest = _without_headers(self._held[:start], mark), self._held[end:]
         self._enter("between", mark, rest)
@@ -249,13 +249,10 @@ class ThinkTagSplitter:
         return "", text
 
 
-def separate_alone(text: str, marks: Sequence[ThinkMark]) -> tuple[str, str] | None:
-    """Separate what stands before a closing mark that no opening one belongs to.
+def separate_unopened(text: str, marks: Sequence[ThinkMark]) -> tuple[str, str] | None:
+    """Return thinking and answer of a text with a closing mark without an opening one; None where it has none.
 
-    A mark in quotes or backticks, or in a block between fences, is one that the text speaks of.
-
-    Returns:
-        Thinking and answer; None where there is no such mark.
+    A mark in quotes or backticks, or in a fenced block, is a quotation and does not count.
     """
     found = _find_alone(text, marks, 0, is_whole=True)
     if found is None:
@@ -265,7 +262,7 @@ def separate_alone(text: str, marks: Sequence[ThinkMark]) -> tuple[str, str] | N
 
 
 def leaves_thinking_open(template: Any, marks: Iterable[ThinkMark]) -> bool:
-    """Whether a model's template writes an opening mark at the end of each prompt."""
+    """Return whether a model's template writes an opening mark at the end of each prompt."""
     if not isinstance(template, str):
         return False
     openings = "|".join(re.escape(mark.opening) for mark in marks)
@@ -300,7 +297,7 @@ def _is_quoted(text: str, start: int, end: int, *, is_whole: bool) -> bool:
 
 
 def _is_in_block(text: str, start: int, end: int, *, is_whole: bool) -> bool:
-    """Whether a place is between fences; where more may come, a block that is open may be closed yet."""
+    """Return whether a place is in a fenced block; where more text may come, an open block may be closed yet."""
     if len(_FENCE_LINE.findall(text[:start])) % 2 == 0:
         return False
     return not is_whole or len(_FENCE_LINE.findall(text[end:])) % 2 == 1
@@ -327,5 +324,5 @@ def _without_endings(answer: str, mark: ThinkMark) -> str:
 
 
 def _overlap(text: str, mark: str) -> int:
-    """Length of the end of the text that may be the beginning of a mark."""
+    """Return the length of the end of a text that may be the beginning of a mark."""
     return next((size for size in range(len(mark) - 1, 0, -1) if text.endswith(mark[:size])), 0)

@@ -1,4 +1,4 @@
-"""A chat request from its parts."""
+"""Builds chat requests, and checks their settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from griptape_ollama.errors import OllamaContentError
+from griptape_ollama.log_once import log_once
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.numbers import simplified
@@ -15,7 +16,6 @@ from griptape_ollama.protocol.options import OPTION_TYPES, check_options
 _logger = logging.getLogger(__name__)
 
 _MAX_TOP_LOGPROBS = 20
-_noted: set[str] = set()
 
 
 def to_chat_request(
@@ -27,7 +27,7 @@ def to_chat_request(
     fields: Mapping[str, Any],
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Put a request together and check every setting in it.
+    """Build a request, and check every setting in it.
 
     Args:
         model: Model name.
@@ -71,7 +71,7 @@ def merge_options(
     options: Mapping[str, Any],
     extra: Any,
 ) -> dict[str, Any]:
-    """Merge options key by key: what the driver's fields say < `options` < `extra_params["options"]`.
+    """Merge options key by key: the driver's fields < `options` < `extra_params["options"]`.
 
     Raises:
         OllamaContentError: `extra_params["options"]` is not a mapping.
@@ -87,7 +87,7 @@ def merge_options(
 def check_settings(
     *, messages: Any, options: Mapping[str, Any], fields: Mapping[str, Any], extra: Mapping[str, Any]
 ) -> None:
-    """Check what can be checked before anything is asked of the server.
+    """Check the settings before the server is asked for metadata.
 
     Raises:
         OllamaContentError: As `to_chat_request` does.
@@ -96,17 +96,17 @@ def check_settings(
 
 
 def merge_stop(needed: Sequence[str], given: Any, own: Any) -> Any:
-    """Give the stop texts to send, or None for none: sending any erases the model's own, so those are added.
+    """Return the stop texts to send; None for none. Sending any replaces the model's own, so those are added.
 
     Args:
         needed: Texts that the prompt needs.
-        given: The user's `stop` option; anything but a list of texts is given back as it is, to be refused.
+        given: The user's `stop` option; anything but a list of texts is returned as it is, to be refused.
         own: The model's own `stop` parameter.
     """
     if given is not None and not isinstance(given, (list, tuple)):
         return given
-    asked = [*needed, *(stop for stop in cast("Sequence[str]", given or ()) if stop not in needed)]
-    return [*asked, *(stop for stop in cast("Sequence[str]", own or ()) if stop not in asked)] if asked else None
+    wanted = [*needed, *(stop for stop in cast("Sequence[str]", given or ()) if stop not in needed)]
+    return [*wanted, *(stop for stop in cast("Sequence[str]", own or ()) if stop not in wanted)] if wanted else None
 
 
 def _checked_field(name: str, value: Any) -> Any:
@@ -119,7 +119,7 @@ def _checked_field(name: str, value: Any) -> Any:
 
 def _check_field(name: str, value: Any) -> None:
     is_bool = isinstance(value, bool)
-    # Which levels there are is for the model to say.
+    # The levels depend on the model.
     if name == "think" and not is_bool and not (isinstance(value, str) and value.strip()):
         raise ValueError(f"think={value!r} must be True, False or the name of a level, such as 'low' or 'high'")
     if name == "format" and value != "json" and not isinstance(value, dict):
@@ -128,6 +128,7 @@ def _check_field(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} must be True or False")
     if name == "top_logprobs" and (is_bool or not isinstance(value, int) or not 0 <= value <= _MAX_TOP_LOGPROBS):
         raise ValueError(f"top_logprobs={value!r} must be an integer from 0 to {_MAX_TOP_LOGPROBS}")
-    if name in OPTION_TYPES and name not in _noted:
-        _noted.add(name)
-        _logger.warning("%r beside options is ignored by servers: pass options={%r: ...}.", name, name)
+    if name in OPTION_TYPES:
+        log_once(
+            _logger, logging.WARNING, "%r beside options is ignored by servers: pass options={%r: ...}.", name, name
+        )

@@ -1,4 +1,4 @@
-"""JSON schemas of Griptape as the server keeps them."""
+"""JSON schemas of Griptape in the form that the server keeps."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from griptape_ollama.protocol.json_schema import CompiledSchema, compile_format,
 from griptape_ollama.protocol.schema_text import brief_schema
 from griptape_ollama.protocol.schema_validation import MisfitError, check_fits
 
-NOTHING_READ = "none of its keys is one of the schema"
-"""What is wrong with a document that fits a schema only because nothing of the schema is required."""
+NO_KNOWN_KEY = "none of its keys is one of the schema"
+"""The error of a document that fits a schema only because the schema requires nothing."""
 
 _logger = logging.getLogger(__name__)
 
@@ -49,16 +49,16 @@ def to_format(stack: PromptStack) -> dict[str, Any]:
     return _compiled_format(json.dumps(to_json_schema(stack.output_schema), default=str)).schema
 
 
-def tell_schema(stack: PromptStack, schema: Any, *, own_system: str = "") -> None:
-    """Say in the system message what the answer must fit, unless that is said there already.
+def add_schema_instruction(stack: PromptStack, schema: Any, *, own_system: str = "") -> None:
+    """Add to the system message what the answer must fit, unless it is there already.
 
-    It is the same text in each turn of a task, and stands where nothing before it changes, so that the server can go on
-    from the prompt that it read for the turn before.
+    It is the same text in each turn of a task, at a place before which nothing changes, so that the server can reuse
+    its cache of the previous prompt.
 
     Args:
         stack: The prompt, which is changed.
         schema: The schema, or `"json"` for any document.
-        own_system: The model's own system prompt, whose place a system message takes.
+        own_system: The model's own system prompt, which a system message replaces.
     """
     fits, shown = ("", "") if schema == "json" else (" that fits the JSON schema below", f"\n{compact_json(schema)}")
     text = f"Your final answer is one JSON document{fits}, and nothing else: no code block, no other text.{shown}"
@@ -79,32 +79,32 @@ class AnswerRule:
     """What an answer must fit.
 
     Attributes:
-        error_of: Says why a document does not fit; None where it does.
-        told: The schema as the model is told it, or `"json"` for any document.
+        error_of: Returns why a document does not fit; None where it does.
+        schema: The schema as the model reads it, or `"json"` for any document.
         is_demanded: Whether a task relies on it, so that a part of an answer is an error.
     """
 
     error_of: Callable[[str], str | None]
-    told: Any
+    schema: Any
     is_demanded: bool
 
     @classmethod
     def of_task(cls, stack: PromptStack) -> AnswerRule:
-        """Make the rule of a task's output schema."""
+        """Build the rule of a task's output schema."""
         schema = stack.output_schema
         return cls(lambda text: validation_error(schema, text), brief_schema(to_json_schema(schema)), is_demanded=True)
 
     @classmethod
     def of_format(cls, wanted: Any) -> AnswerRule:
-        """Make the rule of a format that the user set: `"json"` or a JSON schema."""
-        told = wanted if wanted == "json" else brief_schema(wanted)
-        return cls(lambda text: format_error(wanted, text), told, is_demanded=False)
+        """Build the rule of the user's format: `"json"` or a JSON schema."""
+        schema = wanted if wanted == "json" else brief_schema(wanted)
+        return cls(lambda text: format_error(wanted, text), schema, is_demanded=False)
 
 
 def to_json_schema(schema: Any) -> dict[str, Any]:
-    """Give the JSON schema of a `Schema` or of a pydantic class, references and all.
+    """Return the JSON schema of a `Schema` or of a pydantic class, with its references.
 
-    Griptape's own way resolves references first, and never ends for a model that contains itself.
+    Griptape resolves references first, which does not end for a model that contains itself.
     """
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         return schema.model_json_schema(schema_generator=_Generator)
@@ -114,7 +114,7 @@ def to_json_schema(schema: Any) -> dict[str, Any]:
 
 
 def validation_error(schema: Any, text: str) -> str | None:
-    """Say why a text is not JSON that fits the schema; None where it is."""
+    """Return why a text is not JSON that fits the schema; None where it is."""
     try:
         if isinstance(schema, Schema):
             value = load_json(text)
@@ -131,7 +131,7 @@ def validation_error(schema: Any, text: str) -> str | None:
     except (ValueError, RecursionError) as error:
         return f"it is not JSON ({error})"
     # A schema without a required key fits anything: the schema itself, or the answer below another key.
-    return NOTHING_READ if value and isinstance(value, dict) and is_unread else None
+    return NO_KNOWN_KEY if value and isinstance(value, dict) and is_unread else None
 
 
 def _has_nothing(read: BaseModel) -> bool:
@@ -139,7 +139,7 @@ def _has_nothing(read: BaseModel) -> bool:
 
 
 def format_error(wanted: Any, text: str) -> str | None:
-    """Say why a text does not fit a format: `"json"` or a JSON schema; None where it surely does."""
+    """Return why a text does not fit a format, `"json"` or a JSON schema; None where it does."""
     try:
         value = load_json(text)
         check_fits(wanted if isinstance(wanted, dict) else {"type": ["object", "array"]}, value)

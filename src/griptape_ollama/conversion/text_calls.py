@@ -1,7 +1,7 @@
-"""Tool calls that a model wrote as text, where neither its server nor its template knows the model's form of them.
+"""Parses tool calls that a model wrote as text, in a format that neither its server nor its template knows.
 
-A text is a call only as a whole: nothing but calls, the marks around them, and white space. It is read as it arrives,
-so that text which cannot be a call is shown at once. The forms are those that models are trained on:
+A text is a call only as a whole: nothing but calls, the marks around them, and white space. It is parsed as it arrives,
+so that text which cannot be a call is published at once. The formats are those that models are trained on:
 
     {"name": "...", "arguments": {...}}                  also "parameters", also several in a list, in a fence
     <tool_call>{"name": "...", "arguments": {...}}</tool_call>                   and the same in other marks
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, cast
 from griptape_ollama.conversion.json_answers import load_json
 from griptape_ollama.conversion.tools import OfferedTools
 
-# What may stand around calls; only the first ones tell that there are any.
+# Marks around calls; only the first ones begin a call.
 _MARKS = (
     *("<tool_call>", "<function_call>", "<|tool_call|>", "<|python_tag|>", "[TOOL_CALLS]"),
     *("</tool_call>", "</function_call>", "</function>", "[/TOOL_CALLS]", "<|call|>", "<|end|>"),
@@ -33,7 +33,7 @@ _START = "<|start|>assistant"
 _MESSAGE = "<|message|>"
 _HARMONY_BEGUN = ("<|channel|>commentary", "<|channel|>analysis", "to=functions.")
 _HARMONY_WORDS = re.compile(r"<\|(?:channel|constrain)\|>|\s+")
-_HARMONY_OTHERS = frozenset({"commentary", "analysis", "json", "code"})
+_HARMONY_KINDS = frozenset({"commentary", "analysis", "json", "code"})
 _LONGEST_HEADER = 300
 # The same of Mistral's newer models.
 _NAMED = re.compile(r"(?P<name>[\w.-]+)(?:\[CALL_ID\]\w+)?\[ARGS\]")
@@ -51,28 +51,28 @@ _STRUCTURE = re.compile(r'["\\{}\[\]]')
 
 
 class TextCall(NamedTuple):
-    """A call as it was written: the name of a function, and what stands for its arguments."""
+    """A call as it was written: the name of a function, and its arguments in any form."""
 
     name: str
     arguments: Any
 
 
-class TextCallGate:
+class TextCallBuffer:
     """Holds back the text of a reply for as long as it may be nothing but calls.
 
     Args:
-        tools: What may be called.
-        is_answer: Whether a text is the answer that was asked for, although it may be a call.
+        tools: The offered functions.
+        is_answer: Returns whether a text is the wanted answer, although it may be a call.
     """
 
     def __init__(self, tools: OfferedTools, is_answer: Callable[[str], bool] = lambda _: False) -> None:
         self._tools = tools
         self._is_answer = is_answer
-        self._reader: TextCallReader | None = TextCallReader(tools.names)
+        self._reader: TextCallParser | None = TextCallParser(tools.names)
 
     @property
-    def is_open(self) -> bool:
-        """Whether all text is shown at once."""
+    def is_released(self) -> bool:
+        """Whether text is no longer held back."""
         return self._reader is None
 
     @property
@@ -81,13 +81,13 @@ class TextCallGate:
         return "" if self._reader is None else self._reader.held
 
     def feed(self, text: str) -> str:
-        """Return what is shown of the text now."""
+        """Add a piece of text, and return what may be published now."""
         if self._reader is None:
             return text
         return "" if self._reader.feed(text) else self.release()
 
     def release(self) -> str:
-        """Return the text that was held back, and hold back no more."""
+        """Return the text that was held back, and stop holding it back."""
         held, self._reader = self.held, None
         return held
 
@@ -107,8 +107,8 @@ class _NoCallError(ValueError):
     """A text cannot be a call."""
 
 
-class TextCallReader:
-    """Reads a text piece by piece, for as long as it may be nothing but calls.
+class TextCallParser:
+    """Parses a text piece by piece, for as long as it may be nothing but calls.
 
     Args:
         names: Names of the functions that may be called.
@@ -121,7 +121,7 @@ class TextCallReader:
         self._rest = ""
         self._name = ""
         self._is_marked = False
-        self._is_offered = False  # as far as the beginning of the JSON tells
+        self._is_offered = False  # by the beginning of the JSON
         self._json = _JsonText()
         self._step: Callable[[], bool] = self._outside
 
@@ -137,7 +137,7 @@ class TextCallReader:
         return self._calls if is_whole else []
 
     def feed(self, text: str) -> bool:
-        """Read a piece of the text; whether it still may be calls."""
+        """Parse a piece of the text, and return whether all of it still may be calls."""
         self._pieces.append(text)
         self._rest += text
         try:
@@ -148,17 +148,17 @@ class TextCallReader:
             return False
         return True
 
-    # Each step reads what it can of the rest, and tells whether there may be more to read.
+    # Each step parses what it can of the rest, and returns whether there may be more to parse.
 
     def _outside(self) -> bool:
-        """Read marks, and the header of a call."""
+        """Parse marks, and the header of a call."""
         self._rest = rest = self._rest.lstrip()
         for mark in _MARKS:
             if rest.startswith(mark):
                 self._is_marked = True
-                return self._go_on(len(mark), self._outside)
+                return self._continue(len(mark), self._outside)
         if (fence := _FENCE.match(rest)) is not None:
-            return self._go_on(fence.end(), self._outside)
+            return self._continue(fence.end(), self._outside)
         if rest.startswith(("<|", "to=")) and (end := rest.find(_MESSAGE, 0, _LONGEST_HEADER)) >= 0:
             return self._call(_to_harmony_name(rest[:end]), end + len(_MESSAGE), self._arguments)
         if rest.startswith(_FUNCTION) and (end := rest.find(">")) > 0:
@@ -168,11 +168,11 @@ class TextCallReader:
         if self._is_begun(rest):
             return False
         if rest[0] in "{[":
-            return self._go_on(0, self._described)
+            return self._continue(0, self._described)
         raise _NoCallError
 
     def _is_begun(self, rest: str) -> bool:
-        """Whether the rest may be the beginning of a mark or a header."""
+        """Return whether the rest may be the beginning of a mark or a header."""
         if any(mark.startswith(rest) for mark in (*_MARKS, _FUNCTION)) or _FENCE_BEGUN.fullmatch(rest):
             return True
         if len(rest) > _LONGEST_HEADER:
@@ -185,7 +185,7 @@ class TextCallReader:
         return rest.startswith(_FUNCTION) or (self._is_marked and _NAMED_BEGUN.fullmatch(rest) is not None)
 
     def _described(self) -> bool:
-        """Read JSON that names a function and its arguments."""
+        """Parse JSON that names a function and its arguments."""
         after = self._json.feed(self._rest)
         if after is None:
             self._check_head()
@@ -197,7 +197,7 @@ class TextCallReader:
         return self._start_outside(after)
 
     def _arguments(self) -> bool:
-        """Read JSON that is the arguments of a function that was named before."""
+        """Parse JSON arguments of a function that was named before."""
         if not self._json.text:
             self._rest = self._rest.lstrip()
             if self._rest[:1] not in ("", "{"):
@@ -210,10 +210,10 @@ class TextCallReader:
         return self._start_outside(after)
 
     def _parameters(self) -> bool:
-        """Read arguments that are texts between marks of their own."""
+        """Parse arguments that are texts between marks of their own."""
         self._rest = rest = self._rest.lstrip()
         if rest.startswith("{"):
-            return self._go_on(0, self._arguments)
+            return self._continue(0, self._arguments)
         end = rest.find(_FUNCTION_END)
         if end < 0:
             if not any(each.startswith(rest[: len(each)]) for each in (_PARAMETER, _FUNCTION_END)):
@@ -226,9 +226,9 @@ class TextCallReader:
         if name not in self._names:
             raise _NoCallError
         self._name = name
-        return self._go_on(at, step)
+        return self._continue(at, step)
 
-    def _go_on(self, at: int, step: Callable[[], bool]) -> bool:
+    def _continue(self, at: int, step: Callable[[], bool]) -> bool:
         self._rest, self._step = self._rest[at:], step
         return True
 
@@ -237,7 +237,7 @@ class TextCallReader:
         return True
 
     def _check_head(self) -> None:
-        """Raise where the beginning of the JSON already tells that it is no call."""
+        """Raise where the beginning of the JSON already shows that it is no call."""
         if self._is_offered:
             return
         text = self._json.text
@@ -257,11 +257,7 @@ class TextCallReader:
             raise _NoCallError
 
     def _to_call(self, described: Any) -> TextCall:
-        """Return the call that a JSON object describes.
-
-        Raises:
-            _NoCallError: It describes none of a function that is offered, or anything beside it.
-        """
+        """Return the call that a JSON object describes; raise where it is no call of an offered function."""
         call = cast("dict[str, Any]", described) if isinstance(described, dict) else {}
         if isinstance(inner := call.get("function"), dict) and set(call) <= {"function", "type", "id"}:
             call = cast("dict[str, Any]", inner)
@@ -287,7 +283,7 @@ class _JsonText:
         self._pieces: list[str] = []
         self._depth = 0
         self._is_quoted = False
-        self._ignored = -1  # place of a character behind a backslash
+        self._ignored = -1  # place of a character after a backslash
 
     @property
     def text(self) -> str:
@@ -295,7 +291,7 @@ class _JsonText:
         return "".join(self._pieces)
 
     def feed(self, text: str) -> str | None:
-        """Read a piece, and return what stands behind the end of the object or list; None where it does not end."""
+        """Parse a piece, and return the text after the end of the object or list; None where it does not end."""
         for found in _STRUCTURE.finditer(text):
             at, sign = found.start(), found[0]
             if at == self._ignored:
@@ -318,13 +314,13 @@ def _to_harmony_name(header: str) -> str:
     """Return the function that the header of a harmony call names."""
     words = [each for each in _HARMONY_WORDS.split(header.removeprefix(_START)) if each]
     names = [each[len("to=") :] for each in words if each.startswith("to=")]
-    if len(names) != 1 or len(words) - 1 != len(_HARMONY_OTHERS & {*words}) or "<|channel|>" not in header:
+    if len(names) != 1 or len(words) - 1 != len(_HARMONY_KINDS & {*words}) or "<|channel|>" not in header:
         raise _NoCallError
     return names[0].removeprefix("functions.")
 
 
 def _to_parameters(text: str) -> dict[str, str]:
-    """Return the arguments that stand between marks of their own; a line break beside a mark belongs to the mark."""
+    """Return the arguments between marks of their own; a line break beside a mark belongs to the mark."""
     found: dict[str, str] = {}
     while text := text.strip():
         head, is_closed, rest = text.removeprefix(_PARAMETER).partition(">")

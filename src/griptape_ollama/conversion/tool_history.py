@@ -1,12 +1,13 @@
-"""A turn of the model with calls that needs more than Griptape keeps of it."""
+"""What the next turn needs of a turn with tool calls, beyond what Griptape keeps of it."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from cachetools import LRUCache
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class RejectedCall:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What a model said beside the calls that Griptape ran.
+class ToolTurn:
+    """What a model produced beside the calls that Griptape ran.
 
     Attributes:
-        thinking: What it thought before them.
+        thinking: The thinking before them.
         rejected: Calls that had to be corrected.
     """
 
@@ -40,23 +41,23 @@ class Turn:
 
 
 def to_tool_call(tag: str, name: str, arguments: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """Give a call as it stands in the history."""
+    """Return a call as it is sent in the history."""
     return {"id": tag, "function": {"index": index, "name": name, "arguments": dict(arguments)}}
 
 
 def to_tool_result(tag: str, name: str, content: str) -> dict[str, Any]:
-    """Give the message that answers a call."""
+    """Return the message with the result of a call."""
     return {"role": "tool", "content": content, "tool_name": name, "tool_call_id": tag}
 
 
-def to_corrected_turn(text: str, turn: Turn) -> list[dict[str, Any]]:
-    """Give the messages of a turn whose calls all had to be corrected."""
+def to_corrected_messages(text: str, turn: ToolTurn) -> list[dict[str, Any]]:
+    """Return the messages of a turn whose calls all had to be corrected."""
     message: dict[str, Any] = {"role": "assistant", "content": text}
     return complete_turn(message, turn)
 
 
-def complete_turn(message: dict[str, Any], turn: Turn) -> list[dict[str, Any]]:
-    """Put back into the message of a turn what Griptape did not keep, and add the corrections behind it."""
+def complete_turn(message: dict[str, Any], turn: ToolTurn) -> list[dict[str, Any]]:
+    """Add to the message of a turn what Griptape did not keep, and the corrections after it."""
     if turn.thinking:
         message["thinking"] = turn.thinking
     calls = message.setdefault("tool_calls", [])
@@ -65,26 +66,23 @@ def complete_turn(message: dict[str, Any], turn: Turn) -> list[dict[str, Any]]:
 
 
 MAX_TURNS = 1000
-"""Turns that are remembered per driver; a task has 20 of them at most, unless it is told otherwise."""
+"""Calls whose turns a driver keeps; a task has 20 turns at most by default."""
 
 
-class TurnMemory:
-    """Finds a turn again by the tag of one of its calls: all that survives from a call to the next turn."""
+class ToolHistory:
+    """Finds a turn by the tag of one of its calls, which is all that Griptape keeps until the next turn."""
 
     def __init__(self) -> None:
-        self._turns: OrderedDict[str, Turn] = OrderedDict()
+        self._turns: LRUCache[str, ToolTurn] = LRUCache(MAX_TURNS)
         self._lock = threading.Lock()
 
-    def keep(self, tags: Iterable[str], turn: Turn) -> None:
-        """Remember a turn under the tags of its calls."""
+    def record(self, tags: Iterable[str], turn: ToolTurn) -> None:
+        """Record a turn under the tags of its calls."""
         with self._lock:
             for tag in tags:
                 self._turns[tag] = turn
-                self._turns.move_to_end(tag)
-            while len(self._turns) > MAX_TURNS:
-                self._turns.popitem(last=False)
 
-    def find(self, tag: str) -> Turn | None:
-        """Give the turn of a call; None where it is not known (any more)."""
+    def find(self, tag: str) -> ToolTurn | None:
+        """Return the turn of a call; None where it is not known (any more)."""
         with self._lock:
             return self._turns.get(tag)

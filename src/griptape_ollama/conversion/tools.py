@@ -46,7 +46,7 @@ def to_chat_tools(tools: Iterable[BaseTool]) -> ChatTools:
     for tool in cast("Iterable[Any]", tools):
         try:
             activities: list[Any] = tool.activities()
-        except Exception as error:  # noqa: BLE001 # whatever is wrong with one tool, the others work
+        except Exception as error:  # noqa: BLE001 # a broken tool does not stop the rest
             described.failures.append(f"Tool {_name_of(tool)!r} is left out: {_reason(error)}")
             continue
         for activity in activities:
@@ -71,7 +71,7 @@ def _described(tool: Any, activity: Any) -> tuple[dict[str, Any], Any]:
 def _parameters(tool: Any, activity: Any) -> tuple[dict[str, Any], Any]:
     """Return the parameters of an activity and its schema, compiled once for all turns where the schema is fixed."""
     if getattr(tool.__class__, _SCHEMA_METHOD) is not getattr(ActivityMixin, _SCHEMA_METHOD):
-        # The tool's own way may lead to Griptape's, which never ends for a schema that contains itself.
+        # The tool's own way may lead to Griptape's, which does not end for a schema that contains itself.
         with contextlib.suppress(RecursionError):
             schema = tool.to_activity_json_schema(activity, "Parameters Schema")
             return compiled_parameters(schema), schema
@@ -86,7 +86,7 @@ def _parameters(tool: Any, activity: Any) -> tuple[dict[str, Any], Any]:
     key = (id(declared), *map(id, (*more, *more.values())))
     known = _known.get(key)
     if known is None:
-        # Kept with the schemas, so that nothing else gets their ids; as text, so that nobody changes what others get.
+        # Kept with the schemas, so that their ids are not used again; as text, so that each caller gets a copy.
         schema = to_json_schema(tool.activity_schema(activity))
         known = (declared, more, json.dumps(compiled_parameters(schema)), schema)
         if len(_known) >= _MAX_KNOWN:
@@ -104,11 +104,11 @@ def _reason(error: Exception) -> str:
 
 
 class OfferedTools:
-    """The functions of one request, to hold the model's calls against.
+    """The functions of one request, and checks of the model's calls against them.
 
     Args:
         functions: The functions as the request carries them.
-        schemas: Their schemas by name, where more is known of them than the request says.
+        schemas: Their schemas by name, where they say more than the request.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class OfferedTools:
         self._schemas: dict[str, Any] = {name: schemas.get(name, known) for name, known in parameters.items()}
 
     def __bool__(self) -> bool:
-        """Whether any function was offered."""
+        """Return whether any function was offered."""
         return bool(self._schemas)
 
     @property
@@ -129,7 +129,7 @@ class OfferedTools:
         return self._schemas.keys()
 
     def correction(self, name: str) -> str | None:
-        """Say what is wrong with the name of a call, for the model to read; None where nothing is."""
+        """Return what is wrong with the name of a call, for the model to read; None where it is right."""
         if name in self._schemas:
             return None
         if not self._schemas:
@@ -139,12 +139,12 @@ class OfferedTools:
     def arguments(self, name: str, given: Any) -> dict[str, Any]:
         """Return the arguments of a call as an object, repaired where that needs no guessing.
 
-        Taken are JSON in a string, also in a fence, and an object that repeats the call around its arguments:
-        `{"name": ..., "arguments": {...}}`, or the whole under the name of the function. Texts inside are read where
-        the schema allows no text (`schema_coercion`).
+        JSON in a string is parsed, also in a fence, and an object that repeats the call around its arguments is
+        unpacked: `{"name": ..., "arguments": {...}}`, or the whole under the name of the function. Texts inside are
+        parsed where the schema allows no text (`schema_coercion`).
 
         Raises:
-            ValueError: They are nothing of the kind, or hold a number that JSON cannot say. The text is for the model
+            ValueError: They are no object, or have a number that JSON does not know. The text is for the model
                 to read.
         """
         value = _object(given)
@@ -175,7 +175,7 @@ class OfferedTools:
 
 
 def finite(value: Any) -> Any:
-    """Return a JSON value with words in the place of numbers that JSON does not know."""
+    """Return a JSON value with text in place of numbers that JSON does not know."""
     if isinstance(value, dict):
         return {key: finite(each) for key, each in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):

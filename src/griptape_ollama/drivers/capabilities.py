@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from griptape_ollama.conversion.messages import leave_out_images
+from griptape_ollama.conversion.messages import replace_images
 from griptape_ollama.conversion.reasoning import ThinkMark, leaves_thinking_open
-from griptape_ollama.conversion.response_reader import ReplyReader
+from griptape_ollama.conversion.response_reader import ResponseReader
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError
 from griptape_ollama.escaping import printable
 from griptape_ollama.log_once import log_once
@@ -47,7 +47,7 @@ def without_images(messages: Iterable[Mapping[str, Any]], model: str, address: s
             raise OllamaContentError(f"Model {model!r} cannot see images: use a model with vision.", model=model)
         text = f"Model {model!r} cannot see images: those of tool results and of earlier turns are left out."
         log_once_for(address, logging.WARNING, text)
-    return [leave_out_images(message) if message.get("images") else message for message in shown]
+    return [replace_images(message) if message.get("images") else message for message in shown]
 
 
 def check_thinking(request: dict[str, Any], known: ModelMetadata, address: str) -> None:
@@ -99,9 +99,9 @@ class ModelObserver:
             "there: its schemas are described in the prompt.",
         )
 
-    def record_think_tags(self, reader: ReplyReader) -> None:
+    def record_think_tags(self, reader: ResponseReader) -> None:
         """Record whether thinking stands in the text without the tag that opens it."""
-        if reader.had_lone_mark:
+        if reader.had_unopened_thinking:
             self._metadata.record_quirk(self._model, self._known, UNOPENED_THINK_TAG)
         elif reader.round_text and UNOPENED_THINK_TAG in self._known.quirks:
             self._metadata.forget_quirk(self._model, UNOPENED_THINK_TAG)

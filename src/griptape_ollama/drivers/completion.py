@@ -12,9 +12,9 @@ from typing import Any
 from griptape.common import BaseDeltaMessageContent, DeltaMessage, Message, TextDeltaMessageContent
 
 from griptape_ollama.context.request_fitting import ContextTracker, FittedRequest
-from griptape_ollama.conversion.response_reader import META_KEY, ReplyReader, is_blank
+from griptape_ollama.conversion.response_reader import META_KEY, ResponseReader, is_blank
 from griptape_ollama.conversion.text_calls import is_react_call
-from griptape_ollama.conversion.tool_history import Turn, TurnMemory, to_corrected_turn
+from griptape_ollama.conversion.tool_history import ToolHistory, ToolTurn, to_corrected_messages
 from griptape_ollama.conversion.tools import OfferedTools
 from griptape_ollama.drivers.capabilities import ModelObserver
 from griptape_ollama.drivers.structured_output import AnswerValidator, CutAnswerError, ExpectedAnswer
@@ -84,7 +84,9 @@ class Completion:
         tool_history: Records turns with calls for the next request of the task.
     """
 
-    def __init__(self, prompt: PromptRequest, api: OllamaApi, *, reader: ReplyReader, tool_history: TurnMemory) -> None:
+    def __init__(
+        self, prompt: PromptRequest, api: OllamaApi, *, reader: ResponseReader, tool_history: ToolHistory
+    ) -> None:
         self._prompt = prompt
         self._api = api
         self._tracker = prompt.tracker
@@ -238,8 +240,8 @@ class Completion:
         """Return the next request; None where the answer is accepted."""
         reader = self._reader
         if reader.round_calls:
-            turn = Turn(reader.round_thinking, tuple(reader.rejected))
-            self._tool_history.keep((call.tag for call in reader.round_calls), turn)
+            turn = ToolTurn(reader.round_thinking, tuple(reader.rejected))
+            self._tool_history.record((call.tag for call in reader.round_calls), turn)
             return None
         if reader.rejected:
             return self._corrected_request(request)
@@ -258,8 +260,8 @@ class Completion:
             return None
         self._corrections += 1
         _logger.info("Model %r called %s, which cannot be run; it was told so.", self._call.model, names)
-        turn = Turn(reader.round_thinking, tuple(reader.rejected))
-        return {**request, "messages": [*request["messages"], *to_corrected_turn(reader.round_text, turn)]}
+        turn = ToolTurn(reader.round_thinking, tuple(reader.rejected))
+        return {**request, "messages": [*request["messages"], *to_corrected_messages(reader.round_text, turn)]}
 
     def _next_after_empty(self, request: Request) -> Request | None:
         """Return the next request after a reply with neither text nor a call; None where nothing helps."""

@@ -14,9 +14,9 @@ from griptape.events import EventBus
 
 from griptape_ollama.context.preview import PromptPreview
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent, to_think_marks
-from griptape_ollama.conversion.response_reader import META_KEY, ReplyReader
-from griptape_ollama.conversion.schemas import tell_schema
-from griptape_ollama.conversion.text_calls import TextCallGate
+from griptape_ollama.conversion.response_reader import META_KEY, ResponseReader
+from griptape_ollama.conversion.schemas import add_schema_instruction
+from griptape_ollama.conversion.text_calls import TextCallBuffer
 from griptape_ollama.drivers.chunks import (
     ChunkPublisher,
     StreamedMessageBuilder,
@@ -224,12 +224,12 @@ class OllamaPromptDriver(PromptDriverSettings):
         self._ensure_model(draft.request["model"], api)
         request = builder.build(draft)
         try:
-            reader = ReplyReader(
+            reader = ResponseReader(
                 tools=request.offered,
                 used_tags=_tags(stack),
                 think_marks=to_think_marks(self.separate_think_tags),
                 awaits_closing=request.awaits_closing,
-                new_gate=self._new_gate(request),
+                new_call_buffer=self._new_call_buffer(request),
             )
             return Completion(request, api, reader=reader, tool_history=self._tool_history)
         except BaseException:
@@ -247,12 +247,12 @@ class OllamaPromptDriver(PromptDriverSettings):
             tool_history=self._tool_history,
         )
 
-    def _new_gate(self, request: PromptRequest) -> Callable[[], TextCallGate] | None:
+    def _new_call_buffer(self, request: PromptRequest) -> Callable[[], TextCallBuffer] | None:
         """Return what builds a gate for text that may be a call; None where text is never a call."""
         tools, expected = request.offered, request.expected
         if not self.parse_text_calls or not tools:
             return None
-        return lambda: TextCallGate(
+        return lambda: TextCallBuffer(
             tools, lambda text: expected is not None and expected.rule.error_of(text.strip()) is None
         )
 
@@ -264,7 +264,7 @@ class OllamaPromptDriver(PromptDriverSettings):
         output = StructuredOutput(self, known, self._requested_model())
         if (rule := output.described_rule(prompt_stack)) is not None:
             own = known.raw.get("system")
-            tell_schema(prompt_stack, rule.told, own_system=own if isinstance(own, str) else "")
+            add_schema_instruction(prompt_stack, rule.schema, own_system=own if isinstance(own, str) else "")
         elif output.strategy == "tool":
             super()._init_structured_output(prompt_stack)
 

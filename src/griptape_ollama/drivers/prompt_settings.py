@@ -18,7 +18,7 @@ from griptape_ollama.context.tokenizer import OllamaTokenizer, StackText
 from griptape_ollama.context.tokens.estimator import PromptEstimator, estimator_of
 from griptape_ollama.context.window import WindowPlanner
 from griptape_ollama.conversion.requests import merge_options
-from griptape_ollama.conversion.tool_history import TurnMemory
+from griptape_ollama.conversion.tool_history import ToolHistory
 from griptape_ollama.drivers.mixins import ModelMixin, model_of_environment
 from griptape_ollama.drivers.settings import (
     DEFAULT_TEMPERATURE,
@@ -162,7 +162,7 @@ class PromptDriverSettings(ModelMixin, BasePromptDriver):  # pyright: ignore[rep
         default=True, converter=to_separate_think_tags, metadata={"serializable": True}
     )
     parse_text_calls: bool = field(default=True, converter=to_parse_text_calls, metadata={"serializable": True})
-    _tool_history: TurnMemory = field(factory=TurnMemory, init=False, repr=False, eq=False, metadata=LIVE)
+    _tool_history: ToolHistory = field(factory=ToolHistory, init=False, repr=False, eq=False, metadata=LIVE)
 
     @property
     def temperature(self) -> float:

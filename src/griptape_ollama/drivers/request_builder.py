@@ -18,11 +18,11 @@ from griptape_ollama.context.request_fitting import (
     RequestFitter,
 )
 from griptape_ollama.context.tokens.estimator import PromptEstimator
-from griptape_ollama.conversion.images import check_images, images_of, input_of, urls_to_fetch
+from griptape_ollama.conversion.images import check_images, images_of, newest_input_of, urls_to_fetch
 from griptape_ollama.conversion.messages import merge_system_messages, to_chat_groups
 from griptape_ollama.conversion.reasoning import to_think_marks
 from griptape_ollama.conversion.requests import merge_stop, to_chat_request
-from griptape_ollama.conversion.tool_history import TurnMemory
+from griptape_ollama.conversion.tool_history import ToolHistory
 from griptape_ollama.conversion.tools import ChatTools, OfferedTools, to_chat_tools
 from griptape_ollama.drivers.capabilities import awaits_closing_tag, check_thinking, log_once_for, without_images
 from griptape_ollama.drivers.completion import PromptRequest
@@ -92,7 +92,7 @@ class RequestBuilder:
         options: dict[str, Any],
         estimator: PromptEstimator,
         context: ContextSettings,
-        tool_history: TurnMemory,
+        tool_history: ToolHistory,
     ) -> None:
         self._settings = settings
         self._api = api
@@ -117,7 +117,7 @@ class RequestBuilder:
             options.setdefault("temperature", temperature)
         given = extra.pop("messages", None)
         images = images_of(stack.messages) if given is None else ()
-        check_images(images_of(input_of(stack.messages)) if images else ())
+        check_images(images_of(newest_input_of(stack.messages)) if images else ())
         groups = self._groups(stack, reads_images=False) if given is None else []
         request = to_chat_request(
             model=self._model,
@@ -207,9 +207,9 @@ class RequestBuilder:
     def _groups(
         self, stack: PromptStack, fetched: dict[str, bytes] | None = None, *, reads_images: bool = True
     ) -> list[Messages]:
-        recall = self._tool_history.find
+        find_turn = self._tool_history.find
         return merge_system_messages(
-            to_chat_groups(stack.messages, recall=recall, fetched=fetched, reads_images=reads_images)
+            to_chat_groups(stack.messages, find_turn=find_turn, fetched=fetched, reads_images=reads_images)
         )
 
     def _fetched(self, url: str) -> bytes:

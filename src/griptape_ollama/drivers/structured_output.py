@@ -10,9 +10,9 @@ from typing import Any, cast
 from griptape.common import PromptStack
 from griptape.drivers.prompt.base_prompt_driver import StructuredOutputStrategy
 
-from griptape_ollama.conversion.json_answers import Found, find_answer, to_repair_request, to_schema_request
-from griptape_ollama.conversion.response_reader import ReplyReader, is_blank
-from griptape_ollama.conversion.schemas import NOTHING_READ, AnswerRule, to_format
+from griptape_ollama.conversion.json_answers import JsonAnswer, find_answer, to_repair_request, to_schema_request
+from griptape_ollama.conversion.response_reader import ResponseReader, is_blank
+from griptape_ollama.conversion.schemas import NO_KNOWN_KEY, AnswerRule, to_format
 from griptape_ollama.conversion.text_calls import is_react_call
 from griptape_ollama.drivers.prompt_settings import PromptDriverSettings
 from griptape_ollama.models.metadata_cache import ModelMetadata, is_cloud_model
@@ -126,7 +126,7 @@ class AnswerValidator:
         beginning = text.lstrip()[:1]
         return beginning in _beginnings(request["format"]) if beginning else None
 
-    def next_request(self, request: Request, reader: ReplyReader) -> Request | None:
+    def next_request(self, request: Request, reader: ResponseReader) -> Request | None:
         """Return the next request; None where the answer is accepted, or nothing helps.
 
         Raises:
@@ -152,22 +152,22 @@ class AnswerValidator:
         if has_format:
             return self._next_after_format(request, text, found)
         if waits:
-            asked = _with_answer(request, text, to_schema_request(self._rule.told), without="tools")
+            asked = _with_answer(request, text, to_schema_request(self._rule.schema), without="tools")
             return {**asked, "format": self._deferred_format}
         return self._repair_request(request, text, found)
 
-    def _next_after_format(self, request: Request, text: str, found: Found) -> Request | None:
+    def _next_after_format(self, request: Request, text: str, found: JsonAnswer) -> Request | None:
         if is_blank(text):
             return None
         if found.is_open:  # of the right shape, but ended early, as by a stop text
             return self._repair_request(request, text, found) if self._rule.is_demanded else None
         if found.is_json and _has_shape(request["format"], text):
             # The task reports what is wrong inside, but does not see that nothing was read.
-            return self._repair_request(request, text, found) if found.error == NOTHING_READ else None
+            return self._repair_request(request, text, found) if found.error == NO_KNOWN_KEY else None
         self.saw_ignored_format = True
-        return _with_answer(request, text, to_schema_request(self._rule.told), without="format")
+        return _with_answer(request, text, to_schema_request(self._rule.schema), without="format")
 
-    def _repair_request(self, request: Request, text: str, found: Found) -> Request | None:
+    def _repair_request(self, request: Request, text: str, found: JsonAnswer) -> Request | None:
         if self._repairs >= MAX_REPAIRS:
             return None
         self._repairs += 1

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import tenacity
 
 from griptape_ollama.conversion.chunking import least_tokens, split_text
-from griptape_ollama.conversion.embeddings import STAND_IN, Passage, mean_of, to_vectors, tokens_of, vector_size
+from griptape_ollama.conversion.embeddings import PLACEHOLDER, Passage, mean_of, to_vectors, tokens_of, vector_size
 from griptape_ollama.embeddings.spec import SURELY_FITS, EmbeddingSpec, Reply
 from griptape_ollama.errors import (
     OllamaContentError,
@@ -159,7 +159,7 @@ class Embedder:
             OllamaError: Everything fails.
         """
         if not self._has_succeeded:
-            (value,) = self._requests.send([Passage("", STAND_IN)], is_part=True)
+            (value,) = self._requests.send([Passage("", PLACEHOLDER)], is_part=True)
             if isinstance(value, str):
                 raise self._no_vector(value)
             self._has_succeeded = True

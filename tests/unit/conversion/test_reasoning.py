@@ -10,7 +10,7 @@ from griptape_ollama.conversion.reasoning import (
     DEFAULT_MARKS,
     ThinkTagSplitter,
     leaves_thinking_open,
-    separate_alone,
+    separate_unopened,
     to_think_marks,
 )
 
@@ -81,11 +81,11 @@ def test_thinking_goes_on_behind_thinking_inside_of_it(text, parts):
 def test_thinking_inside_of_thinking_tells_nothing_of_other_replies():
     splitter = ThinkTagSplitter()
     assert splitter.feed("<think>a<think>b</think>c</think>d") == ("a<think>bc", "d")
-    assert not splitter.was_alone
+    assert not splitter.was_unopened
     splitter = ThinkTagSplitter()
     splitter.feed("<think>a<think>b</think>c")
     assert splitter.finish(was_cut=True) == ("", "c")
-    assert not splitter.was_alone
+    assert not splitter.was_unopened
 
 
 def test_thinking_that_never_ends_is_thinking():
@@ -196,7 +196,7 @@ def test_what_names_no_marks_is_refused(setting):
     ],
 )
 def test_everything_before_a_lone_closing_mark_is_thinking(text, parts):
-    assert separate_alone(text, DEFAULT_MARKS) == parts
+    assert separate_unopened(text, DEFAULT_MARKS) == parts
     if parts is not None:
         assert _split([text], awaits_closing=True) == parts
         assert _split(text, awaits_closing=True) == parts
@@ -209,7 +209,7 @@ def test_text_is_held_back_until_the_mark_that_is_awaited():
     assert [splitter.feed(piece) for piece in ("Hm", ". </th", "ink>\n", "Yes", ".")] == [
         *(("", ""), ("", ""), ("Hm. ", ""), ("", "Yes"), ("", ".")),
     ]
-    assert splitter.was_alone
+    assert splitter.was_unopened
 
 
 def test_what_was_cut_before_the_mark_that_is_awaited_is_thinking():
@@ -221,7 +221,7 @@ def test_what_was_cut_before_the_mark_that_is_awaited_is_thinking():
 def test_an_opening_mark_does_not_keep_one_waiting():
     splitter = ThinkTagSplitter(awaits_closing=True)
     assert splitter.feed("<think>Hm.</think>Yes.") == ("Hm.", "Yes.")
-    assert not splitter.was_alone
+    assert not splitter.was_unopened
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,10 @@ import logging
 
 import pytest
 
-from griptape_ollama.conversion import requests as requests_module
 from griptape_ollama.conversion.requests import merge_options, merge_stop, to_chat_request
 from griptape_ollama.errors import OllamaContentError
 
 _MESSAGES = [{"role": "user", "content": "Hi"}]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_noted(monkeypatch):
-    monkeypatch.setattr(requests_module, "_noted", set())
 
 
 def _request(*, tools=(), options=None, fields=None, extra=None):

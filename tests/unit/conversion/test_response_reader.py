@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from griptape_ollama.conversion.reasoning import ReasoningDeltaMessageContent
-from griptape_ollama.conversion.response_reader import META_KEY, ReplyReader
+from griptape_ollama.conversion.response_reader import META_KEY, ResponseReader
 from griptape_ollama.errors import OllamaStreamError
 
 _RECORDINGS = Path(__file__).parents[2] / "contract" / "recordings" / "0.33.0-rc2"
@@ -51,7 +51,7 @@ def _call(name="Weather_look_up", arguments=None, **more):
 
 def _read(lines, **settings):
     """Feed all lines; give the deltas, the message, and the metadata."""
-    reader = ReplyReader(**settings)
+    reader = ResponseReader(**settings)
     deltas = [delta for line in lines for delta in reader.feed(line)]
     metadata = reader.metadata()
     return deltas, reader.message(metadata), metadata
@@ -110,7 +110,7 @@ def test_a_reply_of_one_line_is_read_like_a_stream():
 
 
 def test_lines_that_say_nothing_give_no_delta():
-    reader = ReplyReader()
+    reader = ResponseReader()
     for line in (_line(""), _line(None), _line("", thinking=""), _line("", tool_calls=[]), _last()):
         assert list(reader.feed(line)) == []
 
@@ -122,7 +122,7 @@ def test_an_empty_reply_is_one_empty_text():
 
 
 def test_the_text_so_far_is_there_at_any_time():
-    reader = ReplyReader()
+    reader = ResponseReader()
     assert reader.text == ""
     reader.feed(_line("Hel"))
     assert reader.text == "Hel"
@@ -368,7 +368,7 @@ def test_fields_of_a_reply_do_not_pass_for_what_is_found_out_here():
 
 
 def test_what_the_caller_measured_wins_over_what_a_server_says_under_the_same_name():
-    reader = ReplyReader()
+    reader = ResponseReader()
     reader.feed(_last("x", host="forged", context=[1, 2], total_seconds="x", tokens_per_second=[], eval_count=3))
     metadata = reader.metadata(host="http://gpu", context={"window": 4096})
     assert (metadata["host"], metadata["context"]) == ("http://gpu", {"window": 4096})
@@ -376,7 +376,7 @@ def test_what_the_caller_measured_wins_over_what_a_server_says_under_the_same_na
 
 
 def test_what_the_caller_measured_is_added_unless_it_is_none():
-    reader = ReplyReader()
+    reader = ResponseReader()
     reader.feed(_last("x"))
     metadata = reader.metadata(host="http://gpu", time_to_first_token=None)
     assert metadata["host"] == "http://gpu"
@@ -427,12 +427,12 @@ def test_a_last_line_without_message_ends_a_reply_too():
 )
 def test_a_line_that_is_no_chat_reply_is_a_stream_error_that_says_what_is_odd(line, named):
     with pytest.raises(OllamaStreamError, match=f"The reply has a {named} that cannot be read"):
-        ReplyReader().feed(line)
+        ResponseReader().feed(line)
 
 
 def test_the_error_shows_the_beginning_of_what_is_odd_only():
     with pytest.raises(OllamaStreamError) as caught:
-        ReplyReader().feed(_line(["x" * 10_000]))
+        ResponseReader().feed(_line(["x" * 10_000]))
     assert len(str(caught.value)) < 300
 
 
@@ -553,19 +553,19 @@ def test_a_single_text_is_a_text_artifact_with_metadata():
     ],
 )
 def test_a_call_beside_few_other_keys_is_not_lost(message):
-    reader = ReplyReader()
+    reader = ResponseReader()
     assert reader.feed({"model": "m", "created_at": "now", "message": message, "done": False})
     assert any(isinstance(content, ActionCallMessageContent) for content in reader.message({}).content)
 
 
 def test_thinking_beside_few_other_keys_is_not_lost():
-    reader = ReplyReader()
+    reader = ResponseReader()
     reader.feed({"model": "m", "created_at": "now", "message": {"role": "assistant", "thinking": "Hm"}, "done": False})
     assert reader.metadata()["thinking"] == "Hm"
 
 
 def test_facts_of_a_short_last_line_are_not_lost():
-    reader = ReplyReader()
+    reader = ResponseReader()
     reader.feed({"message": {"content": "Hi"}, "done": True, "done_reason": "length", "eval_count": 3})
     assert reader.metadata()["done_reason"] == "length"
     assert reader.usage().output_tokens == 3
@@ -573,6 +573,6 @@ def test_facts_of_a_short_last_line_are_not_lost():
 
 @pytest.mark.parametrize("odd", ["3", [3], True, {"n": 3}])
 def test_a_count_that_is_no_number_is_no_usage(odd):
-    reader = ReplyReader()
+    reader = ResponseReader()
     reader.feed({"message": {"content": "Hi"}, "done": True, "eval_count": odd})
     assert reader.usage().output_tokens is None

@@ -1,13 +1,16 @@
-"""Calls written as text: what is one, and how soon the rest is known to be none."""
+"""Calls written as text: which texts are calls, and how soon the rest is published."""
 
 import itertools
 import json
+import re
+import time
 
 import pytest
+from griptape.tasks import ActionsSubtask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.conversion.text_calls import TextCallGate, TextCallReader
+from griptape_ollama.conversion.text_calls import TextCallBuffer, TextCallParser, is_react_call
 from griptape_ollama.conversion.tools import OfferedTools
 
 _NAMES = ("Shop_buy", "Clock_now")
@@ -106,7 +109,7 @@ _NONE = {
 
 
 def _read(pieces):
-    reader = TextCallReader(_NAMES)
+    reader = TextCallParser(_NAMES)
     for piece in pieces:
         if not reader.feed(piece):
             return []
@@ -139,10 +142,10 @@ def test_it_does_not_matter_where_a_text_is_cut(text, cuts):
 @given(st.text(alphabet='{}[]"\\:,<>|/`\n ato=namecl_', max_size=60), _CUTS)
 def test_whatever_comes_is_shown_or_held_and_never_lost(text, cuts):
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    gate = TextCallGate(OfferedTools([]))
-    shown = "".join(gate.feed(text[start:end]) for start, end in itertools.pairwise(places))
-    assert shown + gate.held == text
-    assert gate.calls() == []
+    buffer = TextCallBuffer(OfferedTools([]))
+    shown = "".join(buffer.feed(text[start:end]) for start, end in itertools.pairwise(places))
+    assert shown + buffer.held == text
+    assert buffer.calls() == []
 
 
 @pytest.mark.parametrize(
@@ -165,23 +168,23 @@ def test_whatever_comes_is_shown_or_held_and_never_lost(text, cuts):
     ],
 )
 def test_text_is_held_back_only_while_it_may_be_a_call(text, held):
-    gate = TextCallGate(OfferedTools([{"function": {"name": name}} for name in _NAMES]))
+    buffer = TextCallBuffer(OfferedTools([{"function": {"name": name}} for name in _NAMES]))
     kept = ""
     for character in text:
-        if gate.feed(character):
+        if buffer.feed(character):
             break
         kept += character
     assert kept == held
 
 
-def _gate(is_answer=lambda _: False):
+def _buffer(is_answer=lambda _: False):
     schema = {
         "type": "object",
         "properties": {"item": {"type": "string"}, "n": {"type": "integer"}},
         "required": ["item"],
     }
     functions = [{"function": {"name": "Shop_buy", "parameters": schema}}, {"function": {"name": "Clock_now"}}]
-    return TextCallGate(OfferedTools(functions), is_answer)
+    return TextCallBuffer(OfferedTools(functions), is_answer)
 
 
 @pytest.mark.parametrize(
@@ -198,23 +201,23 @@ def _gate(is_answer=lambda _: False):
     ],
 )
 def test_a_call_must_fit_its_function(arguments, read):
-    gate = _gate()
-    gate.feed(json.dumps({"name": "Shop_buy", "arguments": arguments}))
-    assert gate.calls() == ([("Shop_buy", read)] if read is not None else [])
+    buffer = _buffer()
+    buffer.feed(json.dumps({"name": "Shop_buy", "arguments": arguments}))
+    assert buffer.calls() == ([("Shop_buy", read)] if read is not None else [])
 
 
 def test_one_call_that_does_not_fit_makes_a_text_of_all():
-    gate = _gate()
-    gate.feed('[{"name": "Clock_now", "arguments": {}}, {"name": "Shop_buy", "arguments": {}}]')
-    assert gate.calls() == []
+    buffer = _buffer()
+    buffer.feed('[{"name": "Clock_now", "arguments": {}}, {"name": "Shop_buy", "arguments": {}}]')
+    assert buffer.calls() == []
 
 
 def test_the_answer_that_was_asked_for_is_no_call():
     text = '{"name": "Shop_buy", "arguments": {"item": "apple"}}'
-    gate = _gate(lambda answer: answer == text)
-    gate.feed(text)
-    assert gate.calls() == []
-    assert gate.release() == text
+    buffer = _buffer(lambda answer: answer == text)
+    buffer.feed(text)
+    assert buffer.calls() == []
+    assert buffer.release() == text
 
 
 def test_a_text_of_brackets_takes_no_time_to_speak_of():
@@ -225,3 +228,33 @@ def test_a_text_of_brackets_takes_no_time_to_speak_of():
         "<|channel|>" + " " * 100_000,
     ):
         assert _read([text]) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Actions: [{"name": "A"}]',
+        "Thought: x\nActions:\n\n[]",
+        "Actions: none. Actions: [1]",
+        'Actions: as JSON: ["a"]',
+    ],
+)
+def test_an_answer_that_griptape_runs_is_a_react_call(text):
+    assert re.findall(ActionsSubtask.ACTIONS_PATTERN, text, re.DOTALL)
+    assert is_react_call(text)
+
+
+@pytest.mark.parametrize("text", ["", "[1] Actions:", "Actions: none", "actions: [1]", "Answer: [1]"])
+def test_other_answers_are_no_react_calls(text):
+    assert not re.findall(ActionsSubtask.ACTIONS_PATTERN, text, re.DOTALL)
+    assert not is_react_call(text)
+
+
+def test_a_react_call_may_lack_its_end():
+    assert is_react_call('Actions: [{"name":')
+
+
+def test_a_hostile_answer_is_checked_in_linear_time():
+    start = time.thread_time()
+    assert not is_react_call("Actions:" * 100_000)
+    assert time.thread_time() - start < 1

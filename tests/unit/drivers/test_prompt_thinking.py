@@ -24,7 +24,7 @@ from griptape_ollama import (
     OllamaResponseError,
     ReasoningChunkEvent,
 )
-from griptape_ollama.conversion.tool_history import MAX_TURNS, Turn, TurnMemory
+from griptape_ollama.conversion.tool_history import MAX_TURNS, ToolHistory, ToolTurn
 from griptape_ollama.models.types import ModelDetails
 from griptape_ollama.testing import OllamaSimulator, Reply, SimulatedModel
 
@@ -269,23 +269,23 @@ def test_tasks_at_the_same_time_get_their_own_thinking_back(simulator, make_driv
 
 
 def test_what_is_remembered_is_bounded_and_the_oldest_goes_first():
-    memory = TurnMemory()
+    history = ToolHistory()
     for number in range(MAX_TURNS + 5):
-        memory.keep([str(number)], Turn(f"thought {number}"))
-    assert memory.find("4") is None
-    assert memory.find("5") == Turn("thought 5")
-    assert memory.find(str(MAX_TURNS + 4)) == Turn(f"thought {MAX_TURNS + 4}")
+        history.record([str(number)], ToolTurn(f"thought {number}"))
+    assert history.find("4") is None
+    assert history.find("5") == ToolTurn("thought 5")
+    assert history.find(str(MAX_TURNS + 4)) == ToolTurn(f"thought {MAX_TURNS + 4}")
 
 
 def test_many_threads_may_remember_and_find_at_once():
-    memory, barrier = TurnMemory(), threading.Barrier(8)
+    history, barrier = ToolHistory(), threading.Barrier(8)
 
     def work(thread):
         barrier.wait()
         for number in range(200):
             tag = f"{thread}.{number}"
-            memory.keep([tag], Turn(tag))
-            assert memory.find(tag) in (Turn(tag), None)
+            history.record([tag], ToolTurn(tag))
+            assert history.find(tag) in (ToolTurn(tag), None)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
