@@ -4,6 +4,7 @@ import contextvars
 import logging
 import threading
 import time
+from concurrent.futures import wait
 
 import pytest
 
@@ -50,7 +51,7 @@ def _arrive(simulator):
 
 def _finish(simulator, *futures):
     deadline = time.monotonic() + 10
-    while not all(future.done() for future in futures):
+    while wait(futures, 0.001).not_done:
         assert time.monotonic() < deadline
         simulator.advance(60)
     return [future.result() for future in futures]
@@ -185,7 +186,7 @@ def test_a_failure_reaches_each_of_them_as_an_error_of_their_own(simulator, mana
     watches.append(watch(manage(simulator)))
     assert watches[1][1].wait(5)
     errors = []
-    while not all(future.done() for future, _, _ in watches):
+    while wait([future for future, _, _ in watches], 0.001).not_done:
         simulator.advance(1)
     for future, _, _ in watches:
         with pytest.raises(OllamaResponseError) as caught:
