@@ -1,4 +1,4 @@
-"""What a structure says, out of the events that are published while it runs."""
+"""The chunks of a structure's answer, picked from the events that are published while it runs."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ from typing_extensions import Self
 
 from griptape_ollama.events import ReasoningChunkEvent
 
-_callers: ContextVar[Mapping[Hearing, int]] = ContextVar("ollama_tool_callers", default=MappingProxyType({}))
-"""The thread that is to be listened to, by who listens: that of a task while it runs tools, which run on others."""
+_threads: ContextVar[Mapping[ChunkListener, int]] = ContextVar("ollama_chunk_threads", default=MappingProxyType({}))
+"""The one thread whose events count, by listener: the thread of a task while its tools run on other threads."""
 
-_NOBODY = -1
+_NO_THREAD = -1
 
 
 class OllamaChunk(str):
-    """A piece of what a structure says: a text, which also knows what it is.
+    """A piece of a structure's answer, or of its reasoning: a text.
 
     Attributes:
-        is_reasoning: Whether the model thinks it, rather than says it.
+        is_reasoning: Whether it is reasoning.
     """
 
     __slots__ = ("is_reasoning",)
     is_reasoning: bool
 
     def __new__(cls, text: str, *, is_reasoning: bool = False) -> Self:
-        """Make a piece."""
+        """Build a piece."""
         chunk = super().__new__(cls, text)
         chunk.is_reasoning = is_reasoning
         return chunk
 
     @property
     def value(self) -> str:
-        """The text, under the name that it has in what `griptape.utils.Stream` gives."""
+        """The text, under the name that it has in the artifacts of `griptape.utils.Stream`."""
         return str(self)
 
 
-class Hearing:
-    """Picks out the chunks of one run.
+class ChunkListener:
+    """Listens to one run of a structure, and passes its chunks on.
 
-    What prompts inside of tools say is not what the structure says, nor is what its memory says when it sums up.
+    The chunks of prompts inside tools are no part of the answer, nor is the summary that a memory asks for.
 
     Args:
-        structure: What runs.
-        put: Takes each chunk.
-        reasoning: Whether reasoning is wanted, too.
+        structure: The structure that runs.
+        put: Called with each chunk.
+        reasoning: Whether to pass reasoning on, too.
     """
 
     def __init__(self, structure: Structure, put: Callable[[OllamaChunk], None], *, reasoning: bool) -> None:
         self._structure = structure
         self._put = put
-        self._has_spoken = False
-        self._is_between = False
+        self._has_text = False
+        self._is_between_prompts = False
         kinds: list[type[BaseEvent]] = [
             TextChunkEvent,
             StartPromptEvent,
@@ -75,29 +75,29 @@ class Hearing:
         ]
         if reasoning:
             kinds.append(ReasoningChunkEvent)
-        self.listener: EventListener[Any] = EventListener(self._heard, event_types=kinds)
+        self.listener: EventListener[Any] = EventListener(self._on_event, event_types=kinds)
 
-    def _heard(self, event: BaseEvent) -> None:
-        thread, callers = threading.get_ident(), _callers.get()
-        if callers.get(self, thread) != thread:
+    def _on_event(self, event: BaseEvent) -> None:
+        thread, threads = threading.get_ident(), _threads.get()
+        if threads.get(self, thread) != thread:
             return
         if isinstance(event, StartPromptEvent):
             if not self._structure.is_running():
-                _callers.set({**callers, self: _NOBODY})  # the tasks are over, and memory takes in the run
+                _threads.set({**threads, self: _NO_THREAD})  # the tasks are over, and memory summarizes the run
         elif isinstance(event, StartActionsSubtaskEvent):
-            _callers.set({**callers, self: thread})
+            _threads.set({**threads, self: thread})
         elif isinstance(event, FinishActionsSubtaskEvent):
-            _callers.set({caller: each for caller, each in callers.items() if caller is not self})
+            _threads.set({listener: each for listener, each in threads.items() if listener is not self})
         elif isinstance(event, FinishPromptEvent):
-            self._is_between = self._has_spoken
+            self._is_between_prompts = self._has_text
         elif isinstance(event, ReasoningChunkEvent):
             self._put(OllamaChunk(event.token, is_reasoning=True))
         elif isinstance(event, TextChunkEvent) and event.token:
-            self._say(event.token)
+            self._put_text(event.token)
 
-    def _say(self, text: str) -> None:
-        if self._is_between:
+    def _put_text(self, text: str) -> None:
+        if self._is_between_prompts:
             # Answers of several prompts would run into each other.
             self._put(OllamaChunk("\n"))
-        self._is_between, self._has_spoken = False, True
+        self._is_between_prompts, self._has_text = False, True
         self._put(OllamaChunk(text))

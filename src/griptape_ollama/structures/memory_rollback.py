@@ -1,6 +1,6 @@
-"""Conversation memory that does not take what went wrong for an answer.
+"""Rollback of conversation memory after a run that failed or was left.
 
-The framework adds each run of a structure to its memory at the end, the text of an error too, and tells nobody.
+Griptape adds each run of a structure to its memory at the end, also the text of an error, and publishes no event.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from griptape.structures import Structure
 
 
 @dataclass(frozen=True)
-class _Before:
-    """One memory, as it was before a run.
+class _Snapshot:
+    """A memory as it was before a run.
 
     Attributes:
         memory: The memory.
-        runs: What it remembered.
-        summary: What it had summed up, and how many runs that was; None where it does not sum up.
+        runs: Its runs.
+        summary: Its summary, and the number of runs in it; None where it has none.
     """
 
     memory: BaseConversationMemory
@@ -30,11 +30,11 @@ class _Before:
     summary: tuple[str | None, int] | None
 
 
-class Memories:
-    """The conversation memories that a run of a structure may be added to: its own, and those of its tasks.
+class MemoryRollback:
+    """Removes runs from the conversation memories of a structure: its own, and those of its tasks.
 
     Args:
-        structure: The structure, which is about to run.
+        structure: The structure, before it runs.
     """
 
     def __init__(self, structure: Structure) -> None:
@@ -42,29 +42,29 @@ class Memories:
         found = [getattr(owner, "conversation_memory", None) for owner in owners]
         memories = {id(memory): memory for memory in found if isinstance(memory, BaseConversationMemory)}
         self._lock = threading.Lock()
-        self._before = [_Before(each, tuple(each.runs), _summary(each)) for each in memories.values()]
+        self._snapshots = [_Snapshot(each, tuple(each.runs), _summary(each)) for each in memories.values()]
 
-    def forget(self, outputs: Iterable[BaseArtifact]) -> None:
-        """Take out the runs that ended in one of these very artifacts, and no others."""
+    def remove(self, outputs: Iterable[BaseArtifact]) -> None:
+        """Remove the runs that ended in one of these very artifacts."""
         ids = {id(output) for output in outputs}
         with self._lock:
-            for before in self._before:
-                if gone := [run for run in before.memory.runs if id(run.output) in ids]:
-                    _take_out(before, gone)
+            for snapshot in self._snapshots:
+                if removed := [run for run in snapshot.memory.runs if id(run.output) in ids]:
+                    _remove(snapshot, removed)
 
 
-def _take_out(before: _Before, gone: list[Run]) -> None:
-    memory = before.memory
+def _remove(snapshot: _Snapshot, removed: list[Run]) -> None:
+    memory = snapshot.memory
     there = {id(run) for run in memory.runs}
-    for run in gone:
+    for run in removed:
         # By identity: runs with the same contents are equal.
         del memory.runs[next(index for index, each in enumerate(memory.runs) if each is run)]
-    dropped = [run for run in before.runs if id(run) not in there]
-    if [id(run) for run in (*dropped, *memory.runs)] == [id(run) for run in before.runs]:
-        # Nobody else has added anything: what had to make room for the run, or was summed up for it, comes back.
+    dropped = [run for run in snapshot.runs if id(run) not in there]
+    if [id(run) for run in (*dropped, *memory.runs)] == [id(run) for run in snapshot.runs]:
+        # No other run was added: restore the runs that were dropped or summarized because of this one.
         memory.runs[0:0] = dropped
-        if before.summary is not None and isinstance(memory, SummaryConversationMemory):
-            memory.summary, memory.summary_index = before.summary
+        if snapshot.summary is not None and isinstance(memory, SummaryConversationMemory):
+            memory.summary, memory.summary_index = snapshot.summary
     memory.conversation_memory_driver.store(memory.runs, memory.meta)
 
 

@@ -1,4 +1,4 @@
-"""One run of a structure after the other: its tasks keep what they do in themselves."""
+"""A lock for runs of one structure, whose tasks keep the state of a run in themselves."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from griptape_ollama.transport.run import Run
 _running: ContextVar[frozenset[int]] = ContextVar("ollama_running_structures", default=frozenset())
 
 
-class Turns:
-    """Lets a run wait until an earlier one of the same structure has ended, be it that somebody left it."""
+class RunLock:
+    """Makes a run wait until an earlier one of the same structure has ended, also one that was left."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._busy: set[int] = set()
 
     def start_afresh(self) -> None:
-        """Begin anew in a forked process, where the threads are gone."""
+        """Replace the lock in a forked process, where the threads that held it are gone."""
         self.__init__()
 
     @contextlib.contextmanager
-    def turn(self, structure: Structure) -> Generator[None, None, None]:
-        """Take the structure's turn.
+    def held(self, structure: Structure) -> Generator[None, None, None]:
+        """Hold the lock of a structure.
 
         Raises:
             OllamaCancelledError: A scope was cancelled while it waited.
@@ -63,7 +63,7 @@ class Turns:
             self._changed.notify_all()
 
 
-turns = Turns()
-"""The structures that run in this process."""
+run_lock = RunLock()
+"""The lock of all structures in this process."""
 
-renew_when_forked(turns)
+renew_when_forked(run_lock)

@@ -1,4 +1,4 @@
-"""A structure's answer while it is made, for who may leave before its end."""
+"""Streaming of a structure's answer, which can be left before its end."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from griptape.tasks import BaseTask
 
 from griptape_ollama.drivers.chunks import enabling_chunks
 from griptape_ollama.errors import OllamaCancelledError, OllamaContentError, OllamaError
-from griptape_ollama.structures.chunk_listener import Hearing, OllamaChunk
-from griptape_ollama.structures.memory_rollback import Memories
-from griptape_ollama.structures.run_lock import turns
+from griptape_ollama.structures.chunk_listener import ChunkListener, OllamaChunk
+from griptape_ollama.structures.memory_rollback import MemoryRollback
+from griptape_ollama.structures.run_lock import run_lock
 from griptape_ollama.transport.async_bridge import Feed
 from griptape_ollama.transport.blocking_warning import is_in_loop
 
@@ -24,7 +24,7 @@ _THREAD_NAME = "griptape-ollama-stream"
 
 
 class OllamaStream:
-    """Runs an Agent, a Pipeline or a Workflow, and gives what it says as it says it.
+    """Runs an Agent, a Pipeline or a Workflow, and yields its answer while it is generated.
 
     ```python
     for chunk in OllamaStream(agent).run("Tell me a story."):
@@ -36,10 +36,10 @@ class OllamaStream:
 
     Args:
         structure: The structure. Runs of one structure wait for each other.
-        reasoning: Whether chunks of reasoning are given, too; they have `is_reasoning` set.
+        reasoning: Whether chunks of reasoning are included; they have `is_reasoning` set.
 
     Raises:
-        OllamaContentError: That is no structure.
+        OllamaContentError: The structure is none.
     """
 
     def __init__(self, structure: Structure, *, reasoning: bool = False) -> None:
@@ -55,10 +55,10 @@ class OllamaStream:
         return self._latest.output if self._latest is not None else None
 
     def run(self, *args: Any) -> StreamedRun:
-        """Make a run, which begins when its first chunk is asked for.
+        """Return a run, which begins when its first chunk is asked for.
 
         Args:
-            *args: What the structure's own `run` takes.
+            *args: Arguments of the structure's own `run`.
 
         Returns:
             The run, to go through with `for` or `async for`. After the last chunk of a run that failed, its error is
@@ -79,7 +79,7 @@ class StreamedRun(Feed[OllamaChunk]):
     def __init__(self, job: _Job) -> None:
         super().__init__(job.work, name=_THREAD_NAME)
         self._job = job
-        self._forgetting: threading.Thread | None = None
+        self._rollback_thread: threading.Thread | None = None
 
     @property
     def output(self) -> BaseArtifact | None:
@@ -89,27 +89,27 @@ class StreamedRun(Feed[OllamaChunk]):
     async def aclose(self) -> None:
         """Leave: stop the run, and wait for its end. Harmless after the end."""
         await super().aclose()
-        if self._forgetting is not None:
-            await asyncio.to_thread(self._forgetting.join)
+        if self._rollback_thread is not None:
+            await asyncio.to_thread(self._rollback_thread.join)
 
     def _left(self) -> None:
-        forget = self._job.leave()
-        if forget is None:
+        roll_back = self._job.leave()
+        if roll_back is None:
             return
         if is_in_loop():  # a memory may be stored far away
-            self._forgetting = threading.Thread(target=forget, name=_THREAD_NAME, daemon=True)
-            self._forgetting.start()
+            self._rollback_thread = threading.Thread(target=roll_back, name=_THREAD_NAME, daemon=True)
+            self._rollback_thread.start()
         else:
-            forget()
+            roll_back()
 
 
 class _Job:
-    """What the thread of a run does.
+    """The work of the thread of a run.
 
     Args:
         structure: The structure.
-        args: What it is run with.
-        reasoning: Whether reasoning is wanted.
+        args: Arguments of its `run`.
+        reasoning: Whether to yield reasoning, too.
     """
 
     def __init__(self, structure: Structure, args: tuple[Any, ...], *, reasoning: bool) -> None:
@@ -119,33 +119,33 @@ class _Job:
         self._reasoning = reasoning
         self._lock = threading.Lock()
         self._is_left = False
-        self._forget: Callable[[], None] | None = None
+        self._roll_back: Callable[[], None] | None = None
 
     def work(self, put: Callable[[OllamaChunk], None]) -> None:
         """Run the structure.
 
         Raises:
-            Exception: What it failed with.
+            Exception: The error that the run ended in.
         """
-        with turns.turn(self._structure):
-            memories = Memories(self._structure)
-            # Listeners belong to the context of this thread: nobody hears of this run after it, or in another one.
+        with run_lock.held(self._structure):
+            rollback = MemoryRollback(self._structure)
+            # Listeners belong to the context of this thread: they get the events of this run only.
             try:
-                with Hearing(self._structure, put, reasoning=self._reasoning).listener, enabling_chunks():
+                with ChunkListener(self._structure, put, reasoning=self._reasoning).listener, enabling_chunks():
                     self._structure.run(*self._args)  # pyright: ignore[reportUnknownMemberType]
             finally:
-                failure = self._settle(memories)
+                failure = self._finish(rollback)
         if failure is not None:
             raise failure.exception or OllamaError(failure.to_text())
 
     def leave(self) -> Callable[[], None] | None:
-        """Note that nobody wants the end; give what is still to be done about it, if that was too late."""
+        """Mark the run as left; return what rolls the memory back, where the run has ended already."""
         with self._lock:
             self._is_left = True
-            return self._forget
+            return self._roll_back
 
-    def _settle(self, memories: Memories) -> ErrorArtifact | None:
-        """Note what came of the run, and forget it if it was nothing."""
+    def _finish(self, rollback: MemoryRollback) -> ErrorArtifact | None:
+        """Set the output of the run, and roll the memory back if it failed or was left."""
         tasks = cast("list[BaseTask[BaseArtifact]]", self._structure.tasks)  # pyright: ignore[reportUnknownMemberType]
         outputs = [task.output for task in tasks if task.output is not None]
         errors = [output for output in outputs if isinstance(output, ErrorArtifact)]
@@ -154,17 +154,17 @@ class _Job:
         failure = _failure(last, errors)
         self.output = failure or last
         with self._lock:
-            self._forget = functools.partial(memories.forget, outputs)
+            self._roll_back = functools.partial(rollback.remove, outputs)
             is_left = self._is_left
         if is_left:
-            memories.forget(outputs)
+            rollback.remove(outputs)
         elif failure is not None:
-            memories.forget(errors)
+            rollback.remove(errors)
         return failure
 
 
 def _failure(last: BaseArtifact | None, errors: list[ErrorArtifact]) -> ErrorArtifact | None:
-    """Give the error that a run ended in; None where it has an answer. A task that was cancelled cancels all."""
+    """Return the error that a run ended in; None where it has an answer. A task that was cancelled cancels all."""
     for error in errors:
         if isinstance(error.exception, OllamaCancelledError):
             return error

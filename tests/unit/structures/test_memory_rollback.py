@@ -10,7 +10,7 @@ from griptape.structures import Agent, Pipeline
 from griptape.tasks import PromptTask
 
 from griptape_ollama import OllamaCancelledError, OllamaError, OllamaStream
-from griptape_ollama.structures.memory_rollback import Memories
+from griptape_ollama.structures.memory_rollback import MemoryRollback
 
 
 def _run(text):
@@ -27,22 +27,22 @@ def _fail(structure, simulator):
         list(OllamaStream(structure).run("Fail."))
 
 
-def test_exactly_the_run_is_forgotten_also_where_others_look_alike(make_driver):
+def test_exactly_the_failed_run_is_removed_also_where_another_is_equal(make_driver):
     memory = ConversationMemory()
     agent = Agent(prompt_driver=make_driver(), conversation_memory=memory)
     twin = _run("same")
     memory.add_run(twin)
-    memories = Memories(agent)
+    rollback = MemoryRollback(agent)
     gone, other = _run("same"), _run("other")
     memory.add_run(gone)
     memory.add_run(other)
-    memories.forget([gone.output])
+    rollback.remove([gone.output])
     assert [id(run) for run in memory.runs] == [id(twin), id(other)]
-    memories.forget([gone.output])
+    rollback.remove([gone.output])
     assert len(memory.runs) == 2
 
 
-def test_a_run_that_had_to_make_room_comes_back(simulator, make_driver):
+def test_a_run_that_was_dropped_for_a_failed_run_is_restored(simulator, make_driver):
     memory = ConversationMemory(max_runs=2)
     agent = Agent(prompt_driver=make_driver(), conversation_memory=memory)
     for text in ("one", "two"):
@@ -51,17 +51,17 @@ def test_a_run_that_had_to_make_room_comes_back(simulator, make_driver):
     assert _texts(memory) == ["one", "two"]
 
 
-def test_a_run_that_made_room_for_somebody_else_stays_away(make_driver):
+def test_a_run_that_was_dropped_for_another_run_stays_dropped(make_driver):
     memory = ConversationMemory(max_runs=2)
     agent = Agent(prompt_driver=make_driver(), conversation_memory=memory)
     for text in ("one", "two"):
         memory.add_run(_run(text))
-    memories = Memories(agent)
+    rollback = MemoryRollback(agent)
     gone = _run("gone")
-    memory.add_run(_run("of somebody else"))
+    memory.add_run(_run("of another"))
     memory.add_run(gone)
-    memories.forget([gone.output])
-    assert _texts(memory) == ["of somebody else"]
+    rollback.remove([gone.output])
+    assert _texts(memory) == ["of another"]
 
 
 def test_what_is_stored_is_what_is_remembered(simulator, make_driver, tmp_path):
