@@ -1,4 +1,4 @@
-"""Local drivers for everything that Griptape's components reach for by themselves."""
+"""A Griptape configuration whose drivers run on Ollama and on this machine."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from griptape_ollama.transport.timeouts import OllamaTimeout
 
 T = TypeVar("T")
 
-_OWN = ("_made", "_making")
+_NOT_COPIED = ("_created", "_creating")
 
 
 def _stored_as_given(_: type, fields: list[Attribute[Any]]) -> list[Attribute[Any]]:
-    """Let drivers be stored that were given, and not those that were made in their place."""
+    """Store the drivers that were given, and not those that were created in their place."""
 
     def stored(name: str) -> dict[str, Any]:
         return {"serializable": True, "serialization_key": name, "deserialization_key": name[1:]}
@@ -49,9 +49,9 @@ class OllamaDriversConfig(DriversConfig):
     Defaults.drivers_config = OllamaDriversConfig(prompt_model="qwen3", embedding_model="nomic-embed-text")
     ```
 
-    A driver that is given takes the place of the one that would be made: `prompt_driver`, `embedding_driver`,
-    `vector_store_driver` and the others of Griptape's DriversConfig. What has no model here, and what Ollama does not
-    do (images, speech), has Griptape's dummies, which say so when they are used.
+    Each driver can be given in place of the one that would be created: `prompt_driver`, `embedding_driver`,
+    `vector_store_driver` and the rest of Griptape's DriversConfig. Without a model, and for what Ollama does not do
+    (images, speech), there are Griptape's dummies, which raise an error when they are used.
 
     Attributes:
         prompt_model: Model of the prompt driver.
@@ -59,11 +59,11 @@ class OllamaDriversConfig(DriversConfig):
         host: Address of the server. `OLLAMA_HOST` is used when this is not set.
         api_key: Sent as a bearer token. `OLLAMA_API_KEY` goes to ollama.com only.
         headers: Headers to add to each request.
-        client: An `ollama.Client` to use in place of one made from `host`. The caller closes it.
-        timeout: Limits in seconds, as the drivers take them.
+        client: An `ollama.Client` to use in place of one created from `host`. The caller closes it.
+        timeout: Limits in seconds, as for the drivers.
         max_concurrency: How many requests both drivers together may have under way at the same time; None for no limit.
-        max_wait: Longest wait for a turn, in seconds.
-        num_ctx: Context window of the prompt driver, as it takes it: `"auto"`, a number of tokens, or None.
+        max_wait: Longest wait for a slot, in seconds.
+        num_ctx: Context window of the prompt driver: `"auto"`, a number of tokens, or None.
         max_num_ctx: Largest window, in tokens, that `"auto"` grows to.
         on_overflow: What the prompt driver does with a prompt that does not fit: `"warn"`, `"error"` or `"trim"`.
     """
@@ -80,31 +80,33 @@ class OllamaDriversConfig(DriversConfig):
     num_ctx: Any | None = field(default="auto", converter=to_num_ctx, metadata={"serializable": True})
     max_num_ctx: int | None = field(default=None, converter=to_max_num_ctx, metadata={"serializable": True})
     on_overflow: str = field(default="warn", converter=to_on_overflow, metadata={"serializable": True})
-    # Stored, since loading would otherwise look for the class among Griptape's own.
+    # Stored, since Griptape would otherwise look for the class in its own modules.
     module_name: str = field(
         default=Factory(lambda self: type(self).__module__, takes_self=True), metadata={"serializable": True}
     )
-    # Beside the fields for drivers that were given: what was made here is made again, not stored.
-    _made: dict[str, Any] = field(factory=dict[str, Any], init=False, repr=False, eq=False)
-    _making: Any = field(factory=threading.RLock, init=False, repr=False, eq=False)
+    # Apart from the fields for drivers that were given: a created driver is created again, not stored.
+    _created: dict[str, Any] = field(factory=dict[str, Any], init=False, repr=False, eq=False)
+    _creating: Any = field(factory=threading.RLock, init=False, repr=False, eq=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give the settings and the drivers that were given: what was made here is made again by a copy."""
-        return {each.name: getattr(self, each.name) for each in attrs.fields(type(self)) if each.name not in _OWN}
+        """Return the settings and the drivers that were given; a copy creates the rest again."""
+        return {
+            each.name: getattr(self, each.name) for each in attrs.fields(type(self)) if each.name not in _NOT_COPIED
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the settings of another config."""
+        """Restore the settings."""
         for name, value in state.items():
             setattr(self, name, value)
-        self._made = {}
-        self._making = threading.RLock()
+        self._created = {}
+        self._creating = threading.RLock()
 
     @property
     def prompt_driver(self) -> BasePromptDriver:
         """The prompt driver."""
         if self._prompt_driver is None and self.prompt_model is None:
             return super().prompt_driver
-        return self._given_or_made("prompt_driver", self._new_prompt_driver)
+        return self._given_or_created("prompt_driver", self._new_prompt_driver)
 
     @prompt_driver.setter
     def prompt_driver(self, driver: BasePromptDriver | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -115,7 +117,7 @@ class OllamaDriversConfig(DriversConfig):
         """The embedding driver."""
         if self._embedding_driver is None and self.embedding_model is None:
             return super().embedding_driver
-        return self._given_or_made("embedding_driver", self._new_embedding_driver)
+        return self._given_or_created("embedding_driver", self._new_embedding_driver)
 
     @embedding_driver.setter
     def embedding_driver(self, driver: BaseEmbeddingDriver | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -124,7 +126,7 @@ class OllamaDriversConfig(DriversConfig):
     @property
     def vector_store_driver(self) -> BaseVectorStoreDriver:
         """A vector store in memory, with as many threads as texts fit into one request."""
-        return self._given_or_made("vector_store_driver", self._new_vector_store_driver)
+        return self._given_or_created("vector_store_driver", self._new_vector_store_driver)
 
     @vector_store_driver.setter
     def vector_store_driver(self, driver: BaseVectorStoreDriver | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -149,11 +151,11 @@ class OllamaDriversConfig(DriversConfig):
         names = ("host", "api_key", "headers", "client", "timeout", "max_concurrency", "max_wait")
         return {name: getattr(self, name) for name in names}
 
-    def _given_or_made(self, name: str, make: Callable[[], T]) -> T:
+    def _given_or_created(self, name: str, create: Callable[[], T]) -> T:
         given = getattr(self, f"_{name}")
         if given is not None:  # a store may be false while it is empty
             return given
-        with self._making:
-            if name not in self._made:
-                self._made[name] = make()
-            return self._made[name]
+        with self._creating:
+            if name not in self._created:
+                self._created[name] = create()
+            return self._created[name]

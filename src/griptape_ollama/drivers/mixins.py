@@ -16,7 +16,7 @@ from attrs import define, field
 from griptape.artifacts import BaseArtifact
 from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 
-from griptape_ollama.drivers.settings import to_audit, to_pull_policy
+from griptape_ollama.drivers.settings import to_bool_of, to_pull_policy
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.pull_policy import ensure_model, published
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
@@ -48,7 +48,7 @@ class ModelMixin(OllamaServerMixin):
     """
 
     pull_policy: str = field(default="never", converter=to_pull_policy, metadata={"serializable": True})
-    audit_requests: bool = field(default=False, converter=to_audit, metadata={"serializable": True})
+    audit_requests: bool = field(default=False, converter=to_bool_of("audit_requests"), metadata={"serializable": True})
     _pulled: set[str] = field(factory=set[str], init=False, repr=False, eq=False, metadata=LIVE)
 
     def _ensure_model(self, model: str, api: OllamaApi) -> None:
@@ -93,7 +93,7 @@ class _Embedding(_Watching, Protocol):
 def _batches_of(
     driver: _Embedding,
 ) -> Callable[..., Generator[tuple[list[Any], OllamaEmbeddingError | None], None, None]]:
-    return driver._vectors_by_request  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # likewise
+    return driver._vectors_by_request  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # as below
 
 
 def _watch_of(driver: _Watching) -> Callable[[Awaited], None]:
@@ -106,7 +106,7 @@ class AsyncEmbeddingMixin:
     async def aembed(
         self: _Embedding, value: str | BaseArtifact, *, vector_operation: VectorOperation | None = None
     ) -> list[float]:
-        """Give the vector of a text, as `embed` does. Calls that run at the same time share requests.
+        """Return the vector of a text, as `embed` does. Calls that run at the same time share requests.
 
         Args:
             value: A text or a TextArtifact.
@@ -146,12 +146,12 @@ class AsyncEmbeddingMixin:
         as_numpy: bool = False,
         on_progress: OnProgress | None = None,
     ) -> list[list[float]] | Matrix:
-        """Give the vectors of many texts, as `embed_batch` does.
+        """Return the vectors of many texts, as `embed_batch` does.
 
         Args:
             values: Texts or TextArtifacts; read in another thread.
             vector_operation: `query` or `upsert`, which decides on the prefix; None for no prefix.
-            as_numpy: Whether to give one array of float32 in place of lists.
+            as_numpy: Whether to return one array of float32 in place of lists.
             on_progress: Called in the event loop after each request, with the number of texts that are done, and that
                 of all texts.
 
@@ -191,9 +191,9 @@ class AsyncEmbeddingMixin:
         as_numpy: bool = False,
         on_progress: OnProgress | None = None,
     ) -> AsyncGenerator[Any, None]:
-        """Give the vectors of any number of texts one by one, in bounded memory, as `iter_embed_batch` does.
+        """Yield the vectors of any number of texts one by one, in bounded memory, as `iter_embed_batch` does.
 
-        The texts of a request are read, in another thread, when the vectors of those before were taken.
+        The texts of a request are read, in another thread, when the earlier vectors were consumed.
 
         Args:
             values: Texts or TextArtifacts; may be endless.
@@ -218,13 +218,13 @@ class AsyncEmbeddingMixin:
                 if failure is not None:
                     raise failure
         finally:
-            # A model that was held is let go, which takes a request. Whoever did not stop in time does it by himself.
+            # This may release a lease, which takes a request. A thread that has not stopped in time does so itself.
             with contextlib.suppress(ValueError):
                 await in_thread(batches.close, name=THREAD_NAME)
 
 
 def _in_loop(on_progress: OnProgress | None) -> OnProgress | None:
-    """Let a function be called in the event loop that runs here, from whatever thread."""
+    """Return a function that calls another one in the event loop that runs here, from any thread."""
     if on_progress is None:
         return None
     return functools.partial(asyncio.get_running_loop().call_soon_threadsafe, on_progress)

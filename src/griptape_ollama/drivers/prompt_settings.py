@@ -22,6 +22,7 @@ from griptape_ollama.conversion.tool_history import ToolHistory
 from griptape_ollama.drivers.mixins import ModelMixin, model_of_environment
 from griptape_ollama.drivers.settings import (
     DEFAULT_TEMPERATURE,
+    to_bool_of,
     to_extra_params,
     to_keep_alive,
     to_max_num_ctx,
@@ -29,9 +30,7 @@ from griptape_ollama.drivers.settings import (
     to_num_ctx,
     to_on_empty,
     to_options,
-    to_parse_text_calls,
     to_separate_think_tags,
-    to_tell_schema,
     to_temperature,
 )
 from griptape_ollama.errors import OllamaError
@@ -55,7 +54,7 @@ def was_counted(message: Message) -> bool:
 
 
 def _hide_replaced_fields(_: type, fields: list[Attribute[Any]]) -> list[Attribute[Any]]:
-    """Take inherited fields that are properties here out of the constructor.
+    """Remove inherited fields that are properties here from the constructor.
 
     A setting that was not given must stay apart from one that was. They stay fields in name, without which attrs would
     collect them again for subclasses.
@@ -157,11 +156,13 @@ class PromptDriverSettings(ModelMixin, BasePromptDriver):  # pyright: ignore[rep
     on_empty: str | None = field(default=None, converter=to_on_empty, metadata={"serializable": True})
     allow_private_image_urls: bool = field(default=False, converter=to_python, metadata={"serializable": True})
     max_image_bytes: int = field(default=MAX_BYTES, converter=simplified, metadata={"serializable": True})
-    tell_schema: bool = field(default=True, converter=to_tell_schema, metadata={"serializable": True})
+    tell_schema: bool = field(default=True, converter=to_bool_of("tell_schema"), metadata={"serializable": True})
     separate_think_tags: Any | None = field(
         default=True, converter=to_separate_think_tags, metadata={"serializable": True}
     )
-    parse_text_calls: bool = field(default=True, converter=to_parse_text_calls, metadata={"serializable": True})
+    parse_text_calls: bool = field(
+        default=True, converter=to_bool_of("parse_text_calls"), metadata={"serializable": True}
+    )
     _tool_history: ToolHistory = field(factory=ToolHistory, init=False, repr=False, eq=False, metadata=LIVE)
 
     @property

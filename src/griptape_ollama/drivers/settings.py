@@ -1,9 +1,9 @@
-"""Settings of a driver, as they are checked when they are given and stored when the driver is."""
+"""Converters of settings: they check a value when it is set, and return it in the form that is stored."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from griptape_ollama.conversion.embeddings import check_field
@@ -26,14 +26,14 @@ DEFAULT_TEMPERATURE = 0.1
 
 
 def to_temperature(value: Any) -> float | None:
-    """Give the temperature; None is "not set"."""
+    """Return the temperature; None means "not set"."""
     return (
         None if value is None else checked(lambda: cast("float", check_options({"temperature": value})["temperature"]))
     )
 
 
 def to_options(value: Any) -> dict[str, Any]:
-    """Give options as a dict, and check those that are set.
+    """Return options as a dict, and check those that are set.
 
     Args:
         value: A mapping, an `ollama.Options`, or None.
@@ -50,52 +50,52 @@ def to_options(value: Any) -> dict[str, Any]:
 
 
 def to_keep_alive(value: Any) -> int | float | str | None:
-    """Give what goes over the wire for a keep_alive; None is "not set"."""
+    """Return a keep_alive as a request has it; None means "not set"."""
     return None if value is None else checked(lambda: normalize_keep_alive(value))
 
 
 def to_model(value: Any) -> str:
-    """Give the name of a model; None and an empty one are "not set"."""
+    """Return the name of a model; an empty one means "not set"."""
     if value is not None and not isinstance(value, str):
         raise OllamaContentError(f"model must be the name of a model, got {value!r}")
     return (value or "").strip()
 
 
 def to_pull_policy(value: Any) -> str:
-    """Give when a model is pulled."""
+    """Return when a model is pulled."""
     if value not in PULL_POLICIES:
         raise OllamaContentError(f"pull_policy={value!r} must be one of {', '.join(map(repr, PULL_POLICIES))}")
     return value
 
 
-def to_audit(value: Any) -> bool:
-    """Give whether requests are recorded."""
-    audits = to_boolean(value)
-    if audits is None:
-        raise OllamaContentError(f"audit_requests={value!r} must be True or False")
-    return audits
+def to_bool_of(name: str) -> Callable[[Any], bool]:
+    """Return the converter of a setting that is True or False.
 
+    Args:
+        name: Name of the setting.
+    """
 
-def to_parse_text_calls(value: Any) -> bool:
-    """Return whether text that is a call is one."""
-    parses = to_boolean(value)
-    if parses is None:
-        raise OllamaContentError(f"parse_text_calls={value!r} must be True or False")
-    return parses
+    def converted(value: Any) -> bool:
+        boolean = to_boolean(value)
+        if boolean is None:
+            raise OllamaContentError(f"{name}={value!r} must be True or False")
+        return boolean
+
+    return converted
 
 
 def to_dimensions(value: Any) -> int | None:
-    """Give how many numbers a vector is to have; None is "not set"."""
+    """Return the wanted length of vectors; None means "not set"."""
     return None if value is None else checked(lambda: check_field("dimensions", value))
 
 
 def to_truncate(value: Any) -> bool | None:
-    """Give whether the server cuts texts that are too long; None is "not set"."""
+    """Return whether the server truncates texts that are too long; None means "not set"."""
     return None if value is None else checked(lambda: check_field("truncate", value))
 
 
 def to_extra_params(value: Any) -> dict[str, Any]:
-    """Give more fields of a request by their names."""
+    """Return further fields of a request by name."""
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in cast("Mapping[Any, Any]", value)):
@@ -107,26 +107,26 @@ def to_extra_params(value: Any) -> dict[str, Any]:
 
 
 def to_plain_setting(value: Any) -> Any:
-    """Return a setting with what JSON can carry in place of values of other libraries, also those inside it."""
+    """Return a setting in which values of other libraries are replaced by what JSON can carry, at any depth."""
     if isinstance(value, Mapping):
         return {name: to_plain_setting(each) for name, each in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, list):
         return [to_plain_setting(each) for each in cast("list[Any]", value)]
     try:
         return to_plain(value)
-    except TypeError:  # which is said of the request
+    except TypeError:  # raised again for the request
         return value
 
 
 def to_on_long_text(value: Any) -> Any:
-    """Give what is done with texts that are longer than the model's window; None is "not set"."""
+    """Return what is done with texts that are longer than the model's window; None means "not set"."""
     if value is not None and value not in ON_LONG_TEXT:
         raise OllamaContentError(f"on_long_text={value!r} must be one of {', '.join(map(repr, ON_LONG_TEXT))}")
     return value
 
 
 def to_count(value: Any) -> int:
-    """Give a number of things, one at least."""
+    """Return a count, 1 at least."""
     count = to_whole(value)
     if count is None or count < 1:
         raise OllamaContentError(f"{value!r} must be a whole number from 1")
@@ -134,7 +134,7 @@ def to_count(value: Any) -> int:
 
 
 def to_size(value: Any) -> int:
-    """Give a number of bytes; 0 is none."""
+    """Return a number of bytes, 0 at least."""
     size = to_whole(value)
     if size is None or size < 0:
         raise OllamaContentError(f"{value!r} must be a whole number of bytes, or 0")
@@ -142,8 +142,8 @@ def to_size(value: Any) -> int:
 
 
 def to_seconds(value: Any) -> float:
-    """Give a number of seconds from 0."""
-    # What is longer no lock can wait for.
+    """Return a number of seconds, 0 at least."""
+    # No lock can wait longer.
     seconds = to_number(value)
     if seconds is None or not 0 <= seconds <= threading.TIMEOUT_MAX:
         raise OllamaContentError(f"{value!r} must be a number of seconds from 0")
@@ -151,39 +151,31 @@ def to_seconds(value: Any) -> float:
 
 
 def to_prefix(value: Any) -> str | None:
-    """Give a prefix; None is "as the model wants it"."""
+    """Return a prefix; None means the one of the model's family."""
     if value is not None and not isinstance(value, str):
         raise OllamaContentError(f"{value!r} must be a text, or None for what the model's family wants")
     return value
 
 
 def to_on_empty(value: Any) -> str | None:
-    """Give what is done when thinking used up all tokens; None is "nothing"."""
+    """Return what is done when a reply is empty; None means nothing."""
     if value not in (None, ON_EMPTY_RETRY):
         raise OllamaContentError(f"on_empty={value!r} must be None or {ON_EMPTY_RETRY!r}")
     return value
 
 
 def to_separate_think_tags(value: Any) -> Any:
-    """Give which marks separate thinking, as they are stored: True, False, or a list of names and pairs."""
+    """Return which tags separate thinking: True, False, or a list of names and pairs."""
     value = to_python(value)
     checked(lambda: to_think_marks(value))
     return value if isinstance(value, bool) else [each if isinstance(each, str) else [*each] for each in value]
 
 
-def to_tell_schema(value: Any) -> bool:
-    """Give whether the model is told the schema that its answer must fit."""
-    tells = to_boolean(value)
-    if tells is None:
-        raise OllamaContentError(f"tell_schema={value!r} must be True or False")
-    return tells
-
-
 def to_num_ctx(value: Any) -> int | str | None:
-    """Give the window that is asked for: a number of tokens, `auto`, or None for "nothing is sent"."""
+    """Return the context window: a number of tokens, `auto`, or None where none is sent."""
     return checked(lambda: check_num_ctx(value))
 
 
 def to_max_num_ctx(value: Any) -> int | None:
-    """Give the size up to which a window may grow, in tokens; None is "not set"."""
+    """Return the largest window, in tokens; None means "not set"."""
     return checked(lambda: check_max_num_ctx(value))

@@ -1,4 +1,4 @@
-"""Spans of streams: as long as the stream, not as long as it takes to make a generator."""
+"""Tracing of streams: spans that last as long as the stream, not as long as it takes to create a generator."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _logger = logging.getLogger(__name__)
 
 
 def observable_stream(stream: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
-    """Let a method that is a generator have a span, as Griptape's `observable` does for others.
+    """Trace a method that is a generator, as Griptape's `observable` traces functions.
 
-    An observability driver measures what happens while a function runs. Where one is set, a thread runs such a
-    function beside the stream, from its first piece to its end.
+    An observability driver measures a function while it runs. Where a driver is set, a thread runs such a function
+    beside the stream, from its first piece to its end.
 
     Args:
         stream: The method.
@@ -48,12 +48,12 @@ def observable_stream(stream: Callable[P, Iterator[T]]) -> Callable[P, Iterator[
 
 
 class _Span:
-    """Keeps an observability driver busy until `end` is called.
+    """The span of one call of a stream, until `end`.
 
     Args:
-        stream: The method that is observed.
+        stream: The method.
         args: Its arguments, the instance first.
-        kwargs: More of them.
+        kwargs: Its keyword arguments.
     """
 
     def __init__(self, stream: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ class _Span:
         self._thread.start()
 
     def end(self, error: Exception | None) -> None:
-        """End it, with the error that ended the stream, and wait until the driver has taken note."""
+        """End the span with the error of the stream, and wait until the driver has recorded it."""
         self._error = error
         self._has_ended.put(None)
         self._thread.join()
