@@ -19,7 +19,8 @@ from griptape_ollama.context.truncation import ContextFindings, ContextReporter,
 from griptape_ollama.context.window import ContextWindow, WindowPlanner
 from griptape_ollama.errors import OllamaContextError, OllamaError
 from griptape_ollama.events import OllamaContextEvent
-from griptape_ollama.models.metadata_cache import ModelMetadata, ServerMetadata, is_cloud_model
+from griptape_ollama.models.metadata_cache import ServerMetadata
+from griptape_ollama.models.model_metadata import ModelMetadata, is_cloud_model
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.shared_state import reset_with_shared_state

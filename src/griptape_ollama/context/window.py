@@ -20,7 +20,8 @@ from griptape_ollama.context.window_state import (
     window_registry,
 )
 from griptape_ollama.log_once import log_once
-from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW, ModelMetadata, ServerMetadata, is_cloud_model
+from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW, ServerMetadata
+from griptape_ollama.models.model_metadata import ModelMetadata, is_cloud_model
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 from griptape_ollama.protocol.counters import to_count
 
@@ -240,7 +241,7 @@ class WindowPlanner:
             return None
         with window_registry.lock:
             server, state = self._states()
-            if state.may_be_loading(now) or server.silent_until > now:
+            if state.may_be_loading(now) or server.ps_breaker.is_open:
                 return None
             if self._num_ctx is None and (self._has_own_window or (state.default or server.default) is not None):
                 return None
@@ -251,7 +252,7 @@ class WindowPlanner:
         if loaded is not None:
             return find_loaded(metadata, self._model, self._known, loaded)
         with window_registry.lock:
-            window_registry.server(metadata.address).silent_until = time.monotonic() + _SILENT_SECONDS
+            window_registry.server(metadata.address).ps_breaker.open(_SILENT_SECONDS)
         log_once(
             _logger,
             logging.INFO,

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple, cast
 from cachetools import LRUCache
 
 from griptape_ollama.models.catalogue import find_loaded_model
-from griptape_ollama.models.metadata_cache import LoadedList, ModelMetadata, ServerMetadata
+from griptape_ollama.models.circuit_breaker import CircuitBreaker
+from griptape_ollama.models.metadata_cache import LoadedList, ServerMetadata
+from griptape_ollama.models.model_metadata import ModelMetadata
 from griptape_ollama.models.types import weights_of
 from griptape_ollama.protocol.context_window import MAX_NUM_CTX
 from griptape_ollama.protocol.counters import to_count
@@ -204,12 +206,12 @@ class ServerWindows:
     Attributes:
         default: Window that the server loads models with by default, once learned. Where a model was made for less, it
             is the model's.
-        silent_until: Until when the server is not asked again what is loaded, since it did not answer.
+        ps_breaker: Open while the server is not asked again what is loaded, since it did not answer.
     """
 
     def __init__(self, max_models: int = _MAX_MODELS) -> None:
         self.default: int | None = None
-        self.silent_until = -math.inf
+        self.ps_breaker = CircuitBreaker()
         self._states: LRUCache[str, WindowState] = LRUCache(max_models)
         self._keys: LRUCache[str, tuple[Mapping[str, Any], str]] = LRUCache(max_models)
 

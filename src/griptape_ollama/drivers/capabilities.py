@@ -12,8 +12,8 @@ from griptape_ollama.conversion.response_reader import ResponseReader
 from griptape_ollama.errors import OllamaContentError, OllamaResponseError
 from griptape_ollama.escaping import printable
 from griptape_ollama.log_once import log_once
-from griptape_ollama.models.metadata_cache import ModelMetadata, ServerMetadata
-from griptape_ollama.models.model_quirks import IGNORES_FORMAT, UNOPENED_THINK_TAG
+from griptape_ollama.models.metadata_cache import ServerMetadata
+from griptape_ollama.models.model_metadata import IGNORES_FORMAT, UNOPENED_THINK_TAG, ModelMetadata
 
 _logger = logging.getLogger(__name__)
 _REFUSALS = {

@@ -24,7 +24,7 @@ from griptape_ollama.escaping import printable
 from griptape_ollama.events import OllamaResponseEvent
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.audit import record_call
-from griptape_ollama.models.metadata_cache import ModelMetadata
+from griptape_ollama.models.model_metadata import ModelMetadata
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.transport.call import Call
 

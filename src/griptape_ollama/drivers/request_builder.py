@@ -32,7 +32,7 @@ from griptape_ollama.drivers.structured_output import ExpectedAnswer, Structured
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.field_overrides import chosen
 from griptape_ollama.models.keep_alive_leases import LEASE_SECONDS, is_leased, is_unloading, keep_alive_override
-from griptape_ollama.models.metadata_cache import ModelMetadata
+from griptape_ollama.models.model_metadata import ModelMetadata
 from griptape_ollama.transport.download import Download
 
 _REQUEST_FIELDS = ("keep_alive", "think", "truncate", "shift", "logprobs", "top_logprobs", "format")

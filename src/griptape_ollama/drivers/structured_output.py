@@ -15,8 +15,7 @@ from griptape_ollama.conversion.response_reader import ResponseReader, is_blank
 from griptape_ollama.conversion.schemas import NO_KNOWN_KEY, AnswerRule, to_format
 from griptape_ollama.conversion.text_calls import is_react_call
 from griptape_ollama.drivers.prompt_settings import PromptDriverSettings
-from griptape_ollama.models.metadata_cache import ModelMetadata, is_cloud_model
-from griptape_ollama.models.model_quirks import IGNORES_FORMAT
+from griptape_ollama.models.model_metadata import IGNORES_FORMAT, ModelMetadata, is_cloud_model
 from griptape_ollama.protocol.schema_validation import MisfitError, check_fits
 from griptape_ollama.protocol.surrogates import without_escaped_halves
 

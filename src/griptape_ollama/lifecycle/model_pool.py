@@ -22,6 +22,7 @@ from griptape_ollama.lifecycle.eviction import (
 from griptape_ollama.lifecycle.keep_alive_replay import ModelUse
 from griptape_ollama.lifecycle.server_adapter import ServerAdapter
 from griptape_ollama.lifecycle.usage import ModelLoad, UsageRecorder
+from griptape_ollama.models.circuit_breaker import CircuitBreaker
 from griptape_ollama.models.types import LoadedModel
 
 T = TypeVar("T")
@@ -121,7 +122,7 @@ class ModelPool:
         self._preloading: set[str] = set()
         self._unloaded_at: dict[str, float] = {}
         self._sizes: dict[str, int] = {}
-        self._silent_until = 0.0
+        self._breaker = CircuitBreaker()
 
     def refresh(self) -> None:
         """Request what is loaded. At the start, all of it is foreign."""
@@ -396,7 +397,7 @@ class ModelPool:
 
     def _request(self, request: Callable[[], T]) -> T | None:
         """Send a request; return None where it fails, which must not fail the structure."""
-        if time.monotonic() < self._silent_until:
+        if self._breaker.is_open:
             return None
         try:
             with self._usage.measuring_request():
@@ -405,7 +406,7 @@ class ModelPool:
             return None  # the structure was cancelled, and raises that itself
         except OllamaError as error:
             if isinstance(error, OllamaTimeoutError):
-                self._silent_until = time.monotonic() + _SILENCE_SECONDS
+                self._breaker.open(_SILENCE_SECONDS)
             self._report_problem(f"{error} Going on without it.")
             return None
 

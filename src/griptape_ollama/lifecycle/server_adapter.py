@@ -10,7 +10,8 @@ from griptape_ollama.context.window import last_num_ctx
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.catalogue import Catalogue, find_named, only_chat_model
 from griptape_ollama.models.loading import SHIFT, ModelLoader
-from griptape_ollama.models.metadata_cache import ServerMetadata, is_cloud_model
+from griptape_ollama.models.metadata_cache import ServerMetadata
+from griptape_ollama.models.model_metadata import is_cloud_model
 from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.models.types import LoadedModel, ModelInfo, weights_of
 from griptape_ollama.protocol.model_name import model_key

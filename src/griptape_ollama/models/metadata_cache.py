@@ -1,7 +1,7 @@
-"""Facts about a server and its models, asked once and remembered for a short time.
+"""Metadata of servers and their models, requested once and cached for a short time.
 
-Facts never fail a prompt: where the server does not tell, there are sensible defaults. They are shared by everybody in
-the process who talks to the same address, and never asked for after a reply.
+Missing metadata never fails a prompt: if the server does not answer, there are sensible defaults. All drivers of the
+process share what is known of an address. Nothing is requested after a reply.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import logging
 import queue
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 from attrs import evolve
+from cachetools import LRUCache
 
 from griptape_ollama.errors import (
     OllamaCancelledError,
@@ -25,12 +25,10 @@ from griptape_ollama.errors import (
     OllamaTimeoutError,
 )
 from griptape_ollama.escaping import printable
+from griptape_ollama.models.circuit_breaker import Endpoint, RefusedEndpoints, is_refusal
 from griptape_ollama.models.inconsistent_servers import inconsistent_servers
-from griptape_ollama.models.model_quirks import model_quirks
-from griptape_ollama.models.refused_endpoints import Question, RefusedEndpoints, is_refusal
-from griptape_ollama.protocol.counters import to_count
+from griptape_ollama.models.model_metadata import UNKNOWN_MODEL, ModelMetadata, model_quirks
 from griptape_ollama.protocol.model_name import find_model, model_key, name_of_entry
-from griptape_ollama.protocol.parameters import parse_parameters
 from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
@@ -47,87 +45,10 @@ _PS_SECONDS = 5.0
 _FAILURE_SECONDS = 2.0
 _HUNG_SECONDS = 60.0
 _MAX_ENTRIES = 512
-# Facts are answered from memory, in a few milliseconds; a server that takes longer is better asked for the reply.
+# The server answers from memory, in a few milliseconds; if it takes longer, the prompt is better sent without metadata.
 _LIMITS = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=5)
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ModelMetadata:
-    """What `/api/show` tells of one model.
-
-    Attributes:
-        capabilities: For example `completion`, `tools`, `vision`, `thinking`, `embedding`; None where the server does
-            not tell (before 0.6.4).
-        parameters: The model's own PARAMETERs: options by name.
-        context_length: Longest context that the model was made for, in tokens; None where unknown.
-        embedding_length: How many numbers its vectors have; None where unknown.
-        remote_host: Where a cloud model really runs; None for a local one.
-        think_levels: Levels of thinking that the model lists; None where it lists none (before 0.34).
-        missing: Capabilities that a refusal of the server denied.
-        is_cloud: Whether the server runs in Ollama's cloud itself, and with it all its models.
-        quirks: How the model behaved (`model_quirks`).
-        raw: The whole reply.
-    """
-
-    capabilities: frozenset[str] | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    context_length: int | None = None
-    embedding_length: int | None = None
-    remote_host: str | None = None
-    think_levels: tuple[str, ...] | None = None
-    missing: frozenset[str] = frozenset()
-    is_cloud: bool = False
-    quirks: frozenset[str] = frozenset()
-    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
-
-    def can(self, capability: str) -> bool:
-        """Whether the model has the capability; assumed where the server does not tell."""
-        return capability not in self.missing and (self.capabilities is None or capability in self.capabilities)
-
-    @classmethod
-    def from_show(cls, reply: Mapping[str, Any]) -> ModelMetadata:
-        """Read the reply of `/api/show`; what is missing or odd in it is left at its default."""
-        capabilities = reply.get("capabilities")
-        info = reply.get("model_info")
-        parameters = reply.get("parameters")
-        remote_host = reply.get("remote_host")
-        return cls(
-            capabilities=frozenset(map(str, cast("list[Any]", capabilities)))
-            if isinstance(capabilities, list)
-            else None,
-            parameters=parse_parameters(parameters) if isinstance(parameters, str) else {},
-            context_length=_number(info, "context_length"),
-            embedding_length=_number(info, "embedding_length"),
-            remote_host=remote_host if isinstance(remote_host, str) and remote_host else None,
-            think_levels=think_levels_of(reply),
-            raw=reply,
-        )
-
-
-def think_levels_of(reply: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the levels of thinking that a reply of `/api/show` lists; None where it lists none."""
-    values = _field(reply.get("thinking"), "values")
-    if not isinstance(values, list):
-        return None
-    return tuple(each for each in cast("list[Any]", values) if isinstance(each, str))
-
-
-UNKNOWN_MODEL = ModelMetadata()
-
-
-def is_cloud_model(model: str, known: ModelMetadata) -> bool:
-    """Whether a model runs at ollama.com, whatever server is asked.
-
-    The tag in its name tells (`:cloud`, `:120b-cloud`), unless the server shows a file of its own under that name.
-    """
-    if known.is_cloud or known.remote_host is not None:
-        return True
-    tag = model.lower().rpartition("/")[2].partition(":")[2]
-    details: Any = known.raw.get("details")
-    is_file = isinstance(details, dict) and bool(cast("dict[str, Any]", details).get("format"))
-    return not is_file and (tag == "cloud" or tag.endswith((":cloud", "-cloud")))
 
 
 @dataclass(frozen=True)
@@ -135,7 +56,7 @@ class LoadedList:
     """The loaded models at one moment.
 
     Attributes:
-        entries: They, as `/api/ps` lists them.
+        entries: Their entries in `/api/ps`.
         asked_at: When the server was asked, on the clock of `time.monotonic()`.
     """
 
@@ -157,11 +78,12 @@ class ListedDigest:
 
 
 class ServerMetadata:
-    """Facts about the server at the other end of a connection.
+    """Metadata of the server behind a connection.
 
     Args:
-        connection: The way to the server.
-        run: The run that wants to know. Facts share its clock and its stop, and never take more than a few seconds.
+        connection: Connection to the server.
+        run: The run that needs the metadata; requests share its total limit and its cancellation, and never take more
+            than a few seconds.
     """
 
     def __init__(self, connection: Connection, run: Run | None = None) -> None:
@@ -174,89 +96,91 @@ class ServerMetadata:
         return self._connection.base_url
 
     def show(self, model: str) -> ModelMetadata:
-        """Facts about a model; all unknown where the server does not answer, or does not have it."""
-        reply = self._ask("/api/show", {"model": model}, _SHOW_SECONDS)
+        """Return the metadata of a model; all unknown if the server does not answer, or does not have it."""
+        reply = self._request("/api/show", {"model": model}, _SHOW_SECONDS)
         metadata = UNKNOWN_MODEL if reply is None else ModelMetadata.from_show(reply)
-        missing = _cache.missing((self._connection.base_url, model_key(model)))
-        quirks = model_quirks.of(self._quirk_key(model), _version_of(metadata))
+        missing = _cache.missing_capabilities((self._connection.base_url, model_key(model)))
+        quirks = model_quirks.get(self._quirk_key(model), metadata.version)
         is_cloud = self._connection.is_cloud
         changes = bool(missing or quirks or is_cloud)
         return replace(metadata, missing=missing, quirks=quirks, is_cloud=is_cloud) if changes else metadata
 
     def note_missing(self, model: str, capability: str) -> None:
-        """Remember that the server denied the model a capability, until it is forgotten."""
-        _cache.note_missing((self._connection.base_url, model_key(model)), capability)
+        """Record that the server denied a capability of a model, until its metadata are forgotten."""
+        _cache.add_missing_capability((self._connection.base_url, model_key(model)), capability)
 
     def record_quirk(self, model: str, known: ModelMetadata, quirk: str) -> bool:
-        """Remember how a model behaved (`model_quirks`), and return whether that is new."""
-        return model_quirks.note(self._quirk_key(model), quirk, _version_of(known))
+        """Record a quirk of a model, and return whether it is new."""
+        return model_quirks.add(self._quirk_key(model), quirk, known.version)
 
     def forget_quirk(self, model: str, quirk: str) -> None:
-        """Forget how a model behaved, since it does so no more."""
-        model_quirks.drop(self._quirk_key(model), quirk)
+        """Forget a quirk that a reply did not show."""
+        model_quirks.remove(self._quirk_key(model), quirk)
 
     def _quirk_key(self, model: str) -> tuple[tuple[str, str], str]:
         return self._connection.identity, model_key(model)
 
     def tags(self) -> list[dict[str, Any]]:
-        """The installed models, as `/api/tags` lists them; empty where the server does not answer."""
-        return _models(self._ask("/api/tags", None, _SHOW_SECONDS))
+        """Return the entries of `/api/tags`; none if the server does not answer."""
+        return _entries(self._request("/api/tags", None, _SHOW_SECONDS))
 
     def digest(self, model: str) -> str | None:
-        """Digest of an installed model; None where the server does not tell."""
+        """Return the digest of an installed model; None if the server does not list it."""
         listed = self.listed_digest(model)
         return None if listed is None else listed.digest
 
     def listed_digest(self, model: str) -> ListedDigest | None:
-        """Digest of an installed model, and how old that is; None where the server does not tell."""
-        known = self._entry("/api/tags", None, _SHOW_SECONDS)
-        found = None if known is None else find_model(model, _models(known.answer), name_of_entry)
+        """Return the digest of an installed model, and how old that is; None if the server does not list it."""
+        answer = self._answer("/api/tags", None, _SHOW_SECONDS)
+        found = None if answer is None else find_model(model, _entries(answer.document), name_of_entry)
         digest = None if found is None else found.get("digest")
-        return ListedDigest(digest, known.asked_at) if known and isinstance(digest, str) and digest else None
+        return ListedDigest(digest, answer.asked_at) if answer and isinstance(digest, str) and digest else None
 
     def ps(self) -> list[dict[str, Any]]:
-        """The loaded models, as `/api/ps` lists them; empty where the server does not answer."""
-        return _models(self._ask(_PS, None, _PS_SECONDS))
+        """Return the entries of `/api/ps`; none if the server does not answer."""
+        return _entries(self._request(_PS, None, _PS_SECONDS))
 
     def loaded(self) -> LoadedList | None:
-        """The loaded models, and how old that is; None where the server does not answer."""
-        known = self._entry(_PS, None, _PS_SECONDS)
-        return None if known is None or known.answer is None else LoadedList(_models(known.answer), known.asked_at)
+        """Return the loaded models, and how old that is; None if the server does not answer."""
+        answer = self._answer(_PS, None, _PS_SECONDS)
+        if answer is None or answer.document is None:
+            return None
+        return LoadedList(_entries(answer.document), answer.asked_at)
 
     def version(self) -> str | None:
-        """Version of the server; None where it does not answer."""
-        version = (self._ask("/api/version", None, _SHOW_SECONDS) or {}).get("version")
+        """Return the version of the server; None if it does not answer."""
+        version = (self._request("/api/version", None, _SHOW_SECONDS) or {}).get("version")
         return version if isinstance(version, str) else None
 
     def forget(self) -> None:
-        """Forget what is known of this server: it was changed, or is another one now."""
+        """Forget the metadata of this server: it was changed, or is another one now."""
         _cache.forget(self._connection.base_url)
-        model_quirks.forget(self._connection.base_url)
+        model_quirks.forget_server(self._connection.base_url)
 
     def forget_loaded(self) -> None:
         """Forget which models are loaded: some were loaded or unloaded."""
         _cache.forget_answers(self._connection.base_url, _PS)
 
     def wait(self, woken: queue.SimpleQueue[None], seconds: float) -> bool:
-        """Wait for another thread of this process, as `Run.wait` of the run that wants to know.
+        """Wait for another thread of this process, as `Run.wait` of the run.
 
         Raises:
-            OllamaCancelledError: The run was stopped.
+            OllamaCancelledError: The run was cancelled.
         """
         return self._run.wait(woken, seconds)
 
-    def _ask(self, path: str, body: dict[str, Any] | None, seconds: float) -> dict[str, Any] | None:
-        known = self._entry(path, body, seconds)
-        return None if known is None else known.answer
+    def _request(self, path: str, body: dict[str, Any] | None, seconds: float) -> dict[str, Any] | None:
+        answer = self._answer(path, body, seconds)
+        return None if answer is None else answer.document
 
-    def _entry(self, path: str, body: dict[str, Any] | None, seconds: float) -> _Entry | None:
-        if self._question(path) in _cache.refused:
+    def _answer(self, path: str, body: dict[str, Any] | None, seconds: float) -> _Answer | None:
+        if self._endpoint(path) in _cache.refused:
             return None
         key = (self._connection.identity, path, model_key(body["model"]) if body else None)
-        return _cache.get(key, lambda: self._answer(path, body, seconds), self._run)
+        return _cache.get(key, lambda: self._send(path, body, seconds), self._run)
 
-    def _answer(self, path: str, body: dict[str, Any] | None, seconds: float) -> _Answer:
-        """Ask the server, and say for how many seconds the answer holds."""
+    def _send(self, path: str, body: dict[str, Any] | None, seconds: float) -> tuple[dict[str, Any] | None, float]:
+        """Send a request, and return the document with the seconds for which it is valid."""
         wait = self._run.wait_for_server
         call = Call(
             self._connection,
@@ -269,96 +193,101 @@ class ServerMetadata:
         )
         asked_at = time.monotonic()
         try:
-            answer = call.document()
+            document = call.document()
         except OllamaCancelledError:
             raise
         except OllamaTimeoutError as error:
             _logger.warning(
-                "%s Going on without facts; they are asked for again in %d s.", printable(str(error)), _HUNG_SECONDS
+                "%s Going on without metadata; it is requested again in %d s.", printable(str(error)), _HUNG_SECONDS
             )
             return None, _HUNG_SECONDS
         except OllamaError as error:
-            _logger.debug("No facts from %s: %s", path, printable(str(error)))
+            _logger.debug("No metadata from %s: %s", path, printable(str(error)))
             return None, self._failed(path, error, has_waited=wait > 0)
-        _cache.refused.remove(self._question(path))
-        inconsistent_servers.observe(self.address, path, call.model, answer, asked_at=asked_at, now=time.monotonic())
-        return answer, seconds
+        _cache.refused.remove(self._endpoint(path))
+        inconsistent_servers.observe(self.address, path, call.model, document, asked_at=asked_at, now=time.monotonic())
+        return document, seconds
 
     def _failed(self, path: str, error: OllamaError, *, has_waited: bool) -> float:
-        """Record a failure, and return for how many seconds the model is not asked about again."""
+        """Record a failure, and return the seconds for which the request is not repeated."""
         if is_refusal(error):
-            _cache.refused.add(self._question(path), error)
+            _cache.refused.add(self._endpoint(path), error)
         if not isinstance(error, OllamaConnectionError) or error.redirected:
             return _FAILURE_SECONDS
         is_absent = error.refused or isinstance(error, OllamaGatewayError)
         self._run.has_waited = self._run.has_waited or (is_absent and has_waited)
-        self.forget()  # what was known may be about another server
+        self.forget()  # it may be about another server
         return 0.0
 
-    def _question(self, path: str) -> Question:
+    def _endpoint(self, path: str) -> Endpoint:
         return self._connection.identity, path
 
 
-_Key = tuple[tuple[str, str], str, str | None]
-_Answer = tuple["dict[str, Any] | None", float]
+_Key = tuple[tuple[str, str], str, "str | None"]
+"""Identity of a connection, path, and model."""
 
 
-class _Entry(NamedTuple):
-    """An answer, when it was asked for, and until when it holds."""
+class _Answer(NamedTuple):
+    """A document, or None for none; when it was requested, and until when it is valid."""
 
-    answer: dict[str, Any] | None
+    document: dict[str, Any] | None
     asked_at: float
     until: float
 
 
 class _Cache:
-    """Remembers answers until they are too old. Threads that want the same answer ask once."""
+    """Keeps answers until they are too old. Threads that need the same answer send one request.
+
+    Unlike a transfer, which has a thread of its own, the request is sent by the first caller. If that one is cancelled,
+    another caller sends it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[_Key, list[queue.SimpleQueue[None]]] = {}
-        self._answers: OrderedDict[_Key, _Entry] = OrderedDict()
+        self._answers: LRUCache[_Key, _Answer] = LRUCache(_MAX_ENTRIES)
         self._missing: dict[tuple[str, str], frozenset[str]] = {}
         self.refused = RefusedEndpoints()
 
-    def get(self, key: _Key, ask: Callable[[], _Answer], run: Run) -> _Entry | None:
-        """Give the remembered answer, or ask for it; wait for it where another thread is asking."""
-        with self._lock:
-            known = self._fresh(key)
-            others = self._waiting.get(key)
-            mine: queue.SimpleQueue[None] = queue.SimpleQueue()
-            if known is None and others is None:
-                self._waiting[key] = []
-            elif known is None and others is not None:
-                others.append(mine)
-        if known is not None:
-            return known
-        if others is None:
-            return self._asked(key, ask)
-        if not run.wait(mine, _limits(run.wait_for_server).total):
-            return None
-        return self.get(key, ask, run)
+    def get(self, key: _Key, send: Callable[[], tuple[dict[str, Any] | None, float]], run: Run) -> _Answer | None:
+        """Return the cached answer, or send the request; wait for the answer if another thread has sent it."""
+        while True:
+            woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+            with self._lock:
+                known = self._answers.get(key)
+                if known is not None and known.until > time.monotonic():
+                    return known
+                waiting = self._waiting.get(key)
+                if waiting is None:
+                    self._waiting[key] = []
+                else:
+                    waiting.append(woken)
+            if waiting is None:
+                return self._sent(key, send)
+            if not run.wait(woken, _limits(run.wait_for_server).total):
+                return None
 
-    def _asked(self, key: _Key, ask: Callable[[], _Answer]) -> _Entry:
+    def _sent(self, key: _Key, send: Callable[[], tuple[dict[str, Any] | None, float]]) -> _Answer:
         asked_at = time.monotonic()
         try:
-            answer, seconds = ask()
-            entry = _Entry(answer, asked_at, time.monotonic() + seconds)
-            self._keep(key, entry)
-            return entry
+            document, seconds = send()
+            answer = _Answer(document, asked_at, time.monotonic() + seconds)
+            with self._lock:
+                self._answers[key] = answer
+            return answer
         finally:
             with self._lock:
-                for each in self._waiting.pop(key, ()):
-                    each.put(None)
+                for woken in self._waiting.pop(key, ()):
+                    woken.put(None)
 
-    def missing(self, model: tuple[str, str]) -> frozenset[str]:
-        """Capabilities that were denied to a model of a server."""
+    def missing_capabilities(self, model: tuple[str, str]) -> frozenset[str]:
+        """Return the capabilities that were denied to a model of a server."""
         return self._missing.get(model, frozenset())
 
-    def note_missing(self, model: tuple[str, str], capability: str) -> None:
-        """Remember that a capability was denied."""
+    def add_missing_capability(self, model: tuple[str, str], capability: str) -> None:
+        """Record that a capability was denied."""
         with self._lock:
-            self._missing[model] = self.missing(model) | {capability}
+            self._missing[model] = self.missing_capabilities(model) | {capability}
 
     def forget(self, base_url: str) -> None:
         """Drop all answers of one server."""
@@ -369,7 +298,7 @@ class _Cache:
                 del self._missing[model]
 
     def forget_answers(self, base_url: str, path: str) -> None:
-        """Drop the answers of one server to one question."""
+        """Drop the answers of one server for one path."""
         with self._lock:
             for key in [key for key in self._answers if (key[0][0], key[1]) == (base_url, path)]:
                 del self._answers[key]
@@ -382,30 +311,17 @@ class _Cache:
         self.refused.clear()
 
     def start_afresh(self) -> None:
-        """Begin anew in a forked process, where threads that held the lock are gone."""
+        """Drop everything in a forked process, with a lock that a thread of the parent may hold."""
         self.__init__()
-
-    def _fresh(self, key: _Key) -> _Entry | None:
-        known = self._answers.get(key)
-        return known if known is not None and known.until > time.monotonic() else None
-
-    def _keep(self, key: _Key, entry: _Entry) -> None:
-        with self._lock:
-            self._answers[key] = entry
-            self._answers.move_to_end(key)
-            while len(self._answers) > _MAX_ENTRIES:
-                self._answers.popitem(last=False)
 
 
 _cache = _Cache()
 renew_when_forked(_cache)
-
-
 reset_with_shared_state(_cache.clear)
 
 
 def _limits(wait_for_server: float) -> OllamaTimeout:
-    """Give the limits of a question. Waiting for a server that is not there yet comes on top of them."""
+    """Return the timeouts of a request, with the wait for a server that is not there yet."""
     return _LIMITS if not wait_for_server else evolve(_LIMITS, total=(_LIMITS.total or 0.0) + wait_for_server)
 
 
@@ -420,21 +336,7 @@ def _shorter(one: OllamaTimeout, other: OllamaTimeout) -> OllamaTimeout:
     )
 
 
-def _version_of(known: ModelMetadata) -> str:
-    """Return what changes with the model behind a name."""
-    return str(known.raw.get("modified_at", ""))
-
-
-def _number(info: Any, name: str) -> int | None:
-    """Read a number from 1 that stands under the model's architecture."""
-    return to_count(_field(info, f"{_field(info, 'general.architecture')}.{name}"), least=1)
-
-
-def _field(value: Any, name: str) -> Any:
-    return cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None
-
-
-def _models(reply: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _entries(reply: dict[str, Any] | None) -> list[dict[str, Any]]:
     models = (reply or {}).get("models")
     entries = cast("list[Any]", models) if isinstance(models, list) else []
     return [entry for entry in entries if isinstance(entry, dict)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
-from griptape_ollama.models.metadata_cache import ModelMetadata
+from griptape_ollama.models.model_metadata import ModelMetadata
 from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.model_name import name_of_entry
 from griptape_ollama.protocol.parameters import parse_parameters

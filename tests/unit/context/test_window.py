@@ -15,8 +15,9 @@ from griptape_ollama.context import window as window_module
 from griptape_ollama.context.window import WindowPlanner
 from griptape_ollama.context.window_state import ARRIVAL_SECONDS, WindowState, window_registry
 from griptape_ollama.errors import OllamaCancelledError
-from griptape_ollama.models import metadata_cache as facts_module
-from griptape_ollama.models.metadata_cache import ModelMetadata, ServerMetadata
+from griptape_ollama.models import circuit_breaker, metadata_cache
+from griptape_ollama.models.metadata_cache import ServerMetadata
+from griptape_ollama.models.model_metadata import ModelMetadata
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.run import Run
@@ -146,7 +147,7 @@ def clock(monkeypatch):
 
     clock.skip = skip
     late = SimpleNamespace(monotonic=lambda: time.monotonic() + clock.added)
-    for module in (facts_module, window_module):
+    for module in (metadata_cache, circuit_breaker, window_module):
         monkeypatch.setattr(module, "time", late)
     return clock
 

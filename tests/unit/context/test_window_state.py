@@ -1,7 +1,7 @@
 """What is known of windows: requests wait so that the window of a model only grows, and little is kept."""
 
 from griptape_ollama.context.window_state import ARRIVAL_SECONDS, ServerWindows, WindowState
-from griptape_ollama.models.metadata_cache import ModelMetadata
+from griptape_ollama.models.model_metadata import ModelMetadata
 
 
 class _Request:

@@ -11,18 +11,12 @@ from types import SimpleNamespace
 import httpx
 import ollama
 import pytest
+from cachetools import LRUCache
 
 from griptape_ollama.errors import OllamaCancelledError
-from griptape_ollama.models import metadata_cache as facts_module
-from griptape_ollama.models import refused_endpoints
-from griptape_ollama.models.metadata_cache import (
-    DEFAULT_WINDOW,
-    UNKNOWN_MODEL,
-    LoadedList,
-    ModelMetadata,
-    ServerMetadata,
-    is_cloud_model,
-)
+from griptape_ollama.models import circuit_breaker, metadata_cache, model_metadata
+from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW, LoadedList, ServerMetadata
+from griptape_ollama.models.model_metadata import UNKNOWN_MODEL, ModelMetadata, is_cloud_model
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.shared_state import reset_shared_state
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
@@ -54,7 +48,7 @@ def metadata(simulator):
 def clock(monkeypatch):
     """Time as the module sees it; it stands still until a test moves it."""
     clock = SimpleNamespace(now=1000.0)
-    for module in (facts_module, refused_endpoints):
+    for module in (metadata_cache, model_metadata, circuit_breaker):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
@@ -129,15 +123,15 @@ def test_threads_that_want_the_same_ask_once(metadata, simulator):
     assert _count(simulator, "/api/show") == 1
 
 
-def test_nobody_else_may_ask_while_an_answer_is_put_away(metadata, monkeypatch):
+def test_no_other_thread_sends_the_request_while_its_answer_is_stored(metadata, monkeypatch):
     waiting = []
-    keep = facts_module._Cache._keep
 
-    def watched(cache, key, entry):
-        waiting.append(key in cache._waiting)
-        keep(cache, key, entry)
+    class Watched(LRUCache):
+        def __setitem__(self, key, value):
+            waiting.append(key in metadata_cache._cache._waiting)
+            super().__setitem__(key, value)
 
-    monkeypatch.setattr(facts_module._Cache, "_keep", watched)
+    monkeypatch.setattr(metadata_cache._cache, "_answers", Watched(9))
     metadata.show("clever")
     assert waiting == [True]
 
@@ -405,10 +399,11 @@ def test_everything_can_be_forgotten(metadata, simulator):
 
 
 def test_the_memory_is_bounded(metadata, monkeypatch):
-    monkeypatch.setattr(facts_module, "_MAX_ENTRIES", 3)
+    monkeypatch.setattr(metadata_cache, "_MAX_ENTRIES", 3)
+    monkeypatch.setattr(metadata_cache, "_cache", metadata_cache._Cache())
     for name in "abcde":
         metadata.show(name)
-    assert [key[2] for key in facts_module._cache._answers] == [model_key(name) for name in "cde"]
+    assert [key[2] for key in metadata_cache._cache._answers] == [model_key(name) for name in "cde"]
 
 
 def test_facts_do_not_load_a_model(metadata, simulator):
