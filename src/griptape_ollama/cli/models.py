@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,6 +33,7 @@ from griptape_ollama.models.disk import human_size
 from griptape_ollama.models.ollama_models import OllamaModels
 from griptape_ollama.models.types import LoadedModel, LoadResult, ModelDetails, ModelInfo, TransferResult
 
+_command = functools.partial(click.command, cls=CommandWithExamples)
 _SERVER_CODES = (ExitCode.UNREACHABLE, ExitCode.TIMEOUT, ExitCode.NOT_ALLOWED)
 _MODEL_CODES = (ExitCode.NOT_FOUND, *_SERVER_CODES)
 _TRANSFER_CODES = (*_MODEL_CODES, ExitCode.DISK_FULL, ExitCode.BUSY, ExitCode.STOPPED)
@@ -58,9 +60,8 @@ def models() -> None:
     """
 
 
-@click.command(
+@_command(
     "list",
-    cls=CommandWithExamples,
     examples=[
         ("griptape-ollama models list", "All of them, newest first."),
         ("griptape-ollama models list --json | jq -r '.[].name'", "Their names only."),
@@ -81,8 +82,7 @@ def list_models(models: OllamaModels, *, as_json: bool) -> None:
         print_hint("There are none. Get one, for example with: griptape-ollama models pull qwen3")
 
 
-@click.command(
-    cls=CommandWithExamples,
+@_command(
     examples=[
         ("griptape-ollama models show qwen3", "What it can do, its window, its parameters, its system prompt."),
         ("griptape-ollama models show qwen3 --json | jq .context_length", "One of these fields."),
@@ -105,8 +105,7 @@ def show(models: OllamaModels, *, name: str, as_json: bool) -> None:
         print_fields(_detail_fields(details))
 
 
-@click.command(
-    cls=CommandWithExamples,
+@_command(
     examples=[
         ("griptape-ollama models pull qwen3:0.6b", "Get it, with a bar."),
         ("griptape-ollama models pull hf.co/me/mine-GGUF:Q4_K_M --host gpu-box", "From another registry, to gpu-box."),
@@ -134,8 +133,7 @@ def pull(models: OllamaModels, *, name: str, insecure: bool, quiet: bool, as_jso
     )
 
 
-@click.command(
-    cls=CommandWithExamples,
+@_command(
     examples=[
         ("griptape-ollama models cp mine me/mine:v2", "Give it a name in your namespace,"),
         ("griptape-ollama models push me/mine:v2", "and upload it; what the registry has is not sent again."),
@@ -157,8 +155,7 @@ def push(models: OllamaModels, *, name: str, insecure: bool, quiet: bool, as_jso
     _print(result, f"Pushed {_format_transfer(result)}", quiet=quiet, as_json=as_json)
 
 
-@click.command(
-    cls=CommandWithExamples,
+@_command(
     examples=[
         ("griptape-ollama models create pirate --from qwen3 --system 'You are a pirate.'", "With a system prompt."),
         ("griptape-ollama models create long --from qwen3 --parameter num_ctx=32768", "With a larger window."),
@@ -196,8 +193,7 @@ def create(
     _print(result, text, as_json=as_json, quiet=quiet)
 
 
-@click.command(
-    cls=CommandWithExamples,
+@_command(
     examples=[("griptape-ollama models cp qwen3 mine", "The same model under another name.")],
     exit_codes=_MODEL_CODES,
 )
@@ -214,8 +210,7 @@ def cp(models: OllamaModels, *, source: str, destination: str, as_json: bool) ->
     _print(copy, f"{copy.name} is a copy of {source}.", as_json=as_json)
 
 
-@click.command(
-    cls=CommandWithExamples,
+@_command(
     examples=[
         ("griptape-ollama models alias main qwen3", "Requests for main get qwen3."),
         ("griptape-ollama models alias main gemma3 --parameter temperature=0.5", "From now on gemma3, a bit bolder."),
@@ -240,8 +235,7 @@ def alias(
     _print(meant, f"{meant.name} means {target} now.", as_json=as_json)
 
 
-@click.command(
-    cls=CommandWithExamples,
+@_command(
     examples=[
         ("griptape-ollama models rm pirate mine", "Two at once."),
         ("griptape-ollama models rm --force scratch", "In a script that cleans up: no error if it is gone already."),
@@ -271,8 +265,7 @@ def rm(models: OllamaModels, *, names: Sequence[str], force: bool, as_json: bool
         raise click.exceptions.Exit(ExitCode.NOT_FOUND)
 
 
-@click.command(
-    cls=CommandWithExamples,
+@_command(
     examples=[
         ("griptape-ollama models ps", "How much of each is on GPUs, and when it is unloaded if it gets no request."),
         ("griptape-ollama models ps --json | jq 'map(.size) | add'", "Bytes that they take together."),
@@ -294,8 +287,7 @@ def ps(models: OllamaModels, *, as_json: bool) -> None:
         print_table(headings, map(_loaded_row, loaded))
 
 
-@click.command(
-    cls=CommandWithExamples,
+@_command(
     examples=[
         (
             "griptape-ollama models warm qwen3 --keep-alive 30m",
@@ -334,8 +326,7 @@ def warm(
     _print(result, _format_load(result), as_json=as_json)
 
 
-@click.command(
-    cls=CommandWithExamples,
+@_command(
     examples=[
         ("griptape-ollama models stop qwen3", "Unload it."),
         ("griptape-ollama models stop --all --wait 60", "Unload all, and wait until their memory is free."),

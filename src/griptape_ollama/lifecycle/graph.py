@@ -188,8 +188,8 @@ class ModelGraph:
         structure: The structure.
         limits: What fits into the memory of each server.
         usage: Records what happens to the models.
-        unload_foreign: Whether models that other clients loaded may be unloaded.
-        declared: Drivers that cannot be found from outside, or objects that have them, by id of the task.
+        unload_foreign: As for ModelLifecycle.
+        declared: `uses` of ModelLifecycle.
     """
 
     def __init__(
@@ -268,11 +268,7 @@ class ModelGraph:
 
     @staticmethod
     def check_memory(steps: Iterable[PlannedStep], memory: int | None) -> None:
-        """Check that each model fits into the memory, by its size on disk, which it needs at least.
-
-        Args:
-            steps: The steps.
-            memory: Bytes that are allowed; None for no limit.
+        """Check that each model fits into `memory` bytes (None for no limit): it needs its size on disk at least.
 
         Raises:
             OllamaContentError: A model does not fit.

@@ -154,10 +154,7 @@ class ModelPool:
     def reserve(self, model: str, options: Mapping[str, Any], demand: Callable[[], ModelDemand]) -> None:
         """Evict what has to go before a model is requested, unless it is loaded or reserved already.
 
-        Args:
-            model: The model.
-            options: Options that the request loads it with.
-            demand: Called when the decision is made.
+        `options` are those that the request loads it with; `demand` is called when the decision is made.
         """
         if self._mark_used(model, options) or self._is_pending(model):
             return
@@ -184,12 +181,7 @@ class ModelPool:
             self._request_lock.release()
 
     def record_use(self, use: ModelUse, name: str) -> None:
-        """Record that a model answered: if it was not known to be loaded, it was loaded for that.
-
-        Args:
-            use: The use of the model.
-            name: Its name.
-        """
+        """Record that the model of a name answered: if it was not known to be loaded, it was loaded for that."""
         load = ModelLoad(use.load_seconds or None)
         with self._lock:
             loaded = self._models.get(use.model)
@@ -236,12 +228,7 @@ class ModelPool:
                 self._restore_expiry(model)
 
     def reserve_preload(self, first_uses: Mapping[str, int], in_use: Collection[str]) -> str | None:
-        """Choose a model to preload; from now on it counts as loaded.
-
-        Args:
-            first_uses: Distances of the next steps that use a model first of all, by model.
-            in_use: Models that running steps may use.
-        """
+        """Choose a model to preload, by the distances of the first uses; from now on it counts as loaded."""
         with self._lock:
             model = choose_preload(self._residents(in_use), first_uses, self._limits, self._sizes)
             if model is not None:
@@ -256,14 +243,7 @@ class ModelPool:
             self._pending.discard(model)
 
     def preload(self, model: str, name: str, keep_alive: Any, options: Mapping[str, Any]) -> None:
-        """Load a model that was reserved for it.
-
-        Args:
-            model: Its key.
-            name: Its name.
-            keep_alive: How long it stays.
-            options: Options that it is loaded with.
-        """
+        """Load a model, by its key and name, that was reserved for it."""
         try:
             seconds = self.server.load(name, keep_alive=keep_alive, options=options)
         except OllamaError as error:

@@ -41,12 +41,7 @@ class Preloader:
         self._threads: list[threading.Thread] = []
 
     def start(self, is_time: Callable[[], bool], load: Callable[[], None]) -> None:
-        """Load as soon as it is time.
-
-        Args:
-            is_time: Called again and again; an exception ends the wait.
-            load: Called then.
-        """
+        """Call `load` as soon as `is_time()` is true; an exception of it ends the wait."""
 
         def run() -> None:
             while not is_time():
@@ -64,11 +59,7 @@ class Preloader:
             thread.start()
 
     def stop(self, cancel: Callable[[], None]) -> None:
-        """Stop, and wait for the end of all threads.
-
-        Args:
-            cancel: Cancels loads that are under way.
-        """
+        """Stop, and wait for the end of all threads; `cancel` cancels loads that are under way."""
         self._stopped.set()
         for thread in self._threads:
             # A load may begin after the first cancel: cancel until the thread ends.
@@ -129,16 +120,7 @@ class RunProgress:
 
 
 class ModelScheduler:
-    """Schedules the models of a structure from `start` to `stop`.
-
-    Args:
-        structure: The structure.
-        limits: What fits into the memory of each server.
-        warm_ahead: Whether the next task's model is loaded while the current one runs.
-        unload_foreign: Whether models that other clients loaded may be unloaded.
-        runs: How often the structure is going to run; None for any number of times.
-        keep_alive: The keep_alive of the structure's requests meanwhile.
-        uses: Drivers that cannot be found from outside, or objects that have them, by id of the task.
+    """Schedules the models of a structure from `start` to `stop`, with the settings of ModelLifecycle.
 
     Raises:
         OllamaContentError: `keep_alive` is not a duration.

@@ -10,8 +10,6 @@ from griptape_ollama.lifecycle.model_pool import ModelDemand, ModelPool
 from griptape_ollama.lifecycle.usage import UsageRecorder
 from griptape_ollama.models.types import LoadedModel
 
-NO_DEMAND = ModelDemand(next_uses={}, in_use=())
-
 
 class Server:
     """A fake server: holds models, and records its requests."""
@@ -68,11 +66,16 @@ def server():
 
 
 @pytest.fixture
-def make_pool(server):
+def usage():
+    return UsageRecorder()
+
+
+@pytest.fixture
+def make_pool(server, usage):
     """Return a function that creates a pool with the models a to d."""
 
     def make(*, limits=None, **settings):
-        pool = ModelPool(server, limits or MemoryLimits(max_models=2), UsageRecorder(), **settings)
+        pool = ModelPool(server, limits or MemoryLimits(max_models=2), usage, **settings)
         pool.refresh()
         for model in "abcd":
             pool.add_model(model, model)
@@ -82,6 +85,11 @@ def make_pool(server):
     return make
 
 
+def _demand(next_uses=None, in_use=()):
+    """Return a function that returns a demand; without arguments nothing is needed any more."""
+    return lambda: ModelDemand(next_uses=next_uses or {}, in_use=in_use)
+
+
 def _reply(model, load_seconds, *, ago=0.0, took=None):
     """A use that began some seconds ago, and took as long as loading by default."""
     took = load_seconds if took is None else took
@@ -89,50 +97,50 @@ def _reply(model, load_seconds, *, ago=0.0, took=None):
     return ModelUse(model=model, begin=begin, end=begin + took, load_seconds=load_seconds)
 
 
-def _use(pool, server, model, wanted=NO_DEMAND, seconds=5.0):
+def _use(pool, server, model, seconds=5.0):
     """Reserve a model and use it, which loads it if it is not loaded."""
-    pool.reserve(model, {}, lambda: wanted)
+    pool.reserve(model, {}, _demand())
     if model not in server.memory:
         server.put(model)
     pool.record_use(_reply(model, seconds), model)
 
 
-def _report(pool):
-    report = pool._usage.report(MemoryLimits())
+def _report(usage):
+    report = usage.report(MemoryLimits())
     return {model.model: (model.loads, model.load_seconds, model.unloads, model.evictions) for model in report.models}
 
 
-def test_a_model_that_is_loaded_for_a_reply_counts_once(make_pool, server):
+def test_a_model_that_is_loaded_for_a_reply_counts_once(make_pool, server, usage):
     pool = make_pool()
     for _ in range(3):
         _use(pool, server, "a")
-    assert _report(pool)["a"] == (1, 5.0, 0, 0)
+    assert _report(usage)["a"] == (1, 5.0, 0, 0)
 
 
-def test_a_model_that_is_loaded_again_with_other_options_counts_again(make_pool, server):
+def test_a_model_that_is_loaded_again_with_other_options_counts_again(make_pool, server, usage):
     pool = make_pool()
     _use(pool, server, "a", seconds=5.0)
     for seconds, later in ((4.0, 10), (0.002, 20), (3.0, 30)):
         pool.record_use(_reply("a", seconds, ago=-later), "a")
-    assert _report(pool)["a"][:2] == (3, 12.0)
+    assert _report(usage)["a"][:2] == (3, 12.0)
 
 
-def test_uses_that_waited_for_the_same_load_count_one_load(make_pool, server):
+def test_uses_that_waited_for_the_same_load_count_one_load(make_pool, server, usage):
     pool = make_pool()
-    pool.reserve("a", {}, lambda: NO_DEMAND)
+    pool.reserve("a", {}, _demand())
     server.put("a")
     pool.record_use(_reply("a", 5.0, took=6.0), "a")
     pool.record_use(_reply("a", 4.9, took=6.0), "a")
     pool.record_use(_reply("a", 2.5, took=3.6), "a")
-    assert _report(pool)["a"][:2] == (1, 5.0)
+    assert _report(usage)["a"][:2] == (1, 5.0)
 
 
-def test_a_use_that_waited_for_a_preload_counts_no_load(make_pool, server):
+def test_a_use_that_waited_for_a_preload_counts_no_load(make_pool, server, usage):
     pool = make_pool()
     pool.reserve_preload({"a": 1}, ())
     pool.preload("a", "a", "1h", {})
     pool.record_use(_reply("a", 2.0, took=2.1), "a")
-    assert _report(pool)["a"][:2] == (1, 3.0)
+    assert _report(usage)["a"][:2] == (1, 3.0)
 
 
 def test_a_loaded_model_costs_no_request(make_pool, server):
@@ -140,18 +148,17 @@ def test_a_loaded_model_costs_no_request(make_pool, server):
     _use(pool, server, "a")
     server.requests.clear()
     _use(pool, server, "a")
-    pool.release(lambda: ModelDemand(next_uses={"a": 1}, in_use=()))
+    pool.release(_demand({"a": 1}))
     assert server.requests == []
 
 
-def test_a_reservation_evicts_what_does_not_fit_beside_it(make_pool, server):
+def test_a_reservation_evicts_what_does_not_fit_beside_it(make_pool, server, usage):
     pool = make_pool()
-    demand = ModelDemand(next_uses={"a": 5, "b": 1}, in_use=("c",))
     for model in "ab":
         _use(pool, server, model)
-    pool.reserve("c", {}, lambda: demand)
+    pool.reserve("c", {}, _demand({"a": 5, "b": 1}, ("c",)))
     assert server.changes() == [("unload", "a")]
-    assert _report(pool)["a"] == (1, 5.0, 1, 1)
+    assert _report(usage)["a"] == (1, 5.0, 1, 1)
 
 
 def test_two_reservations_of_a_model_evict_once(make_pool, server):
@@ -159,48 +166,48 @@ def test_two_reservations_of_a_model_evict_once(make_pool, server):
     _use(pool, server, "a")
     server.requests.clear()
     for _ in range(2):
-        pool.reserve("b", {}, lambda: NO_DEMAND)
+        pool.reserve("b", {}, _demand())
     assert server.requests == [("ps",), ("unload", "a")]
 
 
 def test_a_reserved_model_counts_against_the_limits(make_pool, server):
     pool = make_pool()
     _use(pool, server, "a")
-    pool.reserve("b", {}, lambda: ModelDemand(next_uses={}, in_use=("b",)))
-    pool.reserve("c", {}, lambda: ModelDemand(next_uses={"a": 9}, in_use=("b", "c")))
+    pool.reserve("b", {}, _demand(in_use=("b",)))
+    pool.reserve("c", {}, _demand({"a": 9}, ("b", "c")))
     assert server.changes() == [("unload", "a")]
 
 
-def test_a_model_is_unloaded_after_its_last_use(make_pool, server):
+def test_a_model_is_unloaded_after_its_last_use(make_pool, server, usage):
     pool = make_pool()
     for model in "ab":
         _use(pool, server, model)
-    pool.release(lambda: ModelDemand(next_uses={"b": 3}, in_use=()))
+    pool.release(_demand({"b": 3}))
     assert server.changes() == [("unload", "a")]
-    assert _report(pool)["a"] == (1, 5.0, 1, 0)
+    assert _report(usage)["a"] == (1, 5.0, 1, 0)
 
 
 def test_a_model_that_a_running_task_may_use_is_not_unloaded(make_pool, server):
     pool = make_pool()
     _use(pool, server, "a")
-    pool.release(lambda: ModelDemand(next_uses={}, in_use=("a",)))
+    pool.release(_demand(in_use=("a",)))
     assert server.changes() == []
 
 
-def test_a_model_that_the_server_evicted_counts_another_load(make_pool, server):
+def test_a_model_that_the_server_evicted_counts_another_load(make_pool, server, usage):
     pool = make_pool()
     _use(pool, server, "a")
     del server.memory["a"]
     _use(pool, server, "b")
     _use(pool, server, "a")
-    assert _report(pool)["a"] == (2, 10.0, 0, 0)
+    assert _report(usage)["a"] == (2, 10.0, 0, 0)
 
 
 def test_a_foreign_model_is_neither_unloaded_nor_evicted(make_pool, server):
     server.put("a")
     pool = make_pool(limits=MemoryLimits(max_models=1))
     _use(pool, server, "b")
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     assert ("unload", "a") not in server.requests
     assert ("unload", "b") in server.requests
 
@@ -209,8 +216,8 @@ def test_a_foreign_model_that_was_used_gets_its_expiry_back(make_pool, server):
     server.put("a", expires_in=100, window=2048)
     pool = make_pool()
     _use(pool, server, "a")
-    pool.release(lambda: NO_DEMAND)
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
+    pool.release(_demand())
     ((request, model, seconds, options),) = server.changes()
     assert (request, model, options) == ("load", "a", {"num_ctx": 2048})
     assert 90 < seconds <= 100
@@ -219,18 +226,18 @@ def test_a_foreign_model_that_was_used_gets_its_expiry_back(make_pool, server):
 def test_the_expiry_is_restored_with_the_options_that_the_model_is_loaded_with(make_pool, server):
     server.put("a", expires_in=100, window=2048)
     pool = make_pool()
-    pool.reserve("a", {"num_ctx": 8192, "num_gpu": 1}, lambda: NO_DEMAND)
+    pool.reserve("a", {"num_ctx": 8192, "num_gpu": 1}, _demand())
     server.put("a", window=8192)  # with that window, the server loads it anew
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     assert server.changes()[-1][3] == {"num_ctx": 8192, "num_gpu": 1}
 
 
 def test_a_foreign_model_that_is_gone_is_not_loaded_to_restore_its_expiry(make_pool, server):
     server.put("a", expires_in=100)
     pool = make_pool()
-    pool.reserve("a", {}, lambda: NO_DEMAND)
+    pool.reserve("a", {}, _demand())
     del server.memory["a"]
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     assert server.changes() == []
 
 
@@ -243,7 +250,7 @@ def test_a_preload_that_was_cancelled_too_late_is_unloaded(make_pool, server):
     server.load = load
     pool.reserve_preload({"a": 1}, ())
     pool.preload("a", "a", "1h", {})
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     assert server.changes() == [("unload", "a")]
 
 
@@ -251,14 +258,14 @@ def test_a_foreign_model_that_was_loaded_for_good_stays_for_good(make_pool, serv
     server.put("a", expires_in=292 * 365 * 86_400)
     pool = make_pool()
     _use(pool, server, "a")
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     assert server.changes() == [("load", "a", -1, {"num_ctx": 4096})]
 
 
 def test_a_foreign_model_that_was_not_used_gets_no_request(make_pool, server):
     server.put("a")
     pool = make_pool()
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     assert server.requests == []
 
 
@@ -267,30 +274,30 @@ def test_unload_foreign_evicts_and_unloads_foreign_models(make_pool, server):
     server.put("other")
     pool = make_pool(unload_foreign=True)
     _use(pool, server, "a")
-    pool.reserve("b", {}, lambda: ModelDemand(next_uses={"a": 1}, in_use=()))
-    pool.release(lambda: NO_DEMAND)
+    pool.reserve("b", {}, _demand({"a": 1}))
+    pool.release(_demand())
     assert server.changes() == [("unload", "other"), ("unload", "a")]
 
 
-def test_a_model_that_another_client_loads_meanwhile_is_foreign(make_pool, server):
+def test_a_model_that_another_client_loads_meanwhile_is_foreign(make_pool, server, usage):
     pool = make_pool()
     _use(pool, server, "a")
     server.put("b")
     _use(pool, server, "b")
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     assert server.changes()[0] == ("unload", "a")
     assert ("unload", "b") not in server.requests
-    assert _report(pool)["b"] == (0, 0.0, 0, 0)
+    assert _report(usage)["b"] == (0, 0.0, 0, 0)
 
 
 def test_a_model_that_another_client_loads_after_it_was_unloaded_is_foreign(make_pool, server):
     pool = make_pool()
     _use(pool, server, "a")
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     _use(pool, server, "b")
     server.put("a")
     _use(pool, server, "a")
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     assert server.changes().count(("unload", "a")) == 1
 
 
@@ -298,7 +305,7 @@ def test_a_model_that_is_still_listed_after_it_was_unloaded_counts_as_gone(make_
     pool = make_pool(limits=MemoryLimits(max_models=1))
     _use(pool, server, "a")
     server.lingering["a"] = server.memory["a"]
-    pool.reserve("b", {}, lambda: NO_DEMAND)
+    pool.reserve("b", {}, _demand())
     assert not pool.is_loaded("a")
     server.put("b")
     pool.record_use(_reply("b", 1.0), "b")
@@ -306,33 +313,33 @@ def test_a_model_that_is_still_listed_after_it_was_unloaded_counts_as_gone(make_
     assert server.changes() == [("unload", "a")]
 
 
-def test_a_model_that_publishes_no_events_is_found_by_a_refresh(make_pool, server):
+def test_a_model_that_publishes_no_events_is_found_by_a_refresh(make_pool, server, usage):
     pool = make_pool()
-    pool.reserve("a", {}, lambda: NO_DEMAND)
+    pool.reserve("a", {}, _demand())
     server.put("a")
     pool.refresh_if_pending(["a"])
-    assert _report(pool)["a"] == (1, 0.0, 0, 0)
+    assert _report(usage)["a"] == (1, 0.0, 0, 0)
     pool.record_use(_reply("a", 7.0), "a")
-    assert _report(pool)["a"] == (1, 7.0, 0, 0)
+    assert _report(usage)["a"] == (1, 7.0, 0, 0)
 
 
 def test_a_reservation_that_was_never_used_is_dropped(make_pool, server):
     pool = make_pool(limits=MemoryLimits(max_models=1))
-    pool.reserve("a", {}, lambda: NO_DEMAND)
-    pool.release(lambda: NO_DEMAND)
+    pool.reserve("a", {}, _demand())
+    pool.release(_demand())
     assert pool.reserve_preload({"b": 1}, ()) == "b"
 
 
-def test_a_preload_is_reserved_once_and_then_loaded(make_pool, server):
+def test_a_preload_is_reserved_once_and_then_loaded(make_pool, server, usage):
     pool = make_pool()
     assert pool.reserve_preload({"a": 1}, ()) == "a"
     assert pool.reserve_preload({"a": 1}, ()) is None
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     assert pool.reserve_preload({"a": 1}, ()) is None
     pool.preload("a", "a", "1h", {"num_ctx": 7})
     assert pool.is_loaded("a")
     assert server.changes() == [("load", "a", "1h", {"num_ctx": 7})]
-    assert pool._usage.report(MemoryLimits()).ahead_seconds == 3.0
+    assert usage.report(MemoryLimits()).ahead_seconds == 3.0
 
 
 @pytest.mark.parametrize("reason", ["failed", "cancelled"])
@@ -353,48 +360,48 @@ def test_the_expected_size_counts_until_the_server_reports_the_real_one(make_poo
         pool.expect_size(model, 10)
     for model in "ab":
         _use(pool, server, model)
-    pool.reserve("c", {}, lambda: ModelDemand(next_uses={"a": 1, "b": 2}, in_use=()))
+    pool.reserve("c", {}, _demand({"a": 1, "b": 2}))
     assert server.changes() == [("unload", "b")]
 
 
-def test_a_model_larger_than_the_memory_is_a_problem_in_the_report(make_pool, server):
+def test_a_model_larger_than_the_memory_is_a_problem_in_the_report(make_pool, server, usage):
     pool = make_pool(limits=MemoryLimits(memory=5))
     _use(pool, server, "a")
-    (problem,) = pool._usage.report(MemoryLimits()).problems
+    (problem,) = usage.report(MemoryLimits()).problems
     assert problem == "Model 'a' takes 10 bytes, more than memory=5."
 
 
-def test_the_peak_includes_foreign_models(make_pool, server):
+def test_the_peak_includes_foreign_models(make_pool, server, usage):
     server.put("other", size=7)
     pool = make_pool()
     _use(pool, server, "a")
-    assert pool._usage.report(MemoryLimits()).peak_bytes == 17
+    assert usage.report(MemoryLimits()).peak_bytes == 17
 
 
-def test_a_server_that_does_not_answer_is_logged_once_and_raises_nothing(make_pool, server, caplog):
+def test_a_server_that_does_not_answer_is_logged_once_and_raises_nothing(make_pool, server, caplog, usage):
     pool = make_pool()
     server.error = OllamaConnectionError("No Ollama server answers.")
     for model in "ab":
         _use(pool, server, model)
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     assert caplog.messages == ["No Ollama server answers. Going on without it."]
-    assert pool._usage.report(MemoryLimits()).problems == ("No Ollama server answers. Going on without it.",)
+    assert usage.report(MemoryLimits()).problems == ("No Ollama server answers. Going on without it.",)
 
 
 def test_a_server_that_hangs_gets_no_further_request(make_pool, server):
     pool = make_pool()
     server.error = OllamaTimeoutError("too slow")
     for model in "abcd":
-        pool.reserve(model, {}, lambda: NO_DEMAND)
+        pool.reserve(model, {}, _demand())
     assert server.requests == [("ps",)]
 
 
-def test_a_failed_unload_is_repeated_by_the_next_release(make_pool, server):
+def test_a_failed_unload_is_repeated_by_the_next_release(make_pool, server, usage):
     pool = make_pool()
     _use(pool, server, "a")
     server.error = OllamaConnectionError("busy")
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     server.error = None
-    pool.release(lambda: NO_DEMAND)
+    pool.release(_demand())
     assert server.changes() == [("unload", "a"), ("unload", "a")]
-    assert _report(pool)["a"] == (1, 5.0, 1, 0)
+    assert _report(usage)["a"] == (1, 5.0, 1, 0)

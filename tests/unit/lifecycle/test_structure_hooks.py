@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import threading
 
@@ -38,25 +39,27 @@ class Recorder:
         self.calls.append(f"{event.model} answers")
 
 
-@pytest.fixture
-def run_with_hooks():
-    """Return a function that runs a structure with hooks and returns the calls of the observer."""
-
-    def run(structure, runner=None):
-        recorder = Recorder()
-        hooks = StructureHooks(structure, recorder, _no_keep_alive)
-        hooks.install()
-        try:
-            (runner or structure.run)()
-        finally:
-            hooks.uninstall()
-        return recorder.calls
-
-    return run
-
-
 def _no_keep_alive(_host, _model):
     return None
+
+
+@contextlib.contextmanager
+def _hooks(structure, recorder=None):
+    """Install hooks with a recorder, and yield both."""
+    recorder = recorder or Recorder()
+    hooks = StructureHooks(structure, recorder, _no_keep_alive)
+    hooks.install()
+    try:
+        yield hooks, recorder
+    finally:
+        hooks.uninstall()
+
+
+def _run_with_hooks(structure, runner=None):
+    """Run a structure with hooks, and return the calls of the observer."""
+    with _hooks(structure) as (_, recorder):
+        (runner or structure.run)()
+    return recorder.calls
 
 
 def _code(task_id, function=None):
@@ -67,8 +70,8 @@ def _fail(_):
     raise RuntimeError("broken")
 
 
-def test_starts_prompts_responses_and_ends_are_reported_in_order(run_with_hooks, make_pipeline):
-    assert run_with_hooks(make_pipeline("ab")) == [
+def test_starts_prompts_responses_and_ends_are_reported_in_order(make_pipeline):
+    assert _run_with_hooks(make_pipeline("ab")) == [
         "run starts",
         *("0", "0 asks a", "a answers", "0 ends"),
         *("1", "1 asks b", "b answers", "1 ends"),
@@ -76,27 +79,23 @@ def test_starts_prompts_responses_and_ends_are_reported_in_order(run_with_hooks,
     ]
 
 
-def test_the_end_of_a_failed_task_is_reported(run_with_hooks):
-    assert run_with_hooks(Pipeline(tasks=[_code("x", _fail), _code("y")])) == ["run starts", "x", "x ends", "run ends"]
-    going_on = Pipeline(tasks=[_code("x", _fail), _code("y")], fail_fast=False)
-    assert run_with_hooks(going_on) == ["run starts", "x", "x ends", "y", "y ends", "run ends"]
+@pytest.mark.parametrize("fail_fast", [True, False])
+def test_the_end_of_a_failed_task_is_reported(fail_fast):
+    calls = _run_with_hooks(Pipeline(tasks=[_code("x", _fail), _code("y")], fail_fast=fail_fast))
+    assert calls == ["run starts", "x", "x ends", *([] if fail_fast else ["y", "y ends"]), "run ends"]
 
 
-def test_the_end_of_an_interrupted_run_is_reported(run_with_hooks):
+def test_the_end_of_an_interrupted_run_is_reported():
     def interrupt(_):
         raise KeyboardInterrupt
 
     pipeline = Pipeline(tasks=[_code("x", interrupt)])
-    recorder = Recorder()
-    hooks = StructureHooks(pipeline, recorder, _no_keep_alive)
-    hooks.install()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), _hooks(pipeline) as (_, recorder):
         pipeline.run()
-    hooks.uninstall()
     assert recorder.calls == ["run starts", "x", "x ends", "run ends"]
 
 
-def test_a_run_in_a_thread_without_listeners_is_reported(run_with_hooks, make_pipeline):
+def test_a_run_in_a_thread_without_listeners_is_reported(make_pipeline):
     pipeline = make_pipeline("a")
 
     def in_thread():
@@ -104,41 +103,38 @@ def test_a_run_in_a_thread_without_listeners_is_reported(run_with_hooks, make_pi
         thread.start()
         thread.join()
 
-    assert run_with_hooks(pipeline, in_thread) == ["run starts", "0", "0 asks a", "a answers", "0 ends", "run ends"]
+    assert _run_with_hooks(pipeline, in_thread) == ["run starts", "0", "0 asks a", "a answers", "0 ends", "run ends"]
 
 
-def test_a_streamed_run_is_reported(run_with_hooks, make_pipeline):
+def test_a_streamed_run_is_reported(make_pipeline):
     pipeline = make_pipeline("a")
-    assert run_with_hooks(pipeline, lambda: list(pipeline.run_stream()))[-1] == "run ends"
+    assert _run_with_hooks(pipeline, lambda: list(pipeline.run_stream()))[-1] == "run ends"
 
 
-def test_parallel_tasks_are_reported_each(run_with_hooks, make_task):
+def test_parallel_tasks_are_reported_each():
     barrier = threading.Barrier(2, timeout=10)
 
     def meet(task):
         barrier.wait()
         return TextArtifact(task.id)
 
-    calls = run_with_hooks(Workflow(tasks=[_code("x", meet), _code("y", meet)]))
+    calls = _run_with_hooks(Workflow(tasks=[_code("x", meet), _code("y", meet)]))
     assert sorted(calls[1:3]) == ["x", "y"]
     assert sorted(calls[3:5]) == ["x ends", "y ends"]
 
 
 def test_a_task_that_is_added_is_reported_once_it_is_wrapped():
     pipeline = Pipeline(tasks=[_code("x")])
-    recorder = Recorder()
-    hooks = StructureHooks(pipeline, recorder, _no_keep_alive)
-    hooks.install()
-    pipeline.add_task(_code("y"))
-    hooks.wrap_new_tasks()
-    pipeline.run()
-    hooks.uninstall()
+    with _hooks(pipeline) as (hooks, recorder):
+        pipeline.add_task(_code("y"))
+        hooks.wrap_new_tasks()
+        pipeline.run()
     assert recorder.calls == ["run starts", "x", "x ends", "y", "y ends", "run ends"]
 
 
-def test_uninstalling_restores_run_and_listeners(run_with_hooks, make_pipeline):
+def test_uninstalling_restores_run_and_listeners(make_pipeline):
     pipeline = make_pipeline("a")
-    run_with_hooks(pipeline)
+    _run_with_hooks(pipeline)
     assert "run" not in vars(pipeline)
     assert "run" not in vars(pipeline.tasks[0])
     assert EventBus.event_listeners == []
@@ -146,34 +142,23 @@ def test_uninstalling_restores_run_and_listeners(run_with_hooks, make_pipeline):
 
 def test_a_structure_can_have_two_hooks():
     pipeline = Pipeline(tasks=[_code("x")])
-    recorder = [Recorder(), Recorder()]
-    all_hooks = [StructureHooks(pipeline, each, _no_keep_alive) for each in recorder]
-    for hooks in all_hooks:
-        hooks.install()
-    pipeline.run()
-    for hooks in reversed(all_hooks):
-        hooks.uninstall()
-    assert recorder[0].calls == recorder[1].calls == ["run starts", "x", "x ends", "run ends"]
+    with _hooks(pipeline) as (_, first), _hooks(pipeline) as (_, second):
+        pipeline.run()
+    assert first.calls == second.calls == ["run starts", "x", "x ends", "run ends"]
     assert "run" not in vars(pipeline)
 
 
 def test_an_observer_that_fails_does_not_fail_the_run(caplog):
-    pipeline = Pipeline(tasks=[_code("x")])
-    recorder = Recorder()
+    pipeline, recorder = Pipeline(tasks=[_code("x")]), Recorder()
     recorder.on_task_start = recorder.on_task_end = recorder.on_run_start = recorder.on_run_end = _fail
-    hooks = StructureHooks(pipeline, recorder, _no_keep_alive)
-    hooks.install()
-    with caplog.at_level(logging.ERROR, "griptape_ollama.lifecycle"):
+    with caplog.at_level(logging.ERROR, "griptape_ollama.lifecycle"), _hooks(pipeline, recorder):
         assert str(pipeline.run().output) == "done"
-    hooks.uninstall()
     assert "since the planner failed" in caplog.text
 
 
 def test_the_output_of_a_task_is_the_same_as_without_hooks():
     pipeline = Pipeline(tasks=[_code("x", _fail)])
-    hooks = StructureHooks(pipeline, Recorder(), _no_keep_alive)
-    hooks.install()
-    output = pipeline.run().output
-    hooks.uninstall()
+    with _hooks(pipeline):
+        output = pipeline.run().output
     assert isinstance(output, ErrorArtifact)
     assert str(output) == "broken"
