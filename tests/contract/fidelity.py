@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from contract.comparing import described, merged, valued
-from contract.recorded_server import RECORDINGS, installed, load, registry, what_the_model_says
+from contract.recorded_server import RECORDINGS, installed, load, registry, scripted_reply
 from griptape_ollama.testing import OllamaSimulator
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"
@@ -144,7 +144,7 @@ def _set_up(name, recording):
             settings["time_scale"] = 0
     with OllamaSimulator(**settings) as simulator:
         if name in SCRIPTED:
-            simulator.reply(what_the_model_says(recording), path=recording["request"]["path"])
+            simulator.reply(scripted_reply(recording), path=recording["request"]["path"])
         elif name in PS:
             _load_models(simulator, recording)
         elif name == "tags_pulled":

@@ -1,6 +1,6 @@
-"""Recordings of a real server, changed at random, read by every reader of replies. Only our own errors may come out.
+"""Recordings of a real server, changed at random, for every reader of replies. Only our own errors may be raised.
 
-`python -m contract.fuzzing 100000` tries so many (`make fuzz`); the number of one that fails names it for good.
+`python -m contract.fuzzing 100000` tries that many (`make fuzz`); the number of a failing one reproduces it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _VALUES: list[Any] = [
     *(None, True, False, 0, -1, 1.5, 10**30, float("inf"), "", "x", "\ud800", "<think>", "</think>", [], {}, [None]),
     *([[]], [{}], {"": None}, {"a": [1]}, "1", [1, "a"], {"function": None}, {"name": 7, "arguments": "no"}, "stop"),
 ]
-# As JSON spells them: Python's own encoder cannot write them all.
+# In JSON text, as Python's encoder cannot write them all.
 _NUMBERS = [
     *(b"9" * 400, b"9" * 5000, b"-" + b"9" * 400, b"-" + b"9" * 5000, b"1" + b"0" * 25, b"0." + b"3" * 5000),
     *(b"1e999", b"-1e999", b"1e308", b"1e-320", b"NaN", b"Infinity", b"-Infinity", b"1e18", b"1e400000000"),
@@ -71,7 +71,7 @@ _STATUSES = (200, 200, 200, 200, 200, 200, 400, 404, 429, 500, 503, 204, 302)
 
 @cache
 def _originals() -> dict[str, list[str]]:
-    """Names of the recordings by path, those of replies more often than those of refusals."""
+    """Names of the recordings by path, those of replies more often than those of errors."""
     names: dict[str, list[str]] = {path: [] for path in _PATHS}
     for file in sorted(RECORDINGS.glob("*.json")):
         exchange = json.loads(file.read_text(encoding="utf-8"))
@@ -131,7 +131,7 @@ def _with_other_value(body: bytes, dice: random.Random) -> bytes:
             )
         else:
             container[key] = dice.choice(_VALUES)
-    # The server writes no such things as Infinity; somebody else's might.
+    # The server does not write Infinity; other servers might.
     lines[at] = json.dumps(value).encode() + b"\n"
     return b"".join(lines)
 
@@ -178,7 +178,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 class Reader:
-    """Reads replies that nobody sent, with drivers whose client gets them from here."""
+    """Reads changed replies, with drivers whose transport returns them."""
 
     def __init__(self) -> None:
         self._replies: dict[str, Callable[[], httpx.Response]] = {}
@@ -201,7 +201,7 @@ class Reader:
         }
 
     def close(self) -> None:
-        """Look at what was counted, and close the client."""
+        """Check the metrics, and close the client."""
         json.dumps(self._metrics.summary().to_dict(), allow_nan=False)
         self._metrics.stop()
         self._client._client.close()
@@ -245,7 +245,7 @@ class Reader:
         if dice.random() < 0.02:
             headers["Retry-After"] = dice.choice(_RETRY_AFTER)
         status = original.status if dice.random() < 0.9 else dice.choice(_STATUSES)
-        # Who asks again, as after a call of a tool that does not exist, gets the same again.
+        # A further request, as after a call of an unknown tool, gets the same reply.
         return lambda: httpx.Response(status, headers=headers, content=iter(pieces))
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -273,7 +273,7 @@ class Reader:
 
 
 def _check(result: Any) -> None:
-    """Check that what was read can be stored and printed."""
+    """Check that a result can be stored and printed."""
     if isinstance(result, Message):
         json.dumps([content.artifact.meta for content in result.content], ensure_ascii=False, default=str).encode()
     repr(result)
@@ -285,7 +285,7 @@ def _check_event(event: BaseEvent) -> None:
 
 
 def main(count: int, first: int = 0) -> int:
-    """Try so many, print what came of them, and tell how many failed."""
+    """Try a number of recordings, print the results, and return the number of failures."""
     logging.getLogger("griptape_ollama").setLevel(logging.CRITICAL)
     reader, outcomes, start = Reader(), Counter[str](), time.monotonic()
     for number in range(first, first + count):
@@ -299,7 +299,7 @@ def main(count: int, first: int = 0) -> int:
 def _outcome(reader: Reader, number: int) -> str:
     try:
         return reader.read(number)
-    except Exception:  # noqa: BLE001 # that is what is looked for
+    except Exception:  # noqa: BLE001 # any other error is a failure
         print(f"number {number}:", traceback.format_exc(limit=-3), sep="\n")  # noqa: T201 # a command
         return "FAILED"
 

@@ -1,4 +1,4 @@
-"""What a run of a driver gives, and what the raw lines of a recording say that it must give."""
+"""The result of a run of a driver, and the result expected from the lines of a recording."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def new_driver(host: str, *, model: str = "tiny-chat", **settings: Any) -> Ollam
 
 
 def run(driver: OllamaPromptDriver, stack: PromptStack | None = None) -> Run:
-    """Run a driver and keep all that comes of it."""
+    """Run a driver, and record its message, error and events."""
     result = Run()
-    # The listener gives nothing back: an event that is given back would be published.
-    with EventListener(lambda event: result.events.append(event)):  # noqa: PLW0108 # append gives None, and so must this
+    # The listener returns None: a returned event would be published.
+    with EventListener(lambda event: result.events.append(event)):  # noqa: PLW0108 # append returns None
         try:
             result.message = driver.run(stack or prompt())
         except OllamaError as error:
@@ -103,7 +103,7 @@ def run(driver: OllamaPromptDriver, stack: PromptStack | None = None) -> Run:
 
 @dataclass(frozen=True)
 class Facts:
-    """What there is to know about a reply."""
+    """Contents, usage and metadata of a reply."""
 
     contents: Sequence[tuple[Any, ...]]
     usage: tuple[int | None, int | None]
@@ -111,7 +111,7 @@ class Facts:
 
 
 def facts_of(message: Message) -> Facts:
-    """Take a message apart. The time to first token is measured here, not recorded: it is checked and left out."""
+    """Return the facts of a message. The time to first token is measured, not recorded: it is checked and omitted."""
     metas = [dict(content.artifact.meta["ollama"]) for content in message.content]
     for meta in metas:
         assert meta.pop("time_to_first_token") >= 0
@@ -138,7 +138,7 @@ def _taken_apart(content: Any) -> tuple[Any, ...]:
 
 
 def expected_facts(lines: Sequence[Mapping[str, Any]], host: str) -> Facts:
-    """Read the lines of a reply, the plain way."""
+    """Return the facts that the lines of a reply contain."""
     last = lines[-1]
     chunks = expected_chunks(lines)
     contents: list[tuple[Any, ...]] = []

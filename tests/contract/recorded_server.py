@@ -1,4 +1,4 @@
-"""A simulator set up like the recorded server: the same models, which say what they said there."""
+"""A simulator with the models and replies of the recorded server."""
 
 import json
 from datetime import datetime
@@ -18,12 +18,12 @@ def load(name):
 
 
 def installed():
-    """The models of the recorded server."""
+    """Return the models of the recorded server."""
     return [model for model in _listed() if not model.name.startswith(REGISTRY)]
 
 
 def registry():
-    """The models of the registry that it pulled from."""
+    """Return the models of the registry that it pulled from."""
     return [model for model in _listed() if model.name.startswith(REGISTRY)]
 
 
@@ -55,7 +55,7 @@ def _listed():
 
 
 def decoded_lines(response):
-    """The lines of a recorded response, or its body as the only one; of server-sent events, their data."""
+    """Return the lines of a recorded response, its body as the only one, or the data of server-sent events."""
     if "lines" not in response:
         return [response["body"]]
     texts = [entry["line"].removeprefix("data: ") for entry in response["lines"]]
@@ -63,38 +63,38 @@ def decoded_lines(response):
 
 
 def messages_of(response):
-    """The messages of a recorded chat, line by line, and its last line."""
+    """Return the messages of a recorded chat by line, and its last line."""
     lines = decoded_lines(response)
     return [line.get("message", {}) for line in lines], lines[-1]
 
 
 def whole_sentence():
-    """What tiny-chat always says, token by token."""
+    """Return the tokens of the constant reply of tiny-chat."""
     return [message["content"] for message in messages_of(load("chat_stream")["response"])[0][:-1]]
 
 
-def what_the_model_says(recording):
-    """The reply to script, so that the simulator says what the recorded model said."""
+def scripted_reply(recording):
+    """Return a scripted reply with the contents of a recording."""
     response = recording["response"]
     if response["status"] != 200:
         return Reply(status=response["status"], error=response["body"]["error"])
     path = recording["request"]["path"]
-    said, last = _said(path, decoded_lines(response))
+    fields, last = _reply_fields(path, decoded_lines(response))
     if "error" in last:
-        return Reply(**said, error_line=last["error"])
-    text = said["text"]
-    if "".join(whole_sentence()).startswith("".join(text)) and not said["thinking"]:
-        # Cut by num_predict or stop, if at all: the simulator has to find out where.
-        said["text"] = whole_sentence() if text else []
+        return Reply(**fields, error_line=last["error"])
+    text = fields["text"]
+    if "".join(whole_sentence()).startswith("".join(text)) and not fields["thinking"]:
+        # Cut by num_predict or stop, if at all: the simulator must apply them.
+        fields["text"] = whole_sentence() if text else []
     elif "lines" not in response:
-        # How the text fell into tokens is not recorded, so neither is where a limit cut it.
-        said["done_reason"] = last.get("done_reason")
-    if path == "/api/chat" and last.get("done_reason") == "length" and not text and not said["thinking"]:
-        said["tool_calls"] = [("get_weather", {"city": "Paris"})]
-    return Reply(**said)
+        # The tokens of the text are not recorded, and so neither is where a limit cut it.
+        fields["done_reason"] = last.get("done_reason")
+    if path == "/api/chat" and last.get("done_reason") == "length" and not text and not fields["thinking"]:
+        fields["tool_calls"] = [("get_weather", {"city": "Paris"})]
+    return Reply(**fields)
 
 
-def _said(path, lines):
+def _reply_fields(path, lines):
     messages = [_MESSAGE[path](line) for line in lines]
     calls = [call["function"] for message in messages for call in message.get("tool_calls", [])]
     arguments = [call["arguments"] for call in calls]

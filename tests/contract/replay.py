@@ -1,4 +1,4 @@
-"""Recordings of a real server, and a small server that says them again over a real socket."""
+"""Recordings of a real server, and a small server that replays them over a real socket."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHOWS = {
     "tiny-thinktools": "show_tiny-thinktools",
     "tiny-vision": "show_tiny-vision",
 }
-"""Recorded facts by model. The server says of any other model that it does not have it, so that facts are unknown."""
+"""Recorded metadata by model. Other models are unknown to the server."""
 
 SHOW_UNKNOWN = "show_unknown"
 NOTHING_LOADED = "ps_empty"
@@ -41,7 +41,7 @@ NOTHING_LOADED = "ps_empty"
 _PATIENCE = 30.0  # seconds; longer than anything takes, shorter than the limit of a test
 _FRAMING = ("content-length", "transfer-encoding")
 
-Ending = Literal["whole", "closed", "closed in mid-chunk", "reset", "reset when told", "held open"]
+Ending = Literal["whole", "closed", "closed in mid-chunk", "reset", "reset on request", "held open"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Recording:
         name: Name of its file, without the ending.
         request: Body of the request.
         status: HTTP status of the response.
-        headers: Headers of the response, but for those that say how its body is framed.
+        headers: Headers of the response, without those of the framing of its body.
         body: Body of the response, as the server sent it.
     """
 
@@ -126,7 +126,7 @@ CHUNKINGS: dict[str, Callable[[bytes], Iterable[bytes]]] = {
     "bytes": lambda body: _in_sizes(body, cycle([1])),
     "inside_characters": _inside_characters,
 }
-"""Ways to cut a body into HTTP chunks."""
+"""Ways to split a body into HTTP chunks."""
 
 CONTENT_LENGTH = "content_length"
 """No chunks: the body in one piece, its length in a header."""
@@ -134,14 +134,14 @@ CONTENT_LENGTH = "content_length"
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server answers to one request.
+    """The answer to one request.
 
     Attributes:
         body: The bytes of the body.
         status: HTTP status; None closes the connection before any header is sent.
         headers: Headers.
         framing: Name of a chunking, or `content_length`.
-        ending: What becomes of the connection: the body ends as it should, or something happens in its place.
+        ending: End of the connection: complete, or broken in one of several ways.
     """
 
     body: bytes = b""
@@ -152,7 +152,7 @@ class Answer:
 
     @classmethod
     def of(cls, recorded: Recording, framing: str | None = None, **changes: Any) -> Answer:
-        """What was recorded; refusals and documents with their length in a header unless a framing is given."""
+        """Return a recorded answer; errors and documents have a Content-Length unless a framing is given."""
         if framing is None:
             framing = CONTENT_LENGTH if recorded.is_json_document else "lines"
         answer = cls(body=recorded.body, status=recorded.status, headers=recorded.headers, framing=framing)
@@ -168,14 +168,14 @@ class ReplayServer(socketserver.ThreadingTCPServer):
     """Answers `/api/chat` with the given answers, one after the other, and `/api/show` and `/api/ps` from recordings.
 
     Args:
-        answers: One for each request; the one after the last is refused for good.
-        knows_models: False makes `/api/show` say that there is no such model, as if the server were too old to tell.
+        answers: One for each request; further requests get status 400.
+        knows_models: False makes `/api/show` report an unknown model.
 
     Attributes:
         chats: Bodies of the chat requests so far.
-        connections: How many connections were made so far.
+        connections: Number of connections so far.
         client_left: Set when the client closes a connection that is held open.
-        told_to_reset: Set by a test when a connection is to be reset.
+        reset_requested: Set by a test to reset a connection.
     """
 
     block_on_close = True
@@ -186,7 +186,7 @@ class ReplayServer(socketserver.ThreadingTCPServer):
         self.connections = 0
         self.failures: list[BaseException] = []
         self.client_left = threading.Event()
-        self.told_to_reset = threading.Event()
+        self.reset_requested = threading.Event()
         self._answers = list(answers)
         self._knows_models = knows_models
         self._open: set[socket.socket] = set()
@@ -245,13 +245,13 @@ class ReplayServer(socketserver.ThreadingTCPServer):
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep what a handler raised for the test; a client that went away is none of that."""
+        """Record an exception of a handler for the test, except a disconnect of the client."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, ConnectionError):
             self.failures.append(error)
 
     def reset_at_close(self, connection: socket.socket) -> None:
-        """Make closing the connection a reset (RST) rather than an end (FIN)."""
+        """Close the connection by a reset (RST) and not by FIN."""
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         with self._lock:
             self._resets.add(connection)
@@ -283,8 +283,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if answer.status is not None:
                 self._send_response(answer)
-            if answer.ending == "reset when told":
-                assert self.server.told_to_reset.wait(_PATIENCE)
+            if answer.ending == "reset on request":
+                assert self.server.reset_requested.wait(_PATIENCE)
             if answer.ending == "held open":
                 while self.connection.recv(1024):
                     pass
@@ -307,7 +307,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.sendall(piece)
 
 
-_CHUNKS_PER_WRITE = 64  # chunks stay chunks to the client; it only gets more of them at once
+_CHUNKS_PER_WRITE = 64  # the client gets several chunks at once
 
 
 def _chunked(chunks: Sequence[bytes], ending: Ending) -> list[bytes]:

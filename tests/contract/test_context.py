@@ -54,12 +54,12 @@ def _examined(name):
 
 
 @pytest.mark.parametrize("name", _FOUND)
-def test_what_happened_to_the_window_is_found(name):
+def test_truncation_and_shift_are_detected(name):
     assert list(_examined(name)[0]) == _FOUND[name]
 
 
 @pytest.mark.parametrize("name", [name for name in CHATS if name not in _FOUND])
-def test_all_other_replies_are_complete_or_as_long_as_was_allowed(name):
+def test_all_other_replies_are_complete_or_limited_by_num_predict(name):
     found, last = _examined(name)
     assert list(found) == ([_BY_LIMIT] if last.get("done_reason") == "length" else [])
 

@@ -157,7 +157,7 @@ def succeeding(*answers, **settings):
 class TestRefusals:
     @streamed_and_plain
     @pytest.mark.parametrize("name", [*PERMANENT, *PASSING])
-    def test_a_refusal_is_an_error_that_says_what_the_server_said_and_what_to_do(self, name, stream):
+    def test_an_error_has_the_server_s_text_and_advice(self, name, stream):
         recorded = recording(name)
         kind, said, advice = (PERMANENT | PASSING)[name]
         model = (isinstance(recorded.request, dict) and recorded.request.get("model")) or "tiny-chat"
@@ -178,7 +178,7 @@ class TestRefusals:
 
     @streamed_and_plain
     @pytest.mark.parametrize("name", PERMANENT)
-    def test_what_the_server_would_say_again_is_asked_once(self, name, stream):
+    def test_permanent_errors_are_not_retried(self, name, stream):
         answers = [Answer.of(recording(name)), Answer.of(recording(STREAM))]
         result, requests = failing(*answers, stream=stream)
         assert result.error.permanent
@@ -186,7 +186,7 @@ class TestRefusals:
 
     @streamed_and_plain
     @pytest.mark.parametrize("name", PASSING)
-    def test_what_passes_is_asked_again(self, name, stream):
+    def test_transient_errors_are_retried(self, name, stream):
         answers = [Answer.of(recording(name)), Answer.of(recording(name)), Answer.of(recording(STREAM))]
         result, host, requests = succeeding(*answers, stream=stream)
         assert requests == 3
@@ -195,18 +195,18 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", PASSING)
     @pytest.mark.parametrize("attempts", [1, 2, 4])
-    def test_there_are_as_many_tries_as_max_attempts(self, name, attempts):
+    def test_max_attempts_limits_the_tries(self, name, attempts):
         result, requests = failing(*[Answer.of(recording(name))] * 6, max_attempts=attempts)
         assert requests == attempts
         assert type(result.error) is PASSING[name][0]
 
     @pytest.mark.parametrize("framing", [*(name for name in CHUNKINGS if name != "inside_characters"), CONTENT_LENGTH])
     @pytest.mark.parametrize("name", ["format_bad_schema_stream", "unknown_model_stream"])
-    def test_a_refusal_may_come_in_any_pieces(self, name, framing):
+    def test_an_error_response_may_come_in_any_chunks(self, name, framing):
         result, _ = failing(Answer.of(recording(name), framing))
         assert result.error.server_message.startswith(PERMANENT[name][1])
 
-    def test_the_tokens_wanted_and_had_are_numbers(self):
+    def test_a_context_error_has_both_token_counts(self):
         result, _ = failing(Answer.of(recording("chat_overlong_truncate_false")))
         assert (result.error.tokens_wanted, result.error.tokens_available) == (45043, 4096)
 
@@ -225,7 +225,7 @@ class TestRefusals:
             assert len(server.chats) == 1
 
     @streamed_and_plain
-    def test_nobody_at_the_address_is_said_at_once_and_asked_once(self, stream):
+    def test_a_refused_connection_fails_at_once_and_is_not_retried(self, stream):
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             address = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -276,10 +276,10 @@ class TestBrokenStreams:
 
     def test_a_connection_that_is_reset_after_text(self):
         recorded = recording(CUT)
-        with ReplayServer(Answer.of(recorded, ending="reset when told"), Answer.of(recording(STREAM))) as server:
+        with ReplayServer(Answer.of(recorded, ending="reset on request"), Answer.of(recording(STREAM))) as server:
             deltas = patient_driver(server).try_stream(prompt())
             said = [next(deltas)]
-            server.told_to_reset.set()  # what the client has not read by now may be lost
+            server.reset_requested.set()  # what the client has not read by now may be lost
             with pytest.raises(OllamaStreamError) as caught:
                 said.extend(deltas)
             assert len(server.chats) == 1
@@ -370,7 +370,7 @@ class TestBeforeOutput:
 
     @streamed_and_plain
     @pytest.mark.parametrize("answer", BEFORE_OUTPUT.values(), ids=BEFORE_OUTPUT)
-    def test_the_next_try_answers_as_if_nothing_had_been(self, answer, stream):
+    def test_a_retry_before_output_is_invisible(self, answer, stream):
         result, host, requests = succeeding(answer, Answer.of(recording(STREAM)), stream=stream)
         assert requests == 2
         assert facts_of(result.message) == expected_facts(recording(STREAM).lines(), host)
@@ -379,7 +379,7 @@ class TestBeforeOutput:
         )
 
     @pytest.mark.parametrize("answer", BEFORE_OUTPUT.values(), ids=BEFORE_OUTPUT)
-    def test_the_tries_end_with_an_error(self, answer):
+    def test_failed_tries_end_with_an_error(self, answer):
         result, requests = failing(*[answer] * 5)
         assert requests == 3
         assert isinstance(result.error, (OllamaConnectionError, OllamaStreamError, OllamaResponseError))
@@ -392,12 +392,12 @@ class TestBeforeOutput:
         assert requests == 3
         assert result.text == (result.message.to_text() if stream else "")
 
-    def test_a_loaded_model_that_says_nothing_else_is_named_in_the_error(self):
+    def test_a_loaded_model_without_output_is_named_in_the_error(self):
         result, _ = failing(*[Answer.of(recording("chat_empty_messages_load"))] * 3)
         assert "only that the model was loaded" in str(result.error)
         assert "'tiny-chat'" in str(result.error)
 
-    def test_a_kept_connection_that_the_server_has_closed_meanwhile_is_replaced(self):
+    def test_an_idle_connection_closed_by_the_server_is_replaced(self):
         with ReplayServer(Answer.of(recording(STREAM)), CLOSED_BEFORE_HEADERS, Answer.of(recording(STREAM))) as server:
             driver = patient_driver(server)
             first, second = run(driver), run(driver)
@@ -417,7 +417,7 @@ class TestLeaving:
             deltas.close()
             assert server.client_left.wait(10)
 
-    def test_a_listener_that_raises_ends_the_reply_and_is_heard(self):
+    def test_an_exception_of_a_listener_ends_the_reply_and_is_raised(self):
         def refuse(_):
             raise LookupError("enough")
 

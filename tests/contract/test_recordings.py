@@ -26,12 +26,12 @@ def test_every_recording_is_used_by_a_test():
     assert set(NAMES) - set(words_of_code(TESTS)) == set()
 
 
-def test_the_folder_holds_recordings_and_nothing_else():
+def test_the_folder_contains_only_recordings():
     assert {file.suffix for file in RECORDINGS.parent.rglob("*") if file.is_file()} == {".json"}
     assert [folder.name for folder in RECORDINGS.parent.iterdir()] == ["0.33.0-rc2"]
 
 
 @pytest.mark.parametrize("model", SHOWS)
-def test_the_facts_about_a_model_are_its_own(model):
+def test_the_metadata_of_a_model_is_its_own(model):
     assert recording(SHOWS[model]).request == {"model": model}
     assert recording(SHOWS[model]).status == 200

@@ -132,7 +132,7 @@ def meta_of(name, **settings):
 
 @streamed_and_plain
 @pytest.mark.parametrize(("name", "framing"), CASES)
-def test_the_message_is_what_the_server_said(name, framing, stream):
+def test_the_message_equals_the_recorded_reply(name, framing, stream):
     result, host = replay(name, framing=framing, stream=stream)
     expected = expected_facts(recording(name).lines(), host)
     assert facts_of(result.message) == expected
@@ -143,7 +143,7 @@ def test_the_message_is_what_the_server_said(name, framing, stream):
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_streamed_and_plain_give_the_same_message(name):
+def test_streamed_and_plain_replies_are_the_same_message(name):
     with ReplayServer(*[Answer.of(recording(name))] * 2) as server:
         driver = new_driver(server.host, model=recording(name).request["model"])
         driver.stream = True
@@ -167,7 +167,7 @@ def test_the_chunks_that_a_listener_sees_add_up_to_the_message(name):
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_try_stream_gives_the_same_pieces_and_the_usage_at_the_end(name):
+def test_try_stream_yields_the_same_pieces_and_the_usage_at_the_end(name):
     recorded = recording(name)
     with ReplayServer(Answer.of(recorded)) as server:
         driver = new_driver(server.host, model=recorded.request["model"])
@@ -203,7 +203,7 @@ def test_two_replies_in_a_row_come_over_one_connection():
 
 @streamed_and_plain
 @pytest.mark.parametrize("name", ["chat_stream", "tools_two_calls_stream", "tools_native_stream", "utf8_stream"])
-def test_a_client_of_the_users_own_gives_the_same_message(name, stream):
+def test_a_client_of_the_user_returns_the_same_message(name, stream):
     recorded = recording(name)
     with ReplayServer(Answer.of(recorded, "primes")) as server:
         client = ollama.Client(host=server.host, verify=False)
@@ -238,7 +238,7 @@ class TestFacts:
             "tokens_per_second": pytest.approx(24 / 0.002162),
         }
 
-    def test_the_response_event_says_the_same(self, stream):
+    def test_the_response_event_has_the_same_metadata(self, stream):
         result, host = replay("chat_stream", stream=stream)
         (event,) = result.of(OllamaResponseEvent)
         assert (event.model, event.host, event.done_reason) == ("tiny-chat", host, "stop")
@@ -247,7 +247,7 @@ class TestFacts:
         assert event.generation_seconds == pytest.approx(0.002162)
         assert event.time_to_first_token > 0
 
-    def test_a_cold_model_tells_how_long_it_took_to_load(self, stream):
+    def test_a_cold_model_reports_its_load_time(self, stream):
         assert meta_of("chat_cold_stream", stream=stream)["load_seconds"] == pytest.approx(0.254130606)
 
     def test_characters_of_several_bytes(self, stream):
@@ -259,12 +259,12 @@ class TestFacts:
         assert meta_of("chat_model_uppercase", stream=stream)["model"] == "Tiny-Chat"
         assert meta_of("chat_latest_tag", stream=stream)["model"] == "tiny-chat:latest"
 
-    def test_a_cut_reply_says_length(self, stream):
+    def test_a_cut_reply_has_done_reason_length(self, stream):
         result, _ = replay("chat_num_predict_3", stream=stream)
         assert result.message.to_text() == "Hello! I am"
         assert facts_of(result.message).meta["done_reason"] == "length"
 
-    def test_a_prompt_that_was_cut_silently_shows_in_the_usage(self, stream):
+    def test_a_silently_truncated_prompt_shows_in_the_usage(self, stream):
         result, _ = replay("chat_overlong_default", stream=stream)
         assert result.message.usage.input_tokens == 2051
 
@@ -306,14 +306,14 @@ class TestFacts:
         result, _ = replay("tools_stream", stream=stream)
         assert not isinstance(result.message.to_artifact(), ListArtifact)
 
-    def test_a_call_that_was_cut_leaves_an_empty_answer_that_says_length(self, stream):
+    def test_a_cut_tool_call_is_an_empty_reply_with_done_reason_length(self, stream):
         result, _ = replay("tools_num_predict_cut_stream", stream=stream)
         assert facts_of(result.message).contents == [("text", "")]
         assert facts_of(result.message).meta["done_reason"] == "length"
         assert facts_of(result.message).meta["problem"] == SPENT_ON_A_CALL
         assert result.chunks() == []
 
-    def test_a_call_of_a_tool_that_was_not_offered_is_swallowed_by_the_server(self, stream):
+    def test_a_call_of_an_unknown_tool_is_dropped_by_the_server(self, stream):
         assert contents_of("tools_model_calls_unlisted_tool", stream=stream) == [("text", "")]
         assert meta_of("tools_model_calls_unlisted_tool", stream=stream)["problem"] == ENDED_EMPTY
 
@@ -324,7 +324,7 @@ class TestFacts:
         assert thinking == "The user said something, so a short greeting will be the right reply.\n"
         assert "The user said" not in result.text
 
-    def test_a_model_that_only_thought_gives_an_empty_answer(self, stream):
+    def test_a_reply_of_only_thinking_has_an_empty_answer(self, stream):
         result, _ = replay("think_cut_by_num_predict", stream=stream)
         assert result.message.to_text() == ""
         meta = facts_of(result.message).meta

@@ -207,7 +207,7 @@ def test_a_temperature_that_was_set_is_sent_to_any_model(name, temperature, stre
 
 
 @pytest.mark.parametrize(("name", "settings", "key"), [(name, *case) for name, case in NULLS.items()])
-def test_what_is_none_is_not_sent(name, settings, key):
+def test_none_settings_are_not_sent(name, settings, key):
     expected = recorded_request(name)
     del expected[key]
     assert sent(prompt(), model="tiny-chat", **settings) == expected
@@ -230,14 +230,14 @@ def test_what_is_none_is_not_sent(name, settings, key):
         ("tools_empty_list_on_nontool_model", {}),
     ],
 )
-def test_other_ways_to_say_the_same_make_the_same_request(name, settings):
+def test_equivalent_settings_make_the_same_request(name, settings):
     expected = recorded_request(name)
     if expected.get("tools") == []:
         del expected["tools"]  # none are offered by leaving the field out
     assert sent(conversation_of(name), model=recording(name).request["model"], **settings) == expected
 
 
-def test_a_setting_that_changes_later_counts():
+def test_a_setting_changed_later_applies():
     with ReplayServer(*[Answer.of(recording("chat_stream"))] * 2) as server:
         driver = new_driver(server.host)
         run(driver)
@@ -250,13 +250,13 @@ def test_a_setting_that_changes_later_counts():
     ]
 
 
-def test_without_facts_about_the_model_the_default_temperature_is_added():
+def test_without_metadata_of_the_model_the_default_temperature_is_added():
     with ReplayServer(Answer.of(recording("chat_stream")), knows_models=False) as server:
         run(new_driver(server.host))
         assert server.chats == [recorded_request("chat_stream", temperature=0.1)]
 
 
-def test_an_image_as_a_data_url_is_sent_without_the_prefix_that_the_server_refuses():
+def test_an_image_data_url_is_sent_without_its_prefix():
     url = recording("image_data_url").request["messages"][0]["images"][0]
     stack = PromptStack()
     stack.add_user_message(ListArtifact([TextArtifact("see"), ImageUrlArtifact(url)]))
@@ -293,7 +293,7 @@ class TestTools:
         assert sent(stack, model="tiny-tools") == expected
 
     @streamed_and_plain
-    def test_a_format_that_would_keep_the_model_from_its_tools_waits_for_the_answer(self, stream):
+    def test_with_tools_the_format_is_sent_for_the_answer_only(self, stream):
         name = "tools_native_with_format"
         stack = conversation_of(name)
         stack.tools = [JsonSchemaTool(WEATHER)]
@@ -307,7 +307,7 @@ class TestTools:
         assert second["messages"][: len(first["messages"])] == first["messages"]
 
     @streamed_and_plain
-    def test_tools_that_the_recorded_server_refused_are_not_offered(self, stream):
+    def test_tools_are_not_offered_to_a_model_without_them(self, stream):
         name = "tools_on_nontool_model"
         assert recording(name).status == 400
         stack = conversation_of(name)
@@ -315,7 +315,7 @@ class TestTools:
         body = sent(stack, model=recording(name).request["model"], stream=stream)
         assert "tools" not in body
 
-    def test_no_tools_are_offered_where_they_are_described_in_the_prompt(self):
+    def test_tools_described_in_the_prompt_are_not_offered(self):
         stack = prompt()
         stack.tools = [get_tool()]
         assert "tools" not in sent(stack, model="tiny-tools", use_native_tools=False)
@@ -362,7 +362,7 @@ class TestTools:
 
 @streamed_and_plain
 @pytest.mark.parametrize("think", [True, "low", "max"])
-def test_thinking_that_the_recorded_server_refused_is_not_asked_for(think, stream):
+def test_thinking_is_not_requested_from_a_model_without_it(think, stream):
     name = "think_on_nonthinking_model"
     assert recording(name).status == 400
     expected = recorded_request(name)
@@ -416,7 +416,7 @@ class TestRefusedBeforeSending:
         assert repr(named[1]) in str(caught.value)
 
     @streamed_and_plain
-    def test_an_image_for_a_model_that_cannot_see(self, stream):
+    def test_an_image_for_a_model_without_vision(self, stream):
         name = "image_on_nonvision_stream"
         assert recording(name).status == 400
         with ReplayServer(Answer.of(recording("chat_stream"))) as server:

@@ -48,7 +48,7 @@ def test_nine_in_ten_agree_and_every_difference_has_its_reason():
         assert verdict != "different" or why.strip(" |")
 
 
-def test_a_difference_is_noticed():
+def test_a_difference_is_detected():
     recording = json.loads(json.dumps(load("chat_nostream")))
     with OllamaSimulator(installed()) as simulator:
         response = fidelity.send(simulator, recording)
@@ -116,9 +116,9 @@ def test_models_are_listed_in_the_recorded_order_with_the_recorded_details():
     assert [[entry[key] for key in keys] for entry in listed] == [[entry[key] for key in keys] for entry in recorded]
 
 
-def test_each_recording_has_one_way_to_be_set_up():
+def test_each_recording_has_one_setup():
     groups = [fidelity.SCRIPTED, fidelity.UNSCRIPTED, fidelity.PS]
     listed = [name for group in groups for name in group]
     assert len(listed) == len(set(listed))
-    others = {*fidelity.AFTER, *fidelity.FROM_REGISTRY, *fidelity.OFFLINE, *fidelity.SPECIAL}
-    assert {*listed, *others} == set(fidelity.NAMES)
+    unlisted = {*fidelity.AFTER, *fidelity.FROM_REGISTRY, *fidelity.OFFLINE, *fidelity.SPECIAL}
+    assert {*listed, *unlisted} == set(fidelity.NAMES)

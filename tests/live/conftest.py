@@ -1,9 +1,9 @@
-"""One suite of scenarios for two servers: the simulator, always, and the server at OLLAMA_HOST, when it is asked for.
+"""One suite of scenarios for two servers: the simulator, always, and the server at OLLAMA_HOST, with --live.
 
     OLLAMA_TEST_CHAT_MODEL=qwen3:0.6b pytest tests/live --live
 
-The real server without -n, and with nobody else at it: the tests load and unload its models. Asked for and no server:
-they fail. A kind of model that is not named: the tests of that kind are skipped.
+Run the real server without -n, and without other clients: the tests load and unload its models. With --live and without
+a server they fail. Tests of a kind of model without a name are skipped.
 """
 
 import os
@@ -55,13 +55,13 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope="session", params=[SIMULATED, REAL])
 def target(request):
-    """Which server the scenario is about."""
+    """The server of the scenario."""
     return request.param
 
 
 @pytest.fixture(scope="session")
 def base_url(target):
-    """Its address."""
+    """Address of the server."""
     if target == REAL:
         yield parse_host(ENVIRONMENT.get("OLLAMA_HOST")).base_url
         return
@@ -80,7 +80,7 @@ def base_url(target):
 
 @pytest.fixture(scope="session")
 def server(base_url, target):
-    """An HTTP client for the server. No server is a failure: somebody asked for these tests."""
+    """An HTTP client for the server. A missing server is a failure, as --live asks for it."""
     with httpx.Client(base_url=base_url, timeout=SECONDS, trust_env=False) as client:
         try:
             response = client.get("/api/version").raise_for_status()
@@ -94,7 +94,7 @@ def server(base_url, target):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, server, base_url, target):
-    """The address of the server; with a real one also what other tests are kept from: the settings of whoever asked."""
+    """The address of the server; for a real one with the environment of the caller."""
     for name, value in (ENVIRONMENT if target == REAL else {"OLLAMA_HOST": base_url}).items():
         monkeypatch.setenv(name, value)
 

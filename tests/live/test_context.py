@@ -1,4 +1,4 @@
-"""Windows of models on a real server: when a model is loaded anew, what of a prompt is read, and what nobody tells.
+"""Windows of models on a real server: when a model is reloaded, and what of a prompt the model reads.
 
 What is asserted is what drivers rely on. The prompts are far longer than the windows that are asked for.
 """
@@ -43,7 +43,7 @@ IMAGE = (
 
 @pytest.fixture
 def ask(server, chat_model):
-    """Send a chat request; give the response."""
+    """Send a chat request, and return the response."""
 
     def send(*messages, num_ctx=WINDOW, model=chat_model, num_predict=4, **body):
         options = {"num_predict": num_predict, **({} if num_ctx is None else {"num_ctx": num_ctx})}
@@ -55,7 +55,7 @@ def ask(server, chat_model):
 
 @pytest.fixture
 def is_loaded_by(ask):
-    """Tell whether a request loads the model."""
+    """Return whether a request loads the model."""
 
     def tell(**body):
         return ask(**body).raise_for_status().json()["load_duration"] > LOADED_NS
@@ -65,7 +65,7 @@ def is_loaded_by(ask):
 
 @pytest.fixture
 def window(server, chat_model):
-    """Give the window that `/api/ps` tells."""
+    """Return the window that `/api/ps` reports."""
 
     def find():
         name = chat_model.removesuffix(":latest")
@@ -76,12 +76,12 @@ def window(server, chat_model):
 
 
 class TestReloads:
-    def test_the_window_that_is_loaded_can_be_asked_for_by_its_number(self, ask, is_loaded_by, window):
+    def test_an_explicit_window_equal_to_the_loaded_one_does_not_reload(self, ask, is_loaded_by, window):
         ask(num_ctx=1000).raise_for_status()
         assert window() == 1000
         assert not is_loaded_by(num_ctx=1000)
 
-    def test_a_request_without_a_window_loads_the_default_again(self, ask, is_loaded_by, window):
+    def test_a_request_without_a_window_reloads_with_the_default(self, ask, is_loaded_by, window):
         ask(num_ctx=None).raise_for_status()
         default = window()
         assert not is_loaded_by(num_ctx=default)
@@ -90,7 +90,7 @@ class TestReloads:
         assert is_loaded_by(num_ctx=None)
         assert window() == default
 
-    def test_shift_loads_the_model_anew_and_truncate_does_not(self, ask, is_loaded_by):
+    def test_shift_reloads_the_model_and_truncate_does_not(self, ask, is_loaded_by):
         ask().raise_for_status()
         assert not is_loaded_by(truncate=False)
         assert not is_loaded_by(shift=True)
@@ -100,7 +100,7 @@ class TestReloads:
 
 
 class TestOverlongPrompts:
-    def test_a_message_that_is_too_long_is_cut_to_half_of_the_window_or_refused(self, ask):
+    def test_a_message_that_is_too_long_is_truncated_to_half_the_window_or_rejected(self, ask):
         response = ask({"role": "user", "content": LONG})
         if response.status_code == 400:  # a native model
             assert "exceeds the available context size" in response.json()["error"]
@@ -109,24 +109,24 @@ class TestOverlongPrompts:
             assert response.json()["prompt_eval_count"] in (258, 259)
 
     @pytest.mark.parametrize("shift", [True, False])
-    def test_without_truncation_it_is_refused_with_both_numbers(self, ask, shift):
+    def test_without_truncation_it_is_rejected_with_both_numbers(self, ask, shift):
         response = ask({"role": "user", "content": LONG}, truncate=False, shift=shift)
         assert response.status_code == 400
         assert f'"n_ctx":{WINDOW}' in response.json()["error"]
 
     @pytest.mark.parametrize("shift", [True, False])
-    def test_old_turns_are_dropped_and_nothing_tells(self, ask, shift):
+    def test_old_messages_are_dropped_without_a_notice(self, ask, shift):
         reply = ask(*TURNS, HELLO, shift=shift).raise_for_status().json()
         assert WINDOW // 2 < reply["prompt_eval_count"] <= WINDOW
         whole = ask(*TURNS, HELLO, num_ctx=8192).raise_for_status().json()
         assert whole["prompt_eval_count"] > WINDOW
         assert whole.keys() == reply.keys()
 
-    def test_a_prompt_counts_in_full_whether_or_not_it_was_known(self, ask):
+    def test_a_prompt_counts_in_full_whether_cached_or_not(self, ask):
         first, second = (ask(*TURNS[:6], HELLO).raise_for_status().json() for _ in range(2))
         assert first["prompt_eval_count"] == second["prompt_eval_count"]
 
-    def test_a_driver_says_what_does_not_fit(self, chat_model):
+    def test_a_driver_reports_a_prompt_that_does_not_fit(self, chat_model):
         driver = OllamaPromptDriver(model=chat_model, truncate=False, options={"num_ctx": WINDOW}, max_attempts=1)
         stack = PromptStack()
         stack.add_user_message(LONG)
@@ -143,13 +143,13 @@ class TestLongReplies:
 
 
 class TestRendering:
-    def test_a_prompt_is_shown_as_the_model_would_read_it(self, ask, window):
+    def test_a_rendered_prompt_is_that_of_the_model(self, ask, window):
         shown = ask(HELLO, num_ctx=1000, _debug_render_only=True).raise_for_status().json()
         assert HELLO["content"] in shown["_debug_info"]["rendered_template"]
         assert "eval_count" not in shown
         assert window() == 1000
 
-    def test_turns_that_would_be_dropped_are_not_shown(self, ask):
+    def test_messages_that_would_be_dropped_are_not_rendered(self, ask):
         def shown(**body):
             reply = ask(*TURNS, HELLO, _debug_render_only=True, **body).raise_for_status().json()
             return reply["_debug_info"]["rendered_template"]
@@ -181,7 +181,7 @@ def stack_of(*texts, system=None):
 
 
 def told(message):
-    """What the reply's metadata tell."""
+    """Return the metadata of the reply."""
     return message.content[0].artifact.meta["ollama"]
 
 
@@ -191,7 +191,7 @@ def was_loaded(message):
 
 @pytest.fixture
 def unload(server, chat_model):
-    """Let the chat model go."""
+    """Unload the chat model."""
 
     def do():
         server.post("/api/generate", json={"model": chat_model, "keep_alive": 0}).raise_for_status()
@@ -205,7 +205,7 @@ def unload(server, chat_model):
 
 @pytest.fixture
 def make(chat_model, unload):
-    """Make drivers of the chat model, which is not loaded at first."""
+    """Return a function that builds drivers of the chat model, which is not loaded at first."""
     unload()
 
     def made(**settings):
@@ -216,7 +216,7 @@ def make(chat_model, unload):
 
 @pytest.fixture
 def text_of(ask, unload):
-    """Write a text that has about so many tokens for the chat model."""
+    """Return a text of about a number of tokens for the chat model."""
     counts = [
         ask({"role": "user", "content": SENTENCE * times}, num_ctx=2048).raise_for_status().json()["prompt_eval_count"]
         for times in (5, 20)
@@ -236,7 +236,7 @@ def default(ask, window, unload):
 
 @pytest.fixture
 def make_taught(make, text_of, unload):
-    """Make drivers that have learned how many tokens the model has for a text."""
+    """Return a function that builds drivers whose estimator is calibrated."""
     for tokens in (50, 100, 200, 400, 600, 800):
         make().run(stack_of(text_of(tokens)))
     unload()
@@ -246,7 +246,7 @@ def make_taught(make, text_of, unload):
 
 
 class TestDriversWindow:
-    def test_nothing_is_asked_for_where_the_default_is_enough(self, make, default, window):
+    def test_num_ctx_is_not_sent_if_the_default_is_enough(self, make, default, window):
         driver = make()
         first, second = driver.run(stack_of("Hello")), driver.run(stack_of("Hello again"))
         assert was_loaded(first)
@@ -255,7 +255,7 @@ class TestDriversWindow:
         assert "num_ctx" not in told(second)["context"]
         assert window() == default
 
-    def test_a_long_prompt_makes_it_grow_once_for_all_drivers(self, make_taught, default, text_of, window):
+    def test_a_long_prompt_enlarges_the_window_once_for_all_drivers(self, make_taught, default, text_of, window):
         driver, other = make_taught(max_num_ctx=2 * default), make_taught(max_num_ctx=2 * default)
         long = text_of(1.2 * default)
         driver.run(stack_of("Hello"))
@@ -285,7 +285,7 @@ class TestDriversWindow:
         assert 2 <= sum(map(was_loaded, replies)) <= 3
         assert not any(told(reply)["truncated"] for reply in replies)
 
-    def test_a_model_that_is_loaded_ahead_is_not_loaded_again(self, make, chat_model):
+    def test_a_preloaded_model_is_not_reloaded(self, make, chat_model):
         for settings in ({"on_overflow": "error"}, {"num_ctx": 2048}, {}):
             driver = make(**settings)
             ServerAdapter(driver).load(chat_model, keep_alive=60, options=runner_options(driver))
@@ -293,12 +293,12 @@ class TestDriversWindow:
 
 
 class TestDriversGuard:
-    def test_a_prompt_that_the_server_cuts_is_told(self, make_taught, default, text_of):
+    def test_a_prompt_that_the_server_truncates_is_reported(self, make_taught, default, text_of):
         reply = make_taught(num_ctx=None).run(stack_of(*[text_of(default / 2)] * 20))
         assert told(reply)["truncated"] is True
         assert told(reply)["prompt_eval_count"] <= default
 
-    def test_what_surely_does_not_fit_is_not_sent(self, make_taught, window, text_of):
+    def test_a_prompt_that_cannot_fit_is_not_sent(self, make_taught, window, text_of):
         driver = make_taught(num_ctx=WINDOW, on_overflow="error")
         with pytest.raises(OllamaContextError, match="Nothing was sent") as caught:
             driver.run(stack_of(text_of(24 * WINDOW)))
@@ -306,14 +306,14 @@ class TestDriversGuard:
         with pytest.raises(KeyError):
             window()
 
-    def test_of_what_may_fit_the_server_tells(self, make, text_of):
+    def test_a_prompt_that_may_fit_is_sent(self, make, text_of):
         driver = make(num_ctx=WINDOW, on_overflow="error")
         with pytest.raises(OllamaContextError, match="refused") as caught:
             driver.run(stack_of(text_of(1.2 * WINDOW)))
         assert caught.value.status == 400
         assert caught.value.tokens_wanted > caught.value.tokens_available == WINDOW
 
-    def test_the_oldest_turns_go_and_the_rest_fits(self, make_taught, text_of):
+    def test_the_oldest_messages_are_dropped_and_the_rest_fits(self, make_taught, text_of):
         driver = make_taught(num_ctx=2 * WINDOW, on_overflow="trim")
         stack = stack_of(*[text_of(WINDOW / 4)] * 20, "Say goodbye.", system="Be kind.")
         rendered = driver.preview(stack, render=True).rendered
@@ -324,7 +324,7 @@ class TestDriversGuard:
         assert "Be kind." in rendered
         assert "Say goodbye." in rendered
 
-    def test_a_reply_that_was_as_long_as_it_may_be_is_not_complete(self, make):
+    def test_a_reply_of_max_tokens_is_not_complete(self, make):
         reply = make(max_tokens=2).run(stack_of("Write a very long story about a lighthouse. Do not stop."))
         assert told(reply)["done_reason"] == "length"
         assert told(reply)["complete"] is False
@@ -332,7 +332,7 @@ class TestDriversGuard:
 
 
 class TestDriversEstimates:
-    def test_they_are_close_after_ten_replies(self, make):
+    def test_estimates_are_close_after_ten_replies(self, make):
         driver = make()
 
         def prompt(number):
@@ -346,14 +346,14 @@ class TestDriversEstimates:
         assert estimate.tokens == pytest.approx(counted, rel=0.1)
         assert driver.tokenizer.replies >= 10
 
-    def test_a_preview_shows_what_the_server_makes_of_a_prompt(self, make, window):
+    def test_a_preview_shows_the_rendered_prompt(self, make, window):
         driver = make(num_ctx=1000)
         preview = driver.preview(stack_of("Say hello.", system="Be kind."), render=True)
         assert "Say hello." in preview.rendered
         assert preview.window.tokens == window() == 1000
         assert not was_loaded(driver.run(stack_of("Say hello.", system="Be kind.")))
 
-    def test_images_count(self, make, vision_model):
+    def test_images_count_as_tokens(self, make, vision_model):
         driver = make(model=vision_model, keep_alive=0)
         image = ImageArtifact(base64.b64decode(IMAGE), format="png", width=80, height=60)
         stack = PromptStack()

@@ -1,4 +1,4 @@
-"""OllamaEmbeddingDriver and a real server: vectors that fit together, whatever texts and settings."""
+"""OllamaEmbeddingDriver and a real server: consistent vectors for all texts and settings."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ def likeness(one, other):
 
 
 def is_near(one, other):
-    """Whether two vectors are the same but for what a server adds up in another order."""
+    """Return whether two vectors are the same except for rounding."""
     return likeness(one, other) > 1 - 1e-3
 
 
@@ -54,7 +54,7 @@ class TestEmbed:
         assert all(isinstance(value, float) for value in found)
         assert is_near(found, driver.embed(TextArtifact("a cat")))
 
-    def test_a_batch_gives_what_single_calls_give(self, embed_model):
+    def test_a_batch_returns_the_same_vectors_as_single_calls(self, embed_model):
         batch = new_driver(embed_model).embed_batch(TEXTS)
         single = new_driver(embed_model, cache_bytes=0)
         assert all(is_near(found, single.embed(text)) for text, found in zip(TEXTS, batch, strict=True))
@@ -63,7 +63,7 @@ class TestEmbed:
         assert all(is_near(found, row) for found, row in zip(batch, array.tolist(), strict=True))
 
     @pytest.mark.parametrize("blank", ["", " ", "\n"], ids=["empty", "blank", "break"])
-    def test_a_blank_text_has_a_vector_and_shifts_no_other(self, embed_model, blank):
+    def test_a_blank_text_has_a_vector_and_does_not_shift_the_rest(self, embed_model, blank):
         driver = new_driver(embed_model)
         first, found, last = driver.embed_batch(["a cat", blank, "a bridge"])
         assert is_near(found, driver.embed(blank))
@@ -73,10 +73,10 @@ class TestEmbed:
         assert is_near(last, fresh.embed("a bridge"))
 
     @pytest.mark.parametrize("text", ["\x00", "\u200b", "😀" * 50, "a\u2028b\x85c", "\ud800", "<s></s>"], ids=ascii)
-    def test_odd_texts_have_vectors(self, embed_model, text):
+    def test_unusual_texts_have_vectors(self, embed_model, text):
         assert math.hypot(*new_driver(embed_model).embed(text)) == pytest.approx(1, abs=1e-3)
 
-    def test_what_is_known_is_not_asked_for_again(self, embed_model):
+    def test_cached_vectors_are_not_requested_again(self, embed_model):
         driver = new_driver(embed_model)
         events = []
         with EventListener(events.append, event_types=[OllamaEmbeddingEvent]):
@@ -88,7 +88,7 @@ class TestEmbed:
 
 
 class TestLongTexts:
-    def test_chunks_give_a_vector_of_length_1(self, embed_model, long_text):
+    def test_a_chunked_text_has_a_vector_of_length_1(self, embed_model, long_text):
         driver = new_driver(embed_model)
         first, found, last = driver.embed_batch(["a cat", long_text, "a bridge"])
         assert math.hypot(*found) == pytest.approx(1, abs=1e-3)
@@ -96,10 +96,10 @@ class TestLongTexts:
         assert is_near(last, driver.embed("a bridge"))
 
     @pytest.mark.parametrize("text", ["犬" * 20_000, "x" * 20_000, "1+" * 10_000], ids=["no blanks", "a word", "signs"])
-    def test_texts_of_few_words_are_cut_too(self, embed_model, text):
+    def test_long_texts_of_few_words_are_truncated(self, embed_model, text):
         assert math.hypot(*new_driver(embed_model).embed(text)) == pytest.approx(1, abs=1e-3)
 
-    def test_the_server_cuts(self, embed_model, long_text):
+    def test_the_server_truncates(self, embed_model, long_text):
         driver = new_driver(embed_model, on_long_text="truncate")
         found = driver.embed(long_text)
         assert math.hypot(*found) == pytest.approx(1, abs=1e-3)
@@ -134,13 +134,13 @@ class TestErrors:
         with pytest.raises(OllamaModelNotFoundError, match="ollama pull no-such-model"):
             new_driver("no-such-model").embed_batch(TEXTS)
 
-    def test_a_chat_model_is_told_apart(self, chat_model):
+    def test_a_chat_model_is_an_error(self, chat_model):
         with pytest.raises(OllamaResponseError, match="use an embedding model"):
             new_driver(chat_model).embed("a")
 
 
 class TestStores:
-    def test_a_store_finds_what_it_was_given(self, embed_model):
+    def test_a_store_finds_its_texts(self, embed_model):
         driver = new_driver(embed_model)
         store = LocalVectorStoreDriver(embedding_driver=driver)
         artifacts = [TextArtifact(text) for text in TEXTS]

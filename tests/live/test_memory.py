@@ -20,7 +20,7 @@ from griptape_ollama.protocol.model_name import is_same_model
 
 
 class GetTool(BaseTool):
-    """Looks, while the task waits for it, whether the model of the task is still there."""
+    """Tool that checks whether the model of its task is still loaded."""
 
     seen: list
 
@@ -44,7 +44,7 @@ def models(server):
 
 @pytest.fixture
 def empty(models):
-    """Takes models out of memory, before the test and after it."""
+    """Unload all models before and after the test."""
     emptied = []
 
     def unload(*names):
@@ -62,7 +62,9 @@ def new_driver(model, **settings):
 
 
 class TestKeepAliveOfOneTask:
-    def test_0_keeps_the_model_between_the_turns_and_lets_it_go_afterwards(self, models, tools_model, tool, empty):
+    def test_keep_alive_0_keeps_the_model_between_tool_calls_and_unloads_it_afterwards(
+        self, models, tools_model, tool, empty
+    ):
         empty(tools_model)
         driver = new_driver(tools_model, max_tokens=1024, think=None)
         task = PromptTask(
@@ -84,7 +86,7 @@ class TestKeepAliveOfOneTask:
         Agent(prompt_driver=driver).run("Hello")
         assert models.unload(chat_model) is True
 
-    def test_batches_of_texts_hold_the_model_and_let_it_go(self, models, embed_model, empty):
+    def test_batches_of_texts_keep_the_model_until_the_last(self, models, embed_model, empty):
         empty(embed_model)
         driver = OllamaEmbeddingDriver(model=embed_model, keep_alive=0, batch_size=2)
         assert len(driver.embed_batch([f"text {number}" for number in range(5)])) == 5
@@ -115,7 +117,7 @@ class TestPlanner:
         return Pipeline(tasks=tasks, conversation_memory=None)
 
     @pytest.mark.parametrize(("room", "chat_loads"), [(1, 2), (2, 1)])
-    def test_models_come_and_go_as_the_tasks_need_them(self, models, pipeline, uses, room, chat_loads):
+    def test_models_are_loaded_and_unloaded_as_tasks_need_them(self, models, pipeline, uses, room, chat_loads):
         with ModelLifecycle(pipeline, max_models=room, uses=uses) as lifecycle:
             output = pipeline.run().output
             assert not isinstance(output, ErrorArtifact), output
@@ -130,14 +132,14 @@ class TestPlanner:
         ]
         assert all(model.bytes > 0 for model in report.models)
 
-    def test_the_next_model_is_loaded_ahead_with_the_window_that_it_will_have(self, models, chat_model, empty):
+    def test_the_next_model_is_preloaded_with_its_window(self, models, chat_model, empty):
         empty(chat_model)
         windows = []
 
         def wait(_):
             deadline = time.monotonic() + 60
             while not windows and time.monotonic() < deadline:
-                time.sleep(0.05)  # the server tells nobody when it has loaded a model
+                time.sleep(0.05)  # the server does not report that it has loaded a model
                 windows.extend(each.context_length for each in models.loaded() if is_same_model(each.name, chat_model))
             return TextArtifact("done")
 
@@ -151,9 +153,7 @@ class TestPlanner:
         assert lifecycle.report.ahead_seconds > 0
         models.wait_until_unloaded(chat_model)
 
-    def test_a_model_that_was_there_before_is_there_afterwards_for_the_time_that_it_had(
-        self, models, pipeline, uses, chat_model
-    ):
+    def test_a_model_that_was_loaded_before_keeps_its_expiry(self, models, pipeline, uses, chat_model):
         before = models.warm(chat_model, "10m").loaded
         with ModelLifecycle(pipeline, uses=uses) as lifecycle:
             pipeline.run()

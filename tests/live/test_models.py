@@ -44,7 +44,7 @@ class TestLooking:
         assert shown.context_length > 0
         assert shown.weights
 
-    def test_an_embedding_model_tells_the_length_of_its_vectors(self, models, embed_model):
+    def test_an_embedding_model_reports_the_length_of_its_vectors(self, models, embed_model):
         assert models.show(embed_model).can("embedding")
         assert models.show(embed_model).embedding_length > 0
 
@@ -53,7 +53,7 @@ class TestLooking:
         assert models.exists(chat_model.upper())
         assert not models.exists("no-such-model-of-mine:1b")
 
-    def test_a_model_that_is_not_there_is_named_with_the_command_that_gets_it(self, models):
+    def test_a_missing_model_names_the_pull_command(self, models):
         for ask in (models.show, models.warm, models.unload, models.delete, lambda name: models.ensure(name, "never")):
             with pytest.raises(OllamaModelNotFoundError, match="ollama pull no-such-model-of-mine:1b"):
                 ask("no-such-model-of-mine:1b")
@@ -73,7 +73,7 @@ class TestMemory:
         assert model not in [name.removesuffix(":latest") for name in names_of(models.loaded())]
         assert models.unload(model) is False
 
-    def test_a_model_may_stay_for_good(self, models, model):
+    def test_a_model_may_stay_loaded_forever(self, models, model):
         assert models.warm(model, -1).loaded.stays_for_good
 
     def test_a_window_is_kept_when_a_loaded_model_is_warmed_again(self, models, chat_model):
@@ -83,7 +83,7 @@ class TestMemory:
 
 
 class TestNames:
-    def test_a_copy_is_the_same_model_and_shares_its_place_in_memory(self, models, chat_model):
+    def test_a_copy_is_the_same_model_and_is_loaded_once(self, models, chat_model):
         copied = models.copy(chat_model, COPY)
         (source,) = [each for each in models.list() if is_same_model(each.name, chat_model)]
         assert copied.digest == source.digest
@@ -94,7 +94,7 @@ class TestNames:
         models.delete(COPY)
         assert not models.exists(COPY)
 
-    def test_an_alias_is_pointed_to_another_model_and_the_old_one_goes(self, models, chat_model, embed_model):
+    def test_an_alias_moves_to_another_model_and_the_old_one_is_unloaded(self, models, chat_model, embed_model):
         models.alias(ALIAS, embed_model)
         models.warm(ALIAS, "10m")
         models.alias(ALIAS, chat_model, parameters={"temperature": 0.5, "num_ctx": 1024}, system="Be brief.")

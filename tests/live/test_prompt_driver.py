@@ -1,4 +1,4 @@
-"""OllamaPromptDriver and a real server: shape and usage of what comes back, not its wording."""
+"""OllamaPromptDriver and a real server: shape and usage of replies, not their wording."""
 
 import base64
 import json
@@ -84,7 +84,7 @@ def loaded(server):
 
 
 def is_unloaded(server, model, *, seconds=30):
-    """Whether the model leaves the memory. The server tells nobody when it does: it has to be asked again."""
+    """Wait until the model is unloaded, by polling the server."""
     deadline = time.monotonic() + seconds
     while model.removesuffix(":latest") in loaded(server):
         if time.monotonic() > deadline:
@@ -95,7 +95,7 @@ def is_unloaded(server, model, *, seconds=30):
 
 class TestReply:
     @streamed_and_plain
-    def test_text_usage_and_metadata_arrive(self, chat_model, events, stream):
+    def test_a_reply_has_text_usage_and_metadata(self, chat_model, events, stream):
         message = new_driver(chat_model, stream=stream).run(prompt())
         assert message.to_text().strip()
         assert message.usage.input_tokens > 0
@@ -132,7 +132,7 @@ class TestReply:
         assert all(message.to_text() for message in messages)
         assert all(message.usage.output_tokens <= 16 for message in messages)
 
-    def test_a_format_gives_json_that_fits(self, chat_model):
+    def test_a_format_returns_json_that_fits(self, chat_model):
         message = new_driver(chat_model, format=SCHEMA, max_tokens=512).run(prompt())
         assert isinstance(json.loads(message.to_text())["name"], str)
 
@@ -142,7 +142,7 @@ class TestReply:
         assert logprobs
         assert all(len(entry["top_logprobs"]) == 2 for entry in logprobs)
 
-    def test_facts_about_the_model_are_known(self, chat_model):
+    def test_metadata_of_the_model_is_read(self, chat_model):
         metadata = new_driver(chat_model).facts
         assert metadata.show(chat_model).can("completion")
         assert metadata.show(chat_model).context_length > 0
@@ -206,13 +206,13 @@ class TestVision:
 
 class TestSettings:
     @streamed_and_plain
-    def test_max_tokens_cuts_the_reply(self, chat_model, stream):
+    def test_max_tokens_limits_the_reply(self, chat_model, stream):
         message = new_driver(chat_model, max_tokens=3, stream=stream).run(prompt())
         assert message.usage.output_tokens == 3
         assert meta_of(message)["done_reason"] == "length"
 
     @streamed_and_plain
-    def test_a_stop_text_ends_the_reply_before_it(self, chat_model, stream):
+    def test_a_stop_sequence_ends_the_reply(self, chat_model, stream):
         stops = [" ", "a", "e", "i", "o", "u"]
         message = new_driver(chat_model, options={"stop": stops}, stream=stream).run(prompt())
         assert not set(stops) & set(message.to_text())
@@ -232,7 +232,7 @@ class TestSettings:
 
 
 class TestStopping:
-    """A reply that nobody wants any more ends, and the model is free for the next one."""
+    """A cancelled reply ends, and the model is free for the next one."""
 
     # One model answers one request at a time: were the first still running, the next would have to wait for it.
     LIMITS = OllamaTimeout(first_token=60)
@@ -272,13 +272,13 @@ class TestStopping:
 
 class TestRefusals:
     @streamed_and_plain
-    def test_a_model_that_is_not_there_is_named_with_the_command_that_gets_it(self, server, stream):
+    def test_a_missing_model_names_the_pull_command(self, server, stream):
         with pytest.raises(OllamaModelNotFoundError, match="ollama pull no-such-model-of-mine:1b") as caught:
             new_driver("no-such-model-of-mine:1b", stream=stream).run(prompt())
         assert caught.value.status == 404
         assert caught.value.permanent
 
-    def test_an_agent_shows_it(self, server):
+    def test_an_agent_shows_the_error(self, server):
         output = Agent(prompt_driver=new_driver("no-such-model-of-mine:1b")).run("hi").output
         assert isinstance(output, ErrorArtifact)
         assert "ollama pull" in output.value
@@ -288,7 +288,7 @@ class TestRefusals:
             new_driver(embed_model, think=None).run(prompt())
         assert caught.value.permanent
 
-    def test_the_next_request_works_after_a_refusal(self, chat_model):
+    def test_the_next_request_works_after_an_error(self, chat_model):
         driver = new_driver("no-such-model-of-mine:1b", max_tokens=4)
         with pytest.raises(OllamaModelNotFoundError):
             driver.run(prompt())

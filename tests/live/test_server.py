@@ -1,4 +1,4 @@
-"""What any server does that speaks Ollama's protocol: the scenarios that keep the simulator honest."""
+"""Behaviour of any server with Ollama's protocol: the scenarios that check the simulator against a real one."""
 
 import itertools
 import json
@@ -35,7 +35,7 @@ def loaded(server):
 
 
 def is_true_within(seconds, condition):
-    """Whether something becomes true. A server tells nobody when it does: it has to be asked again."""
+    """Return whether a condition becomes true, by polling."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -58,7 +58,7 @@ def derived(server, chat_model):
 
 
 class TestChat:
-    def test_lines_end_with_the_figures(self, server, chat_model):
+    def test_the_last_line_has_counts_and_durations(self, server, chat_model):
         body = {"model": chat_model, "messages": HI, "options": {"num_predict": 8}, "think": False}
         *said, last = lines_of(server.post("/api/chat", json={**body, "think": None}))
         assert all(list(line)[:4] == ["model", "created_at", "message", "done"] for line in said)
@@ -72,7 +72,7 @@ class TestChat:
         assert response.headers["content-type"] == "application/json; charset=utf-8"
         assert list(response.json())[:5] == ["model", "created_at", "message", "done", "done_reason"]
 
-    def test_the_prompt_counts_in_full_even_where_it_was_read_before(self, server, chat_model):
+    def test_a_cached_prompt_counts_in_full(self, server, chat_model):
         messages = [{"role": "user", "content": "a long question, " * 60}]
         body = {"model": chat_model, "messages": messages, "options": {"num_predict": 2}, "stream": False}
         first, second = (server.post("/api/chat", json=body).json() for _ in range(2))
@@ -92,7 +92,7 @@ class TestChat:
         # Where the server was told to answer several at a time (OLLAMA_NUM_PARALLEL), they overlap.
         assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
 
-    def test_a_client_that_goes_makes_room_for_the_next(self, server, chat_model):
+    def test_a_disconnect_frees_the_slot(self, server, chat_model):
         body = {"model": chat_model, "messages": HI}
         with httpx.stream("POST", f"{server.base_url}/api/chat", json=body, timeout=60) as response:
             next(response.iter_lines())
@@ -108,7 +108,7 @@ class TestGenerate:
         assert "".join(line["response"] for line in said).strip()
         assert len(last["context"]) > last["eval_count"]
 
-    def test_a_format_gives_json_that_fits(self, server, chat_model):
+    def test_a_format_returns_json_that_fits(self, server, chat_model):
         body = {"model": chat_model, "prompt": "Ada", "format": SCHEMA, "stream": False}
         assert isinstance(json.loads(server.post("/api/generate", json=body).json()["response"])["name"], str)
 
@@ -122,34 +122,34 @@ class TestGenerate:
 
 
 class TestEmbeddings:
-    def test_vectors_have_length_1_and_one_is_as_long_as_the_other(self, server, embed_model):
+    def test_vectors_have_length_1_and_equal_size(self, server, embed_model):
         body = server.post("/api/embed", json={"model": embed_model, "input": ["a cat", "a dog"]}).json()
         lengths = [sum(value * value for value in vector) for vector in body["embeddings"]]
         assert lengths == pytest.approx([1, 1], abs=1e-3)
         assert list(body) == ["model", "embeddings", "total_duration", "load_duration", "prompt_eval_count"]
 
-    def test_nothing_to_embed_gives_nothing(self, server, embed_model):
+    def test_an_empty_input_returns_no_vectors(self, server, embed_model):
         for nothing in ("", []):
             assert server.post("/api/embed", json={"model": embed_model, "input": nothing}).json()["embeddings"] == []
 
-    def test_the_old_form_gives_one_vector(self, server, embed_model):
+    def test_the_old_form_returns_one_vector(self, server, embed_model):
         body = server.post("/api/embeddings", json={"model": embed_model, "prompt": "a cat"}).json()
         assert len(body["embedding"]) > 1
         assert server.post("/api/embeddings", json={"model": embed_model}).json() == {"embedding": []}
 
 
 class TestModels:
-    def test_a_derived_model_shows_what_it_was_given(self, server, derived, chat_model):
+    def test_a_derived_model_shows_its_settings(self, server, derived, chat_model):
         body = server.post("/api/show", json={"model": derived}).json()
         assert body["system"] == "Be brief."
         assert 'stop                           "@@"' in body["parameters"]
         assert body["details"]["parent_model"] == with_tag(chat_model)
 
-    def test_parameters_of_a_model_count(self, server, derived):
+    def test_parameters_of_a_model_apply(self, server, derived):
         body = {"model": derived, "messages": HI, "stream": False}
         assert server.post("/api/chat", json=body).json()["eval_count"] <= 4
 
-    def test_a_copy_has_the_same_digest_and_goes_when_it_is_deleted(self, server, derived):
+    def test_a_copy_has_the_same_digest_and_can_be_deleted(self, server, derived):
         copy = {"source": derived, "destination": f"{derived}-copy"}
         assert (response := server.post("/api/copy", json=copy)).content == b""
         assert response.status_code == 200
@@ -158,7 +158,7 @@ class TestModels:
         assert server.request("DELETE", "/api/delete", json={"model": f"{derived}-copy"}).status_code == 200
         assert server.request("DELETE", "/api/delete", json={"model": f"{derived}-copy"}).status_code == 404
 
-    def test_models_made_from_one_another_share_a_place_in_memory(self, server, derived, chat_model):
+    def test_models_with_the_same_weights_are_loaded_once(self, server, derived, chat_model):
         server.post("/api/generate", json={"model": chat_model, "keep_alive": 0})
         assert is_true_within(20, lambda: with_tag(chat_model) not in loaded(server))
         for name in (derived, chat_model):
@@ -167,7 +167,7 @@ class TestModels:
         names = loaded(server)
         assert (with_tag(derived) in names, with_tag(chat_model) in names) == (True, False)
 
-    def test_keep_alive_runs_out(self, server, chat_model):
+    def test_keep_alive_expires(self, server, chat_model):
         body = {"model": chat_model, "messages": HI, "options": {"num_predict": 1}, "keep_alive": 1}
         assert server.post("/api/chat", json=body).status_code == 200
         assert with_tag(chat_model) in loaded(server)
@@ -213,17 +213,17 @@ class TestRefusals:
             ("GET /api/chat", None, 405, "405 method not allowed"),
         ],
     )
-    def test_what_is_wrong_is_refused_in_the_same_words(self, server, request_line, body, status, text):
+    def test_invalid_requests_get_the_same_errors(self, server, request_line, body, status, text):
         response = server.request(*request_line.split(), json=body)
         assert response.status_code == status
         assert response.text.startswith(text) or response.json()["error"].startswith(text)
 
     @pytest.mark.parametrize("headers", [{"Host": "evil.example.com"}, {"Origin": "http://evil.example.com"}])
-    def test_strangers_get_403_and_nothing_else(self, server, headers):
+    def test_foreign_hosts_and_origins_get_status_403(self, server, headers):
         response = server.get("/api/tags", headers=headers)
         assert (response.status_code, response.content) == (403, b"")
 
-    def test_a_prompt_that_is_too_long_is_refused_when_it_must_not_be_cut(self, server, chat_model):
+    def test_a_prompt_that_is_too_long_is_rejected_without_truncation(self, server, chat_model):
         messages = [{"role": "user", "content": "word " * 9000}]
         body = {"model": chat_model, "messages": messages, "options": {"num_ctx": 2048}, "truncate": False}
         response = server.post("/api/chat", json=body)

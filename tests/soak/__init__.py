@@ -1,1 +1,1 @@
-"""Many calls on many threads, some of which go wrong: each ends as it should, and nothing is left behind."""
+"""A soak test: many calls on many threads, some with faults; each ends as expected and leaves no resources."""

@@ -1,4 +1,4 @@
-"""`python -m soak 10000 50`: so many calls on so many threads."""
+"""`python -m soak 10000 50`: number of calls and of threads."""
 
 import sys
 
@@ -7,7 +7,7 @@ from soak.soak import Soak, leaks, quietly, report
 
 
 def main(calls: int = 10_000, threads: int = 50, rounds: int = 10) -> int:
-    """Make the calls, print the figures, and tell whether all was well."""
+    """Make the calls, print the report, and return the exit code."""
     quietly()
     with running() as host:
         result = Soak(host, threads).run(calls, rounds)

@@ -1,4 +1,4 @@
-"""What the calls of a soak are, what the server does to them, and how each must end."""
+"""The calls of a soak test, the faults of the server, and the expected result of each."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ EMBED_SHARE = 0.2
 LEAVE_SHARE = 0.02
 
 HELD = "held"
-"""What asks the server to fall silent in mid-reply until the caller has left."""
+"""Prompt that makes the server pause inside the reply until the caller has left."""
 
-_LATE = 60.0  # seconds; far beyond the limits of those who wait for it
+_LATE = 60.0  # seconds; far beyond the timeouts of the callers
 
 
 def text_for(number: str) -> str:
-    """What the server says to one call, and to no other."""
+    """Return the reply to one call, which differs from all other replies."""
     return f"answer {number} is {number} and {number}"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that the server does to a call.
+    """A fault of the server in a call.
 
     Attributes:
-        reply: Makes the reply, of the text that would have been said.
-        error: What the caller gets; None where another try succeeds.
-        is_once: Whether only the first request of a call is struck.
-        is_slow: Whether a limit ends it, so that the caller sets short ones.
+        reply: Builds the reply from the text of a reply without a fault.
+        error: Error of the caller; None where a retry succeeds.
+        is_once: Whether it affects only the first request of a call.
+        is_slow: Whether a timeout ends it, so that the caller sets short ones.
     """
 
     reply: Callable[[str], Reply]
@@ -71,9 +71,9 @@ class Case:
     """One call.
 
     Attributes:
-        number: Tells it apart.
+        number: Its number.
         way: `run`, `stream`, `embed` or `leave` (a stream that is left in mid-reply).
-        fault: Name of what happens to it; empty where all goes well.
+        fault: Name of the fault; empty for none.
     """
 
     number: int
@@ -82,28 +82,28 @@ class Case:
 
     @property
     def prompt(self) -> str:
-        """The text that is sent, which tells the server what to do."""
+        """The prompt, from which the server reads the fault."""
         return f"{self.number} {HELD if self.way == 'leave' else self.fault}".rstrip()
 
     @property
     def is_awaited(self) -> bool:
-        """Whether it is made in an event loop."""
+        """Whether the call is asynchronous."""
         return self.number % 2 == 1
 
     @property
     def expected(self) -> Any:
-        """The error, or the answer."""
+        """The expected error or answer."""
         error = FAULTS[self.fault].error if self.fault else None
         return error or (None if self.way in ("embed", "leave") else text_for(str(self.number)))
 
     @property
     def is_slow(self) -> bool:
-        """Whether a limit is to end it."""
+        """Whether a timeout ends it."""
         return bool(self.fault) and FAULTS[self.fault].is_slow
 
 
 def case(number: int) -> Case:
-    """Draw a call by its number."""
+    """Return the call of a number, drawn at random."""
     dice = random.Random(number)  # noqa: S311 # nothing secret
     kind = dice.random()
     if kind < FAULTS_SHARE:

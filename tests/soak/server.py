@@ -1,4 +1,4 @@
-"""The simulator in a process of its own, so that what it keeps is not counted as the client's."""
+"""The simulator in a process of its own, so that its memory is not counted as the client's."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from soak.cases import FAULTS, FAULTS_SHARE, HELD, text_for
 
 
 class Answers:
-    """Answers each prompt as it asks for itself."""
+    """Reply function that applies the fault that a prompt names."""
 
     def __init__(self) -> None:
-        self._struck: set[str] = set()
+        self._affected: set[str] = set()
 
     def __call__(self, request: RecordedRequest) -> Reply:
         number, _, name = request.messages[-1]["content"].partition(" ")
         text = text_for(number)
         if name == HELD:
             return Reply(text=text, pause=(2, threading.Event()))
-        if not name or (FAULTS[name].is_once and number in self._struck):
+        if not name or (FAULTS[name].is_once and number in self._affected):
             return Reply(text=text)
-        self._struck.add(number)
+        self._affected.add(number)
         return FAULTS[name].reply(text)
 
 
@@ -34,7 +34,7 @@ def serve() -> None:
     """Serve until the input ends."""
     with OllamaSimulator(num_parallel=64, keep_requests=1) as simulator:
         simulator.reply(Answers(), times=None)
-        # What strikes texts to embed passes; several of them may share a request.
+        # Faults of embedding requests are transient; several texts may share a request.
         simulator.fault("status", path="/api/embed", status=503, times=None, probability=FAULTS_SHARE)
         print(simulator.host, flush=True)  # noqa: T201 # read by the other process
         sys.stdin.read()
@@ -42,7 +42,7 @@ def serve() -> None:
 
 @contextlib.contextmanager
 def running() -> Iterator[str]:
-    """Start it, and give its address."""
+    """Run the server, and yield its address."""
     with subprocess.Popen(
         [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; from soak.server import serve; serve()"],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Makes the calls, and looks at what is left after each round of them."""
+"""Makes the calls, and measures open resources after each round."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _STATUS = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True)
-class Left:
-    """What there is while nobody calls.
+class Resources:
+    """Open resources between rounds.
 
     Attributes:
-        sockets: Open sockets; None where the system does not tell.
+        sockets: Open sockets; None where the system does not report them.
         threads: Threads of Python.
-        blocks: Blocks of memory that Python has handed out.
-        mebibytes: Memory that the process has; None where the system does not tell.
+        blocks: Memory blocks allocated by Python.
+        mebibytes: Memory of the process; None where the system does not report it.
     """
 
     sockets: int | None
@@ -52,8 +52,8 @@ class Left:
     mebibytes: float | None
 
     @classmethod
-    def now(cls) -> Left:
-        """Look."""
+    def now(cls) -> Resources:
+        """Measure the open resources."""
         for thread in threading.enumerate():
             if thread.name.startswith("griptape-ollama"):
                 thread.join(10)
@@ -79,19 +79,19 @@ def _sockets() -> int | None:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a soak.
+    """Result of a soak test.
 
     Attributes:
-        wrong: What ended otherwise than it should have.
-        ends: How often calls ended in which way.
-        left: What was there after each round.
-        metrics: What was counted.
-        seconds: How long it took.
+        wrong: Calls with an unexpected result.
+        ends: Number of calls by result.
+        left: Open resources after each round.
+        metrics: Statistics of the metrics.
+        seconds: Duration.
     """
 
     wrong: list[str]
     ends: Counter[str]
-    left: list[Left]
+    left: list[Resources]
     metrics: OllamaStatistics
     seconds: float
 
@@ -101,8 +101,8 @@ class Soak:
 
     Args:
         host: Address of the server.
-        threads: How many make calls at the same time. Every other call is made in an event loop, and has a thread of
-            its own for as long as it lasts.
+        threads: Number of calls at the same time. Every second call is asynchronous, and has a thread of its own
+            while it runs.
     """
 
     def __init__(self, host: str, threads: int) -> None:
@@ -120,18 +120,18 @@ class Soak:
         self._counting = threading.Lock()
 
     def run(self, calls: int, rounds: int) -> Result:
-        """Make so many calls, in so many rounds."""
-        left: list[Left] = []
+        """Make a number of calls, in a number of rounds."""
+        left: list[Resources] = []
         start = time.monotonic()
         with OllamaMetrics() as metrics, ThreadPoolExecutor(self._threads // 2) as pool:
             for number in range(rounds):
                 cases = [case(each) for each in range(number * calls // rounds, (number + 1) * calls // rounds)]
                 made = [pool.submit(self._make, chosen) for chosen in cases if not chosen.is_awaited]
-                # An event loop for each round: drivers must not mind.
+                # An event loop for each round, which drivers must support.
                 asyncio.run(self._await_all([chosen for chosen in cases if chosen.is_awaited]))
                 for each in made:
                     each.result()
-                left.append(Left.now())
+                left.append(Resources.now())
         return Result(self._wrong, self._ends, left, metrics.summary(), time.monotonic() - start)
 
     def _make(self, chosen: Case) -> None:
@@ -140,11 +140,11 @@ class Soak:
             seen.outcome = seen.said = self._called(chosen)
 
     async def _await_all(self, cases: list[Case]) -> None:
-        # As many at the same time as there are threads for the others: each has one of its own.
-        room = asyncio.Semaphore(self._threads // 2)
+        # As many at the same time as there are threads for synchronous calls: each has one of its own.
+        slots = asyncio.Semaphore(self._threads // 2)
 
         async def make(chosen: Case) -> None:
-            async with room:
+            async with slots:
                 with self._judging(chosen) as seen, _listening(seen.tokens):
                     seen.outcome = seen.said = await self._awaited(chosen, seen.tokens)
 
@@ -152,13 +152,13 @@ class Soak:
 
     @contextlib.contextmanager
     def _judging(self, chosen: Case) -> Iterator[_Seen]:
-        """Compare what a call gives with what it should."""
+        """Compare the result of a call with the expected one."""
         seen = _Seen()
         try:
             yield seen
         except OllamaError as error:
             seen.outcome, seen.said = type(error), error.partial_text
-        except Exception as error:  # noqa: BLE001 # that is what must not come
+        except Exception as error:  # noqa: BLE001 # no other error may come
             seen.outcome = error
         self._judge(chosen, seen.outcome, seen.tokens, seen.said)
 
@@ -194,13 +194,13 @@ class Soak:
             async with self._prompted(chosen).astream(prompt) as deltas:
                 async for delta in deltas:
                     if delta.content is not None:
-                        # One by one: what came before an error is looked at.
+                        # One by one: what came before an error is checked.
                         tokens.append(delta.content.text)  # noqa: PERF401 # pyright: ignore[reportAttributeAccessIssue]
             return "".join(tokens)
         return (await self._prompted(chosen).arun(prompt)).to_text()
 
     async def _left(self, prompt: TextArtifact, *, by_cancelling: bool) -> None:
-        """Leave a stream by the end of its block, or by cancelling the task that reads it."""
+        """Leave a stream at the end of its block, or by cancelling the task that reads it."""
         has_begun = asyncio.Event()
 
         async def read() -> None:
@@ -240,7 +240,7 @@ def _listening(tokens: list[str]) -> EventListener[Any]:
     return EventListener(lambda event: tokens.append(event.token), event_types=[TextChunkEvent])
 
 
-def leaks(left: list[Left]) -> Iterator[str]:
+def leaks(left: list[Resources]) -> Iterator[str]:
     """Compare the end with the time after the first rounds, in which pools fill and caches settle."""
     settled, end = left[len(left) // 4], left[-1]
     if end.threads > settled.threads:
@@ -255,15 +255,15 @@ def leaks(left: list[Left]) -> Iterator[str]:
 
 
 def report(result: Result) -> str:
-    """Tell what came of it."""
+    """Return the report as text."""
     seen = result.metrics
     lines = [
-        f"{sum(result.ends.values()):,} calls in {result.seconds:.0f} s, {len(result.wrong)} of which ended wrongly",
+        f"{sum(result.ends.values()):,} calls in {result.seconds:.0f} s, {len(result.wrong)} unexpected results",
         *(f"  {count:>6,}  {how}" for how, count in result.ends.most_common()),
         f"requests: {seen.calls:,}, {seen.retries} retries, {seen.cancelled} left early, timeouts {seen.timeouts}",
         _times("whole replies", seen.total),
         _times("waited for a slot", seen.in_queue),
-        "after each round, while nobody calls:",
+        "after each round, without calls:",
         f"  {'sockets':>8} {'threads':>8} {'blocks':>9} {'MiB':>7}",
         *(
             f"  {each.sockets or 0:>8} {each.threads:>8} {each.blocks:>9,} {each.mebibytes or 0:>7.1f}"
@@ -282,5 +282,5 @@ def _times(what: str, times: Any) -> str:
 
 
 def quietly() -> None:
-    """Keep the log to what matters: a line for each retry does not."""
+    """Log errors only, not a line for each retry."""
     logging.getLogger("griptape_ollama").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A server on loopback that sends whatever it likes, for as long as somebody listens."""
+"""A server on loopback that sends arbitrary bytes, and a measure of peak memory."""
 
 import contextlib
 import socket
@@ -17,7 +17,7 @@ class HostileServer:
     """Answers every connection with the same bytes, and closes it.
 
     Args:
-        answer: Gives the pieces of what is sent, of the request's head.
+        answer: Function that yields the bytes to send for the head of a request.
     """
 
     def __init__(self, answer):
@@ -70,7 +70,7 @@ class HostileServer:
 
 @contextlib.contextmanager
 def peak_bytes():
-    """Gives a list that holds, at the end, how many bytes Python objects took at most."""
+    """Yield a list that contains, after the block, the peak number of bytes of Python objects."""
     peak = []
     tracemalloc.start()
     try:

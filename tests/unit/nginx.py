@@ -1,4 +1,4 @@
-"""A real nginx on loopback, for tests of what stands between client and server."""
+"""A real nginx on loopback, for tests with a proxy between client and server."""
 
 import contextlib
 import os
@@ -32,14 +32,14 @@ http {{
 
 
 def free_port():
-    """A port at which nobody listens."""
+    """Return a free port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
 
 
 class Nginx:
-    """Where nginx listens, and what it did.
+    """A running nginx.
 
     Attributes:
         url: Its address.
@@ -52,10 +52,10 @@ class Nginx:
         self._folder = folder
 
     def requests(self, status=None):
-        """Methods and paths of the requests that it has logged, or of those with a status."""
+        """Return methods and paths of the logged requests, or of those with a status."""
         lines = (self._folder / "access.log").read_text().splitlines()
-        asked = [(line.split('"')[1].split()[:2], line.split('"')[2].split()[0]) for line in lines]
-        return [" ".join(what) for what, answered in asked if status is None or answered == str(status)]
+        logged = [(line.split('"')[1].split()[:2], line.split('"')[2].split()[0]) for line in lines]
+        return [" ".join(what) for what, answered in logged if status is None or answered == str(status)]
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def nginx(folder, http):
 
     Args:
         folder: An empty folder.
-        http: What stands in its `http` block, with PORT for its port.
+        http: Contents of its `http` block, with PORT for its port.
     """
     port = free_port()
     file = Path(folder) / "nginx.conf"

@@ -7,7 +7,7 @@ from soak.server import running
 from soak.soak import Soak, leaks, report
 
 
-def test_every_call_ends_as_it_should_and_nothing_is_left_behind():
+def test_every_call_ends_as_expected_and_leaves_no_resources():
     with running() as host:
         result = Soak(host, threads=10).run(calls=400, rounds=4)
     assert result.wrong == [], report(result)
@@ -15,7 +15,7 @@ def test_every_call_ends_as_it_should_and_nothing_is_left_behind():
     assert sum(result.ends.values()) == 400
 
 
-def test_metrics_agree_with_what_the_callers_saw():
+def test_metrics_agree_with_the_results_of_the_callers():
     with running() as host:
         result = Soak(host, threads=10).run(calls=200, rounds=1)
     seen = Counter({how: count for how, count in result.ends.items() if how.startswith("Ollama")})
@@ -24,7 +24,7 @@ def test_metrics_agree_with_what_the_callers_saw():
     assert sum(result.metrics.timeouts.values()) == seen["OllamaTimeoutError"]
 
 
-def test_every_kind_of_fault_and_every_way_to_call_is_drawn():
+def test_every_fault_and_every_kind_of_call_is_drawn():
     drawn = [case(number) for number in range(10_000)]
     assert {each.fault for each in drawn} == {"", *FAULTS}
     assert {each.way for each in drawn} == {"run", "stream", "embed", "leave"}
