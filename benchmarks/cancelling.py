@@ -15,9 +15,9 @@ from benchmarks.tables import markdown
 from griptape_ollama import OllamaCancelledError, OllamaPromptDriver, cancel_scope
 from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport.call import Call
-from griptape_ollama.transport.concurrency import Ticket, slots_of
+from griptape_ollama.transport.concurrency import SlotRequest, slots_of
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.retry import retry_policy
 
 TRIES = 200
 BODY = {"model": "simulator", "messages": [{"role": "user", "content": "Go."}]}
@@ -93,7 +93,7 @@ class _Queueing(_Phase):
 
     def __init__(self, simulator):
         super().__init__(simulator)
-        self.slots, self.taken = slots_of(simulator.host), Ticket(1, lambda: None)
+        self.slots, self.taken = slots_of(simulator.host), SlotRequest(1, lambda: None)
         self.slots.enter(self.taken)
 
     def wait(self):
@@ -165,7 +165,7 @@ class _ByCall(_InThread):
         list(Call(self.connection, "/api/chat", BODY).lines())
 
     def begin(self, phase):
-        policy = retrying(max_attempts=2, min_delay=30, max_delay=30, after=lambda _: phase.reached.set())
+        policy = retry_policy(max_attempts=2, min_delay=30, max_delay=30, after=lambda _: phase.reached.set())
         self.running = Call(self.connection, "/api/chat", BODY, policy=policy)
         super().begin(phase)
 

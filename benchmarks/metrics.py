@@ -6,7 +6,7 @@ import tracemalloc
 
 from benchmarks.tables import markdown
 from griptape_ollama import OllamaMetrics, OllamaThreshold
-from griptape_ollama.transport.call_reports import CallReport, reported
+from griptape_ollama.transport.call_reports import CallReport, reporting
 
 CALLS = 20_000
 RUNS = 7
@@ -14,7 +14,7 @@ REPORT = CallReport("http://127.0.0.1:11434", "qwen3", "/api/chat", 1.0, 0.2, in
 
 
 def _call():
-    with reported(lambda error: REPORT, lambda: True):
+    with reporting(lambda error: REPORT, lambda: True):
         pass
 
 

@@ -12,7 +12,7 @@ from schema import Literal, Optional, Or, Schema
 from benchmarks.tables import markdown
 from griptape_ollama.conversion import schemas, tools
 from griptape_ollama.conversion.tools import to_chat_tools
-from griptape_ollama.protocol.json_schema import compile_parameters
+from griptape_ollama.protocol.schema_compiler import compile_parameters
 
 TOOLS, PROPERTIES, REPEATS = 20, 10, 30
 

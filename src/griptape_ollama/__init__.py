@@ -43,7 +43,7 @@ _EXPORTS = {
     "observability.thresholds": ["OllamaAlert", "OllamaThreshold"],
     "structures.chunk_listener": ["OllamaChunk"],
     "structures.stream": ["OllamaStream"],
-    "transport.blocking_warning": ["OllamaBlockingWarning"],
+    "transport.async_bridge": ["OllamaBlockingWarning"],
     "transport.cancel_scope": ["CancelScope", "cancel_after", "cancel_scope"],
     "transport.timeouts": ["OllamaTimeout"],
 }
@@ -87,7 +87,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from griptape_ollama.observability.thresholds import OllamaThreshold as OllamaThreshold
     from griptape_ollama.structures.chunk_listener import OllamaChunk as OllamaChunk
     from griptape_ollama.structures.stream import OllamaStream as OllamaStream
-    from griptape_ollama.transport.blocking_warning import OllamaBlockingWarning as OllamaBlockingWarning
+    from griptape_ollama.transport.async_bridge import OllamaBlockingWarning as OllamaBlockingWarning
     from griptape_ollama.transport.cancel_scope import CancelScope as CancelScope
     from griptape_ollama.transport.cancel_scope import cancel_after as cancel_after
     from griptape_ollama.transport.cancel_scope import cancel_scope as cancel_scope

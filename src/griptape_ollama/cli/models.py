@@ -29,9 +29,9 @@ from griptape_ollama.cli.params import (
 )
 from griptape_ollama.cli.progress import quiet_option, show_progress
 from griptape_ollama.errors import OllamaModelNotFoundError
-from griptape_ollama.models.disk import human_size
 from griptape_ollama.models.ollama_models import OllamaModels
 from griptape_ollama.models.types import LoadedModel, LoadResult, ModelDetails, ModelInfo, TransferResult
+from griptape_ollama.protocol.numbers import format_bytes
 
 _command = functools.partial(click.command, cls=CommandWithExamples)
 _SERVER_CODES = (ExitCode.UNREACHABLE, ExitCode.TIMEOUT, ExitCode.NOT_ALLOWED)
@@ -127,7 +127,7 @@ def pull(models: OllamaModels, *, name: str, insecure: bool, quiet: bool, as_jso
     """
     with show_progress("pull", name, quiet=quiet) as on_progress:
         result = models.pull(name, insecure=insecure, on_progress=on_progress)
-    unmoved = f"{result.model.name} is up to date ({human_size(result.model.size)})."
+    unmoved = f"{result.model.name} is up to date ({format_bytes(result.model.size)})."
     _print(
         result, unmoved if result.is_unchanged else f"Pulled {_format_transfer(result)}", quiet=quiet, as_json=as_json
     )
@@ -368,7 +368,7 @@ def _installed_row(model: ModelInfo) -> tuple[str, ...]:
     return (
         model.name,
         # For a model in the cloud, the size is that of a file of a few bytes.
-        f"in {model.remote_host}" if model.remote_host else human_size(model.size),
+        f"in {model.remote_host}" if model.remote_host else format_bytes(model.size),
         str(model.context_length or "-"),
         format_relative_time(model.modified_at),
         ", ".join(sorted(model.capabilities or ())) or "-",
@@ -378,7 +378,7 @@ def _installed_row(model: ModelInfo) -> tuple[str, ...]:
 def _loaded_row(model: LoadedModel) -> tuple[str, ...]:
     return (
         model.name,
-        human_size(model.size),
+        format_bytes(model.size),
         f"{model.gpu_share:.0%}",
         str(model.context_length or "-"),
         "never" if model.stays_for_good else format_relative_time(model.expires_at),
@@ -405,7 +405,7 @@ def _detail_fields(details: ModelDetails) -> dict[str, str]:
 
 
 def _format_transfer(result: TransferResult) -> str:
-    return f"{result.model.name}: {human_size(result.bytes_moved)} moved in {format_duration(result.seconds)}."
+    return f"{result.model.name}: {format_bytes(result.bytes_moved)} moved in {format_duration(result.seconds)}."
 
 
 def _print(result: Any, text: str, *, as_json: bool, quiet: bool = False) -> None:

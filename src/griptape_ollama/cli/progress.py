@@ -11,8 +11,8 @@ from rich.console import Console
 
 from griptape_ollama.cli.formatting import is_terminal, print_hint
 from griptape_ollama.events import OllamaProgressEvent
-from griptape_ollama.models.disk import human_size
 from griptape_ollama.models.progress import OnProgress, progress_bar
+from griptape_ollama.protocol.numbers import format_bytes
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress and no result, only what goes wrong.")
 """`--quiet`, for commands that take long."""
@@ -52,7 +52,7 @@ class ProgressLines:
             is_new, share_text = progress.status != self._status, ""
         else:
             share = progress.share or 0.0
-            is_new, share_text = int(share * 10) > self._tenths, f" ({share:.0%} of {human_size(progress.total)})"
+            is_new, share_text = int(share * 10) > self._tenths, f" ({share:.0%} of {format_bytes(progress.total)})"
             self._tenths = max(self._tenths, int(share * 10))
         self._status = progress.status
         if is_new:

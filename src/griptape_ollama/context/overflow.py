@@ -9,7 +9,7 @@ from typing import Any
 from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.context.window import ContextWindow
 from griptape_ollama.errors import OllamaContentError, OllamaContextError
-from griptape_ollama.protocol.context_window import AUTO
+from griptape_ollama.protocol.options import AUTO
 
 OVERFLOW_MODES = ("warn", "error", "trim")
 """What a driver's `on_overflow` may be."""

@@ -10,7 +10,7 @@ from griptape_ollama.context.request_fitting import FittedRequest
 from griptape_ollama.context.tokens.features import to_list
 from griptape_ollama.context.tokens.regression import TokenEstimate
 from griptape_ollama.context.window import ContextWindow
-from griptape_ollama.protocol.surrogates import without_halves_inside
+from griptape_ollama.protocol.surrogates import replace_surrogates_in
 
 _SHOWN = 80  # characters of each message
 
@@ -41,7 +41,7 @@ class PromptPreview:
     def of(cls, fitted: FittedRequest, rendered: str | None = None) -> PromptPreview:
         """Build it from a fitted request."""
         return cls(
-            request=without_halves_inside(fitted.request),  # as it is written when it is sent
+            request=replace_surrogates_in(fitted.request),  # as it is written when it is sent
             estimate=fitted.estimate,
             window=fitted.window,
             reply_tokens=fitted.reply_tokens,

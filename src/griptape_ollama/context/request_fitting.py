@@ -21,8 +21,8 @@ from griptape_ollama.errors import OllamaContextError, OllamaError
 from griptape_ollama.events import OllamaContextEvent
 from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.models.model_metadata import ModelMetadata, is_cloud_model
-from griptape_ollama.protocol.context_window import MAX_NUM_CTX
-from griptape_ollama.protocol.counters import to_count
+from griptape_ollama.protocol.numbers import reported_count
+from griptape_ollama.protocol.options import MAX_NUM_CTX
 from griptape_ollama.shared_state import reset_with_shared_state
 from griptape_ollama.transport.response_errors import is_out_of_memory
 
@@ -456,4 +456,4 @@ def _prompt_tokens(line: Mapping[str, Any]) -> int | None:
 
 
 def _count(line: Mapping[str, Any], name: str) -> int | None:
-    return to_count(line.get(name), most=MAX_NUM_CTX)
+    return reported_count(line.get(name), most=MAX_NUM_CTX)

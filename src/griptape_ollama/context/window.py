@@ -22,8 +22,8 @@ from griptape_ollama.context.window_state import (
 from griptape_ollama.log_once import log_once
 from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW, ServerMetadata
 from griptape_ollama.models.model_metadata import ModelMetadata, is_cloud_model
-from griptape_ollama.protocol.context_window import MAX_NUM_CTX
-from griptape_ollama.protocol.counters import to_count
+from griptape_ollama.protocol.numbers import reported_count
+from griptape_ollama.protocol.options import MAX_NUM_CTX
 
 _logger = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def default_window(
 
 def model_window(bounds: WindowBounds, known: ModelMetadata) -> int | None:
     """Return the window that a model's own `num_ctx` parameter sets; None where it has none."""
-    own = to_count(known.parameters.get("num_ctx"), least=1, most=MAX_NUM_CTX)
+    own = reported_count(known.parameters.get("num_ctx"), least=1, most=MAX_NUM_CTX)
     return None if own is None else bounds.clamp(own)
 
 

@@ -16,9 +16,9 @@ from griptape_ollama.models.circuit_breaker import CircuitBreaker
 from griptape_ollama.models.metadata_cache import LoadedList, ServerMetadata
 from griptape_ollama.models.model_metadata import ModelMetadata
 from griptape_ollama.models.types import weights_of
-from griptape_ollama.protocol.context_window import MAX_NUM_CTX
-from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.model_name import model_key, name_of_entry
+from griptape_ollama.protocol.numbers import reported_count
+from griptape_ollama.protocol.options import MAX_NUM_CTX
 from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 
 ARRIVAL_SECONDS = 10.0
@@ -57,7 +57,7 @@ def find_loaded(metadata: ServerMetadata, model: str, known: ModelMetadata, load
     )
     if entry is None:
         return LoadedWindow(loaded.asked_at, is_loaded=False)
-    tokens = to_count(entry.get("context_length"), least=1, most=MAX_NUM_CTX)
+    tokens = reported_count(entry.get("context_length"), least=1, most=MAX_NUM_CTX)
     return LoadedWindow(loaded.asked_at, is_loaded=True, tokens=tokens)
 
 

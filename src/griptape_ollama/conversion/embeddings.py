@@ -10,9 +10,14 @@ from typing import Any, NamedTuple, cast
 
 from griptape_ollama.errors import OllamaContentError, OllamaStreamError
 from griptape_ollama.events import OllamaEmbeddingEvent
-from griptape_ollama.protocol.counters import to_count, to_seconds
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
-from griptape_ollama.protocol.numbers import simplified, to_boolean, to_whole
+from griptape_ollama.protocol.numbers import (
+    reported_count,
+    reported_seconds,
+    to_boolean,
+    to_plain_scalar,
+    to_whole,
+)
 from griptape_ollama.protocol.options import check_options
 
 PLACEHOLDER = "."
@@ -91,7 +96,7 @@ def check_field(name: str, value: Any) -> Any:
         return size
     if name == "truncate" and to_boolean(value) is None:
         raise ValueError(f"truncate={value!r} must be True or False")
-    return simplified(value)
+    return to_plain_scalar(value)
 
 
 def to_vectors(
@@ -165,14 +170,14 @@ def to_embedding_event(texts: int, reply: Mapping[str, Any], *, host: str) -> Ol
         host=host,
         texts=texts,
         input_tokens=tokens_of(reply),
-        total_seconds=to_seconds(reply.get("total_duration")),
-        load_seconds=to_seconds(reply.get("load_duration")),
+        total_seconds=reported_seconds(reply.get("total_duration")),
+        load_seconds=reported_seconds(reply.get("load_duration")),
     )
 
 
 def tokens_of(reply: Mapping[str, Any]) -> int | None:
     """Return the tokens of all texts of a request; None where the reply has no count."""
-    return to_count(reply.get("prompt_eval_count"))
+    return reported_count(reply.get("prompt_eval_count"))
 
 
 def _checked(vector: Any, size: int) -> tuple[list[float], float] | str:

@@ -10,7 +10,7 @@ from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.log_once import log_once
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
-from griptape_ollama.protocol.numbers import simplified
+from griptape_ollama.protocol.numbers import to_plain_scalar
 from griptape_ollama.protocol.options import OPTION_TYPES, check_options
 
 _logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def merge_options(
     if extra is not None and not isinstance(extra, Mapping):
         raise OllamaContentError(f'extra_params["options"] must be a mapping of option names to values, got {extra!r}')
     merged = {**fields, **options, **cast("Mapping[str, Any]", extra or {})}
-    return {name: simplified(value) for name, value in merged.items()}
+    return {name: to_plain_scalar(value) for name, value in merged.items()}
 
 
 def check_settings(
@@ -112,7 +112,7 @@ def merge_stop(needed: Sequence[str], given: Any, own: Any) -> Any:
 def _checked_field(name: str, value: Any) -> Any:
     if name == "keep_alive":
         return normalize_keep_alive(value)
-    value = simplified(value)
+    value = to_plain_scalar(value)
     _check_field(name, value)
     return value
 

@@ -9,7 +9,7 @@ from typing import Any
 from griptape.common import DeltaMessage
 
 from griptape_ollama.conversion.tools import finite
-from griptape_ollama.protocol.counters import to_count, to_number, to_seconds
+from griptape_ollama.protocol.numbers import reported_count, reported_number, reported_seconds
 
 _LINE_KEYS = frozenset({"model", "created_at", "message", "done"})
 _MESSAGE_KEYS = frozenset({"role", "content", "thinking", "tool_calls"})
@@ -21,10 +21,10 @@ _SECONDS_OF = {
 }
 # How each number is read that is added up over several requests.
 _ADDED_UP: Mapping[str, Callable[[Any], int | float | None]] = {
-    "prompt_eval_count": to_count,
-    "prompt_eval_cached_count": to_count,
-    "eval_count": to_count,
-    **dict.fromkeys(_SECONDS_OF, to_number),
+    "prompt_eval_count": reported_count,
+    "prompt_eval_cached_count": reported_count,
+    "eval_count": reported_count,
+    **dict.fromkeys(_SECONDS_OF, reported_number),
 }
 # Fields of the metadata that are computed here: a field of the same name in a reply is left out.
 _COMPUTED = frozenset(
@@ -79,10 +79,10 @@ class ResponseMetadata:
         metadata = {**self._unknown_fields(), **{name: value for name, value in more.items() if value is not None}}
         metadata |= {name: value for name, value in sums.items() if value is not None and name not in _SECONDS_OF}
         for wire, name in _SECONDS_OF.items():
-            if (seconds := to_seconds(sums[wire])) is not None:
+            if (seconds := reported_seconds(sums[wire])) is not None:
                 metadata[name] = seconds
-        tokens, seconds = to_count(metadata.get("eval_count")), metadata.get("generation_seconds")
-        if tokens is not None and seconds and (rate := to_number(tokens / seconds)) is not None:
+        tokens, seconds = reported_count(metadata.get("eval_count")), metadata.get("generation_seconds")
+        if tokens is not None and seconds and (rate := reported_number(tokens / seconds)) is not None:
             metadata["tokens_per_second"] = rate
         if thinking:
             metadata["thinking"] = thinking

@@ -34,7 +34,7 @@ from griptape_ollama.conversion.text_calls import TextCallBuffer
 from griptape_ollama.conversion.tool_history import RejectedCall
 from griptape_ollama.conversion.tools import OfferedTools, finite
 from griptape_ollama.errors import OllamaStreamError
-from griptape_ollama.protocol.surrogates import without_halves_inside
+from griptape_ollama.protocol.surrogates import replace_surrogates_in
 
 META_KEY = "ollama"
 """Key of an artifact's `meta` with the metadata of a reply."""
@@ -331,7 +331,7 @@ class ResponseReader:
         if correction is None:
             try:
                 # JSON inside a text may have halves of its own.
-                arguments = without_halves_inside(tools.arguments(native_name, given))
+                arguments = replace_surrogates_in(tools.arguments(native_name, given))
             except ValueError as error:
                 if self._tools is None:
                     raise _odd("arguments of a tool call", given) from error

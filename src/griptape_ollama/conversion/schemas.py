@@ -17,8 +17,8 @@ from schema import Schema, SchemaError
 
 from griptape_ollama.conversion.json_answers import compact_json, load_json
 from griptape_ollama.escaping import printable
-from griptape_ollama.protocol.json_schema import CompiledSchema, compile_format, compile_parameters
-from griptape_ollama.protocol.schema_text import brief_schema
+from griptape_ollama.protocol.schema_abridgement import abridged_schema
+from griptape_ollama.protocol.schema_compiler import CompiledSchema, compile_format, compile_parameters
 from griptape_ollama.protocol.schema_validation import MisfitError, check_fits
 
 NO_KNOWN_KEY = "none of its keys is one of the schema"
@@ -92,12 +92,14 @@ class AnswerRule:
     def of_task(cls, stack: PromptStack) -> AnswerRule:
         """Build the rule of a task's output schema."""
         schema = stack.output_schema
-        return cls(lambda text: validation_error(schema, text), brief_schema(to_json_schema(schema)), is_demanded=True)
+        return cls(
+            lambda text: validation_error(schema, text), abridged_schema(to_json_schema(schema)), is_demanded=True
+        )
 
     @classmethod
     def of_format(cls, wanted: Any) -> AnswerRule:
         """Build the rule of the user's format: `"json"` or a JSON schema."""
-        schema = wanted if wanted == "json" else brief_schema(wanted)
+        schema = wanted if wanted == "json" else abridged_schema(wanted)
         return cls(lambda text: format_error(wanted, text), schema, is_demanded=False)
 
 

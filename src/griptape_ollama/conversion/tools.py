@@ -15,8 +15,8 @@ from schema import Schema
 
 from griptape_ollama.conversion.schemas import compiled_parameters, to_json_schema
 from griptape_ollama.escaping import printable
-from griptape_ollama.protocol.schema_coercion import coerced, unfenced
-from griptape_ollama.protocol.schema_reader import SchemaReader
+from griptape_ollama.protocol.schema_coercion import coerce, without_fence
+from griptape_ollama.protocol.schema_validation import LenientValidator
 
 _SHOWN = 120
 _SCHEMA_METHOD = "to_activity_json_schema"
@@ -152,10 +152,10 @@ class OfferedTools:
             shown = given if isinstance(given, str) else json.dumps(given, default=str)
             raise ValueError(f"The arguments of {name!r} must be a JSON object, not: {shown[:_SHOWN]}")
         schema = self._schemas.get(name, {})
-        value = _without_echo(name, value, SchemaReader(schema))
+        value = _without_echo(name, value, LenientValidator(schema))
         try:
             with contextlib.suppress(RecursionError):  # nested too deeply to be read: it stays as it is
-                value = cast("dict[str, Any]", coerced(value, schema))
+                value = cast("dict[str, Any]", coerce(value, schema))
             json.dumps(value, allow_nan=False)
         except ValueError:
             raise ValueError(
@@ -169,7 +169,7 @@ class OfferedTools:
         """Return the arguments of a call, as `arguments` does; None where they do not fit the schema."""
         try:
             value, schema = self.arguments(name, given), self._schemas[name]
-            return value if SchemaReader(schema).fits(value, schema) else None
+            return value if LenientValidator(schema).fits(value, schema) else None
         except (KeyError, ValueError, RecursionError):
             return None
 
@@ -190,13 +190,13 @@ def _object(given: Any) -> dict[str, Any] | None:
         if not isinstance(given, str):
             break
         try:
-            given = json.loads(unfenced(given) or "{}")
+            given = json.loads(without_fence(given) or "{}")
         except (ValueError, RecursionError):
             return None
     return cast("dict[str, Any]", given) if isinstance(given, dict) else None
 
 
-def _without_echo(name: str, value: dict[str, Any], reader: SchemaReader) -> dict[str, Any]:
+def _without_echo(name: str, value: dict[str, Any], reader: LenientValidator) -> dict[str, Any]:
     """Unpack arguments that repeat their call, unless the function itself may have any of these keys."""
     for wrapper, beside in (("arguments", {"name"}), ("parameters", {"name"}), (name, set[str]())):
         inner = value.get(wrapper)

@@ -25,7 +25,7 @@ from griptape_ollama.events import OllamaResponseEvent
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.audit import record_call
 from griptape_ollama.models.model_metadata import ModelMetadata
-from griptape_ollama.protocol.counters import to_count
+from griptape_ollama.protocol.numbers import reported_count
 from griptape_ollama.transport.call import Call
 
 MAX_CORRECTIONS = 3
@@ -340,9 +340,9 @@ def to_response_event(message: Message) -> OllamaResponseEvent | None:
         model=meta.get("model", ""),
         host=meta.get("host", ""),
         done_reason=meta.get("done_reason"),
-        input_tokens=to_count(meta.get("prompt_eval_count")),
-        cached_tokens=to_count(meta.get("prompt_eval_cached_count")),
-        output_tokens=to_count(meta.get("eval_count")),
+        input_tokens=reported_count(meta.get("prompt_eval_count")),
+        cached_tokens=reported_count(meta.get("prompt_eval_cached_count")),
+        output_tokens=reported_count(meta.get("eval_count")),
         total_seconds=meta.get("total_seconds"),
         load_seconds=meta.get("load_seconds"),
         prompt_seconds=meta.get("prompt_seconds"),

@@ -21,8 +21,8 @@ from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.pull_policy import ensure_model, published
 from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.protocol.model_name import model_key
-from griptape_ollama.transport.async_bridge import in_thread
-from griptape_ollama.transport.run import Awaited
+from griptape_ollama.transport.async_bridge import run_in_thread
+from griptape_ollama.transport.run import PendingCall
 
 if TYPE_CHECKING:
     from griptape_ollama.embeddings.results import Matrix, OnProgress
@@ -65,7 +65,7 @@ class ModelMixin(OllamaServerMixin):
 
 
 class _Watching(Protocol):
-    def _watch(self, awaited: Awaited) -> None: ...
+    def _watch(self, awaited: PendingCall) -> None: ...
 
 
 class _Embedding(_Watching, Protocol):
@@ -96,7 +96,7 @@ def _batches_of(
     return driver._vectors_by_request  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # as below
 
 
-def _watch_of(driver: _Watching) -> Callable[[Awaited], None]:
+def _watch_of(driver: _Watching) -> Callable[[PendingCall], None]:
     return driver._watch  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # of the class that this is mixed into
 
 
@@ -116,7 +116,7 @@ class AsyncEmbeddingMixin:
             OllamaError: Any kind of it.
         """
         work = functools.partial(self.embed, value, vector_operation=vector_operation)
-        return await in_thread(work, name=THREAD_NAME, watch=_watch_of(self))
+        return await run_in_thread(work, name=THREAD_NAME, watch=_watch_of(self))
 
     @overload
     async def aembed_batch(
@@ -161,7 +161,7 @@ class AsyncEmbeddingMixin:
         work = functools.partial(
             self.embed_batch, values, vector_operation, as_numpy=as_numpy, on_progress=_in_loop(on_progress)
         )
-        return await in_thread(work, name=THREAD_NAME, watch=_watch_of(self))
+        return await run_in_thread(work, name=THREAD_NAME, watch=_watch_of(self))
 
     @overload
     def aiter_embed_batch(
@@ -208,7 +208,7 @@ class AsyncEmbeddingMixin:
         Raises:
             OllamaError: As `iter_embed_batch` does.
         """
-        in_other_thread = functools.partial(in_thread, name=THREAD_NAME, watch=_watch_of(self))
+        in_other_thread = functools.partial(run_in_thread, name=THREAD_NAME, watch=_watch_of(self))
         batches = _batches_of(self)(values, vector_operation, as_numpy=as_numpy, on_progress=_in_loop(on_progress))
         try:
             while (batch := await in_other_thread(lambda: next(batches, None))) is not None:
@@ -220,7 +220,7 @@ class AsyncEmbeddingMixin:
         finally:
             # This may release a lease, which takes a request. A thread that has not stopped in time does so itself.
             with contextlib.suppress(ValueError):
-                await in_thread(batches.close, name=THREAD_NAME)
+                await run_in_thread(batches.close, name=THREAD_NAME)
 
 
 def _in_loop(on_progress: OnProgress | None) -> OnProgress | None:

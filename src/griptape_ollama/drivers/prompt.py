@@ -32,7 +32,7 @@ from griptape_ollama.drivers.request_builder import RequestBuilder
 from griptape_ollama.drivers.structured_output import StructuredOutput, requested_format
 from griptape_ollama.drivers.tracing import observable_stream
 from griptape_ollama.models.api import OllamaApi
-from griptape_ollama.transport.async_bridge import Feed, in_thread
+from griptape_ollama.transport.async_bridge import BackgroundIterator, run_in_thread
 
 
 @define(kw_only=True, slots=False)
@@ -71,9 +71,9 @@ class OllamaPromptDriver(PromptDriverSettings):
         Raises:
             OllamaError: Any kind of it.
         """
-        return await in_thread(functools.partial(self.run, prompt_input), name=THREAD_NAME, watch=self._watch)
+        return await run_in_thread(functools.partial(self.run, prompt_input), name=THREAD_NAME, watch=self._watch)
 
-    def astream(self, prompt_stack: PromptStack | BaseArtifact) -> Feed[DeltaMessage]:
+    def astream(self, prompt_stack: PromptStack | BaseArtifact) -> BackgroundIterator[DeltaMessage]:
         """Answer a prompt piece by piece, as `try_stream` does: `async for delta in driver.astream(stack)`.
 
         No request is sent before the first piece is asked for. Leaving early, and cancelling the task, stops the
@@ -88,7 +88,7 @@ class OllamaPromptDriver(PromptDriverSettings):
             for delta in self.try_stream(stack):
                 put(delta)
 
-        feed = Feed(work, name=THREAD_NAME)
+        feed = BackgroundIterator(work, name=THREAD_NAME)
         self._watch(feed)
         return feed
 

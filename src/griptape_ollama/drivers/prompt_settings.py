@@ -40,7 +40,7 @@ from griptape_ollama.models.field_overrides import chosen
 from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW
 from griptape_ollama.models.server import LIVE
 from griptape_ollama.protocol.model_name import model_key
-from griptape_ollama.protocol.numbers import simplified, to_python
+from griptape_ollama.protocol.numbers import to_plain_scalar, to_python
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.download import MAX_BYTES
 
@@ -134,12 +134,12 @@ class PromptDriverSettings(ModelMixin, BasePromptDriver):  # pyright: ignore[rep
     )
     options: dict[str, Any] = field(factory=dict[str, Any], converter=to_options, metadata={"serializable": True})
     keep_alive: Any | None = field(default=None, converter=to_keep_alive, metadata={"serializable": True})
-    think: Any | None = field(default=None, converter=simplified, metadata={"serializable": True})
+    think: Any | None = field(default=None, converter=to_plain_scalar, metadata={"serializable": True})
     format: Any | None = field(default=None, metadata={"serializable": True})
-    truncate: bool | None = field(default=None, converter=simplified, metadata={"serializable": True})
-    shift: bool | None = field(default=None, converter=simplified, metadata={"serializable": True})
-    logprobs: bool | None = field(default=None, converter=simplified, metadata={"serializable": True})
-    top_logprobs: int | None = field(default=None, converter=simplified, metadata={"serializable": True})
+    truncate: bool | None = field(default=None, converter=to_plain_scalar, metadata={"serializable": True})
+    shift: bool | None = field(default=None, converter=to_plain_scalar, metadata={"serializable": True})
+    logprobs: bool | None = field(default=None, converter=to_plain_scalar, metadata={"serializable": True})
+    top_logprobs: int | None = field(default=None, converter=to_plain_scalar, metadata={"serializable": True})
     extra_params: dict[str, Any] = field(
         factory=dict[str, Any], converter=to_extra_params, metadata={"serializable": True}
     )
@@ -155,7 +155,7 @@ class PromptDriverSettings(ModelMixin, BasePromptDriver):  # pyright: ignore[rep
     structured_output_strategy: StructuredOutputStrategy = field(default="native", metadata={"serializable": True})
     on_empty: str | None = field(default=None, converter=to_on_empty, metadata={"serializable": True})
     allow_private_image_urls: bool = field(default=False, converter=to_python, metadata={"serializable": True})
-    max_image_bytes: int = field(default=MAX_BYTES, converter=simplified, metadata={"serializable": True})
+    max_image_bytes: int = field(default=MAX_BYTES, converter=to_plain_scalar, metadata={"serializable": True})
     tell_schema: bool = field(default=True, converter=to_bool_of("tell_schema"), metadata={"serializable": True})
     separate_think_tags: Any | None = field(
         default=True, converter=to_separate_think_tags, metadata={"serializable": True}

@@ -12,10 +12,16 @@ from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.models.pull_policy import PULL_POLICIES
 from griptape_ollama.models.validators import checked
 from griptape_ollama.ollama_package import ollama
-from griptape_ollama.protocol.context_window import check_max_num_ctx, check_num_ctx
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
-from griptape_ollama.protocol.numbers import simplified, to_boolean, to_number, to_plain, to_python, to_whole
-from griptape_ollama.protocol.options import check_options
+from griptape_ollama.protocol.numbers import (
+    to_boolean,
+    to_number,
+    to_plain,
+    to_plain_scalar,
+    to_python,
+    to_whole,
+)
+from griptape_ollama.protocol.options import check_max_num_ctx, check_num_ctx, check_options
 
 ON_EMPTY_RETRY = "retry_without_thinking"
 
@@ -46,7 +52,7 @@ def to_options(value: Any) -> dict[str, Any]:
         raise OllamaContentError(f"options must be a mapping of option names to values, got {value!r}")
     options = dict(cast("Mapping[str, Any]", value))
     known = checked(lambda: check_options(options))
-    return {name: simplified(known.get(name)) for name in options}
+    return {name: to_plain_scalar(known.get(name)) for name in options}
 
 
 def to_keep_alive(value: Any) -> int | float | str | None:

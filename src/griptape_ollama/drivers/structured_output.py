@@ -17,7 +17,7 @@ from griptape_ollama.conversion.text_calls import is_react_call
 from griptape_ollama.drivers.prompt_settings import PromptDriverSettings
 from griptape_ollama.models.model_metadata import IGNORES_FORMAT, ModelMetadata, is_cloud_model
 from griptape_ollama.protocol.schema_validation import MisfitError, check_fits
-from griptape_ollama.protocol.surrogates import without_escaped_halves
+from griptape_ollama.protocol.surrogates import replace_escaped_surrogates
 
 MAX_REPAIRS = 2
 """How often one answer is sent back for JSON that fits the schema."""
@@ -135,7 +135,7 @@ class AnswerValidator:
         has_format = "format" in request
         if self._is_react and not has_format and is_react_call(text):
             return None
-        found = find_answer(without_escaped_halves(text), self._rule.error_of, is_cut=reader.was_cut)
+        found = find_answer(replace_escaped_surrogates(text), self._rule.error_of, is_cut=reader.was_cut)
         if found.document is not None:
             if has_format and not found.is_json:
                 self.saw_ignored_format = True

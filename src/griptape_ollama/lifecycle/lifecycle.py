@@ -10,7 +10,7 @@ from griptape.structures import Structure
 from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.protocol.numbers import to_whole
+from griptape_ollama.protocol.numbers import check_whole
 from griptape_ollama.transport.cancel_scope import outside_scopes
 
 if TYPE_CHECKING:
@@ -114,7 +114,4 @@ class ModelLifecycle:
 
 
 def _checked_count(name: str, value: Any) -> int | None:
-    count = to_whole(value)
-    if value is not None and (count is None or count < 1):
-        raise OllamaContentError(f"{name}={value!r} must be a whole number from 1, or None for any")
-    return count
+    return None if value is None else check_whole(value, name=name, hint=", or None for any")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from griptape_ollama.lifecycle.keep_alive_replay import PolicyCost
-from griptape_ollama.models.disk import human_size
+from griptape_ollama.protocol.numbers import format_bytes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -132,4 +132,4 @@ class LifecycleReport:
 
 
 def _format_size(size: int) -> str:
-    return human_size(size) if size else "?"
+    return format_bytes(size) if size else "?"

@@ -16,8 +16,8 @@ from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.models.types import LoadedModel, ModelInfo, weights_of
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.cancel_scope import outside_scopes
-from griptape_ollama.transport.retry import once_more_if_stale
-from griptape_ollama.transport.run import Run, RunningRuns
+from griptape_ollama.transport.retry import stale_connection_policy
+from griptape_ollama.transport.run import ActiveRuns, Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
 
 RUNNER_OPTIONS = frozenset(
@@ -44,7 +44,7 @@ class ServerAdapter:
     def __init__(self, driver: OllamaServerMixin) -> None:
         self._connection = driver.connection
         self._load_limits = driver.limits
-        self._running = RunningRuns()
+        self._running = ActiveRuns()
 
     @property
     def host(self) -> str:
@@ -120,7 +120,7 @@ class ServerAdapter:
     @contextlib.contextmanager
     def _api(self, run: Run) -> Generator[OllamaApi, None, None]:
         with self._running.tracking(run):
-            yield OllamaApi(self._connection, run, once_more_if_stale)
+            yield OllamaApi(self._connection, run, stale_connection_policy)
 
 
 def _quick_run() -> Run:

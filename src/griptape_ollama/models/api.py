@@ -11,10 +11,10 @@ import tenacity
 
 from griptape_ollama.models.inconsistent_servers import inconsistent_servers
 from griptape_ollama.models.metadata_cache import ServerMetadata
-from griptape_ollama.protocol.lines import STATUS
+from griptape_ollama.protocol.stream_kinds import STATUS
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.retry import retry_policy
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
 
@@ -85,7 +85,7 @@ class OllamaApi:
         Raises:
             OllamaError: As `Call.lines` does.
         """
-        once = retrying(max_attempts=1)
+        once = retry_policy(max_attempts=1)
         return Call(self.connection, path, body, limits=limits, run=self.run, policy=once, kind=STATUS).lines()
 
     def _call(self, path: str, body: Mapping[str, Any] | None, *, method: str, model: str | None = None) -> Call:

@@ -16,7 +16,7 @@ from typing import Any
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaError
 from griptape_ollama.escaping import printable
-from griptape_ollama.protocol.host import mask_host
+from griptape_ollama.protocol.host import without_credentials
 from griptape_ollama.transport.call_reports import CallReport
 
 logger = logging.getLogger("griptape_ollama.audit")
@@ -91,7 +91,7 @@ def _write(action: str, model: str, host: str, outcome: str, seconds: float, **m
         "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "action": action,
         "model": model,
-        "host": mask_host(host),
+        "host": without_credentials(host),
         "outcome": outcome,
         "seconds": round(seconds, 3),
         **{name: value for name, value in more.items() if value is not None or name.startswith("digest")},

@@ -22,7 +22,7 @@ from griptape_ollama.errors import (
 )
 from griptape_ollama.escaping import printable
 from griptape_ollama.log_once import log_once
-from griptape_ollama.transport.outcomes import last_absence
+from griptape_ollama.transport.call_reports import last_unreachable
 
 REFUSED_SECONDS = 60.0
 """How long a refused endpoint is not tried again, for any model."""
@@ -81,7 +81,7 @@ class RefusedEndpoints:
             breaker = self._breakers.get(endpoint)
         if breaker is None or not breaker.is_open:
             return False
-        return not breaker.is_doubtful or last_absence(endpoint[0][0]) < breaker.opened_at
+        return not breaker.is_doubtful or last_unreachable(endpoint[0][0]) < breaker.opened_at
 
     def add(self, endpoint: Endpoint, error: OllamaError) -> None:
         """Record a refusal; the first one of a connection is logged."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from griptape_ollama.errors import OllamaDiskError
 from griptape_ollama.models.progress import ProgressMeter
 from griptape_ollama.protocol.host import parse_host
+from griptape_ollama.protocol.numbers import format_bytes
 
 # Where the installers put the models: the user's own server, and the service of Linux.
 _USUAL_FOLDERS = ("~/.ollama/models", "/usr/share/ollama/.ollama/models")
@@ -47,8 +48,9 @@ class DiskCheck:
         free = None if folder is None else _free_bytes(folder)
         if free is not None and missing > free:
             raise OllamaDiskError(
-                f"Model {self._model!r} does not fit: {human_size(missing)} are missing of it, and {folder} has "
-                f"{human_size(free)} free. Delete models that you do not need, or set OLLAMA_MODELS to a larger disk.",
+                f"Model {self._model!r} does not fit: {format_bytes(missing)} are missing of it, and {folder} has "
+                f"{format_bytes(free)} free. Delete models that you do not need, or set OLLAMA_MODELS to a larger "
+                "disk.",
                 host=self._host,
                 model=self._model,
                 bytes_needed=missing,
@@ -82,15 +84,6 @@ def _has_file(folder: Path, name: str) -> bool:
         return any((folder / "blobs").glob(f"{name}*"))
     except OSError:
         return False
-
-
-def human_size(size: float) -> str:
-    """Format bytes as `ollama list` does, in powers of 1000: `4.7 GB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:  # more is rounded up to 1000, which has a unit of its own
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.4g} TB"
 
 
 def _free_bytes(folder: Path) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 from griptape_ollama.escaping import printable
 from griptape_ollama.protocol.model_name import model_key, name_of_entry
 from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
-from griptape_ollama.transport.outcomes import Use, last_uses
+from griptape_ollama.transport.call_reports import ModelUse, last_uses
 
 SECTION = "'Several servers' in docs/production.md"
 """Where the consequences are described."""
@@ -56,7 +56,7 @@ class _History:
         self.remote: set[str] = set()
         self._seen_at: dict[str, float] = {}
         self._states: OrderedDict[_Key, list[_State]] = OrderedDict()
-        self._missed: dict[str, Use] = {}
+        self._missed: dict[str, ModelUse] = {}
         self._strikes: dict[str, int] = {}
 
     def is_in_order(self, path: str, asked_at: float, now: float) -> bool:
@@ -91,7 +91,7 @@ class _History:
         del before[:-_MAX_STATES]
         return has_returned
 
-    def missing(self, uses: Mapping[str, Use], asked_at: float) -> str | None:
+    def missing(self, uses: Mapping[str, ModelUse], asked_at: float) -> str | None:
         """Record that no model is loaded, and say which one answers nevertheless; None for none.
 
         Where others are listed, they may have taken its memory, or be it by another name.
@@ -112,7 +112,7 @@ class _History:
                     found = f"{_name(model)} answers without being loaded, and {_PS} does not list it"
         return found
 
-    def _should_be_there(self, model: str, use: Use, asked_at: float) -> bool:
+    def _should_be_there(self, model: str, use: ModelUse, asked_at: float) -> bool:
         if model in self.remote or model.endswith("cloud") or not 0 <= asked_at - use.at < _RECENT_SECONDS:
             return False
         # The server's own default may be 0; a model that it then loads for each reply takes its time, which it tells.

@@ -11,12 +11,10 @@ from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.catalogue import Catalogue
 from griptape_ollama.models.types import LoadedModel, LoadResult
 from griptape_ollama.protocol.model_name import find_model
+from griptape_ollama.protocol.options import SHIFT
 
 # A model is listed for some milliseconds after it was unloaded, and a busy one until its reply has ended.
 _FIRST_POLL, _SLOWEST_POLL = 0.02, 0.5
-
-SHIFT = "shift"
-"""Field of a request that is part of what a model is loaded with, besides its options (server 0.33)."""
 
 
 class ModelLoader:

@@ -32,7 +32,7 @@ from griptape_ollama.protocol.model_name import find_model, model_key, name_of_e
 from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.retry import once_more_if_stale, retrying
+from griptape_ollama.transport.retry import retry_policy, stale_connection_policy
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
 
@@ -189,7 +189,7 @@ class ServerMetadata:
             method="GET" if body is None else "POST",
             limits=_shorter(_limits(wait), self._run.limits),
             run=self._run,
-            policy=retrying(min_delay=0, wait_for_server=wait) if wait else once_more_if_stale(),
+            policy=retry_policy(min_delay=0, wait_for_server=wait) if wait else stale_connection_policy(),
         )
         asked_at = time.monotonic()
         try:

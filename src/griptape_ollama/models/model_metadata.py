@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, cast
 
 from cachetools import LRUCache
 
-from griptape_ollama.protocol.counters import to_count
-from griptape_ollama.protocol.parameters import parse_parameters
+from griptape_ollama.protocol.numbers import reported_count
+from griptape_ollama.protocol.options import parse_parameters
 from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 
 IGNORES_FORMAT = "ignores format"
@@ -165,7 +165,7 @@ def _think_levels(reply: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 def _number(info: Any, name: str) -> int | None:
     """Return a number from 1 that is listed under the model's architecture."""
-    return to_count(_field(info, f"{_field(info, 'general.architecture')}.{name}"), least=1)
+    return reported_count(_field(info, f"{_field(info, 'general.architecture')}.{name}"), least=1)
 
 
 def _field(value: Any, name: str) -> Any:

@@ -15,7 +15,7 @@ from rich.progress import Progress as RichProgress
 
 from griptape_ollama.escaping import printable
 from griptape_ollama.events import OllamaProgressEvent
-from griptape_ollama.protocol.counters import to_count
+from griptape_ollama.protocol.numbers import reported_count
 
 OnProgress = Callable[[OllamaProgressEvent], object]
 
@@ -61,9 +61,9 @@ class ProgressMeter:
     def read(self, line: Mapping[str, Any]) -> OllamaProgressEvent | None:
         """Add a line, and return the progress; None if the line reports nothing new."""
         digest = line.get("digest")
-        total = to_count(line.get("total"))
+        total = reported_count(line.get("total"))
         if isinstance(digest, str) and total is not None:
-            self._add(digest, total, to_count(line.get("completed")) or 0)
+            self._add(digest, total, reported_count(line.get("completed")) or 0)
         elif str(line.get("status", "")).startswith(_ALL_THERE):
             for file in self._files.values():
                 file.completed = file.total

@@ -34,12 +34,12 @@ from griptape_ollama.models.validators import (
 )
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.shared_state import when_forked
-from griptape_ollama.transport.blocking_warning import note_blocking
+from griptape_ollama.transport.async_bridge import warn_if_blocking
 from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.concurrency import DEFAULT_MAX_WAIT
 from griptape_ollama.transport.connection import Connection, address_of
-from griptape_ollama.transport.retry import retrying
-from griptape_ollama.transport.run import Awaited, Run, RunningRuns
+from griptape_ollama.transport.retry import retry_policy
+from griptape_ollama.transport.run import ActiveRuns, PendingCall, Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
 
 _opening = threading.Lock()
@@ -108,7 +108,7 @@ class OllamaServerMixin(FieldOverrides):
     _connection: tuple[Any, Connection] | None = field(
         factory=lambda: None, init=False, repr=False, eq=False, metadata=LIVE
     )
-    _running: RunningRuns = field(factory=RunningRuns, init=False, repr=False, eq=False, metadata=LIVE)
+    _running: ActiveRuns = field(factory=ActiveRuns, init=False, repr=False, eq=False, metadata=LIVE)
 
     @property
     def client(self) -> ollama.Client:
@@ -186,13 +186,13 @@ class OllamaServerMixin(FieldOverrides):
         """
         self._running.cancel()
 
-    def _watch(self, awaited: Awaited) -> None:
+    def _watch(self, awaited: PendingCall) -> None:
         """Let `cancel` stop what somebody awaits from its beginning on."""
         self._running.watch(awaited)
 
     def _tracked_run(self) -> contextlib.AbstractContextManager[Run]:
         """Start a run that `cancel` can stop from now on."""
-        note_blocking()
+        warn_if_blocking()
         return self._running.tracking(self._new_run())
 
     @contextlib.contextmanager
@@ -216,7 +216,7 @@ class OllamaServerMixin(FieldOverrides):
 
     def _tracked_api(self) -> contextlib.AbstractContextManager[OllamaApi]:
         """Start a run on the server that is set now. `cancel` can stop it; all its requests go to that server."""
-        note_blocking()
+        warn_if_blocking()
         return self._tracking_api(self.connection)
 
     @contextlib.contextmanager
@@ -241,7 +241,7 @@ class OllamaServerMixin(FieldOverrides):
         Args:
             progress: Gives a number that grows while the work gets on; tries count from the last that got on.
         """
-        return retrying(
+        return retry_policy(
             max_attempts=self.max_attempts,
             min_delay=self.min_retry_delay,
             max_delay=self.max_retry_delay,

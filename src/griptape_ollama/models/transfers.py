@@ -23,9 +23,10 @@ from griptape_ollama.events import OllamaProgressEvent
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.audit import Change
 from griptape_ollama.models.catalogue import Catalogue
-from griptape_ollama.models.disk import DiskCheck, human_size
+from griptape_ollama.models.disk import DiskCheck
 from griptape_ollama.models.progress import OnProgress, ProgressMeter
 from griptape_ollama.models.types import ModelInfo, TransferResult
+from griptape_ollama.protocol.numbers import format_bytes
 from griptape_ollama.transport.timeouts import DEFAULT_BETWEEN_TOKENS, OllamaTimeout
 
 BETWEEN_LINES = 600.0
@@ -246,5 +247,5 @@ def _subject(progress: OllamaProgressEvent) -> str:
 def _kept(progress: OllamaProgressEvent) -> str:
     if not progress.total or progress.action == "create":
         return ""
-    there = f"{human_size(progress.completed)} of {human_size(progress.total)}"
+    there = f"{format_bytes(progress.completed)} of {format_bytes(progress.total)}"
     return f" {there} were there: another {progress.action} goes on from what the server has kept."

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from griptape_ollama.models.model_metadata import ModelMetadata
-from griptape_ollama.protocol.counters import to_count
 from griptape_ollama.protocol.model_name import name_of_entry
-from griptape_ollama.protocol.parameters import parse_parameters
+from griptape_ollama.protocol.numbers import reported_count
+from griptape_ollama.protocol.options import parse_parameters
 
 _WEIGHTS = re.compile(r"^FROM .*sha256-([0-9a-f]{64})\s*$", re.MULTILINE)
 _FRACTION = re.compile(r"\.(\d{1,9})")
@@ -63,11 +63,11 @@ class ModelInfo:
         return cls(
             name=name_of_entry(entry),
             digest=_text(entry.get("digest")),
-            size=to_count(entry.get("size")) or 0,
+            size=reported_count(entry.get("size")) or 0,
             modified_at=parse_time(entry.get("modified_at")),
             capabilities=_names(entry.get("capabilities")),
-            context_length=to_count(details.get("context_length")),
-            embedding_length=to_count(details.get("embedding_length")),
+            context_length=reported_count(details.get("context_length")),
+            embedding_length=reported_count(details.get("embedding_length")),
             remote_host=_text(entry.get("remote_host")) or None,
             raw=entry,
             **_described(details),
@@ -147,14 +147,14 @@ class ModelDetails:
             name=name,
             capabilities=metadata.capabilities,
             context_length=metadata.context_length,
-            embedding_length=to_count(info.get(f"{info.get('general.architecture')}.embedding_length")),
+            embedding_length=reported_count(info.get(f"{info.get('general.architecture')}.embedding_length")),
             parameters=parse_parameters(_text(reply.get("parameters"))),
             system=_text(reply.get("system")),
             template=_text(reply.get("template")),
             license=_text(reply.get("license")),
             modelfile=_text(reply.get("modelfile")),
             messages=tuple(map(_object, cast("list[Any]", messages))) if isinstance(messages, list) else (),
-            parameter_count=to_count(info.get("general.parameter_count")),
+            parameter_count=reported_count(info.get("general.parameter_count")),
             modified_at=parse_time(reply.get("modified_at")),
             remote_host=metadata.remote_host,
             think_levels=metadata.think_levels,
@@ -218,10 +218,10 @@ class LoadedModel:
         return cls(
             name=name_of_entry(entry),
             digest=_text(entry.get("digest")),
-            size=to_count(entry.get("size")) or 0,
-            size_vram=to_count(entry.get("size_vram")) or 0,
+            size=reported_count(entry.get("size")) or 0,
+            size_vram=reported_count(entry.get("size_vram")) or 0,
             expires_at=_on_this_clock(parse_time(entry.get("expires_at")), clock_offset),
-            context_length=to_count(entry.get("context_length")),
+            context_length=reported_count(entry.get("context_length")),
             raw=entry,
             **_described(_object(entry.get("details"))),
         )

@@ -10,8 +10,8 @@ from typing import Any, cast
 from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.protocol.host import mask_host, parse_host
-from griptape_ollama.protocol.numbers import to_python, to_real, to_whole
+from griptape_ollama.protocol.host import parse_host, without_credentials
+from griptape_ollama.protocol.numbers import check_seconds, check_whole, to_python, to_whole
 from griptape_ollama.transport.timeouts import OllamaTimeout
 
 _CERT_FILES = 2
@@ -29,7 +29,7 @@ class HostWithCredentials(str):
 
     def __new__(cls, whole: str) -> Self:
         """Keep the whole address, and show the rest of it."""
-        host = super().__new__(cls, mask_host(whole))
+        host = super().__new__(cls, without_credentials(whole))
         host.whole = whole
         return host
 
@@ -53,19 +53,14 @@ def to_max_concurrency(value: Any) -> int | None:
     """Give how many requests may be under way; None is "as many as there are"."""
     if value is None:
         return None
-    count = to_whole(value)
-    if count is not None and count >= 1:
-        return count
-    raise OllamaContentError(f"max_concurrency={value!r} must be a whole number from 1, or None for no limit")
+    return check_whole(value, name="max_concurrency", hint=", or None for no limit")
 
 
 def to_max_wait(value: Any) -> float | None:
     """Give for how many seconds a slot is waited for; None is "for as long as it takes"."""
     if value is None:
         return None
-    seconds = to_real(value)
-    if seconds is None or seconds < 0:
-        raise OllamaContentError(f"max_wait={value!r} must be a number of seconds from 0, or None for no limit")
+    seconds = check_seconds(value, name="max_wait", hint=", or None for no limit")
     # What is longer than any wait can be is no limit; infinity is.
     return None if seconds > threading.TIMEOUT_MAX else seconds
 
@@ -86,11 +81,8 @@ def to_seconds_of(name: str) -> Callable[[Any], float]:
     """
 
     def converted(value: Any) -> float:
-        seconds = to_real(value)
-        if seconds is None or seconds < 0:
-            raise OllamaContentError(f"{name}={value!r} must be a number of seconds from 0")
         # What is longer no lock can wait for.
-        return min(seconds, threading.TIMEOUT_MAX)
+        return min(check_seconds(value, name=name), threading.TIMEOUT_MAX)
 
     return converted
 
@@ -100,7 +92,7 @@ def to_host(value: Any) -> str | None:
     if value is None or isinstance(value, HostWithCredentials):
         return value
     checked(lambda: parse_host(value))
-    return HostWithCredentials(value) if mask_host(value) != value else value
+    return HostWithCredentials(value) if without_credentials(value) != value else value
 
 
 def to_verify(value: Any) -> bool | str:

@@ -12,7 +12,7 @@ from typing_extensions import Self
 from griptape_ollama.observability.statistics import OllamaStatistics, Tally
 from griptape_ollama.observability.thresholds import OllamaAlert, OllamaThreshold, ThresholdMonitor
 from griptape_ollama.shared_state import renew_when_forked
-from griptape_ollama.transport.call_reports import CallReport, listen, stop_listening
+from griptape_ollama.transport.call_reports import CallReport, add_listener, remove_listener
 
 GENERATING = ("/api/chat", "/api/embed")
 """The requests for which models work. Others take milliseconds, or hours where a model is pulled."""
@@ -70,13 +70,13 @@ class OllamaMetrics:
 
     def start(self) -> Self:
         """Count the calls that start from now on. Harmless when repeated."""
-        stop_listening(self._count)
-        listen(self._count)
+        remove_listener(self._count)
+        add_listener(self._count)
         return self
 
     def stop(self) -> None:
         """Count no more; what was counted stays. Harmless when repeated."""
-        stop_listening(self._count)
+        remove_listener(self._count)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -111,7 +111,7 @@ def _no_text(host: object) -> ValueError:
     return ValueError(f"host is a {kind}: {_SEVERAL_ADVICE}" if is_list else f"host must be a text, got a {kind}")
 
 
-def mask_host(host: str | None) -> str | None:
+def without_credentials(host: str | None) -> str | None:
     """Give the address as it was written, without user and password."""
     if host is None or "@" not in host:
         return host
@@ -187,7 +187,7 @@ def _error(text: str, reason: str, part: str = "") -> ValueError:
     # Where there are credentials, a part that looks odd may be one of theirs.
     reason = reason.replace("{} ", "") if "@" in text else reason.format(repr(part))
     # Of several addresses, each may have credentials.
-    shown = mask_host(text) if text.count("@") < 2 else "..."
+    shown = without_credentials(text) if text.count("@") < 2 else "..."
     return ValueError(
         f"host {shown!r} is not an address: {reason}. "
         "Write it like 'gpu-box', 'gpu-box:11434' or 'https://ollama.example.com/prefix'"
@@ -200,7 +200,7 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
-def server_of(url: str) -> str:
+def server_key(url: str) -> str:
     """Tell servers apart: give the same text for the addresses that lead to the same one, as far as they tell.
 
     `localhost`, `127.0.0.1` and `::1` are one machine; a port that goes without saying, capitals, a dot behind the name

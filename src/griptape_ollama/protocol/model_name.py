@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from griptape_ollama.protocol.host import mask_host
+from griptape_ollama.protocol.host import without_credentials
 
 T = TypeVar("T")
 
@@ -148,5 +148,6 @@ def _check(text: str, label: str, part: str) -> None:
 
 def _error(text: str, reason: str) -> ValueError:
     return ValueError(
-        f"{mask_host(text)!r} is not a model name: {reason}. Write it like 'qwen3', 'qwen3:0.6b' or 'me/mine:v2'"
+        f"{without_credentials(text)!r} is not a model name: {reason}. "
+        "Write it like 'qwen3', 'qwen3:0.6b' or 'me/mine:v2'"
     )

@@ -7,8 +7,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from griptape_ollama.protocol.lines import LineKind
-from griptape_ollama.protocol.surrogates import HalfJoiner, may_hold_halves, without_halves_inside
+from griptape_ollama.protocol.stream_kinds import StreamKind
+from griptape_ollama.protocol.surrogates import (
+    SurrogateJoiner,
+    may_contain_surrogates,
+    replace_surrogates_in,
+)
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Longest line that is taken. Replies are a few hundred bytes a line; a batch of 1,000 vectors of 1,024 numbers, the
@@ -42,9 +46,9 @@ class NdjsonDecoder:
         kind: Kind of the reply; None for lines that have nothing to do with each other.
     """
 
-    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES, *, kind: LineKind | None = None) -> None:
+    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES, *, kind: StreamKind | None = None) -> None:
         self._max_line_bytes = max_line_bytes
-        self._joiner = None if kind is None else HalfJoiner(kind)
+        self._joiner = None if kind is None else SurrogateJoiner(kind)
         # One buffer, not a list: pieces of two bytes would take twenty times their size.
         self._begun = bytearray()
 
@@ -72,7 +76,7 @@ class NdjsonDecoder:
 
     def _mended(self, line: bytes) -> dict[str, Any]:
         joiner = self._joiner
-        if joiner is None or not (joiner.is_waiting or may_hold_halves(line)):
+        if joiner is None or not (joiner.is_waiting or may_contain_surrogates(line)):
             return decode_object(line)
         return _decode(line, joiner.join)
 
@@ -100,7 +104,7 @@ def decode_object(line: bytes) -> dict[str, Any]:
     Raises:
         NdjsonError: The bytes are not UTF-8, not JSON, nested too deeply, or JSON that is not an object.
     """
-    return _decode(line, without_halves_inside if may_hold_halves(line) else None)
+    return _decode(line, replace_surrogates_in if may_contain_surrogates(line) else None)
 
 
 def _decode(line: bytes, mend: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""Numbers of other libraries as the plain ones that JSON has: numpy, Decimal, Fraction and the like.
+"""Numbers: those that users pass, those that servers report, and sizes in bytes as text.
 
-No such library is imported: their scalars are found by what they can do.
+Users may pass numbers of other libraries (numpy, Decimal, Fraction). No such library is imported: their scalars are
+found by what they can do. A server, or a gateway that rewrites replies, may report any JSON number, and to calculate
+with one of 400 digits, an infinity or a text is an error: what no server can mean counts as not reported.
 """
 
 from __future__ import annotations
@@ -10,6 +12,16 @@ import operator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, SupportsFloat, SupportsIndex
+
+from griptape_ollama.errors import OllamaContentError
+
+MAX_INT64 = 2**63 - 1
+"""Largest number that is read from a server, which counts in 64 bits."""
+
+_NANOSECONDS = 1_000_000_000
+
+
+# Numbers that users pass
 
 
 def to_python(value: Any) -> Any:
@@ -35,7 +47,7 @@ def to_number(value: Any) -> int | float | None:
 
 
 def to_real(value: Any) -> int | float | None:
-    """Return a number as `to_number` does; or an infinite one, as limits are that limit nothing."""
+    """Return a number as `to_number` does; or an infinite one, as a limit that limits nothing."""
     value = to_python(value)
     if isinstance(value, (bool, str, bytes, bytearray)) or getattr(value, "shape", ()) != ():
         return None
@@ -62,7 +74,7 @@ def to_boolean(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def simplified(value: Any) -> Any:
+def to_plain_scalar(value: Any) -> Any:
     """Return the plain number or boolean that a value is; any other value as it is."""
     number = to_number(value)
     return to_python(value) if number is None else number
@@ -72,7 +84,7 @@ def to_plain(value: Any) -> Any:
     """Return what JSON can carry in place of a value of another library: a number, a boolean, or the list of an array.
 
     Raises:
-        TypeError: There is nothing like it in JSON.
+        TypeError: JSON has nothing like it.
     """
     plain = to_python(value)
     if isinstance(plain, (bool, str)):
@@ -83,3 +95,83 @@ def to_plain(value: Any) -> Any:
     if callable(to_list) and getattr(value, "shape", None):
         return to_list()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def check_whole(value: Any, *, least: int = 1, name: str = "", hint: str = "") -> int:
+    """Return a setting that is a whole number, as a plain integer.
+
+    Args:
+        value: What the user passed.
+        least: Smallest number that is allowed.
+        name: Name of the setting, for the error.
+        hint: What else the setting may be, for the error.
+
+    Raises:
+        OllamaContentError: It is no whole number, or too small.
+    """
+    number = to_whole(value)
+    if number is None or number < least:
+        raise OllamaContentError(f"{_shown(name, value)} must be a whole number from {least}{hint}")
+    return number
+
+
+def check_seconds(value: Any, *, name: str = "", hint: str = "", longest: float = math.inf) -> float:
+    """Return a setting that is a number of seconds from 0, perhaps infinite.
+
+    Args:
+        value: What the user passed.
+        name: Name of the setting, for the error.
+        hint: What else the setting may be, for the error.
+        longest: Largest number that is allowed.
+
+    Raises:
+        OllamaContentError: It is no such number.
+    """
+    seconds = to_real(value)
+    if seconds is None or not 0 <= seconds <= longest:
+        raise OllamaContentError(f"{_shown(name, value)} must be a number of seconds from 0{hint}")
+    return seconds
+
+
+def _shown(name: str, value: Any) -> str:
+    return f"{name}={value!r}" if name else repr(value)
+
+
+# Numbers that a server reports
+
+
+def reported_number(value: Any, *, least: float = 0, most: float = MAX_INT64) -> int | float | None:
+    """Return a number within bounds; a whole one as an int, however it is written. None where the value is none.
+
+    Args:
+        value: What JSON made of it. Booleans and texts are no numbers.
+        least: Smallest number that is read.
+        most: Largest number that is read.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        return None
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def reported_count(value: Any, *, least: int = 0, most: int = MAX_INT64) -> int | None:
+    """Return a whole number within bounds; None where the value is none."""
+    number = reported_number(value, least=least, most=most)
+    return number if isinstance(number, int) else None
+
+
+def reported_seconds(nanoseconds: Any) -> float | None:
+    """Return a duration of the server, which counts nanoseconds, in seconds; None where the value is none."""
+    number = reported_number(nanoseconds)
+    return None if number is None else number / _NANOSECONDS
+
+
+# Sizes
+
+
+def format_bytes(size: float) -> str:
+    """Return a number of bytes as text for people, in powers of 1000, as Ollama writes it: `4.7 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:  # more is rounded up to 1000, which has a unit of its own
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.4g} TB"

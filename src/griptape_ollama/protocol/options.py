@@ -1,14 +1,23 @@
-"""The model options that a server knows, and a check of what users pass."""
+"""The options of a model: which the server knows, checks of what users pass, and those stored with the model."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from griptape_ollama.protocol.numbers import to_boolean, to_number
+from griptape_ollama.log_once import log_once
+from griptape_ollama.protocol.numbers import (
+    MAX_INT64,
+    reported_count,
+    reported_number,
+    to_boolean,
+    to_number,
+    to_whole,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -57,8 +66,25 @@ FORMER_OPTION_TYPES: Mapping[str, str] = {
 REQUEST_FIELDS = ("keep_alive", "think", "format", "truncate", "shift", "logprobs", "top_logprobs")
 """Fields of a chat request that stand beside `options`, not inside it."""
 
+LOAD_OPTIONS = frozenset(_RUNNER)
+"""Options that a model is loaded with (`api.Runner` of server 0.33)."""
+
+SHIFT = "shift"
+"""Field of a request, beside its options, that a model is loaded with too (server 0.33)."""
+
+RELOADING_OPTIONS = LOAD_OPTIONS - {"use_mmap"}
+"""Load options of which another value reloads a loaded model; another `use_mmap` does not (server 0.33)."""
+
+AUTO = "auto"
+"""Value of `num_ctx`: the window grows with the prompt."""
+
+MAX_NUM_CTX = 2**31 - 1
+"""Largest window that can be requested: the runner counts its tokens in 32 bits (server 0.33)."""
+
 _KNOWN = {**OPTION_TYPES, **FORMER_OPTION_TYPES}
-_warned: set[str] = set()
+
+
+# What users pass
 
 
 def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,10 +97,10 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: A value has the wrong type, or a name is misspelt. The text names the right one.
     """
-    return {name: _check(name, value) for name, value in options.items() if value is not None}
+    return {name: _checked_option(name, value) for name, value in options.items() if value is not None}
 
 
-def _check(name: str, value: Any) -> Any:
+def _checked_option(name: str, value: Any) -> Any:
     wanted = _KNOWN.get(name)
     if wanted is None:
         _check_name(name)
@@ -118,14 +144,12 @@ def _check_name(name: Any) -> None:
         raise ValueError(f"option {name!r} must have a text as its name")  # noqa: TRY004 # as for all wrong options
     if name in REQUEST_FIELDS:
         raise ValueError(f"{name!r} is not a model option: pass it beside options, as {name}=... or in extra_params")
-    if (meant := _meant(name)) is not None:
+    if (meant := _similar_option(name)) is not None:
         raise ValueError(f"unknown option {name!r}: did you mean {meant!r}?")
-    if name not in _warned:
-        _warned.add(name)
-        _logger.warning("Option %r is unknown to this package; it is sent as it is.", name)
+    log_once(_logger, logging.WARNING, "Option %r is unknown to this package; it is sent as it is.", name)
 
 
-def _meant(name: str) -> str | None:
+def _similar_option(name: str) -> str | None:
     """Find the known option that is one slip away: letter case, separators, or one edit."""
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).replace("-", "_").replace(" ", "_").lower()
     if snake in _KNOWN:
@@ -145,3 +169,97 @@ def _one_edit_apart(left: str, right: str) -> bool:
     return short[same + 1 :] == long[same + 1 :] or (
         swapped == long[same : same + 2] and short[same + 2 :] == long[same + 2 :]
     )
+
+
+def check_num_ctx(value: Any) -> int | str | None:
+    """Check a context window that a user requests, and return it as a plain value.
+
+    Args:
+        value: None (nothing is requested), a number of tokens, or "auto".
+
+    Raises:
+        ValueError: It is none of these. The text names what would be right.
+    """
+    if isinstance(value, str):
+        if value == AUTO:
+            return value
+        raise ValueError(f"num_ctx={value!r} is no size of a window: {_advice_on_text(value)}")
+    return _checked_window("num_ctx", value, f"{AUTO!r}, a number of tokens such as 8192, or None to send nothing")
+
+
+def check_max_num_ctx(value: Any) -> int | None:
+    """Check the size up to which a window may grow, and return it as a plain integer.
+
+    Args:
+        value: A number of tokens; None is "not set".
+
+    Raises:
+        ValueError: It is neither. The text names what would be right.
+    """
+    return _checked_window("max_num_ctx", value, "a number of tokens such as 32768, or None for the default")
+
+
+def _checked_window(name: str, value: Any, right: str) -> int | None:
+    if value is None:
+        return None
+    tokens = to_whole(value)
+    if tokens is None:
+        raise ValueError(f"{name}={value!r} ({type(value).__name__}) is no size of a window: use {right}")
+    if not 1 <= tokens <= MAX_NUM_CTX:
+        raise ValueError(f"{name}={tokens} must be from 1 to {MAX_NUM_CTX}: use {right}")
+    return tokens
+
+
+def _advice_on_text(text: str) -> str:
+    plain = text.strip().lower()
+    if plain == AUTO:
+        return f"write {AUTO!r}"
+    if plain.isascii() and plain.isdigit():
+        return "write the number itself, without quotes"
+    return f"use {AUTO!r}, a number of tokens such as 8192, or None to send nothing"
+
+
+# What the server stores with a model
+
+
+def parse_parameters(text: str) -> dict[str, Any]:
+    r"""Parse the `parameters` text of a show reply: one `name value` per line, repeated for lists, texts in quotes.
+
+    Args:
+        text: For example ``'stop    "<|im_end|>"\ntemperature    0.6'``.
+
+    Returns:
+        Values by name, typed as the server types them; `stop` is always a list. Lines that cannot be read are left
+        out: facts about a model never fail a prompt.
+    """
+    parameters: dict[str, Any] = {}
+    for line in text.split("\n"):
+        name, _, raw = line.strip().partition(" ")
+        value = _value(raw.strip(), OPTION_TYPES.get(name))
+        if value is None:
+            continue
+        if OPTION_TYPES.get(name) == "array of strings":
+            parameters.setdefault(name, []).append(str(value))
+        else:
+            parameters[name] = value
+    return parameters
+
+
+def _value(raw: str, wanted: str | None) -> Any:
+    if not raw:
+        return None
+    if raw.startswith('"') or wanted in _READERS:
+        try:
+            value = json.loads(raw)
+        except (ValueError, RecursionError):
+            return raw.strip('"') if raw.startswith('"') else None
+        return _READERS[wanted](value) if wanted in _READERS else value
+    return raw
+
+
+_READERS: Mapping[str | None, Callable[[Any], Any]] = {
+    # Negative numbers mean "no limit" for some options.
+    "integer": lambda value: reported_count(value, least=-MAX_INT64),
+    "float": lambda value: reported_number(value, least=-MAX_INT64),
+    "boolean": lambda value: value if isinstance(value, bool) else None,
+}

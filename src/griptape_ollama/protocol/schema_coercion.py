@@ -14,7 +14,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from griptape_ollama.protocol.schema_reader import SchemaReader, schemas_in, type_of
+from griptape_ollama.protocol.schema_keywords import type_of
+from griptape_ollama.protocol.schema_validation import LenientValidator, schemas_in
 
 _FENCED = re.compile(r"\s*```(?:json)?[ \t]*\r?\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
 _NOT_FINITE = re.compile(r"\s*[+-]?(nan|inf(inity)?)\s*", re.IGNORECASE)
@@ -25,13 +26,13 @@ class NotFiniteError(ValueError):
     """A number is NaN or infinite, which JSON cannot say."""
 
 
-def unfenced(text: str) -> str:
+def without_fence(text: str) -> str:
     """Return a text without the fence around it."""
     fenced = _FENCED.fullmatch(text)
     return fenced[1] if fenced else text
 
 
-def coerced(value: Any, schema: Any) -> Any:
+def coerce(value: Any, schema: Any) -> Any:
     """Return a value with texts read as what the schema wants; parts that are as they should be are the same objects.
 
     Args:
@@ -41,16 +42,16 @@ def coerced(value: Any, schema: Any) -> Any:
     Raises:
         NotFiniteError: A text names a number that is not finite, where the schema wants a number.
     """
-    return _Coercion(SchemaReader(schema)).coerced(value, schema)
+    return _Coercion(LenientValidator(schema)).coerce(value, schema)
 
 
 class _Coercion:
-    def __init__(self, reader: SchemaReader) -> None:
+    def __init__(self, reader: LenientValidator) -> None:
         self._reader = reader
         # Kept with the value, so that nothing else gets its id.
         self._known: dict[tuple[int, int], tuple[Any, Any]] = {}
 
-    def coerced(self, value: Any, schema: Any) -> Any:
+    def coerce(self, value: Any, schema: Any) -> Any:
         if not isinstance(schema, Mapping):
             return value
         schema = cast("Mapping[str, Any]", schema)
@@ -67,13 +68,13 @@ class _Coercion:
 
     def _inside(self, value: Any, schema: Mapping[str, Any]) -> Any:
         for part in (self._reader.target(schema), *schemas_in(schema.get("allOf"))):
-            value = self.coerced(value, part)
+            value = self.coerce(value, part)
         for name in ("anyOf", "oneOf"):
             value = self._as_one_of(value, schemas_in(schema.get(name)))
         changed: Any = None
         for place, each in self._reader.inner(schema, value):
             inner = (value if changed is None else changed)[place]
-            read = self.coerced(inner, each)
+            read = self.coerce(inner, each)
             if read is not inner:
                 changed = value.copy() if changed is None else changed
                 changed[place] = read
@@ -83,11 +84,11 @@ class _Coercion:
         """Read a value as the first choice that it then fits, or as the only one of its type."""
         for choice in choices:
             with contextlib.suppress(NotFiniteError):
-                read = self.coerced(value, choice)
+                read = self.coerce(value, choice)
                 if self._reader.fits(read, choice):
                     return read
         alike = [choice for choice in choices if type_of(value) in self._reader.types(choice)]
-        return self.coerced(value, alike[0]) if len(alike) == 1 else value
+        return self.coerce(value, alike[0]) if len(alike) == 1 else value
 
 
 def _read(text: str, types: frozenset[str], layers: int = _MAX_LAYERS) -> Any:
@@ -95,7 +96,7 @@ def _read(text: str, types: frozenset[str], layers: int = _MAX_LAYERS) -> Any:
     if {"number", "integer"} & types and _NOT_FINITE.fullmatch(text):
         raise NotFiniteError(text)
     try:
-        value = json.loads(unfenced(text), object_pairs_hook=_without_doubles)
+        value = json.loads(without_fence(text), object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError):
         return text
     if isinstance(value, (list, dict)):

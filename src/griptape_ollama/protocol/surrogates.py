@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from griptape_ollama.protocol.lines import LineKind
+from griptape_ollama.protocol.stream_kinds import StreamKind
 
 _HALF = re.compile("[\ud800-\udfff]")
 # Escaped in JSON, or as bytes that are not UTF-8, which some encoders write all the same.
@@ -22,47 +22,47 @@ _ESCAPE = re.compile(
 )
 
 
-def may_hold_halves(line: bytes) -> bool:
+def may_contain_surrogates(line: bytes) -> bool:
     """Return whether a JSON text may hold halves of pairs; those of a pair that is whole count, too."""
     # One byte is found many times faster than two: megabytes of numbers have no backslash.
     has_escape = b"\\" in line and b"\\u" in line
     return (has_escape or b"\xed" in line) and _HALF_IN_JSON.search(line) is not None
 
 
-def without_halves(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Return a text with the halves of pairs joined, and U+FFFD in place of each one that is alone."""
     if text.isascii() or _HALF.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def without_escaped_halves(text: str) -> str:
+def replace_escaped_surrogates(text: str) -> str:
     """Return a JSON text with U+FFFD in place of each escape of half a pair: strict readers refuse the whole text."""
     if r"\ud" not in text.lower():
         return text
     return _ESCAPE.sub(lambda escape: r"\ufffd" if escape[1] else escape[0], text)
 
 
-def without_halves_inside(value: Any) -> Any:
-    """Return a JSON value with `without_halves` of all its texts, names of fields included."""
+def replace_surrogates_in(value: Any) -> Any:
+    """Return a JSON value with `replace_surrogates` of all its texts, names of fields included."""
     if isinstance(value, str):
-        return without_halves(value)
+        return replace_surrogates(value)
     if isinstance(value, list):
-        return [without_halves_inside(each) for each in cast("list[Any]", value)]
+        return [replace_surrogates_in(each) for each in cast("list[Any]", value)]
     if isinstance(value, dict):
         fields = cast("dict[Any, Any]", value)  # a user's own message may have names that JSON has yet to make texts
-        return {without_halves_inside(name): without_halves_inside(each) for name, each in fields.items()}
+        return {replace_surrogates_in(name): replace_surrogates_in(each) for name, each in fields.items()}
     return value
 
 
-class HalfJoiner:
+class SurrogateJoiner:
     """Joins halves of pairs that stand in different lines of a reply.
 
     Args:
         kind: Kind of the reply: names the texts that go on from line to line.
     """
 
-    def __init__(self, kind: LineKind) -> None:
+    def __init__(self, kind: StreamKind) -> None:
         self._kind = kind
         self._held: dict[tuple[str, ...], str] = {}
 
@@ -76,7 +76,7 @@ class HalfJoiner:
         is_last = self._kind.is_last(line)
         for path in self._kind.texts:
             self._join_text(line, path, is_last=is_last)
-        return without_halves_inside(line)
+        return replace_surrogates_in(line)
 
     def _join_text(self, line: dict[str, Any], path: tuple[str, ...], *, is_last: bool) -> None:
         fields = _fields_at(line, path[:-1], make=is_last and path in self._held)

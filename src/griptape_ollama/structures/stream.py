@@ -17,8 +17,7 @@ from griptape_ollama.errors import OllamaCancelledError, OllamaContentError, Oll
 from griptape_ollama.structures.chunk_listener import ChunkListener, OllamaChunk
 from griptape_ollama.structures.memory_rollback import MemoryRollback
 from griptape_ollama.structures.run_lock import run_lock
-from griptape_ollama.transport.async_bridge import Feed
-from griptape_ollama.transport.blocking_warning import is_in_loop
+from griptape_ollama.transport.async_bridge import BackgroundIterator, has_running_loop
 
 _THREAD_NAME = "griptape-ollama-stream"
 
@@ -68,7 +67,7 @@ class OllamaStream:
         return StreamedRun(self._latest)
 
 
-class StreamedRun(Feed[OllamaChunk]):
+class StreamedRun(BackgroundIterator[OllamaChunk]):
     """One run of a structure: its chunks, for one consumer.
 
     It can be left by `break`, by `close` or `aclose`, at the end of a `with` or `async with` block, by cancelling the
@@ -96,7 +95,7 @@ class StreamedRun(Feed[OllamaChunk]):
         roll_back = self._job.leave()
         if roll_back is None:
             return
-        if is_in_loop():  # a memory may be stored far away
+        if has_running_loop():  # a memory may be stored far away
             self._rollback_thread = threading.Thread(target=roll_back, name=_THREAD_NAME, daemon=True)
             self._rollback_thread.start()
         else:

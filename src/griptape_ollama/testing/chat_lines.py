@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from griptape_ollama.protocol.surrogates import without_halves
+from griptape_ollama.protocol.surrogates import replace_surrogates
 from griptape_ollama.testing.models.generation import GeneratedReply, Piece
 from griptape_ollama.testing.script import Line, Reply
 from griptape_ollama.testing.wire_format import dumps, encode, timestamp
@@ -110,7 +110,7 @@ def token_lines(pieces: list[Piece], metadata: ReplyMetadata) -> Iterator[bytes]
         tail = end
         if metadata.logprobs is not None:
             tail += f',"logprobs":{dumps([_logprob(piece, metadata.logprobs)])}'
-        yield without_halves(f"{head}{timestamp(metadata.now())}{before[kind]}{dumps(piece)}{tail}}}\n").encode()
+        yield replace_surrogates(f"{head}{timestamp(metadata.now())}{before[kind]}{dumps(piece)}{tail}}}\n").encode()
 
 
 def _generated_lines(generated: GeneratedReply, metadata: ReplyMetadata) -> Iterator[bytes]:
@@ -178,7 +178,7 @@ def _context(generated: GeneratedReply, metadata: ReplyMetadata) -> list[int] | 
 
 
 def _logprob(token: str, alternatives: int | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"token": token, "logprob": _LOGPROB, "bytes": list(without_halves(token).encode())}
+    entry: dict[str, Any] = {"token": token, "logprob": _LOGPROB, "bytes": list(replace_surrogates(token).encode())}
     if alternatives:
         top = [{**entry, "logprob": _LOGPROB * (place + 1)} for place in range(alternatives)]
         return {**entry, "top_logprobs": top}

@@ -5,7 +5,7 @@ import time
 from functools import lru_cache
 from typing import Any, cast
 
-from griptape_ollama.protocol.surrogates import without_halves
+from griptape_ollama.protocol.surrogates import replace_surrogates
 
 # Go's encoder escapes these inside strings, so that JSON can stand inside HTML and JavaScript.
 _ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
@@ -19,7 +19,7 @@ def dumps(value: Any) -> str:
 
 def encode(value: Any) -> bytes:
     """Encode a value to UTF-8; what UTF-8 cannot carry (half a surrogate pair) becomes U+FFFD."""
-    return without_halves(dumps(value)).encode()
+    return replace_surrogates(dumps(value)).encode()
 
 
 @lru_cache(maxsize=8)

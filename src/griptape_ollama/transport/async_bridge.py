@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import inspect
 import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
@@ -19,14 +21,13 @@ from typing import Generic, TypeVar
 
 from typing_extensions import Self
 
-from griptape_ollama.shared_state import renew_when_forked
-from griptape_ollama.transport.blocking_warning import is_in_loop, note_blocking
+from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 from griptape_ollama.transport.cancel_scope import CancelScope
 
 THREAD_NAME = "griptape-ollama-start"
 
 
-class Starter:
+class ThreadStarter:
     """Calls functions in a thread, one after the other. The thread ends when there are no more."""
 
     def __init__(self) -> None:
@@ -67,7 +68,7 @@ class Starter:
             return None
 
 
-starter = Starter()
+starter = ThreadStarter()
 """Starts the threads of all event loops of this process."""
 
 
@@ -83,7 +84,7 @@ STOP_SECONDS = 1.0
 _LOOK_SECONDS = 0.25
 
 
-class Feed(Iterator[T], AsyncIterator[T]):
+class BackgroundIterator(Iterator[T], AsyncIterator[T]):
     """Items that a thread makes, for one consumer: sync or async.
 
     The thread begins with the first item that is asked for, carries the context variables from where the feed was made,
@@ -123,7 +124,7 @@ class Feed(Iterator[T], AsyncIterator[T]):
     def close(self) -> None:
         """Leave: stop the thread, and wait for its end, but not in an event loop. Harmless after the end."""
         self._leave()
-        if self._is_started and self._thread is not threading.current_thread() and not is_in_loop():
+        if self._is_started and self._thread is not threading.current_thread() and not has_running_loop():
             self._join()
 
     async def aclose(self) -> None:
@@ -137,7 +138,7 @@ class Feed(Iterator[T], AsyncIterator[T]):
         return self
 
     def __next__(self) -> T:
-        note_blocking()
+        warn_if_blocking()
         self._start()
         try:
             self._belt.wait()
@@ -222,7 +223,9 @@ class Feed(Iterator[T], AsyncIterator[T]):
         return self._bell
 
 
-async def in_thread(work: Callable[[], T], *, name: str, watch: Callable[[Feed[T]], object] | None = None) -> T:
+async def run_in_thread(
+    work: Callable[[], T], *, name: str, watch: Callable[[BackgroundIterator[T]], object] | None = None
+) -> T:
     """Do something that blocks in a thread, so that the event loop goes on meanwhile.
 
     Cancelling the task stops what the thread asks of Ollama, and ends once the thread has, in a second at most.
@@ -232,7 +235,7 @@ async def in_thread(work: Callable[[], T], *, name: str, watch: Callable[[Feed[T
         name: Name of the thread.
         watch: Told of the feed that carries the result, which can be cancelled.
     """
-    feed = Feed[T](lambda put: put(work()), name=name)
+    feed = BackgroundIterator[T](lambda put: put(work()), name=name)
     if watch is not None:
         watch(feed)
     return await feed.__anext__()
@@ -348,3 +351,61 @@ def _begin(thread: threading.Thread, belt: _Belt[T], is_begun: threading.Event) 
         except RuntimeError as error:  # the system has no more threads
             belt.end(error)
     is_begun.set()
+
+
+# What stands between whoever called and the note of it.
+_NOT_THE_CALLER = ("griptape_ollama", "griptape", "contextlib")
+
+
+class OllamaBlockingWarning(RuntimeWarning):
+    """A call blocks the event loop in whose thread it is made. Said once per process."""
+
+
+class _Warned:
+    has_warned = False
+
+
+@reset_with_shared_state
+def _forget_warning() -> None:
+    _Warned.has_warned = False
+
+
+def has_running_loop() -> bool:
+    """Whether an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def warn_if_blocking() -> None:
+    """Warn, once, that a call blocks the event loop in whose thread it is made.
+
+    Raises:
+        OllamaBlockingWarning: Warnings are errors here; then each such call raises.
+    """
+    if _Warned.has_warned or not has_running_loop():
+        return
+    _Warned.has_warned = True
+    try:
+        warnings.warn(
+            "This call blocks the event loop that runs in its thread, and with it all other tasks. Await arun, aembed "
+            "or aembed_batch of the driver, go through astream or OllamaStream with `async for`, or move the call to "
+            "another thread: `await asyncio.to_thread(agent.run, ...)`. (Said once; ignore OllamaBlockingWarning "
+            "where it may block.)",
+            OllamaBlockingWarning,
+            stacklevel=_level_of_caller(),
+        )
+    except OllamaBlockingWarning:
+        _Warned.has_warned = False
+        raise
+
+
+def _level_of_caller() -> int:
+    """Count the frames up to whoever called this package, be it by way of the framework."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_CALLER:
+        frame, level = frame.f_back, level + 1
+    # The innermost of these frames is this function, which is not there when the warning is issued.
+    return level

@@ -16,17 +16,22 @@ from griptape_ollama.errors import (
     OllamaConnectionError,
     OllamaError,
 )
-from griptape_ollama.protocol.counters import to_count
-from griptape_ollama.protocol.lines import CHAT, LineKind
 from griptape_ollama.protocol.ndjson import MAX_LINE_BYTES, NdjsonDecoder, NdjsonError, decode_object
-from griptape_ollama.transport.call_reports import CallReport, Listener, reported
-from griptape_ollama.transport.concurrency import Admission, NoSlotError
+from griptape_ollama.protocol.numbers import reported_count
+from griptape_ollama.protocol.stream_kinds import CHAT, StreamKind
+from griptape_ollama.transport.call_reports import (
+    CallReport,
+    Listener,
+    record_unreachable,
+    record_use,
+    reporting,
+)
+from griptape_ollama.transport.concurrency import ConcurrencyLimit, SlotTimeoutError
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.connection_errors import MAX_ERROR_BYTES, Failures
-from griptape_ollama.transport.outcomes import note_absence, note_reply
+from griptape_ollama.transport.error_mapping import MAX_ERROR_BYTES, RequestErrors
 from griptape_ollama.transport.request_body import encode_body
-from griptape_ollama.transport.response_body import ACCEPTED, STREAMED, PageError, read_reply, reply_pieces
-from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.response_body import ACCEPTED, STREAMED, PageError, read_reply, reply_chunks
+from griptape_ollama.transport.retry import retry_policy
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.server_clock import clock_offset
 from griptape_ollama.transport.timeouts import OllamaTimeout
@@ -83,7 +88,7 @@ class Call:
         limits: OllamaTimeout | None = None,
         run: Run | None = None,
         policy: tenacity.Retrying | None = None,
-        kind: LineKind = CHAT,
+        kind: StreamKind = CHAT,
         model: str | None = None,
         listener: Listener | None = None,
     ) -> None:
@@ -96,12 +101,12 @@ class Call:
         self._size = len(self._content or b"")
         self.model: str | None = model or (body.get("model") if body else None)
         self._keep_alive: Any = body.get("keep_alive") if body else None
-        self._failures = Failures(connection.base_url, self.model, method, path, connection.proxy)
+        self._failures = RequestErrors(connection.base_url, self.model, method, path, connection.proxy)
         self._kind = kind
         self._run = run or Run(limits)
         self._limits = limits or self._run.limits
         self._listener = listener
-        self._policy = policy or retrying(max_attempts=1)
+        self._policy = policy or retry_policy(max_attempts=1)
         self._guard = self._run.guard
         self._started = 0.0
         self._lines_received = 0
@@ -167,7 +172,7 @@ class Call:
 
     def _reported(self) -> contextlib.AbstractContextManager[None]:
         self._started = time.monotonic()
-        return reported(self._report, lambda: self._last is not None, self._listener)
+        return reporting(self._report, lambda: self._last is not None, self._listener)
 
     def _report(self, error: BaseException | None) -> CallReport:
         last = self._last or {}
@@ -179,9 +184,9 @@ class Call:
             time_to_first_token=self.time_to_first_token,
             seconds_in_queue=self._seconds_in_queue,
             retries=self._retries,
-            input_tokens=to_count(last.get("prompt_eval_count")),
-            output_tokens=to_count(last.get("eval_count")),
-            cached_tokens=to_count(last.get("prompt_eval_cached_count")),
+            input_tokens=reported_count(last.get("prompt_eval_count")),
+            output_tokens=reported_count(last.get("eval_count")),
+            cached_tokens=reported_count(last.get("prompt_eval_cached_count")),
             error=error,
         )
 
@@ -195,7 +200,7 @@ class Call:
             return work()
         except OllamaError as error:
             if isinstance(error, (OllamaConnectionError, OllamaAuthError)) and self.path in _TAKING_SLOTS:
-                note_absence(self.host)
+                record_unreachable(self.host)
             self._failure = str(error)  # the error itself would keep its frames, and they the call
             raise
 
@@ -209,7 +214,7 @@ class Call:
             if self._kind.is_empty(line):
                 lines.close()
                 raise self._failures.only_loaded()
-            if self._kind.carries_output(line) or self._kind.is_last(line):
+            if self._kind.has_output(line) or self._kind.is_last(line):
                 break
             if len(first) >= _MAX_SILENT_LINES or self._bytes_received > _MAX_SILENT_BYTES:
                 break
@@ -261,7 +266,7 @@ class Call:
     def _note_reply(self, last: Mapping[str, Any]) -> None:
         self._last = last
         if self.path in _USING and self.model:
-            note_reply(self.host, self.model, self._keep_alive, last)
+            record_use(self.host, self.model, self._keep_alive, last)
 
     def _note_size(self, status: int) -> None:
         limits = self._connection.body_limits
@@ -281,12 +286,12 @@ class Call:
             try:
                 slot = admission.slot(self._guard, self._shorter(admission.max_wait))
                 self._seconds_in_queue += held.enter_context(slot)
-            except NoSlotError as error:
+            except SlotTimeoutError as error:
                 self._seconds_in_queue += error.seconds
                 raise self._without_slot(admission, error) from None
             yield
 
-    def _without_slot(self, admission: Admission, error: NoSlotError) -> OllamaError:
+    def _without_slot(self, admission: ConcurrencyLimit, error: SlotTimeoutError) -> OllamaError:
         if self._guard.stopped:
             return self._failures.cancelled()
         if self._total_is_over:
@@ -313,7 +318,7 @@ class Call:
         # Where the socket is not ours (a client with its own transport), this is what sets the limit.
         response.request.extensions["timeout"]["read"] = self._shorter(between)
         decoder = NdjsonDecoder(kind=self._kind)
-        chunks = reply_pieces(response)
+        chunks = reply_chunks(response)
         for chunk in itertools.chain(chunks, (b"\n",)):  # the last line may come without its end
             received = self._lines_received
             self._bytes_received += len(chunk)

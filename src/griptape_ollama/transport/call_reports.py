@@ -1,14 +1,20 @@
-"""What became of each call, for whoever wants to know. Nobody listens by default, and then nothing is made."""
+"""Reports of calls that are over: for listeners, and the last use of each model."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from griptape_ollama.errors import OllamaCancelledError
+from griptape_ollama.protocol.keep_alive import keep_alive_seconds
+from griptape_ollama.protocol.model_name import model_key
+from griptape_ollama.protocol.numbers import reported_count
+from griptape_ollama.shared_state import reset_with_shared_state
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ _lock = threading.Lock()
 _listeners: tuple[Listener, ...] = ()
 
 
-def listen(listener: Listener) -> None:
+def add_listener(listener: Listener) -> None:
     """Call a function with the report of each call that starts from now on, in the thread in which the call ends.
 
     Args:
@@ -62,14 +68,14 @@ def listen(listener: Listener) -> None:
         _listeners = (*_listeners, listener)
 
 
-def stop_listening(listener: Listener) -> None:
+def remove_listener(listener: Listener) -> None:
     """Call a function no more. Harmless where it never was."""
     global _listeners  # noqa: PLW0603
     with _lock:
         _listeners = tuple(each for each in _listeners if each != listener)
 
 
-def reported(
+def reporting(
     report: Callable[[BaseException | None], CallReport],
     is_complete: Callable[[], bool],
     listener: Listener | None = None,
@@ -112,3 +118,74 @@ def _tell_one(listener: Listener, report: CallReport) -> None:
         listener(report)
     except Exception:
         _logger.exception("A listener to calls failed.")
+
+
+_MAX_MODELS = 100
+
+
+class ModelUse(NamedTuple):
+    """The last whole reply of a model.
+
+    Attributes:
+        at: When it ended, on the clock of `time.monotonic`.
+        stay: Seconds that the model was to stay loaded; None for the server's default.
+        load_seconds: Seconds that the server loaded it for the reply; None where it did not tell.
+    """
+
+    at: float
+    stay: float | None
+    load_seconds: float | None
+
+
+# Each step is one of a dict, so that threads share them without a lock.
+_absences: dict[str, float] = {}
+_uses: dict[str, dict[str, ModelUse]] = {}
+
+
+def record_unreachable(address: str) -> None:
+    """Record that a request found no server just now, or a gateway that did not reach it, or did not let it in.
+
+    Args:
+        address: Address of the server, without user and password.
+    """
+    _absences[address] = time.monotonic()
+
+
+def last_unreachable(address: str) -> float:
+    """Return when a request last found no server, on the clock of `time.monotonic`; before all time where none did."""
+    return _absences.get(address, float("-inf"))
+
+
+def record_use(address: str, model: str, keep_alive: Any, last: Mapping[str, Any]) -> None:
+    """Record the whole reply of a model.
+
+    Args:
+        address: Address of the server, without user and password.
+        model: The model, as the request names it.
+        keep_alive: That of the request; None for the server's default.
+        last: The reply, or its last line.
+    """
+    nanoseconds = reported_count(last.get("load_duration"))
+    uses = _uses.setdefault(address, {})
+    if len(uses) >= _MAX_MODELS:
+        uses.clear()
+    load_seconds = None if nanoseconds is None else nanoseconds / 1e9
+    uses[model_key(model)] = ModelUse(time.monotonic(), _stay(keep_alive), load_seconds)
+
+
+def last_uses(address: str) -> dict[str, ModelUse]:
+    """Return the last reply of each model, by the key of its name."""
+    return dict(_uses.get(address, {}))
+
+
+@reset_with_shared_state
+def _forget() -> None:
+    _absences.clear()
+    _uses.clear()
+
+
+def _stay(keep_alive: Any) -> float | None:
+    try:
+        return None if keep_alive is None else keep_alive_seconds(keep_alive)
+    except (TypeError, ValueError, OverflowError):  # of extra_params, which go as they are
+        return None

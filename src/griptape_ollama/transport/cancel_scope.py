@@ -16,8 +16,7 @@ from typing import Protocol
 
 from typing_extensions import Self
 
-from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.protocol.numbers import to_number
+from griptape_ollama.protocol.numbers import check_seconds
 from griptape_ollama.shared_state import renew_when_forked
 
 _open: ContextVar[tuple[CancelScope, ...]] = ContextVar("ollama_cancel_scopes", default=())
@@ -159,7 +158,7 @@ def cancel_after(seconds: float) -> CancelScope:
     return CancelScope(seconds)
 
 
-def join_open_scopes(member: Cancellable) -> None:
+def register_in_open_scopes(member: Cancellable) -> None:
     """Let something be stopped with each scope that is open here."""
     for scope in _open.get():
         scope.join(member)
@@ -176,8 +175,5 @@ def outside_scopes() -> Generator[None, None, None]:
 
 
 def _checked_seconds(seconds: float) -> float:
-    number = to_number(seconds)
     # What is longer no lock can wait for.
-    if number is None or not 0 <= number <= threading.TIMEOUT_MAX:
-        raise OllamaContentError(f"{seconds!r} must be a number of seconds from 0")
-    return number
+    return check_seconds(seconds, longest=threading.TIMEOUT_MAX)

@@ -10,15 +10,15 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
-from griptape_ollama.protocol.host import server_of
+from griptape_ollama.protocol.host import server_key
 from griptape_ollama.shared_state import renew_when_forked
-from griptape_ollama.transport.stoppable_sockets import Guard
+from griptape_ollama.transport.stoppable_sockets import Cancellation
 
 DEFAULT_MAX_WAIT = 300.0
 """Longest wait for a slot, in seconds: as long as that for the first token, which waits in the server's own queue."""
 
 
-class NoSlotError(Exception):
+class SlotTimeoutError(Exception):
     """No slot became free in time.
 
     Attributes:
@@ -32,7 +32,7 @@ class NoSlotError(Exception):
         self.seconds = seconds
 
 
-class Ticket:
+class SlotRequest:
     """A place in the queue, and then a slot.
 
     Args:
@@ -54,7 +54,7 @@ class Ticket:
         self.has_left = False
 
 
-class Slots:
+class SlotQueue:
     """The slots of one server, and the queue for them.
 
     Nobody waits for a lock here. A reply that is collected as garbage gives its slot back in whatever thread, be it in
@@ -62,10 +62,10 @@ class Slots:
     """
 
     def __init__(self) -> None:
-        self._changed: deque[Ticket] = deque()
+        self._changed: deque[SlotRequest] = deque()
         self._working = threading.Lock()
-        self._waiting: OrderedDict[Ticket, None] = OrderedDict()
-        self._under_way: dict[Ticket, None] = {}
+        self._waiting: OrderedDict[SlotRequest, None] = OrderedDict()
+        self._under_way: dict[SlotRequest, None] = {}
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
@@ -82,23 +82,23 @@ class Slots:
         """How many wait for one."""
         return len(self._waiting)
 
-    def enter(self, ticket: Ticket) -> None:
+    def enter(self, ticket: SlotRequest) -> None:
         """Take a slot, or a place in the queue. Whoever enters must leave, also where entering is interrupted.
 
         A thread that has a slot gets another at once: it would wait for itself.
         """
         self._settle(ticket)
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, ticket: SlotRequest) -> None:
         """Give back a slot, or a place in the queue. Harmless when repeated."""
         ticket.has_left = True
         self._settle(ticket)
 
-    def ahead_of(self, ticket: Ticket) -> int:
+    def ahead_of(self, ticket: SlotRequest) -> int:
         """How many wait ahead; about right while others come and go."""
         return next((number for number, each in enumerate(tuple(self._waiting)) if each is ticket), 0)
 
-    def _settle(self, changed: Ticket) -> None:
+    def _settle(self, changed: SlotRequest) -> None:
         self._changed.append(changed)
         # Whoever is at work looks again after letting go of the lock.
         while self._changed and self._working.acquire(blocking=False):
@@ -125,7 +125,7 @@ class Slots:
     def _has_slot(self, thread: int | None) -> bool:
         return thread is not None and any(each.thread == thread for each in self._under_way)
 
-    def _admit(self, ticket: Ticket) -> None:
+    def _admit(self, ticket: SlotRequest) -> None:
         self._under_way[ticket] = None
         self._waiting.pop(ticket, None)
         ticket.is_admitted = True
@@ -136,7 +136,7 @@ class Slots:
 
 
 @dataclass(frozen=True)
-class Admission:
+class ConcurrencyLimit:
     """The rule by which the calls of one driver get their slots.
 
     Attributes:
@@ -145,12 +145,12 @@ class Admission:
         max_wait: Longest wait for a slot, in seconds; None for no limit.
     """
 
-    slots: Slots
+    slots: SlotQueue
     limit: int
     max_wait: float | None = DEFAULT_MAX_WAIT
 
     @contextlib.contextmanager
-    def slot(self, guard: Guard, seconds: float | None) -> Generator[float, None, None]:
+    def slot(self, guard: Cancellation, seconds: float | None) -> Generator[float, None, None]:
         """Hold a slot, and give the seconds that it took to get it.
 
         Args:
@@ -158,17 +158,19 @@ class Admission:
             seconds: Longest wait; None for no limit.
 
         Raises:
-            NoSlotError: None became free in time, or the guard was stopped.
+            SlotTimeoutError: None became free in time, or the guard was stopped.
         """
         admitted = threading.Event()
-        ticket = Ticket(self.limit, admitted.set, thread=threading.get_ident())
+        ticket = SlotRequest(self.limit, admitted.set, thread=threading.get_ident())
         try:
             self.slots.enter(ticket)
             yield 0.0 if ticket.is_admitted else self._waited(ticket, admitted, guard, seconds)
         finally:
             self.slots.leave(ticket)
 
-    def _waited(self, ticket: Ticket, admitted: threading.Event, guard: Guard, seconds: float | None) -> float:
+    def _waited(
+        self, ticket: SlotRequest, admitted: threading.Event, guard: Cancellation, seconds: float | None
+    ) -> float:
         started = time.monotonic()
         guard.bind(admitted.set)
         try:
@@ -177,23 +179,23 @@ class Admission:
             guard.release()
         waited = time.monotonic() - started
         if not ticket.is_admitted:
-            raise NoSlotError(self.slots.ahead_of(ticket), waited)
+            raise SlotTimeoutError(self.slots.ahead_of(ticket), waited)
         return waited
 
 
-_slots_of: weakref.WeakValueDictionary[str, Slots] = weakref.WeakValueDictionary()
+_slots_of: weakref.WeakValueDictionary[str, SlotQueue] = weakref.WeakValueDictionary()
 _finding = threading.Lock()
 
 
-def slots_of(host: str) -> Slots:
+def slots_of(host: str) -> SlotQueue:
     """Give the slots of a server, the same for everybody in this process who uses it, whatever they call it.
 
     Args:
         host: Address of the server, without user and password.
     """
-    server = server_of(host)
+    server = server_key(host)
     with _finding:
         slots = _slots_of.get(server)
         if slots is None:
-            slots = _slots_of[server] = Slots()
+            slots = _slots_of[server] = SlotQueue()
         return slots

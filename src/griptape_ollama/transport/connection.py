@@ -19,7 +19,7 @@ import httpx
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.host import Host, origin_of, parse_host
-from griptape_ollama.transport.concurrency import DEFAULT_MAX_WAIT, Admission, slots_of
+from griptape_ollama.transport.concurrency import DEFAULT_MAX_WAIT, ConcurrencyLimit, slots_of
 from griptape_ollama.transport.environment_proxies import Proxy, environment_proxy
 from griptape_ollama.transport.happy_eyeballs import Resolver, resolve
 from griptape_ollama.transport.http_libraries import (
@@ -29,10 +29,10 @@ from griptape_ollama.transport.http_libraries import (
     library_of,
     raised_as_httpx,
 )
-from griptape_ollama.transport.idle_connections import watch
+from griptape_ollama.transport.idle_connections import close_when_idle
 from griptape_ollama.transport.request_body import BodyLimits
 from griptape_ollama.transport.response_body import STREAMED
-from griptape_ollama.transport.stoppable_sockets import Guard, GuardedBackend
+from griptape_ollama.transport.stoppable_sockets import Cancellation, StoppableBackend
 from griptape_ollama.transport.tls import tls_context
 
 _MAX_KEPT_CONNECTIONS = 20
@@ -81,14 +81,14 @@ class Connection:
         self.is_cloud = _is_cloud(self.base_url)
         self.identity = _identity(self.base_url, self._session, headers)
         self.admission = (
-            None if max_concurrency is None else Admission(slots_of(self.base_url), max_concurrency, max_wait)
+            None if max_concurrency is None else ConcurrencyLimit(slots_of(self.base_url), max_concurrency, max_wait)
         )
         self.body_limits = BodyLimits()
         self._urls: dict[str, httpx.URL] = {}
         self._own_pools: Sequence[httpcore.ConnectionPool] = ()
         self._users_encoding = _users_encoding(self._session)
         self.proxy = _proxy_of(self._session)
-        guard_sockets(self._session)
+        make_stoppable(self._session)
 
     @classmethod
     def open(  # noqa: D417 # the others are the driver's fields of the same names
@@ -165,7 +165,7 @@ class Connection:
     @contextlib.contextmanager
     def send(
         self,
-        guard: Guard,
+        guard: Cancellation,
         method: str,
         path: str,
         content: bytes | None,
@@ -201,7 +201,7 @@ class Connection:
             response = self._session.send(request, stream=True, follow_redirects=False)
         try:
             for pool in self._own_pools:
-                watch(pool)
+                close_when_idle(pool)
             yield response
         finally:
             response.close()
@@ -270,7 +270,7 @@ def _users_encoding(session: httpx.Client) -> str | None:
     return None if session.headers.get(name) == fresh.headers.get(name) else session.headers.get(name)
 
 
-def guard_sockets(session: httpx.Client) -> bool:
+def make_stoppable(session: httpx.Client) -> bool:
     """Wrap the network backend of a session, so that calls over it can be stopped while they wait.
 
     Where a transport is none of httpx's own, nor keeps one, nothing is wrapped: a call is then stopped between two
@@ -288,7 +288,7 @@ def guard_sockets(session: httpx.Client) -> bool:
     return all(pools)
 
 
-def guarded_transport(resolver: Resolver) -> httpx.HTTPTransport:
+def stoppable_transport(resolver: Resolver) -> httpx.HTTPTransport:
     """Make a transport whose requests can be stopped while they wait. It asks no proxy.
 
     Args:
@@ -320,8 +320,8 @@ def _pools_of(transport: Any, depth: int = 3) -> Sequence[httpcore.ConnectionPoo
 
 def _guard_pool(pool: httpcore.ConnectionPool, resolver: Resolver = resolve) -> None:
     backend = pool._network_backend  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    if not isinstance(backend, GuardedBackend):
-        pool._network_backend = GuardedBackend(backend, resolver, pool=pool)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    if not isinstance(backend, StoppableBackend):
+        pool._network_backend = StoppableBackend(backend, resolver, pool=pool)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         # What was opened before is not wrapped; idle connections are cheap to open again.
         for connection in pool.connections:
             if connection.is_idle():

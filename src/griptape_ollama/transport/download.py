@@ -10,7 +10,7 @@ import httpx
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaContentError, OllamaTimeoutError
 from griptape_ollama.protocol.images import shown_url
-from griptape_ollama.transport.connection import guarded_transport
+from griptape_ollama.transport.connection import stoppable_transport
 from griptape_ollama.transport.happy_eyeballs import AddressInfo, resolve
 from griptape_ollama.transport.response_body import ACCEPTED, read_at_most
 from griptape_ollama.transport.run import Run
@@ -88,7 +88,7 @@ class Download:
         resolver = resolve if self._allow_private else _resolve_public
         # No client around it: that would log the address, with its credentials and query. No proxy either: it would
         # look up the name itself, and reach what must not be reached.
-        with guarded_transport(resolver) as transport, self._guard.active():
+        with stoppable_transport(resolver) as transport, self._guard.active():
             url = httpx.URL(self._url)
             for _ in range(_MAX_REDIRECTS + 1):
                 body = self._body_or_next(transport, url)

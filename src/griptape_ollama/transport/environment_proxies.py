@@ -33,6 +33,7 @@ import httpx
 
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.escaping import printable
+from griptape_ollama.log_once import log_once
 
 _logger = logging.getLogger(__name__)
 
@@ -46,7 +47,6 @@ _ENTRY = re.compile(
 _NAME = re.compile(r"[\w*-]+(?:\.[\w*-]+)*")
 # Before the IPv4 address in `::ffff:10.1.2.3`.
 _MAPPED_BITS = 96
-_reported: set[str] = set()
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -167,9 +167,8 @@ def _matches(entry: str, target: Target) -> bool:
 
 
 def _skip(entry: str) -> bool:
-    if entry not in _reported:
-        _reported.add(entry)
-        _logger.warning("The entry %r of NO_PROXY is no host, network or pattern; it is ignored.", printable(entry))
+    message = "The entry %r of NO_PROXY is no host, network or pattern; it is ignored."
+    log_once(_logger, logging.WARNING, message, printable(entry))
     return False
 
 

@@ -1,11 +1,13 @@
-"""Idle connections are closed in time, also where no next request comes that would do it."""
+"""Idle connections of a pool: closed in time, and forgotten in a forked process."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections.abc import Collection
 from contextlib import suppress
+from typing import Any
 
 import httpcore
 
@@ -17,7 +19,7 @@ SWEEP_SECONDS = 5.0
 THREAD_NAME = "ollama-idle-connections"
 
 
-class Sweeper:
+class IdleConnectionCloser:
     """Closes connections that were idle for longer than their pool allows.
 
     Pools look at that themselves, but only when a request comes. Here a thread does, which serves all pools, and is
@@ -35,7 +37,7 @@ class Sweeper:
         # Reentrant, since a signal handler may send a request in the very thread that is at it.
         self._lock = threading.RLock()
 
-    def watch(self, pool: httpcore.ConnectionPool) -> None:
+    def close_when_idle(self, pool: httpcore.ConnectionPool) -> None:
         """Look after a pool for as long as it has connections.
 
         Args:
@@ -114,7 +116,26 @@ def _open_connections(pool: httpcore.ConnectionPool | None) -> list[httpcore.Con
     return [] if pool is None else [each for each in pool.connections if not each.is_closed()]
 
 
-_sweeper = Sweeper()
-watch = _sweeper.watch
+_sweeper = IdleConnectionCloser()
+close_when_idle = _sweeper.close_when_idle
 
 when_forked(_sweeper.start_afresh, before=_sweeper.pause, after_in_parent=_sweeper.resume)
+
+
+def forget_connections(pool: Any) -> None:
+    """Empty a connection pool in a forked process, where another process uses its connections.
+
+    Two processes that read from one socket get each other's responses. Closing a socket here sends nothing, neither
+    of TCP nor of TLS, while the other process has it open.
+
+    Args:
+        pool: A pool of httpcore. Its lock may be held by a thread that is gone.
+    """
+    inherited = list(pool.connections)
+    pool._connections = []  # noqa: SLF001
+    # A request of this thread that is being answered takes itself out later; those that wait belong to other threads.
+    pool._requests = [each for each in pool._requests if not each.is_queued()]  # noqa: SLF001
+    pool._optional_thread_lock = type(pool._optional_thread_lock)()  # noqa: SLF001
+    for each in inherited:
+        with contextlib.suppress(Exception):
+            each.close()

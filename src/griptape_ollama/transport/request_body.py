@@ -7,7 +7,7 @@ from typing import Any
 
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.numbers import to_plain
-from griptape_ollama.protocol.surrogates import without_halves
+from griptape_ollama.protocol.surrogates import replace_surrogates
 
 
 def encode_body(body: Any) -> bytes | None:
@@ -23,7 +23,7 @@ def encode_body(body: Any) -> bytes | None:
     except (TypeError, ValueError, RecursionError) as error:
         raise OllamaContentError(f"The request cannot be written as JSON: {error}.") from error
     # U+FFFD in place of half a surrogate pair is what a server makes of one that is escaped.
-    return without_halves(text).encode()
+    return replace_surrogates(text).encode()
 
 
 def body_size(body: Any) -> int:

@@ -1,4 +1,4 @@
-"""The bytes of a reply, in pieces of bounded size, whatever the other side sends."""
+"""The bytes of a reply, in body_chunks of bounded size, whatever the other side sends."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class PageError(ValueError):
         self.page = page
 
 
-def reply_pieces(response: httpx.Response) -> Iterator[bytes]:
-    """Return the body as `pieces` does, if it is no page. The first byte tells: gateways give replies any type.
+def reply_chunks(response: httpx.Response) -> Iterator[bytes]:
+    """Return the body as `body_chunks` does, if it is no page. The first byte tells: gateways give replies any type.
 
     It waits for that byte, and adds nothing to what each further piece costs.
 
     Raises:
         PageError: It begins with `<`.
-        httpx.HTTPError: As `pieces` does.
+        httpx.HTTPError: As `body_chunks` does.
     """
-    chunks = pieces(response)
+    chunks = body_chunks(response)
     first: list[bytes] = []
     for chunk in chunks:
         if (begun := chunk.lstrip(_BLANKS)).startswith(b"<"):
@@ -61,7 +61,7 @@ def reply_pieces(response: httpx.Response) -> Iterator[bytes]:
     return itertools.chain(first, chunks)
 
 
-def pieces(response: httpx.Response) -> Iterator[bytes]:
+def body_chunks(response: httpx.Response) -> Iterator[bytes]:
     """Yield the body as it arrives, unpacked.
 
     The HTTP library unpacks all that a read gave at once, layer by layer: 64 KB can become gigabytes. Here no piece is
@@ -83,10 +83,10 @@ def pieces(response: httpx.Response) -> Iterator[bytes]:
 
 def read_at_most(response: httpx.Response, size: int) -> bytes:
     """Read a body, but no more of it than is of use."""
-    return _at_most(pieces(response), size)
+    return _at_most(body_chunks(response), size)
 
 
-def read_refusal(response: httpx.Response, size: int) -> bytes:
+def read_error_body(response: httpx.Response, size: int) -> bytes:
     """Read the body of a refusal as `read_at_most` does; where the connection is its end, a reset is one, too.
 
     A proxy that refuses a request before it has read all of it (407, 413) closes the connection, and TCP resets it.
@@ -94,7 +94,7 @@ def read_refusal(response: httpx.Response, size: int) -> bytes:
     body = bytearray()
     has_an_end = "content-length" in response.headers or "transfer-encoding" in response.headers
     with contextlib.nullcontext() if has_an_end else contextlib.suppress(httpx.ReadError):
-        for piece in pieces(response):
+        for piece in body_chunks(response):
             body += piece
             if len(body) > size:
                 break
@@ -107,7 +107,7 @@ def read_reply(response: httpx.Response, size: int) -> bytes:
     Raises:
         PageError: It is one.
     """
-    return _at_most(reply_pieces(response), size)
+    return _at_most(reply_chunks(response), size)
 
 
 def _at_most(chunks: Iterator[bytes], size: int, begun: bytes = b"") -> bytes:

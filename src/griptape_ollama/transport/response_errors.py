@@ -16,13 +16,13 @@ from griptape_ollama.errors import (
     OllamaQuotaError,
     OllamaResponseError,
 )
-from griptape_ollama.protocol.surrogates import without_halves
+from griptape_ollama.protocol.surrogates import replace_surrogates
 from griptape_ollama.transport import gateways
 from griptape_ollama.transport.environment_proxies import Proxy
 from griptape_ollama.transport.server_clock import retry_after
 
 
-class Refusal(NamedTuple):
+class ErrorReply(NamedTuple):
     """One refusal.
 
     Attributes:
@@ -112,9 +112,9 @@ _ADVICE = (
 )
 
 
-def to_response_error(refusal: Refusal) -> OllamaResponseError:
+def to_response_error(refusal: ErrorReply) -> OllamaResponseError:
     """Make the error that tells what was refused, why, and what to do next."""
-    said = without_halves(server_message(refusal.text))
+    said = replace_surrogates(server_message(refusal.text))
     shown = gateways.title_of(said) if gateways.is_page(said) else _without_repeats(said[:_CLASSIFIED])
     kind, permanent, advice = _classify(refusal, shown)
     who = f"Ollama at {refusal.host}"
@@ -176,7 +176,7 @@ def _inner(fields: Mapping[str, Any]) -> Any:
     return next((fields[name] for name in ("error", "message", "detail") if fields.get(name)), None)
 
 
-def _classify(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], bool, str]:
+def _classify(refusal: ErrorReply, said: str) -> tuple[type[OllamaResponseError], bool, str]:
     """Find the kind of error, whether it is permanent, and the advice."""
     status = refusal.status
     if status is not None and gateways.is_in_place_of_ollama(status, refusal.text):
@@ -209,13 +209,13 @@ def _classify(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], b
     return OllamaResponseError, True, _request_advice(refusal, said)
 
 
-def _not_found(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], bool, str]:
+def _not_found(refusal: ErrorReply, said: str) -> tuple[type[OllamaResponseError], bool, str]:
     if refusal.model and re.search(r"model .*not found|not found.*model", said):
         return OllamaModelNotFoundError, True, f"Get it with: ollama pull {refusal.model}"
     return OllamaResponseError, True, _address_advice(refusal)
 
 
-def _too_many(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], bool, str]:
+def _too_many(refusal: ErrorReply, said: str) -> tuple[type[OllamaResponseError], bool, str]:
     if _QUOTA.search(said):
         return OllamaQuotaError, True, "A quota is used up: wait for its next period, or raise it."
     if gateways.is_of_ollama(refusal.text):
@@ -226,7 +226,7 @@ def _too_many(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], b
     return OllamaBusyError, False, advice
 
 
-def _server_failure(refusal: Refusal, said: str) -> tuple[type[OllamaResponseError], bool, str]:
+def _server_failure(refusal: ErrorReply, said: str) -> tuple[type[OllamaResponseError], bool, str]:
     if gateways.is_page(refusal.text):
         return OllamaResponseError, False, "It is a page of a proxy in between: see the log of that proxy."
     if _WRONG_REQUEST.search(said):
@@ -243,7 +243,7 @@ def _server_failure(refusal: Refusal, said: str) -> tuple[type[OllamaResponseErr
     return OllamaResponseError, False, "See the server's log."
 
 
-def _auth_advice(refusal: Refusal) -> str:
+def _auth_advice(refusal: ErrorReply) -> str:
     if "signin_url" in refusal.text:
         return "Sign in on the server with `ollama signin`, or pass api_key."
     if refusal.status == 403 and not refusal.text.strip():
@@ -251,7 +251,7 @@ def _auth_advice(refusal: Refusal) -> str:
     return gateways.advice_on_login(refusal.headers) or "Check api_key and headers."
 
 
-def _request_advice(refusal: Refusal, said: str) -> str:
+def _request_advice(refusal: ErrorReply, said: str) -> str:
     if refusal.status == 413:
         return gateways.advice_on_size(refusal.sent)
     if refusal.status == 405 or (refusal.status is not None and refusal.status < 400):
@@ -261,7 +261,7 @@ def _request_advice(refusal: Refusal, said: str) -> str:
     return next((advice for pattern, advice in _ADVICE if pattern in said.lower()), "Correct the request.")
 
 
-def _address_advice(refusal: Refusal) -> str:
+def _address_advice(refusal: ErrorReply) -> str:
     return gateways.advice_on_address(refusal.host) or (
         f"Is {refusal.host} an Ollama server, is its path prefix right, and does a proxy in between let {refusal.path} "
         "through?"

@@ -32,7 +32,7 @@ _LOGGED = "griptape_ollama_logged"
 _logger = logging.getLogger(__name__)
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed a little later.
 
     A refused connection, a limit that was reached and a cancelled call are not passing; neither is whatever the
@@ -45,7 +45,7 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, OllamaStreamError) and error.retryable
 
 
-def retrying(
+def retry_policy(
     *,
     max_attempts: int = 2,
     min_delay: float = 2.0,
@@ -89,7 +89,7 @@ def retrying(
         return _is_absent(_error_of(state)) and tries.seconds(state) < wait_for_server
 
     def is_worth_it(error: BaseException) -> bool:
-        return (is_passing(error) or (wait_for_server > 0 and _is_refused(error))) and not isinstance(error, ignored)
+        return (is_transient(error) or (wait_for_server > 0 and _is_refused(error))) and not isinstance(error, ignored)
 
     def stop(state: tenacity.RetryCallState) -> bool:
         if is_waited_for(state):
@@ -147,7 +147,7 @@ class _Tries:
             self._since = time.monotonic()
 
 
-def once_more_if_stale() -> tenacity.Retrying:
+def stale_connection_policy() -> tenacity.Retrying:
     """Make the policy of requests that are not worth a wait: only a kept connection that broke is replaced, once."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(_is_stale),

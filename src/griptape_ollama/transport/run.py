@@ -12,8 +12,8 @@ from typing import Protocol
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaTimeoutError
 from griptape_ollama.shared_state import renew_when_forked
-from griptape_ollama.transport.cancel_scope import join_open_scopes
-from griptape_ollama.transport.stoppable_sockets import Guard
+from griptape_ollama.transport.cancel_scope import register_in_open_scopes
+from griptape_ollama.transport.stoppable_sockets import Cancellation
 from griptape_ollama.transport.timeouts import OllamaTimeout
 
 
@@ -43,14 +43,14 @@ class Run:
         host: str | None = None,
         model: str | None = None,
     ) -> None:
-        self.guard = Guard()
+        self.guard = Cancellation()
         self.limits = limits or OllamaTimeout()
         self.wait_for_server = wait_for_server
         self.has_waited = False
         self._host = host
         self._model = model or None
         self._started = time.monotonic()
-        join_open_scopes(self)
+        register_in_open_scopes(self)
 
     def cancel(self) -> None:
         """Stop the run, in any phase, from any thread. Harmless when repeated, and after its end."""
@@ -115,7 +115,7 @@ class Run:
         return left if seconds is None else min(seconds, left)
 
 
-class Awaited(Protocol):
+class PendingCall(Protocol):
     """What somebody awaits, whose run begins in another thread a moment later."""
 
     @property
@@ -128,13 +128,13 @@ class Awaited(Protocol):
         ...
 
 
-class RunningRuns:
+class ActiveRuns:
     """The runs of one driver that are under way, on any thread."""
 
     def __init__(self) -> None:
         self._runs: set[Run] = set()
         # Adding to a set, copying it and discarding from it are each one step, as the garbage collector needs it.
-        self._awaited: set[weakref.ref[Awaited]] = set()
+        self._awaited: set[weakref.ref[PendingCall]] = set()
         # Reentrant, since a signal handler may cancel in the very thread that is starting a run.
         self._lock = threading.RLock()
         renew_when_forked(self)
@@ -159,7 +159,7 @@ class RunningRuns:
             with self._lock:
                 self._runs.discard(run)
 
-    def watch(self, awaited: Awaited) -> None:
+    def watch(self, awaited: PendingCall) -> None:
         """Count something as under way from its own beginning on, before its run is there."""
         self._awaited.add(weakref.ref(awaited, self._awaited.discard))
 

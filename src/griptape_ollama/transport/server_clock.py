@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
-from griptape_ollama.protocol.counters import MOST, to_number
+from griptape_ollama.protocol.numbers import MAX_INT64, reported_number
 
 _TOLERANCE = 2.0
 """Seconds that `Date` and this clock may be apart without meaning anything: it has whole seconds, and takes its way."""
@@ -53,7 +53,7 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
         offset = clock_offset(headers, now=now)
         # Date leaves out parts of a second: what was asked for may be all of what is between the two dates.
         seconds = date - now - (offset - _HALF if offset else 0.0)
-    bounded = to_number(seconds, least=-MOST, most=_LONGEST_WAIT)
+    bounded = reported_number(seconds, least=-MAX_INT64, most=_LONGEST_WAIT)
     return None if bounded is None else max(0.0, bounded)
 
 

@@ -17,14 +17,14 @@ from typing import Any
 import httpcore
 
 from griptape_ollama.shared_state import renew_when_forked
-from griptape_ollama.transport.fork_safety import forget_connections
 from griptape_ollama.transport.happy_eyeballs import AddressRace, Resolver, resolve
-from griptape_ollama.transport.keepalive import UploadPatience, configure
+from griptape_ollama.transport.idle_connections import forget_connections
+from griptape_ollama.transport.tcp_keepalive import UserTimeoutPause, set_socket_options
 
 _current = threading.local()
 
 
-class Guard:
+class Cancellation:
     """What a call waits for right now, so that another thread can end the wait, and by when it must end.
 
     Attributes:
@@ -93,7 +93,7 @@ class Guard:
             _current.guard = before
 
 
-class GuardedBackend(httpcore.NetworkBackend):
+class StoppableBackend(httpcore.NetworkBackend):
     """Opens connections whose streams belong to the call that last wrote to them.
 
     The library's own backend tries the addresses of a name one after the other, and sets no keepalive. In its place
@@ -138,7 +138,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         started = time.monotonic()
         stream = _abandonable(connect, timeout, self._library, abandon=race.stop)
         connect_by = None if timeout is None else started + timeout
-        return GuardedStream(stream, connect_by=connect_by, library=self._library)
+        return StoppableStream(stream, connect_by=connect_by, library=self._library)
 
     def start_afresh(self) -> None:
         """Forget the connections of the pool: the process that this one was forked from uses them."""
@@ -155,7 +155,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         except OSError as error:
             raise self._library.ConnectError(str(error)) from error
         try:
-            configure(sock, options)
+            set_socket_options(sock, options)
             return stream_type(sock)
         except BaseException:
             sock.close()
@@ -166,14 +166,14 @@ class GuardedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Connect to a socket in the file system."""
         stream = self._inner.connect_unix_socket(path, timeout, socket_options)
-        return GuardedStream(stream, library=self._library)
+        return StoppableStream(stream, library=self._library)
 
     def sleep(self, seconds: float) -> None:
         """Wait between the tries of the HTTP library."""
         self._inner.sleep(seconds)
 
 
-class GuardedStream(httpcore.NetworkStream):
+class StoppableStream(httpcore.NetworkStream):
     """A connection that binds itself to the current call when that writes its request.
 
     Writing is the moment at which a connection, new or reused, is certain to serve this call and no other.
@@ -189,9 +189,9 @@ class GuardedStream(httpcore.NetworkStream):
     ) -> None:
         self._inner = inner
         self._library = library
-        self._patience = UploadPatience(inner.get_extra_info("socket"))
+        self._patience = UserTimeoutPause(inner.get_extra_info("socket"))
         self._connect_by = connect_by
-        self._guard: Guard | None = None
+        self._guard: Cancellation | None = None
         self._is_used = False
         tls = inner.get_extra_info("ssl_object")
         # HTTP/2 (a client may ask for it) mixes many calls on one connection, which can belong to none of them.
@@ -242,7 +242,7 @@ class GuardedStream(httpcore.NetworkStream):
             return self._inner.start_tls(ssl_context, server_hostname, timeout)
 
         stream = _abandonable(shake_hands, timeout, self._library, abandon=self._shut_down)
-        return GuardedStream(stream, connect_by=self._connect_by, library=self._library)
+        return StoppableStream(stream, connect_by=self._connect_by, library=self._library)
 
     def get_extra_info(self, info: str) -> Any:
         """Tell what the connection knows of itself."""
@@ -257,7 +257,7 @@ class GuardedStream(httpcore.NetworkStream):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _current_guard() -> Guard | None:
+def _current_guard() -> Cancellation | None:
     return getattr(_current, "guard", None)
 
 

@@ -28,7 +28,6 @@ from griptape_ollama import (
 )
 from griptape_ollama.drivers.mixins import THREAD_NAME
 from griptape_ollama.transport import async_bridge as feed
-from griptape_ollama.transport import blocking_warning as loops
 from unit.embeddings.serving import refuse, vector
 
 
@@ -401,8 +400,7 @@ def test_calls_that_wait_do_not_block_the_event_loop_or_each_other(simulator, ma
     assert [message.to_text() for message in asyncio.run(main())] == ["now"] * 3
 
 
-def test_a_synchronous_run_inside_an_event_loop_works_and_is_told_of_once(simulator, make_driver, monkeypatch):
-    monkeypatch.setattr(loops._Said, "is_said", False)
+def test_a_synchronous_run_inside_an_event_loop_works_and_warns_once(simulator, make_driver):
     driver = make_driver()
 
     async def main():
@@ -414,9 +412,7 @@ def test_a_synchronous_run_inside_an_event_loop_works_and_is_told_of_once(simula
     assert [each.filename for each in said] == [__file__]
 
 
-def test_calls_that_are_awaited_are_not_told_of(make_driver, embedder, stack, monkeypatch):
-    monkeypatch.setattr(loops._Said, "is_said", False)
-
+def test_awaited_calls_do_not_warn(make_driver, embedder, stack):
     async def main():
         await make_driver().arun(stack)
         await embedder.aembed("a")
@@ -424,8 +420,7 @@ def test_calls_that_are_awaited_are_not_told_of(make_driver, embedder, stack, mo
             async for _ in deltas:
                 pass
 
-    asyncio.run(main())
-    assert not loops._Said.is_said
+    asyncio.run(main())  # a warning is an error
 
 
 def test_a_driver_that_was_never_asked_has_no_thread():

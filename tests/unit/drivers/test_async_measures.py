@@ -9,7 +9,7 @@ from griptape.artifacts import TextArtifact
 from griptape.observability import Observability
 
 from griptape_ollama import OllamaCancelledError, OllamaMetrics, OllamaModelNotFoundError, OllamaSlotError
-from griptape_ollama.transport.concurrency import Ticket, slots_of
+from griptape_ollama.transport.concurrency import SlotRequest, slots_of
 from unit.drivers.test_prompt_spans import Spans, _parent
 
 _HI = TextArtifact("Hi")
@@ -44,7 +44,7 @@ def slots(simulator):
 @pytest.fixture
 def taken(slots):
     """The only slot of the server is taken, until this is called."""
-    ticket = Ticket(1, lambda: None)
+    ticket = SlotRequest(1, lambda: None)
     slots.enter(ticket)
     yield lambda: slots.leave(ticket)
     slots.leave(ticket)

@@ -17,7 +17,7 @@ from griptape_ollama import (
     OllamaTimeoutError,
 )
 from griptape_ollama.testing import OllamaSimulator
-from griptape_ollama.transport.concurrency import Ticket, slots_of
+from griptape_ollama.transport.concurrency import SlotRequest, slots_of
 
 _HI = TextArtifact("Hi")
 
@@ -51,7 +51,7 @@ def slots(simulator):
 @pytest.fixture
 def taken(slots):
     """The only slot of the server is taken, until this is called."""
-    ticket = Ticket(1, lambda: None)
+    ticket = SlotRequest(1, lambda: None)
     slots.enter(ticket)
     yield lambda: slots.leave(ticket)
     slots.leave(ticket)

@@ -5,7 +5,7 @@ import pytest
 from griptape_ollama.embeddings.embedder import Embedder
 from griptape_ollama.embeddings.spec import BatchLimits, EmbeddingSpec
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.retry import retry_policy
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
 from unit.embeddings.serving import MODEL, Gate
@@ -19,7 +19,7 @@ def spec(simulator):
         connection=connection,
         body={"model": MODEL, "truncate": False},
         limits=OllamaTimeout(),
-        policy=retrying(max_attempts=1),
+        policy=retry_policy(max_attempts=1),
         batches=BatchLimits(texts=64, characters=200_000),
         on_long_text="chunk",
         window=lambda _: None,

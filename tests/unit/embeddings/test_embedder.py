@@ -22,7 +22,7 @@ from griptape_ollama.errors import (
     OllamaStreamError,
 )
 from griptape_ollama.testing import Reply
-from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.retry import retry_policy
 from griptape_ollama.transport.run import Run
 from unit.embeddings.serving import answer_with, inputs, refuse, spoil, vector
 
@@ -247,7 +247,7 @@ class TestRetries:
     @pytest.fixture
     def patient(self, waits):
         """A policy of three tries, which notes its waits and does not wait."""
-        policy = retrying(max_attempts=3, min_delay=0)
+        policy = retry_policy(max_attempts=3, min_delay=0)
         return policy.copy(before_sleep=lambda state: waits.append(state.attempt_number))
 
     def test_a_single_text_is_tried_again_as_often_as_the_policy_says(self, simulator, embed, patient, waits):

@@ -8,8 +8,9 @@ import pytest
 
 from griptape_ollama import OllamaDiskError
 from griptape_ollama.models import disk
-from griptape_ollama.models.disk import DiskCheck, human_size, models_folder
+from griptape_ollama.models.disk import DiskCheck, models_folder
 from griptape_ollama.models.progress import ProgressMeter
+from griptape_ollama.protocol.numbers import format_bytes
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 MB = 1_000_000
@@ -159,4 +160,4 @@ def test_a_user_without_a_home_has_no_folder(monkeypatch):
     ],
 )
 def test_sizes_are_written_in_powers_of_1000(size, text):
-    assert human_size(size) == text
+    assert format_bytes(size) == text

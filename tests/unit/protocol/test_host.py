@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ollama._client import _parse_host
 
-from griptape_ollama.protocol.host import mask_host, origin_of, parse_host
+from griptape_ollama.protocol.host import origin_of, parse_host, without_credentials
 
 _PLAIN = [
     (None, "http://127.0.0.1:11434"),
@@ -265,7 +265,7 @@ def test_the_cloud_is_ollama_com_and_nothing_that_looks_like_it(host, is_cloud):
     ],
 )
 def test_a_host_is_shown_without_user_and_password(host, shown):
-    assert mask_host(host) == shown
+    assert without_credentials(host) == shown
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from griptape_ollama.protocol.lines import CHAT
 from griptape_ollama.protocol.ndjson import NdjsonDecoder, NdjsonError, decode_object
+from griptape_ollama.protocol.stream_kinds import CHAT
 from unit.hostile import peak_bytes
 
 # Characters at which `str.splitlines` would cut, and characters of several bytes.

@@ -1,31 +1,31 @@
 """Model options by name and type."""
 
 import decimal
+import json
 import logging
 import math
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from griptape_ollama.protocol import options as options_module
 from griptape_ollama.protocol.options import (
     FORMER_OPTION_TYPES,
     OPTION_TYPES,
     REQUEST_FIELDS,
+    check_max_num_ctx,
+    check_num_ctx,
     check_options,
+    parse_parameters,
 )
 
 _ALL = {**OPTION_TYPES, **FORMER_OPTION_TYPES}
 _INTEGERS = [name for name, kind in _ALL.items() if kind == "integer"]
 _FLOATS = [name for name, kind in _ALL.items() if kind == "float"]
 _BOOLEANS = [name for name, kind in _ALL.items() if kind == "boolean"]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_warned(monkeypatch):
-    monkeypatch.setattr(options_module, "_warned", set())
 
 
 @pytest.mark.parametrize("name", _INTEGERS)
@@ -190,12 +190,124 @@ def test_every_single_edit_of_a_known_name_is_noticed(slip):
         check_options({slip: 1})
 
 
-@given(st.text(max_size=30))
-def test_two_texts_are_one_edit_apart_in_both_directions_or_in_none(text):
-    for known in _ALL:
-        assert options_module._one_edit_apart(text, known) == options_module._one_edit_apart(known, text)
-
-
 @given(st.dictionaries(st.sampled_from(_FLOATS), st.floats(allow_nan=False, allow_infinity=False)))
 def test_finite_floats_are_sent_as_they_are(options):
     assert check_options(options) == options
+
+
+@pytest.mark.parametrize("value", [None, "auto", 1, 4096, 2**31 - 1])
+def test_what_is_right_stays_as_it_is(value):
+    assert check_num_ctx(value) == value
+
+
+@pytest.mark.parametrize("value", [np.array(8192), Decimal(8192), Decimal("8.192e3"), Fraction(8192), np.uint64(8192)])
+def test_whole_numbers_are_recognised_whatever_library_they_are_of(value):
+    assert (check_num_ctx(value), type(check_num_ctx(value))) == (8192, int)
+
+
+@pytest.mark.parametrize("value", [np.array([8192]), np.bool_(True), Decimal("8192.5"), Decimal("NaN"), 1j])
+def test_what_is_no_whole_number_is_no_window_whatever_library_it_is_of(value):
+    with pytest.raises(ValueError, match="is no size of a window"):
+        check_num_ctx(value)
+
+
+def test_whole_numbers_of_other_libraries_become_plain_ones():
+    assert type(check_num_ctx(np.int64(8192))) is int
+    assert check_max_num_ctx(np.uint16(8192)) == 8192
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**31, 10**30, True, False, 4096.0, float("nan"), [4096], {}, object()])
+def test_what_is_no_size_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=r"^num_ctx=.* use 'auto', a number of tokens such as 8192, or None"):
+        check_num_ctx(value)
+    with pytest.raises(ValueError, match=r"^max_num_ctx=.* use a number of tokens such as 32768, or None"):
+        check_max_num_ctx(value)
+
+
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [
+        ("AUTO", "write 'auto'"),
+        (" auto ", "write 'auto'"),
+        ("8192", "write the number itself, without quotes"),
+        ("8k", "use 'auto', a number of tokens such as 8192, or None to send nothing"),
+        ("²", "use 'auto'"),
+        ("", "use 'auto'"),
+    ],
+)
+def test_a_word_that_is_unknown_is_refused_with_what_was_meant(word, advice):
+    with pytest.raises(ValueError, match=advice) as caught:
+        check_num_ctx(word)
+    assert repr(word) in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["auto", "8192", ""])
+def test_the_largest_window_is_no_word(word):
+    with pytest.raises(ValueError, match=r"max_num_ctx=.* \(str\) is no size of a window"):
+        check_max_num_ctx(word)
+
+
+_DERIVED = """\
+num_ctx                        2048
+stop                           "x"
+temperature                    0.2"""
+_QWEN3 = """\
+repeat_penalty                 1
+stop                           "<|im_start|>"
+stop                           "<|im_end|>"
+temperature                    0.6
+top_k                          20
+top_p                          0.95"""
+
+
+@pytest.mark.parametrize(
+    ("text", "parameters"),
+    [
+        # show_tiny-chat.json and show_derived.json of server 0.33.0-rc2
+        ("temperature                    0", {"temperature": 0}),
+        (_DERIVED, {"num_ctx": 2048, "stop": ["x"], "temperature": 0.2}),
+        (
+            _QWEN3,
+            {
+                "repeat_penalty": 1,
+                "stop": ["<|im_start|>", "<|im_end|>"],
+                "temperature": 0.6,
+                "top_k": 20,
+                "top_p": 0.95,
+            },
+        ),
+        ('stop                           "<｜end▁of▁sentence｜>"', {"stop": ["<｜end▁of▁sentence｜>"]}),  # noqa: RUF001
+        ("use_mmap                       false", {"use_mmap": False}),
+        ("min_p                          1e-05", {"min_p": 1e-05}),
+        (r'stop                           "a\nb\"c\\d"', {"stop": ['a\nb"c\\d']}),
+        ('stop                           "two words"', {"stop": ["two words"]}),
+        ("stop                           bare", {"stop": ["bare"]}),
+        ("", {}),
+    ],
+)
+def test_parameters_are_read_with_their_types(text, parameters):
+    assert parse_parameters(text) == parameters
+
+
+@pytest.mark.parametrize("text", ["num_ctx", "num_ctx   ", "temperature   warm", "\n\n", "   "])
+def test_lines_that_cannot_be_read_are_left_out(text):
+    assert parse_parameters(f"{text}\nseed   7") == {"seed": 7}
+
+
+def test_windows_line_ends_do_not_matter():
+    assert parse_parameters("seed   7\r\ntop_k   20\r\n") == {"seed": 7, "top_k": 20}
+
+
+def test_an_unknown_parameter_is_kept_as_text():
+    assert parse_parameters("new_knob   on off") == {"new_knob": "on off"}
+
+
+@given(st.lists(st.text(min_size=1), min_size=1))
+def test_stops_survive_as_they_were(stops):
+    text = "\n".join(f"stop                           {json.dumps(stop)}" for stop in stops)
+    assert parse_parameters(text) == {"stop": stops}
+
+
+@given(st.text())
+def test_no_text_is_an_error(text):
+    assert isinstance(parse_parameters(text), dict)

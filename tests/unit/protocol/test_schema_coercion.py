@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from griptape_ollama.protocol.schema_coercion import NotFiniteError, coerced
-from griptape_ollama.protocol.schema_reader import SchemaReader
+from griptape_ollama.protocol.schema_coercion import NotFiniteError, coerce
+from griptape_ollama.protocol.schema_validation import LenientValidator
 
 _NUMBER, _WHOLE, _FLAG, _TEXT = ({"type": kind} for kind in ("number", "integer", "boolean", "string"))
 _LIST = {"type": "array", "items": _WHOLE}
@@ -58,7 +58,7 @@ _TREE = {
     ],
 )
 def test_a_text_is_read_where_the_schema_allows_none(schema, text, value):
-    read = coerced(text, schema)
+    read = coerce(text, schema)
     assert (read, type(read)) == (value, type(value))
 
 
@@ -84,7 +84,7 @@ def test_a_text_is_read_where_the_schema_allows_none(schema, text, value):
     ],
 )
 def test_nothing_is_guessed(schema, text):
-    assert coerced(text, schema) == text
+    assert coerce(text, schema) == text
 
 
 @pytest.mark.parametrize(
@@ -109,22 +109,22 @@ def test_nothing_is_guessed(schema, text):
 )
 def test_texts_are_read_at_any_depth(schema, value, read):
     before = copy.deepcopy(value)
-    assert coerced(value, schema) == read
+    assert coerce(value, schema) == read
     assert value == before
 
 
 @pytest.mark.parametrize("text", ["NaN", "nan", "Infinity", "-Infinity", "inf", "1e999", "-1e999"])
 def test_a_number_that_json_does_not_know_is_an_error_where_a_number_is_wanted(text):
     with pytest.raises(NotFiniteError):
-        coerced({"a": [text]}, {"properties": {"a": {"items": _NUMBER}}})
-    assert coerced({"a": text}, {"properties": {"a": {"type": ["number", "string"]}}}) == {"a": text}
+        coerce({"a": [text]}, {"properties": {"a": {"items": _NUMBER}}})
+    assert coerce({"a": text}, {"properties": {"a": {"type": ["number", "string"]}}}) == {"a": text}
 
 
 def test_references_that_lead_nowhere_but_to_themselves_come_to_an_end():
     loop = {"$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"allOf": [{"$ref": "#/$defs/A"}]}}, "$ref": "#/$defs/A"}
-    assert coerced({"a": "1"}, loop) == {"a": "1"}
+    assert coerce({"a": "1"}, loop) == {"a": "1"}
     itself = {"anyOf": [{"$ref": "#"}, _LIST]}
-    assert coerced(["1"], itself) == [1]
+    assert coerce(["1"], itself) == [1]
 
 
 def test_choices_within_choices_take_no_exponential_time():
@@ -134,7 +134,7 @@ def test_choices_within_choices_take_no_exponential_time():
     value: dict = {"a": "1"}
     for _ in range(25):
         value = {"a": "1", "kids": [value]}
-    read = coerced(value, {"$defs": {"A": strict, "B": node}, "$ref": "#/$defs/B"})
+    read = coerce(value, {"$defs": {"A": strict, "B": node}, "$ref": "#/$defs/B"})
     assert read["kids"][0]["kids"][0]["a"] == 1
 
 
@@ -169,21 +169,21 @@ _VALUES = st.recursive(
 
 @given(_VALUES, _SCHEMAS)
 def test_what_fits_is_what_a_validator_says(value, schema):
-    assert SchemaReader(schema).fits(value, schema) == Draft202012Validator(schema).is_valid(value)
+    assert LenientValidator(schema).fits(value, schema) == Draft202012Validator(schema).is_valid(value)
 
 
 @given(_VALUES, _SCHEMAS)
 def test_what_fits_is_never_touched_and_reading_twice_changes_nothing_more(value, schema):
-    read = coerced(value, schema)
+    read = coerce(value, schema)
     if Draft202012Validator(schema).is_valid(value) and not isinstance(value, str):
         assert read is value
-    assert coerced(read, schema) == read
+    assert coerce(read, schema) == read
 
 
 @given(_VALUES)
 def test_what_was_read_can_be_written_as_it_was(value):
     schema = {"items": {"type": ["integer", "number", "boolean", "null"]}}
-    read = coerced([value], schema)[0]
+    read = coerce([value], schema)[0]
     assert read is value or json.dumps(read) == value
 
 
@@ -191,7 +191,7 @@ def test_what_was_read_can_be_written_as_it_was(value):
 
 
 def test_bounds_lengths_and_values_count():
-    reader = SchemaReader({})
+    reader = LenientValidator({})
     assert reader.fits(3, {"minimum": 3, "exclusiveMaximum": 4})
     assert not reader.fits(4, {"minimum": 3, "exclusiveMaximum": 4})
     assert not reader.fits("abc", {"maxLength": 2})

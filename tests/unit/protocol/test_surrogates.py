@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.protocol.lines import CHAT
 from griptape_ollama.protocol.ndjson import NdjsonDecoder, NdjsonError, decode_object
-from griptape_ollama.protocol.surrogates import may_hold_halves, without_halves, without_halves_inside
+from griptape_ollama.protocol.stream_kinds import CHAT
+from griptape_ollama.protocol.surrogates import (
+    may_contain_surrogates,
+    replace_surrogates,
+    replace_surrogates_in,
+)
 
 _END = {"done": True, "message": {"role": "assistant", "content": ""}}
 
@@ -42,29 +46,29 @@ def _said(*messages, end=_END):
     ],
 )
 def test_halves_are_joined_or_replaced(text, whole):
-    assert without_halves(text) == whole
+    assert replace_surrogates(text) == whole
 
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_any_text_can_be_encoded_and_keeps_its_other_characters(text):
-    whole = without_halves(text)
+    whole = replace_surrogates(text)
     assert whole.encode().decode() == whole
     assert [c for c in whole if c < "\ud800"] == [c for c in text if c < "\ud800"]
 
 
 def test_names_of_fields_and_values_at_any_depth_are_mended():
-    assert without_halves_inside({"\ud83d": [{"a": "\ude00"}, 1, None]}) == {"\ufffd": [{"a": "\ufffd"}, 1, None]}
+    assert replace_surrogates_in({"\ud83d": [{"a": "\ude00"}, 1, None]}) == {"\ufffd": [{"a": "\ufffd"}, 1, None]}
 
 
 @pytest.mark.parametrize("document", [b'{"a":"\\ud83d"}', b'{"a":"\\uDE00"}', b'{"a":"\xed\xa0\xbd"}'])
 def test_a_document_has_none(document):
-    assert may_hold_halves(document)
+    assert may_contain_surrogates(document)
     assert decode_object(document) == {"a": "\ufffd"}
 
 
 @pytest.mark.parametrize("line", [b'{"a":"\\u003ca"}', '{"a":"한국"}'.encode(), b"{}"])
 def test_what_cannot_hold_any_is_not_looked_through(line):
-    assert not may_hold_halves(line)
+    assert not may_contain_surrogates(line)
 
 
 def test_an_escaped_backslash_is_no_escape():

@@ -13,7 +13,12 @@ import pytest
 
 from griptape_ollama import OllamaCancelledError, cancel_scope
 from griptape_ollama.transport import async_bridge as starting
-from griptape_ollama.transport.async_bridge import Feed, in_thread
+from griptape_ollama.transport.async_bridge import (
+    THREAD_NAME,
+    BackgroundIterator,
+    ThreadStarter,
+    run_in_thread,
+)
 from griptape_ollama.transport.run import Run
 
 NAME = "feed-under-test"
@@ -34,7 +39,7 @@ def _threads():
 
 
 def _feed(work):
-    return Feed(work, name=NAME)
+    return BackgroundIterator(work, name=NAME)
 
 
 @pytest.fixture(autouse=True)
@@ -321,10 +326,10 @@ def test_a_thread_that_does_not_end_is_not_waited_for_for_long(monkeypatch):
 
 def test_what_is_awaited_gives_its_value_or_its_error():
     async def main():
-        assert await in_thread(lambda: None, name=NAME) is None
-        assert await in_thread(threading.current_thread, name=NAME) is not threading.current_thread()
+        assert await run_in_thread(lambda: None, name=NAME) is None
+        assert await run_in_thread(threading.current_thread, name=NAME) is not threading.current_thread()
         with pytest.raises(LookupError):
-            await in_thread(lambda: {}["nothing"], name=NAME)
+            await run_in_thread(lambda: {}["nothing"], name=NAME)
 
     asyncio.run(main())
 
@@ -340,7 +345,7 @@ def test_a_time_limit_of_asyncio_stops_what_is_awaited():
             stopped.append(True)
 
     async def main():
-        task = asyncio.ensure_future(in_thread(work, name=NAME))
+        task = asyncio.ensure_future(run_in_thread(work, name=NAME))
         await asyncio.to_thread(begun.wait)
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(task, 0.01)
@@ -461,3 +466,34 @@ def test_where_nobody_can_start_it_later_a_thread_begins_at_once(monkeypatch):
 
     monkeypatch.setattr("griptape_ollama.transport.async_bridge.starter", SimpleNamespace(add=add))
     assert asyncio.run(_collected(_feed(lambda put: put(1)))) == [1]
+
+
+def _starter_threads():
+    return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
+
+
+def test_functions_are_called_in_their_order_by_one_thread_that_ends():
+    starter, calls, go = ThreadStarter(), [], threading.Event()
+    starter.add(lambda: go.wait(10))
+    (thread,) = _starter_threads()
+    for number in range(5):
+        starter.add(lambda number=number: calls.append((number, threading.current_thread())))
+    assert _starter_threads() == [thread]
+    go.set()
+    thread.join(10)
+    assert calls == [(number, thread) for number in range(5)]
+    again = threading.Event()
+    starter.add(again.set)
+    assert again.wait(10)
+    for thread in _starter_threads():
+        thread.join(10)
+
+
+def test_a_forked_process_begins_anew():
+    starter = ThreadStarter()
+    starter._is_at_work = True  # by a thread that is gone
+    starter._due.append(pytest.fail)
+    starter.start_afresh()
+    called = threading.Event()
+    starter.add(called.set)
+    assert called.wait(10)

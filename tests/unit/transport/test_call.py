@@ -28,7 +28,7 @@ from griptape_ollama.errors import (
 from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.retry import retry_policy
 from griptape_ollama.transport.run import Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
 from unit.transport.clients import foreign_client
@@ -53,7 +53,7 @@ def connection(simulator):
 
 
 def _call(connection, attempts=1, **limits):
-    policy = retrying(max_attempts=attempts, min_delay=0, max_delay=0)
+    policy = retry_policy(max_attempts=attempts, min_delay=0, max_delay=0)
     return Call(connection, "/api/chat", BODY, limits=OllamaTimeout(**limits), policy=policy)
 
 
@@ -419,7 +419,7 @@ class TestStaleConnections:
 
     @staticmethod
     def _call(connection, attempts):
-        policy = retrying(max_attempts=attempts, min_delay=60, max_delay=60)
+        policy = retry_policy(max_attempts=attempts, min_delay=60, max_delay=60)
         return Call(connection, "/api/chat", BODY, policy=policy)
 
     def test_one_is_replaced_without_a_wait(self):
@@ -466,7 +466,7 @@ def _hang_up():
 
 class TestRefusals:
     def test_a_missing_model_is_asked_for_once(self, simulator, connection):
-        call = Call(connection, "/api/chat", {**BODY, "model": "nope"}, policy=retrying(max_attempts=5))
+        call = Call(connection, "/api/chat", {**BODY, "model": "nope"}, policy=retry_policy(max_attempts=5))
         _, error = _collect(call)
         assert isinstance(error, OllamaModelNotFoundError)
         assert "'nope'" in str(error)
@@ -509,7 +509,7 @@ class TestRefusals:
 
     def test_who_redirects_is_there_and_is_not_waited_for(self, simulator, connection):
         simulator.reply(status=302, body="", headers={"Location": "https://login.example.com/"}, times=None)
-        _, error = _collect(Call(connection, "/api/chat", BODY, policy=retrying(wait_for_server=60)))
+        _, error = _collect(Call(connection, "/api/chat", BODY, policy=retry_policy(wait_for_server=60)))
         assert isinstance(error, OllamaConnectionError)
         assert len(simulator.requests) == 1
 
@@ -534,7 +534,7 @@ class TestRefusals:
 class TestConnecting:
     def test_a_server_that_is_down_fails_at_once_and_says_how_to_start_it(self, unused_port):
         connection = Connection.open(f"127.0.0.1:{unused_port}")
-        call = Call(connection, "/api/chat", BODY, policy=retrying(max_attempts=5))
+        call = Call(connection, "/api/chat", BODY, policy=retry_policy(max_attempts=5))
         _, error = _collect(call)
         assert isinstance(error, OllamaConnectionError)
         assert error.refused
@@ -706,7 +706,7 @@ class TestCancelling:
 
     def test_while_waiting_to_retry(self, simulator, connection):
         waiting = threading.Event()
-        policy = retrying(max_attempts=2, min_delay=60, max_delay=60, after=lambda _: waiting.set())
+        policy = retry_policy(max_attempts=2, min_delay=60, max_delay=60, after=lambda _: waiting.set())
         simulator.reply(status=503, error="busy", headers={"Retry-After": "60"})
         self._cancelled(Call(connection, "/api/chat", BODY, policy=policy), waiting.wait)
         assert len(simulator.chats) == 1

@@ -13,9 +13,9 @@ from griptape_ollama.errors import (
 )
 from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport.call import Call
-from griptape_ollama.transport.call_reports import listen, reported, stop_listening
+from griptape_ollama.transport.call_reports import add_listener, remove_listener, reporting
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.retry import retry_policy
 from griptape_ollama.transport.timeouts import OllamaTimeout
 
 BODY = {"model": "simulator", "messages": [{"role": "user", "content": "hi"}]}
@@ -36,13 +36,13 @@ def connection(simulator):
 def reports():
     """What is told of all calls, as they end."""
     heard = []
-    listen(heard.append)
+    add_listener(heard.append)
     yield heard
-    stop_listening(heard.append)
+    remove_listener(heard.append)
 
 
 def _call(connection, attempts=1, path="/api/chat", body=BODY, **settings):
-    policy = retrying(max_attempts=attempts, min_delay=0, max_delay=0)
+    policy = retry_policy(max_attempts=attempts, min_delay=0, max_delay=0)
     return Call(connection, path, body, policy=policy, **settings)
 
 
@@ -152,10 +152,10 @@ def test_a_listener_that_fails_harms_neither_the_call_nor_the_other_listeners(
     def fail(report):
         raise ValueError("a bug of the listener")
 
-    stop_listening(reports.append)
-    listen(fail)
-    request.addfinalizer(lambda: stop_listening(fail))
-    listen(reports.append)
+    remove_listener(reports.append)
+    add_listener(fail)
+    request.addfinalizer(lambda: remove_listener(fail))
+    add_listener(reports.append)
     simulator.reply("Hello")
     with caplog.at_level(logging.ERROR, "griptape_ollama"):
         list(_call(connection).lines())
@@ -164,8 +164,8 @@ def test_a_listener_that_fails_harms_neither_the_call_nor_the_other_listeners(
 
 
 def test_nobody_who_stopped_listening_is_told(simulator, connection, reports):
-    stop_listening(reports.append)
-    stop_listening(reports.append)
+    remove_listener(reports.append)
+    remove_listener(reports.append)
     simulator.reply("Hello")
     list(_call(connection).lines())
     assert reports == []
@@ -175,5 +175,5 @@ def test_nothing_is_made_where_nobody_listens():
     def never(*_):
         raise AssertionError("a report was made")
 
-    with reported(never, never):
+    with reporting(never, never):
         pass

@@ -12,7 +12,7 @@ import pytest
 
 from griptape_ollama import OllamaCancelledError, OllamaContentError, cancel_after, cancel_scope
 from griptape_ollama.transport.cancel_scope import outside_scopes
-from griptape_ollama.transport.run import Run, RunningRuns
+from griptape_ollama.transport.run import ActiveRuns, Run
 
 
 def _timers():
@@ -35,7 +35,7 @@ def test_what_begins_inside_later_is_stopped_from_the_start():
     with scope:
         run = Run()
     assert run.guard.stopped
-    with pytest.raises(OllamaCancelledError), RunningRuns().tracking(run):
+    with pytest.raises(OllamaCancelledError), ActiveRuns().tracking(run):
         pytest.fail("a stopped run does not begin")
 
 

@@ -1,4 +1,4 @@
-"""Slots of a server and the queue for them."""
+"""SlotQueue of a server and the queue for them."""
 
 import gc
 import random
@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.transport.concurrency import Admission, NoSlotError, Slots, Ticket, slots_of
-from griptape_ollama.transport.stoppable_sockets import Guard
+from griptape_ollama.transport.concurrency import (
+    ConcurrencyLimit,
+    SlotQueue,
+    SlotRequest,
+    SlotTimeoutError,
+    slots_of,
+)
+from griptape_ollama.transport.stoppable_sockets import Cancellation
 
 
 class Visitor:
@@ -17,7 +23,7 @@ class Visitor:
 
     def __init__(self, slots, log, name, *, limit=1, thread=None):
         self.slots = slots
-        self.ticket = Ticket(limit, lambda: log.append(name), thread=thread)
+        self.ticket = SlotRequest(limit, lambda: log.append(name), thread=thread)
         slots.enter(self.ticket)
 
     def leave(self):
@@ -26,7 +32,7 @@ class Visitor:
 
 @pytest.fixture
 def slots():
-    return Slots()
+    return SlotQueue()
 
 
 @pytest.fixture
@@ -93,7 +99,7 @@ def test_a_thread_that_has_a_slot_does_not_wait_for_itself(slots, log):
 
 def test_one_who_cannot_be_told_any_more_loses_the_slot_to_the_next(slots, log):
     first = Visitor(slots, log, "a")
-    gone = Ticket(1, lambda: 1 / 0)
+    gone = SlotRequest(1, lambda: 1 / 0)
     slots.enter(gone)
     Visitor(slots, log, "c")
     first.leave()
@@ -104,7 +110,7 @@ def test_one_who_cannot_be_told_any_more_loses_the_slot_to_the_next(slots, log):
 
 def test_who_is_told_may_leave_and_enter_at_once(slots, log):
     first = Visitor(slots, log, "a")
-    second = Ticket(1, lambda: (slots.leave(second), Visitor(slots, log, "d")))
+    second = SlotRequest(1, lambda: (slots.leave(second), Visitor(slots, log, "d")))
     slots.enter(second)
     Visitor(slots, log, "c")
     first.leave()
@@ -130,10 +136,10 @@ def test_an_interruption_loses_nobody(slots, log):
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(1, 3)), max_size=60))
 def test_whatever_comes_and_goes_the_limit_holds_and_nobody_is_forgotten(steps):
-    slots, order, present, entered = Slots(), [], [], 0
+    slots, order, present, entered = SlotQueue(), [], [], 0
     for comes, which, limit in steps:
         if comes:
-            ticket = Ticket(limit, lambda number=entered: order.append(number))
+            ticket = SlotRequest(limit, lambda number=entered: order.append(number))
             slots.enter(ticket)
             present.append(ticket)
             entered += 1
@@ -148,15 +154,15 @@ def test_whatever_comes_and_goes_the_limit_holds_and_nobody_is_forgotten(steps):
 
 
 def test_many_threads_never_exceed_the_limit_and_all_have_their_turn():
-    slots, inside, most, done = Slots(), [], [0], []
-    admission = Admission(slots, 3)
+    slots, inside, most, done = SlotQueue(), [], [0], []
+    admission = ConcurrencyLimit(slots, 3)
     start = threading.Barrier(12)
 
     def work(number):
         dice = random.Random(number)  # noqa: S311 # nothing secret
         start.wait()
         for _ in range(100):
-            with admission.slot(Guard(), 60):
+            with admission.slot(Cancellation(), 60):
                 inside.append(number)
                 most[0] = max(most[0], len(inside))
                 if dice.random() < 0.2:
@@ -175,16 +181,16 @@ def test_many_threads_never_exceed_the_limit_and_all_have_their_turn():
 
 
 def _occupied(limit=1):
-    slots = Slots()
-    taken = Ticket(limit, lambda: None)
+    slots = SlotQueue()
+    taken = SlotRequest(limit, lambda: None)
     slots.enter(taken)
     return slots, taken
 
 
 def test_the_wait_ends_with_its_limit_and_tells_how_many_were_ahead():
     slots, _ = _occupied()
-    slots.enter(Ticket(1, lambda: None))
-    with pytest.raises(NoSlotError) as caught, Admission(slots, 1).slot(Guard(), 0.01):
+    slots.enter(SlotRequest(1, lambda: None))
+    with pytest.raises(SlotTimeoutError) as caught, ConcurrencyLimit(slots, 1).slot(Cancellation(), 0.01):
         pass
     assert caught.value.ahead == 1
     assert caught.value.seconds >= 0.01
@@ -193,21 +199,21 @@ def test_the_wait_ends_with_its_limit_and_tells_how_many_were_ahead():
 
 def test_the_wait_ends_when_it_is_stopped():
     slots, _ = _occupied()
-    guard = Guard()
+    guard = Cancellation()
     guard.stop()
-    with pytest.raises(NoSlotError), Admission(slots, 1).slot(guard, None):
+    with pytest.raises(SlotTimeoutError), ConcurrencyLimit(slots, 1).slot(guard, None):
         pass
     assert slots.waiting == 0
 
 
 def test_a_free_slot_takes_no_time():
-    with Admission(Slots(), 1).slot(Guard(), 0) as waited:
+    with ConcurrencyLimit(SlotQueue(), 1).slot(Cancellation(), 0) as waited:
         assert waited == 0
 
 
 def test_a_failure_inside_gives_the_slot_back():
-    slots = Slots()
-    with pytest.raises(ValueError, match="x"), Admission(slots, 1).slot(Guard(), None):
+    slots = SlotQueue()
+    with pytest.raises(ValueError, match="x"), ConcurrencyLimit(slots, 1).slot(Cancellation(), None):
         raise ValueError("x")
     assert slots.under_way == 0
 
@@ -275,5 +281,5 @@ def test_a_forked_process_starts_with_free_slots():
     slots.start_afresh()
     assert slots.under_way == 0
     slots.leave(taken)
-    with Admission(slots, 1).slot(Guard(), 0) as waited:
+    with ConcurrencyLimit(slots, 1).slot(Cancellation(), 0) as waited:
         assert waited == 0

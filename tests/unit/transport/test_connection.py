@@ -20,9 +20,9 @@ from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, 
 from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport import stoppable_sockets as sockets
 from griptape_ollama.transport.call import Call
-from griptape_ollama.transport.connection import Connection, guard_sockets, session_of
-from griptape_ollama.transport.retry import retrying
-from griptape_ollama.transport.stoppable_sockets import GuardedBackend
+from griptape_ollama.transport.connection import Connection, make_stoppable, session_of
+from griptape_ollama.transport.retry import retry_policy
+from griptape_ollama.transport.stoppable_sockets import StoppableBackend
 from unit.hostile import HEAD, HostileServer, chunk
 from unit.transport.clients import foreign_client
 from unit.transport.tls_front import TlsFront
@@ -52,24 +52,24 @@ class TestWhatIsReliedOn:
 
     def test_a_session_keeps_its_pools_where_they_can_be_wrapped(self):
         with foreign_client() as client:
-            assert guard_sockets(client._client)
+            assert make_stoppable(client._client)
             pool = client._client._transport._pool
             assert isinstance(pool, httpcore.ConnectionPool)
-            assert isinstance(pool._network_backend, GuardedBackend)
+            assert isinstance(pool._network_backend, StoppableBackend)
 
     def test_proxies_are_wrapped_too(self, monkeypatch):
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
         with foreign_client(host="http://gpu-box") as client:
             assert client._client._mounts
-            assert guard_sockets(client._client)
+            assert make_stoppable(client._client)
             for transport in client._client._mounts.values():
-                assert transport is None or isinstance(transport._pool._network_backend, GuardedBackend)
+                assert transport is None or isinstance(transport._pool._network_backend, StoppableBackend)
 
     def test_wrapping_twice_wraps_once(self):
         with foreign_client() as client:
-            guard_sockets(client._client)
+            make_stoppable(client._client)
             backend = client._client._transport._pool._network_backend
-            guard_sockets(client._client)
+            make_stoppable(client._client)
             assert client._client._transport._pool._network_backend is backend
 
     def test_the_read_limit_can_be_changed_after_the_headers(self, simulator):
@@ -397,7 +397,7 @@ class TestTls:
             listener.settimeout(10)
             done = pool.submit(hang_up, listener)
             connection = Connection.open(f"https://127.0.0.1:{listener.getsockname()[1]}")
-            policy = retrying(max_attempts=2, min_delay=0)
+            policy = retry_policy(max_attempts=2, min_delay=0)
             with pytest.raises(OllamaConnectionError, match="broke while it was made") as caught:
                 list(Call(connection, "/api/chat", BODY, policy=policy).lines())
             done.result(10)
@@ -423,10 +423,10 @@ class TestTls:
 
         monkeypatch.setattr(sockets, "time", SimpleNamespace(monotonic=lambda: clock.now))
         context = ssl.create_default_context()
-        through_proxy = GuardedBackend(Backend()).connect_tcp("gpu", 443, 10).start_tls(context, timeout=10)
+        through_proxy = StoppableBackend(Backend()).connect_tcp("gpu", 443, 10).start_tls(context, timeout=10)
         through_proxy.start_tls(context, timeout=10)
-        GuardedBackend(Backend()).connect_tcp("gpu", 443).start_tls(context, timeout=10)
-        GuardedBackend(Backend()).connect_tcp("gpu", 443, 1).start_tls(context, timeout=1)
+        StoppableBackend(Backend()).connect_tcp("gpu", 443).start_tls(context, timeout=10)
+        StoppableBackend(Backend()).connect_tcp("gpu", 443, 1).start_tls(context, timeout=1)
         assert limits == [7, 3, 10, 0.001]
 
     def test_missing_files_are_named(self):

@@ -15,7 +15,7 @@ from griptape_ollama.errors import (
     OllamaTimeoutError,
 )
 from griptape_ollama.transport import download
-from griptape_ollama.transport.connection import guarded_transport
+from griptape_ollama.transport.connection import stoppable_transport
 from griptape_ollama.transport.download import Download
 
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(1000)
@@ -197,7 +197,7 @@ def test_redirects_share_one_time_limit(server, monkeypatch):
     limits = []
 
     def transport(resolver):
-        made = guarded_transport(resolver)
+        made = stoppable_transport(resolver)
         handle = made.handle_request
 
         def handled(request):
@@ -207,6 +207,6 @@ def test_redirects_share_one_time_limit(server, monkeypatch):
         monkeypatch.setattr(made, "handle_request", handled)
         return made
 
-    monkeypatch.setattr(download, "guarded_transport", transport)
+    monkeypatch.setattr(download, "stoppable_transport", transport)
     assert Download(f"{server.url}/hop2", allow_private=True, seconds=7).read() == IMAGE
     assert 7 > limits[0] > limits[1] > limits[2] > limits[3] > 0

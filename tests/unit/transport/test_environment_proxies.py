@@ -8,7 +8,6 @@ import pytest
 
 from griptape_ollama import OllamaModels
 from griptape_ollama.errors import OllamaConnectionError, OllamaContentError
-from griptape_ollama.transport import environment_proxies
 from griptape_ollama.transport.environment_proxies import choose_proxy, environment_proxy
 from unit.hostile import HEAD, HostileServer, chunk
 
@@ -22,11 +21,6 @@ def _choose(url, proxies):
 
 def _is_exempt(url, no_proxy):
     return _choose(url, {"http": PROXY, "https": PROXY, "no": no_proxy}) is None
-
-
-@pytest.fixture(autouse=True)
-def _nothing_reported(monkeypatch):
-    monkeypatch.setattr(environment_proxies, "_reported", set())
 
 
 @pytest.mark.parametrize(

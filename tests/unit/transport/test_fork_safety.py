@@ -18,13 +18,13 @@ from griptape.artifacts import TextArtifact
 from griptape_ollama import OllamaError, OllamaPromptDriver
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.run import Run, RunningRuns
+from griptape_ollama.transport.run import ActiveRuns, Run
 from unit.transport.clients import foreign_client
 from unit.transport.tls_front import TlsFront
 
 
 def test_runs_of_threads_that_are_gone_are_not_stopped():
-    running = RunningRuns()
+    running = ActiveRuns()
     run = Run()
     with running.tracking(run):
         running.start_afresh()

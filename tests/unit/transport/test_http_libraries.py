@@ -27,7 +27,7 @@ from griptape_ollama import (
 )
 from griptape_ollama.errors import OllamaCancelledError
 from griptape_ollama.testing import Reply
-from griptape_ollama.transport.connection import Connection, guard_sockets, session_of
+from griptape_ollama.transport.connection import Connection, make_stoppable, session_of
 from griptape_ollama.transport.http_libraries import library_of, raised_as_httpx
 from unit.transport.tls_front import TlsFront
 
@@ -86,7 +86,7 @@ def test_a_connection_is_used_again(simulator, client):
 
 
 def test_its_sockets_are_guarded(client):
-    assert guard_sockets(client._client)
+    assert make_stoppable(client._client)
 
 
 def test_a_call_is_stopped_while_it_waits(simulator, client):

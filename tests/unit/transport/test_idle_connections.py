@@ -15,8 +15,8 @@ from griptape_ollama.transport import connection as connection_module
 from griptape_ollama.transport import idle_connections as idle
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.idle_connections import THREAD_NAME, Sweeper
-from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.idle_connections import THREAD_NAME, IdleConnectionCloser
+from griptape_ollama.transport.retry import retry_policy
 from unit.hostile import HEAD, HostileServer, chunk
 from unit.transport.clients import foreign_client
 
@@ -35,8 +35,8 @@ def simulator():
 @pytest.fixture
 def sweeper(monkeypatch):
     """One that looks often, in place of the one of the process."""
-    sweeper = Sweeper(_TICK)
-    monkeypatch.setattr(connection_module, "watch", sweeper.watch)
+    sweeper = IdleConnectionCloser(_TICK)
+    monkeypatch.setattr(connection_module, "close_when_idle", sweeper.close_when_idle)
     yield sweeper
     sweeper.pause()
     assert _is_gone(sweeper)
@@ -135,7 +135,7 @@ def test_one_that_a_request_may_just_have_been_given_is_left_for_a_round():
         def close(self):
             self.closed += 1
 
-    sweeper, pool = Sweeper(60), Mock(connections=[Expired(), Expired()])
+    sweeper, pool = IdleConnectionCloser(60), Mock(connections=[Expired(), Expired()])
     known = weakref.ref(pool)
     found = sweeper._look(id(pool), known, set())
     assert found == set(pool.connections)
@@ -165,7 +165,7 @@ def test_requests_and_closing_at_the_same_time_do_not_disturb_each_other(simulat
         try:
             for _ in range(60):
                 # A request may come just when its connection expires (httpcore 1.0), and is made again.
-                list(Call(connection, "/api/chat", BODY, policy=retrying(max_attempts=5)).lines())
+                list(Call(connection, "/api/chat", BODY, policy=retry_policy(max_attempts=5)).lines())
                 threading.Event().wait(0.002)
         except Exception as error:  # noqa: BLE001 # looked at below
             failed.append(error)
@@ -215,9 +215,9 @@ def test_where_no_thread_can_be_started_nothing_fails(simulator, sweeper, monkey
     pool = httpcore.ConnectionPool()
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        sweeper.watch(pool)
+        sweeper.close_when_idle(pool)
     assert sweeper._thread is None
-    sweeper.watch(pool)
+    sweeper.close_when_idle(pool)
     _until(lambda: sweeper._pools == {})
 
 

@@ -16,7 +16,7 @@ from griptape_ollama.errors import (
     OllamaQuotaError,
     OllamaResponseError,
 )
-from griptape_ollama.transport.response_errors import Refusal, server_message, to_response_error
+from griptape_ollama.transport.response_errors import ErrorReply, server_message, to_response_error
 from griptape_ollama.transport.server_clock import retry_after
 
 CONTEXT = (
@@ -26,7 +26,7 @@ CONTEXT = (
 
 
 def _error(status, text, **headers):
-    return to_response_error(Refusal(status, text, headers, "POST", "/api/chat", "http://gpu-box:11434", "qwen3"))
+    return to_response_error(ErrorReply(status, text, headers, "POST", "/api/chat", "http://gpu-box:11434", "qwen3"))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_refusal_that_is_about_tls_names_the_setting(text, advice):
 
 
 def test_a_request_that_is_too_large_tells_its_size_and_the_limit_to_raise():
-    refusal = Refusal(413, "", {}, "POST", "/api/chat", "http://gpu-box:11434", "qwen3", 1_234_567)
+    refusal = ErrorReply(413, "", {}, "POST", "/api/chat", "http://gpu-box:11434", "qwen3", 1_234_567)
     assert "1,234,567 bytes" in str(to_response_error(refusal))
     assert "client_max_body_size" in str(to_response_error(refusal))
 
@@ -189,12 +189,12 @@ def test_a_request_that_is_too_large_tells_its_size_and_the_limit_to_raise():
 @pytest.mark.parametrize("end", ["/v1", "/api", "/api/chat", "/v1/chat/completions", "/ollama/v1", "/api/embed"])
 @pytest.mark.parametrize("status", [404, 405])
 def test_an_endpoint_at_the_end_of_the_address_is_to_be_left_out(end, status):
-    refusal = Refusal(status, "404 page not found", {}, "POST", "/api/chat", f"http://gpu-box:11434{end}", "qwen3")
+    refusal = ErrorReply(status, "404 page not found", {}, "POST", "/api/chat", f"http://gpu-box:11434{end}", "qwen3")
     assert f"Leave out '{end.removeprefix('/ollama')}' at the end of host" in str(to_response_error(refusal))
 
 
 def test_a_path_that_is_a_prefix_is_not():
-    refusal = Refusal(404, "", {}, "POST", "/api/chat", "http://gpu-box:11434/v1/ollama", "qwen3")
+    refusal = ErrorReply(404, "", {}, "POST", "/api/chat", "http://gpu-box:11434/v1/ollama", "qwen3")
     assert "Leave out" not in str(to_response_error(refusal))
 
 
@@ -280,6 +280,6 @@ def test_a_long_text_is_cut():
 
 def test_a_long_text_is_understood_by_its_beginning():
     error = to_response_error(
-        Refusal(404, "model " * 2000 + "not found", {}, "POST", "/api/chat", "http://gpu:11434", "qwen3")
+        ErrorReply(404, "model " * 2000 + "not found", {}, "POST", "/api/chat", "http://gpu:11434", "qwen3")
     )
     assert type(error) is OllamaResponseError

@@ -14,8 +14,8 @@ from griptape_ollama.errors import (
     OllamaStreamError,
     OllamaTimeoutError,
 )
-from griptape_ollama.transport.response_errors import Refusal, to_response_error
-from griptape_ollama.transport.retry import MAX_RETRY_AFTER, is_passing, retrying
+from griptape_ollama.transport.response_errors import ErrorReply, to_response_error
+from griptape_ollama.transport.retry import MAX_RETRY_AFTER, is_transient, retry_policy
 
 # Texts of servers 0.1 to 0.40: of a file that no try makes better, of memory that lacks, and of a process that died.
 NEVER_LOADS = (
@@ -46,7 +46,7 @@ CRASHED = (
 
 
 def _refusal(status, text, **headers):
-    return to_response_error(Refusal(status, text, headers, "POST", "/api/chat", "http://gpu-box:11434", "qwen3"))
+    return to_response_error(ErrorReply(status, text, headers, "POST", "/api/chat", "http://gpu-box:11434", "qwen3"))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def _refusal(status, text, **headers):
     ids=str,
 )
 def test_what_passes_is_tried_again(error):
-    assert is_passing(error)
+    assert is_transient(error)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ def test_what_passes_is_tried_again(error):
     ids=str,
 )
 def test_what_would_happen_again_is_not(error):
-    assert not is_passing(error)
+    assert not is_transient(error)
 
 
 def test_a_server_that_asks_for_a_long_wait_gets_no_second_try():
-    assert is_passing(_refusal(503, "busy", **{"retry-after": str(MAX_RETRY_AFTER)}))
-    assert not is_passing(_refusal(503, "busy", **{"retry-after": str(MAX_RETRY_AFTER + 1)}))
+    assert is_transient(_refusal(503, "busy", **{"retry-after": str(MAX_RETRY_AFTER)}))
+    assert not is_transient(_refusal(503, "busy", **{"retry-after": str(MAX_RETRY_AFTER + 1)}))
 
 
 class _Failing:
@@ -120,14 +120,14 @@ def _waits(policy, work):
 
 def test_waits_double_and_are_never_longer_than_the_longest():
     work = _Failing(*[OllamaConnectionError("reset")] * 8)
-    waits = _waits(retrying(max_attempts=9, min_delay=1, max_delay=4), work)
+    waits = _waits(retry_policy(max_attempts=9, min_delay=1, max_delay=4), work)
     assert len(waits) == 8
     assert all(0 <= wait <= limit for wait, limit in zip(waits, [1, 2, 4, 4, 4, 4, 4, 4], strict=True))
 
 
 def test_waits_are_spread_over_the_whole_range():
     work = _Failing(*[OllamaConnectionError("reset")] * 200)
-    waits = _waits(retrying(max_attempts=201, min_delay=1, max_delay=1), work)
+    waits = _waits(retry_policy(max_attempts=201, min_delay=1, max_delay=1), work)
     assert min(waits) < 0.2
     assert max(waits) > 0.8
 
@@ -135,38 +135,40 @@ def test_waits_are_spread_over_the_whole_range():
 def test_retry_after_is_the_least_wait_and_those_who_were_told_the_same_do_not_come_back_together():
     waits = []
     for _ in range(200):
-        waits += _waits(retrying(min_delay=2), _Failing(_refusal(503, "busy", **{"retry-after": "7"})))
+        waits += _waits(retry_policy(min_delay=2), _Failing(_refusal(503, "busy", **{"retry-after": "7"})))
     assert 7 <= min(waits) < 7.2
     assert 8.8 < max(waits) <= 9
 
 
 def test_retry_after_without_a_delay_of_ones_own_is_exact():
-    assert _waits(retrying(min_delay=0), _Failing(_refusal(503, "busy", **{"retry-after": "7"}))) == [7]
+    assert _waits(retry_policy(min_delay=0), _Failing(_refusal(503, "busy", **{"retry-after": "7"}))) == [7]
 
 
 def test_a_delay_of_nothing_is_no_wait():
     work = _Failing(OllamaConnectionError("reset"))
-    assert _waits(retrying(min_delay=0, max_delay=0), work) == [0]
+    assert _waits(retry_policy(min_delay=0, max_delay=0), work) == [0]
 
 
 def test_the_last_failure_is_raised_as_it_was():
     errors = [OllamaConnectionError("first"), OllamaConnectionError("second")]
     work = _Failing(*errors)
     with pytest.raises(OllamaConnectionError, match="second"):
-        retrying(max_attempts=2, min_delay=0, max_delay=0)(work)
+        retry_policy(max_attempts=2, min_delay=0, max_delay=0)(work)
     assert work.calls == 2
 
 
 def test_ignored_types_are_not_tried_again():
     work = _Failing(OllamaConnectionError("reset"))
     with pytest.raises(OllamaConnectionError):
-        retrying(max_attempts=5, min_delay=0, ignored=(OllamaConnectionError,))(work)
+        retry_policy(max_attempts=5, min_delay=0, ignored=(OllamaConnectionError,))(work)
     assert work.calls == 1
 
 
 def test_each_retry_is_one_line_in_the_log(caplog):
     with caplog.at_level(logging.WARNING, "griptape_ollama"):
-        _waits(retrying(max_attempts=3), _Failing(OllamaConnectionError("It broke."), OllamaConnectionError("Again.")))
+        _waits(
+            retry_policy(max_attempts=3), _Failing(OllamaConnectionError("It broke."), OllamaConnectionError("Again."))
+        )
     assert [record.message.split(" Trying")[0] for record in caplog.records] == [
         "Attempt 1 failed: It broke.",
         "Attempt 2 failed: Again.",
@@ -176,7 +178,7 @@ def test_each_retry_is_one_line_in_the_log(caplog):
 def test_a_failure_that_comes_again_is_quoted_once(caplog):
     message = "unable to reach the runner " * 20
     with caplog.at_level(logging.WARNING, "griptape_ollama"):
-        _waits(retrying(max_attempts=5), _Failing(*[OllamaConnectionError(message)] * 4))
+        _waits(retry_policy(max_attempts=5), _Failing(*[OllamaConnectionError(message)] * 4))
     assert caplog.text.count(message.strip()) == 1
     assert [record.message.split(" Trying")[0] for record in caplog.records][1:] == [
         f"Attempt {number} failed in the same way." for number in (2, 3, 4)
@@ -191,13 +193,13 @@ class TestGateway:
     @pytest.mark.parametrize("status", [502, 503, 504, 520, 522, 524, 530])
     def test_it_is_waited_for_and_uses_up_no_try(self, status):
         work = _Failing(*[_refusal(status, self.PAGE)] * 9)
-        waits = _waits(retrying(max_attempts=2, min_delay=0, wait_for_server=60), work)
+        waits = _waits(retry_policy(max_attempts=2, min_delay=0, wait_for_server=60), work)
         assert waits == [0.5] * 9
 
     def test_without_waiting_it_is_tried_as_often_as_any_failure_that_passes(self):
         work = _Failing(*[_refusal(502, self.PAGE)] * 3)
         with pytest.raises(OllamaGatewayError):
-            _waits(retrying(max_attempts=3, min_delay=0), work)
+            _waits(retry_policy(max_attempts=3, min_delay=0), work)
         assert work.calls == 3
 
     def test_a_gateway_that_takes_longer_than_the_wait_is_still_tried_again(self, monkeypatch):
@@ -211,21 +213,21 @@ class TestGateway:
             raise _refusal(504, self.PAGE)
 
         with pytest.raises(OllamaGatewayError):
-            _waits(retrying(max_attempts=2, min_delay=0, wait_for_server=20), work)
+            _waits(retry_policy(max_attempts=2, min_delay=0, wait_for_server=20), work)
         assert len(tries) == 2
 
     def test_its_retry_after_is_kept_to(self):
         work = _Failing(_refusal(503, self.PAGE, **{"retry-after": "3"}))
-        assert _waits(retrying(wait_for_server=60), work) == [3.5]
+        assert _waits(retry_policy(wait_for_server=60), work) == [3.5]
         work = _Failing(_refusal(503, self.PAGE, **{"retry-after": "3600"}))
         with pytest.raises(OllamaGatewayError):
-            _waits(retrying(wait_for_server=60), work)
+            _waits(retry_policy(wait_for_server=60), work)
         assert work.calls == 1
 
     def test_a_busy_server_is_there(self):
         work = _Failing(*[_refusal(503, '{"error":"server busy"}')] * 3)
         with pytest.raises(OllamaBusyError):
-            _waits(retrying(max_attempts=2, min_delay=0, wait_for_server=60), work)
+            _waits(retry_policy(max_attempts=2, min_delay=0, wait_for_server=60), work)
         assert work.calls == 2
 
 
@@ -243,7 +245,7 @@ class TestProgress:
             moved[0] += move
             raise error or OllamaStreamError("broke", retryable=True)
 
-        policy = retrying(min_delay=0, progress=lambda: moved[0], **settings).copy(sleep=lambda _: None)
+        policy = retry_policy(min_delay=0, progress=lambda: moved[0], **settings).copy(sleep=lambda _: None)
         with pytest.raises((OllamaStreamError, OllamaConnectionError)):
             policy(attempt)
         return tries
@@ -268,7 +270,7 @@ class TestProgress:
             moved[0] += tries.pop(0)
             raise OllamaStreamError("broke", retryable=True)
 
-        policy = retrying(min_delay=1, max_delay=60, max_attempts=4, progress=lambda: moved[0])
+        policy = retry_policy(min_delay=1, max_delay=60, max_attempts=4, progress=lambda: moved[0])
         with pytest.raises((OllamaStreamError, IndexError)):
             policy.copy(sleep=waits.append)(attempt)
         assert waits == [1, 2, 4, 1, 2]
@@ -287,7 +289,7 @@ class TestProgress:
                 raise OllamaStreamError("broke", retryable=True)
             raise OllamaConnectionError("refused", refused=True)
 
-        policy = retrying(min_delay=0, wait_for_server=2, progress=lambda: moved[0]).copy(sleep=lambda _: None)
+        policy = retry_policy(min_delay=0, wait_for_server=2, progress=lambda: moved[0]).copy(sleep=lambda _: None)
         with pytest.raises(OllamaConnectionError):
             policy(attempt)
         assert tries[-1] - tries[1] == 1.5
@@ -301,7 +303,7 @@ def test_waiting_for_a_server_uses_up_no_try():
             raise failures.pop(0)
         return "done"
 
-    policy = retrying(max_attempts=2, min_delay=0, wait_for_server=60).copy(sleep=lambda _: None)
+    policy = retry_policy(max_attempts=2, min_delay=0, wait_for_server=60).copy(sleep=lambda _: None)
     assert policy(work) == "done"
     failures.extend([OllamaConnectionError("reset")] * 2)
     with pytest.raises(OllamaConnectionError, match="reset"):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from griptape_ollama.protocol.options import RELOADING_OPTIONS
 from griptape_ollama.testing.models.simulated_model import SimulatedModel
 from griptape_ollama.testing.wire_format import as_object
 
@@ -12,8 +13,6 @@ _SMALLEST_VISION_WINDOW = 2048
 _ALLOCATION_STEP = 256
 # Go's integers have 64 bits; what does not fit becomes the smallest of them.
 _LARGEST_INTEGER = 2**63 - 1
-# Options besides num_ctx that reloaded models on the recorded server. num_keep and use_mmap did not.
-_RELOADING_OPTIONS = ("num_batch", "num_thread", "num_gpu", "main_gpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ def load_settings_for(model: SimulatedModel, body: Mapping[str, Any], default: i
         default: Window in tokens where neither the request nor the model sets one.
     """
     options = {**_given(model.parameters), **_given(as_object(body.get("options")))}
-    reloading = [(name, options[name]) for name in _RELOADING_OPTIONS if name in options]
+    reloading = [(name, options[name]) for name in sorted(RELOADING_OPTIONS - {"num_ctx"}) if name in options]
     return LoadSettings(
         context_length=_window(model, options.get("num_ctx", default)),
         shift=body.get("shift") is not False,

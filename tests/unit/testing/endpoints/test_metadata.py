@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from griptape_ollama.protocol.parameters import parse_parameters
+from griptape_ollama.protocol.options import parse_parameters
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 

@@ -24,8 +24,8 @@ from griptape_ollama.errors import (
 )
 from griptape_ollama.transport import gateways
 from griptape_ollama.transport.environment_proxies import Proxy
-from griptape_ollama.transport.response_body import PageError, read_refusal
-from griptape_ollama.transport.response_errors import Refusal, to_response_error
+from griptape_ollama.transport.response_body import PageError, read_error_body
+from griptape_ollama.transport.response_errors import ErrorReply, to_response_error
 
 MAX_ERROR_BYTES = 64 * 1024
 """How much of the body of a refusal is read."""
@@ -42,7 +42,7 @@ _WANTS_CERTIFICATE = "CERTIFICATE_REQUIRED"
 
 
 @dataclass(frozen=True)
-class Failures:
+class RequestErrors:
     """Makes the errors of one request, which all name its server and its model.
 
     Attributes:
@@ -179,7 +179,7 @@ class Failures:
 
     def error_line(self, line: Mapping[str, Any]) -> OllamaResponseError:
         """The server says within its reply that something is wrong."""
-        return to_response_error(Refusal(None, json.dumps(line), {}, self.method, self.path, self.host, self.model))
+        return to_response_error(ErrorReply(None, json.dumps(line), {}, self.method, self.path, self.host, self.model))
 
     def error_after(self, error: OllamaResponseError, lines: int) -> OllamaError:
         """The server said so after some of its reply.
@@ -197,12 +197,12 @@ class Failures:
             response: The response.
             sent: Bytes of the body of the request.
         """
-        text = read_refusal(response, MAX_ERROR_BYTES).decode(errors="replace")
+        text = read_error_body(response, MAX_ERROR_BYTES).decode(errors="replace")
         if response.has_redirect_location:
             where = gateways.redirected(self.host, self.path, response.headers["location"])
             return OllamaConnectionError(f"{self.subject} {where}.", **self._context, refused=True, redirected=True)
         return to_response_error(
-            Refusal(
+            ErrorReply(
                 response.status_code,
                 text,
                 response.headers,

@@ -9,11 +9,11 @@ from griptape_ollama.errors import (
     OllamaStreamError,
     OllamaTimeoutError,
 )
-from griptape_ollama.protocol.lines import CHAT, STATUS
+from griptape_ollama.protocol.stream_kinds import CHAT, STATUS
 from griptape_ollama.testing import OllamaSimulator
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.retry import retrying
+from griptape_ollama.transport.retry import retry_policy
 from griptape_ollama.transport.timeouts import OllamaTimeout
 
 LINES = [{"status": "pulling manifest"}, {"status": "writing manifest"}, {"status": "success"}]
@@ -98,7 +98,7 @@ class TestNothingButAStatus:
 
     def test_what_passes_is_tried_again(self, simulator, connection):
         simulator.fault("status", path="/api/copy", status=503)
-        self._copy(connection, policy=retrying(max_attempts=2, min_delay=0)).confirm()
+        self._copy(connection, policy=retry_policy(max_attempts=2, min_delay=0)).confirm()
         assert "copied:latest" in simulator.models
 
     def test_a_broken_connection_is_our_error(self, simulator, connection):

@@ -12,10 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from griptape_ollama.protocol.patterns import to_grammar_pattern
-from griptape_ollama.protocol.schema_limits import drop_crossed, is_taken
-from griptape_ollama.protocol.schema_merging import MERGES, as_types
-from griptape_ollama.protocol.schema_references import look_up
+from griptape_ollama.protocol.schema_keywords import (
+    MERGES,
+    as_types,
+    drop_contradictory_bounds,
+    is_accepted,
+    resolve_reference,
+)
+from griptape_ollama.protocol.schema_patterns import to_grammar_pattern
 
 Schema = dict[str, Any]
 
@@ -137,7 +141,7 @@ class _Compiler:
         """Put what a reference names in its place, and what stands beside it on top."""
         while isinstance(ref := schema.get("$ref"), str):
             beside = {key: value for key, value in schema.items() if key != "$ref"}
-            target = look_up(self.root, ref)
+            target = resolve_reference(self.root, ref)
             if target is None:
                 self._lose(path, f"$ref {ref}")
                 return beside, refs
@@ -227,7 +231,7 @@ class _Compiler:
             if key in ("description", *_WORDS) and self.target == "tools":
                 continue
             self._keep(compiled, key, value, path, refs)
-        for key in drop_crossed(compiled):
+        for key in drop_contradictory_bounds(compiled):
             self._lose(path, key)
         if self.target == "tools":
             return {**compiled, **self._described(schema, path)}
@@ -250,7 +254,7 @@ class _Compiler:
                 self._lose(path, key)
             else:
                 compiled[key] = pattern
-        elif key in (_TOOL_KEYS if self.target == "tools" else _FORMAT_KEYS) and is_taken(key, value):
+        elif key in (_TOOL_KEYS if self.target == "tools" else _FORMAT_KEYS) and is_accepted(key, value):
             compiled[key] = value
         elif key not in _NOT_SAID and not (key == "additionalProperties" and not isinstance(value, Mapping)):
             self._lose(path, key)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from griptape_ollama.protocol.schema_text import brief_schema
+from griptape_ollama.protocol.schema_abridgement import abridged_schema
 
 
 class _Leaf(BaseModel):
@@ -33,7 +33,7 @@ class _Tree(BaseModel):
 
 
 def test_titles_go_and_properties_of_that_name_stay():
-    brief = brief_schema(_Leaf.model_json_schema())
+    brief = abridged_schema(_Leaf.model_json_schema())
     assert brief == {
         "properties": {"title": {"description": "Its title", "type": "string"}},
         "required": ["title"],
@@ -42,27 +42,27 @@ def test_titles_go_and_properties_of_that_name_stay():
 
 
 def test_a_definition_that_is_used_once_stands_in_its_place():
-    brief = brief_schema(_Chain.model_json_schema())
+    brief = abridged_schema(_Chain.model_json_schema())
     assert "$ref" not in json.dumps(brief)
     assert "$defs" not in brief
     assert brief["properties"]["middle"]["properties"]["leaf"]["properties"]["title"]["description"] == "Its title"
 
 
 def test_a_definition_that_is_used_twice_is_told_once_with_what_stands_beside_its_references():
-    brief = brief_schema(_Twice.model_json_schema())
+    brief = abridged_schema(_Twice.model_json_schema())
     assert json.dumps(brief).count("Its title") == 1
     assert brief["properties"]["one"] == {"$ref": "#/$defs/_Leaf", "description": "The first"}
 
 
 def test_a_definition_that_contains_itself_stays_one():
-    brief = brief_schema(_Tree.model_json_schema())
+    brief = abridged_schema(_Tree.model_json_schema())
     assert brief["$ref"] == "#/$defs/_Tree"
     assert list(brief["$defs"]) == ["_Tree"]
 
 
 def test_definitions_that_contain_each_other_come_to_an_end():
     one, other = {"properties": {"b": {"$ref": "#/$defs/B"}}}, {"properties": {"a": {"$ref": "#/$defs/A"}}}
-    brief = brief_schema({"$ref": "#/$defs/A", "$defs": {"A": one, "B": other}})
+    brief = abridged_schema({"$ref": "#/$defs/A", "$defs": {"A": one, "B": other}})
     assert brief == {
         "$ref": "#/$defs/A",
         "$defs": {"A": {"properties": {"b": {"properties": {"a": {"$ref": "#/$defs/A"}}}}}},
@@ -71,7 +71,7 @@ def test_definitions_that_contain_each_other_come_to_an_end():
 
 def test_a_reference_into_the_inside_of_a_definition_keeps_them_all():
     schema = {"$ref": "#/$defs/A/properties/b", "$defs": {"A": {"properties": {"b": {"type": "string"}}}}}
-    assert brief_schema(schema) == schema
+    assert abridged_schema(schema) == schema
 
 
 _SCHEMAS = st.recursive(
@@ -88,7 +88,7 @@ _SCHEMAS = st.recursive(
 def test_every_reference_still_leads_somewhere_and_nothing_is_changed_in_place(root, one, other):
     schema = {**root, "$defs": {"A": one, "B": other}}
     before = copy.deepcopy(schema)
-    brief = brief_schema(schema)
+    brief = abridged_schema(schema)
     assert schema == before
     text = json.dumps(brief)
     for name in "AB":

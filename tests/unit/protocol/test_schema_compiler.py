@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field
 
-from griptape_ollama.protocol.json_schema import MAX_NODES, MAX_RECURSION, compile_format, compile_parameters
+from griptape_ollama.protocol.schema_compiler import (
+    MAX_NODES,
+    MAX_RECURSION,
+    compile_format,
+    compile_parameters,
+)
 
 # What the server drops from a property without a word, and what its grammar refuses or ignores.
 _DROPPED_FROM_TOOLS = {"$ref", "$defs", "const", "default", "format", "pattern", "minimum", "maximum", "oneOf", "allOf"}
@@ -664,7 +669,7 @@ def _scalars(kind, schema):
     return {"null": st.none(), "boolean": st.booleans()}.get(kind, _VALUES)
 
 
-# Characters that JSON writes as themselves: patterns are for these, see protocol/patterns.py.
+# Characters that JSON writes as themselves: patterns are for these, see protocol/schema_patterns.py.
 _PRINTABLE = st.sampled_from("".join(chr(code) for code in range(32, 127) if chr(code) not in '"\\') + "äß日")
 
 

@@ -18,7 +18,7 @@ _SCHEMAS = frozenset(
 _DEFINITIONS = "#/$defs/"
 
 
-def brief_schema(schema: Mapping[str, Any]) -> Schema:
+def abridged_schema(schema: Mapping[str, Any]) -> Schema:
     """Return a schema without what says nothing about an answer, and each definition that is used once in its place.
 
     Args:

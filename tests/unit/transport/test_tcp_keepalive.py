@@ -9,7 +9,7 @@ import ollama
 import pytest
 
 from griptape_ollama.testing import OllamaSimulator
-from griptape_ollama.transport import keepalive
+from griptape_ollama.transport import tcp_keepalive
 from griptape_ollama.transport.call import Call
 from griptape_ollama.transport.connection import Connection
 from unit.hostile import HEAD, HostileServer, chunk
@@ -132,18 +132,18 @@ def test_a_backend_of_ones_own_opens_its_connections_itself(simulator):
 
 def test_an_option_that_the_system_refuses_is_left_out(monkeypatch):
     refused = (socket.IPPROTO_TCP, 9999, 1)
-    monkeypatch.setattr(keepalive, "OPTIONS", (refused, *keepalive.OPTIONS))
+    monkeypatch.setattr(tcp_keepalive, "OPTIONS", (refused, *tcp_keepalive.OPTIONS))
     with socket.socket() as sock:
-        keepalive.configure(sock, None)
+        tcp_keepalive.set_socket_options(sock, None)
         _assert_kept_alive(sock)
 
 
 @linux_only
 def test_a_server_that_does_not_read_a_large_request_yet_is_not_given_up(monkeypatch):
     """A proxy may let a request wait in its queue; Linux would count that as silence."""
-    monkeypatch.setattr(keepalive, "_GONE_MILLISECONDS", 300)
-    options = [each for each in keepalive.OPTIONS if each[1] != socket.TCP_USER_TIMEOUT]
-    monkeypatch.setattr(keepalive, "OPTIONS", (*options, (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)))
+    monkeypatch.setattr(tcp_keepalive, "_GONE_MILLISECONDS", 300)
+    options = [each for each in tcp_keepalive.OPTIONS if each[1] != socket.TCP_USER_TIMEOUT]
+    monkeypatch.setattr(tcp_keepalive, "OPTIONS", (*options, (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)))
 
     class Queueing(HostileServer):
         def _serve(self, peer):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from griptape_ollama.protocol.chat import carries_output, is_load_reply
+from griptape_ollama.protocol.stream_kinds import has_output, is_load_reply
 
 
 def _line(**message):
@@ -27,7 +27,7 @@ def _line(**message):
     ],
 )
 def test_a_line_carries_output_if_a_listener_would_be_told(line, carries):
-    assert carries_output(line) is carries
+    assert has_output(line) is carries
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ OPTIONS = (
 )
 
 
-def configure(sock: socket.socket, options: Iterable[Any] | None) -> None:
+def set_socket_options(sock: socket.socket, options: Iterable[Any] | None) -> None:
     """Set the options of a connection.
 
     Args:
@@ -55,7 +55,7 @@ def configure(sock: socket.socket, options: Iterable[Any] | None) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-class UploadPatience:
+class UserTimeoutPause:
     """Switches `TCP_USER_TIMEOUT` off from the sending of a large request until the first byte of its response.
 
     Args:

@@ -7,12 +7,12 @@ import threading
 import pytest
 
 from griptape_ollama.errors import OllamaCancelledError
-from griptape_ollama.transport.run import Run, RunningRuns
+from griptape_ollama.transport.run import ActiveRuns, Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
 
 
 def test_runs_under_way_are_stopped_and_others_are_not():
-    running = RunningRuns()
+    running = ActiveRuns()
     before, under_way, after = Run(), Run(), Run()
     with running.tracking(before):
         pass
@@ -25,7 +25,7 @@ def test_runs_under_way_are_stopped_and_others_are_not():
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no signals to send to itself")
 def test_a_signal_handler_may_cancel_while_its_own_thread_starts_a_run():
-    running = RunningRuns()
+    running = ActiveRuns()
     before = signal.signal(signal.SIGUSR1, lambda *_: running.cancel())
     try:
         with running._lock:

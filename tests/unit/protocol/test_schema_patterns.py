@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from griptape_ollama.protocol.patterns import to_grammar_pattern
+from griptape_ollama.protocol.schema_patterns import to_grammar_pattern
 
 _ANY = r'[^"\\\x00-\x1F\x7F]'
 # Characters that JSON writes as themselves; patterns are for these.
