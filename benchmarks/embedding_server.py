@@ -46,7 +46,7 @@ class Server:
         self.host = process.stdout.readline().strip()
 
     def seen(self):
-        """Say what was asked since it was asked last."""
+        """Return the requests since the last call."""
         print(file=self._process.stdin, flush=True)
         return Seen(*map(int, self._process.stdout.readline().split()))
 

@@ -27,7 +27,7 @@ STREAM_MARKS = (10_000, STREAM_TEXTS)
 
 
 class ByHand:
-    """What somebody would write who needs no driver."""
+    """A hand-written loop without a driver."""
 
     def __init__(self, host, model):
         self._client = httpx.Client(timeout=60)

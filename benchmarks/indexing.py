@@ -83,7 +83,7 @@ def _alone(make_store, host):
 
 
 def _round(server):
-    """Give seconds, those of the store alone and of the server, and the number of requests, by name of the way."""
+    """Return seconds, those of the store alone and of the server, and the number of requests, by driver."""
     alone = {_ours: _alone(_ours, server.host), _configured: _alone(_configured, server.host)}
     for way in WAYS:
         server.seen()

@@ -15,7 +15,7 @@ _NAMES = ("Agadir", "Bergen", "Cadiz", "Dresden", "Esbjerg", "Faro", "Genoa", "H
 
 
 def records(chance):
-    """Give a list of records that have the same fields."""
+    """Return records with the same fields."""
     fields = chance.sample(_FIELDS, chance.randrange(3, 9))
     makers = [chance.choice(_MAKERS) for _ in fields]
     first = chance.randrange(10 ** chance.randrange(1, 8))

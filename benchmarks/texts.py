@@ -27,7 +27,7 @@ _LIBRARY = pathlib.Path(_PATHS["stdlib"])
 
 
 def texts(half):
-    """Give the texts of a half (0 or 1) by their kind."""
+    """Return the texts of a half (0 or 1) by their kind."""
     chance = random.Random(half)
     kinds = {
         "prose": _joined(_paragraphs(half), chance),
@@ -101,7 +101,7 @@ def _json(half, chance):
 
 
 def _facts():
-    """Give lists of a dozen facts each."""
+    """Return lists of a dozen facts each."""
     facts = [{"code": each.value, "phrase": each.phrase, "description": each.description} for each in http.HTTPStatus]
     facts += [{"name": name, "point": point} for name, point in sorted(html.entities.name2codepoint.items())[:200]]
     facts += [{name: value} for name, value in sorted(sysconfig.get_config_vars().items())[:300]]

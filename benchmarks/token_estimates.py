@@ -100,7 +100,7 @@ def _cost_table():
 
 
 def _nanoseconds(estimator, found):
-    """Give what a text takes in the quickest quarter of all."""
+    """Return the time per text of the quickest quarter of all texts."""
     taken = []
     for text in found:
         start = time.thread_time_ns()

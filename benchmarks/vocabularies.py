@@ -19,7 +19,7 @@ _LLAMA_PATTERN = (
 
 
 def counters():
-    """Give functions that count tokens by the name of their vocabulary, and why others are missing."""
+    """Return functions that count tokens by the name of their vocabulary, and why vocabularies are missing."""
     found, missing = {}, {}
     for name, (package, make) in _VOCABULARIES.items():
         if importlib.util.find_spec(package.replace("-", "_")) is None:
