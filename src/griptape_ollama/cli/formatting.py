@@ -129,7 +129,7 @@ def print_json(value: Any) -> None:
         value: What JSON can hold, and results of OllamaModels inside it.
     """
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    is_unicode = encoding.lower().replace("-", "").startswith("utf")
+    is_unicode = encoding.lower().startswith("utf")
     click.echo(json.dumps(to_json(value), indent=2, ensure_ascii=not is_unicode))
 
 

@@ -30,8 +30,8 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResidentModel:
-    """A model that is in memory or about to be loaded.
+class EvictionCandidate:
+    """A model that is in memory or about to be loaded, whether or not it may be evicted.
 
     Attributes:
         model: Its key.
@@ -115,34 +115,38 @@ def next_use_distances(steps: Sequence[Step], begun: Collection[str] = (), *, ag
     return distances
 
 
-def choose_unloads(residents: Iterable[ResidentModel], next_uses: Mapping[str, int]) -> tuple[str, ...]:
+def choose_unloads(candidates: Iterable[EvictionCandidate], next_uses: Mapping[str, int]) -> tuple[str, ...]:
     """Return the models whose last use is over.
 
     Args:
-        residents: Models in memory.
+        candidates: Models in memory.
         next_uses: Distances of the next uses, by model.
     """
     return tuple(
-        each.model for each in residents if each.is_evictable and not each.is_busy and each.model not in next_uses
+        each.model for each in candidates if each.is_evictable and not each.is_busy and each.model not in next_uses
     )
 
 
 def choose_evictions(
-    residents: Iterable[ResidentModel], next_uses: Mapping[str, int], limits: MemoryLimits, wanted: str, size: int = 0
+    candidates: Iterable[EvictionCandidate],
+    next_uses: Mapping[str, int],
+    limits: MemoryLimits,
+    wanted: str,
+    size: int = 0,
 ) -> EvictionPlan:
     """Choose the idle models with the farthest next uses to unload before a model is loaded, and no more than needed.
 
     Args:
-        residents: Models in memory.
+        candidates: Models in memory.
         next_uses: Distances of the next uses, by model.
         limits: What fits.
         wanted: The model to load.
         size: Bytes that it takes; 0 where unknown.
     """
-    staying = {each.model: each.size for each in residents if each.model != wanted}
-    idle = [each for each in residents if each.is_evictable and not each.is_busy and each.model != wanted]
+    staying = {each.model: each.size for each in candidates if each.model != wanted}
+    idle = [each for each in candidates if each.is_evictable and not each.is_busy and each.model != wanted]
     idle.sort(key=lambda each: (next_uses.get(each.model, math.inf), each.size, each.model), reverse=True)
-    evicted: list[ResidentModel] = []
+    evicted: list[EvictionCandidate] = []
     for each in idle:
         if limits.allow([*staying.values(), size]):
             break
@@ -158,7 +162,7 @@ def choose_evictions(
 
 
 def choose_preload(
-    residents: Iterable[ResidentModel],
+    candidates: Iterable[EvictionCandidate],
     first_uses: Mapping[str, int],
     limits: MemoryLimits,
     sizes: Mapping[str, int],
@@ -168,11 +172,11 @@ def choose_preload(
     Nothing is evicted for it: what the running steps leave behind may be the better choice.
 
     Args:
-        residents: Models in memory.
+        candidates: Models in memory.
         first_uses: Distances of the next steps that use a model first of all, by model.
         limits: What fits.
         sizes: Bytes that models take, as far as known.
     """
-    present = {each.model: each.size for each in residents}
+    present = {each.model: each.size for each in candidates}
     nearest = sorted(model for model, distance in first_uses.items() if distance == 1 and model not in present)
     return next((model for model in nearest if limits.allow([*present.values(), sizes.get(model, 0)])), None)

@@ -286,7 +286,7 @@ class ModelGraph:
                 )
 
     def cancel(self) -> None:
-        """Cancel all requests of the planner that are under way."""
+        """Cancel all requests of the scheduler that are under way."""
         for pool in self.pools:
             pool.server.cancel()
 

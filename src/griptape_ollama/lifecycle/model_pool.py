@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from griptape_ollama.errors import OllamaCancelledError, OllamaError, OllamaTimeoutError
 from griptape_ollama.escaping import printable
 from griptape_ollama.lifecycle.eviction import (
+    EvictionCandidate,
     MemoryLimits,
-    ResidentModel,
     choose_evictions,
     choose_preload,
     choose_unloads,
@@ -166,8 +166,8 @@ class ModelPool:
                 return
             now = demand()
             with self._lock:
-                residents, size = self._residents(now.in_use), self._sizes.get(model, 0)
-            plan = choose_evictions(residents, now.next_uses, self._limits, model, size)
+                candidates, size = self._candidates(now.in_use), self._sizes.get(model, 0)
+            plan = choose_evictions(candidates, now.next_uses, self._limits, model, size)
             for each in plan.models:
                 self._unload(each, is_eviction=True)
             if not plan.is_enough:
@@ -212,7 +212,7 @@ class ModelPool:
         now = demand()
         with self._lock:
             self._pending.intersection_update({*now.in_use, *self._preloading})
-            used = [each for each in self._residents(now.in_use) if self._is_used(each.model)]
+            used = [each for each in self._candidates(now.in_use) if self._is_used(each.model)]
         unneeded = choose_unloads(used, now.next_uses)
         foreign = [
             each.model
@@ -230,7 +230,7 @@ class ModelPool:
     def reserve_preload(self, first_uses: Mapping[str, int], in_use: Collection[str]) -> str | None:
         """Choose a model to preload, by the distances of the first uses; from now on it counts as loaded."""
         with self._lock:
-            model = choose_preload(self._residents(in_use), first_uses, self._limits, self._sizes)
+            model = choose_preload(self._candidates(in_use), first_uses, self._limits, self._sizes)
             if model is not None:
                 for models in (self._own, self._pending, self._preloading):
                     models.add(model)
@@ -284,9 +284,9 @@ class ModelPool:
     def _is_used(self, model: str) -> bool:
         return model in self._models and self._models[model].is_used
 
-    def _residents(self, in_use: Collection[str]) -> list[ResidentModel]:
+    def _candidates(self, in_use: Collection[str]) -> list[EvictionCandidate]:
         loaded = [
-            ResidentModel(
+            EvictionCandidate(
                 model=model,
                 size=each.listed.size,
                 is_busy=model in in_use,
@@ -295,7 +295,7 @@ class ModelPool:
             for model, each in self._models.items()
         ]
         pending = [
-            ResidentModel(model=model, size=self._sizes.get(model, 0), is_busy=True, is_evictable=False)
+            EvictionCandidate(model=model, size=self._sizes.get(model, 0), is_busy=True, is_evictable=False)
             for model in sorted(self._pending.difference(self._models))
         ]
         return loaded + pending

@@ -1,4 +1,4 @@
-"""What the planner asks of a server: what is loaded, load this, unload that, and which names share weights."""
+"""What the scheduler asks of a server: what is loaded, load this, unload that, and which names share weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _QUICK = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=10)
 class ServerAdapter:
     """The server that a driver uses, over the driver's own connection.
 
-    Requests are not retried: the planner goes on without what it does not get.
+    Requests are not retried: the scheduler goes on without what it does not get.
 
     Args:
         driver: The driver.

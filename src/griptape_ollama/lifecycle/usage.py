@@ -83,7 +83,7 @@ class UsageRecorder:
             self._models[host, model].loads.append(load)
 
     def record_unload(self, host: str, model: str, *, is_eviction: bool) -> None:
-        """Record that the planner unloaded a model."""
+        """Record that the scheduler unloaded a model."""
         with self._lock:
             usage = self._models.get((host, model))
             if usage is not None:

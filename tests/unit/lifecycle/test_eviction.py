@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from griptape_ollama.lifecycle.eviction import (
+    EvictionCandidate,
     MemoryLimits,
-    ResidentModel,
     Step,
     choose_evictions,
     choose_preload,
@@ -35,12 +35,12 @@ def _simulate(sequence, limits, sizes=None):
         begun = {step.id for step in steps[: number + 1]}
         coming = next_use_distances(steps, begun)
         if model not in memory:
-            residents = [ResidentModel(model=each, size=sizes.get(each, 0)) for each in memory]
-            memory -= set(choose_evictions(residents, coming, limits, model, sizes.get(model, 0)).models)
+            candidates = [EvictionCandidate(model=each, size=sizes.get(each, 0)) for each in memory]
+            memory -= set(choose_evictions(candidates, coming, limits, model, sizes.get(model, 0)).models)
             memory.add(model)
             loads += 1
         history.append(frozenset(memory))
-        memory -= set(choose_unloads([ResidentModel(model=each) for each in memory], coming))
+        memory -= set(choose_unloads([EvictionCandidate(model=each) for each in memory], coming))
     assert not memory
     return loads, history
 
@@ -91,47 +91,47 @@ def test_a_model_is_in_memory_until_its_last_use_and_not_after_it(sequence):
 
 
 def test_the_model_with_the_farthest_next_use_is_evicted():
-    residents = [ResidentModel(model=model) for model in "abc"]
-    eviction = choose_evictions(residents, {"a": 2, "b": 9, "c": 5}, MemoryLimits(max_models=3), "d")
+    candidates = [EvictionCandidate(model=model) for model in "abc"]
+    eviction = choose_evictions(candidates, {"a": 2, "b": 9, "c": 5}, MemoryLimits(max_models=3), "d")
     assert eviction.models == ("b",)
     assert eviction.is_enough
 
 
 def test_a_model_without_a_next_use_is_evicted_first():
-    residents = [ResidentModel(model=model) for model in "ab"]
-    assert choose_evictions(residents, {"a": 100}, MemoryLimits(max_models=2), "c").models == ("b",)
+    candidates = [EvictionCandidate(model=model) for model in "ab"]
+    assert choose_evictions(candidates, {"a": 100}, MemoryLimits(max_models=2), "c").models == ("b",)
 
 
 def test_a_loaded_model_needs_no_eviction():
-    residents = [ResidentModel(model=model) for model in "ab"]
-    assert choose_evictions(residents, {}, MemoryLimits(max_models=2), "a").models == ()
+    candidates = [EvictionCandidate(model=model) for model in "ab"]
+    assert choose_evictions(candidates, {}, MemoryLimits(max_models=2), "a").models == ()
 
 
 @pytest.mark.parametrize("kept", [{"is_busy": True}, {"is_evictable": False}])
 def test_a_busy_or_foreign_model_is_never_evicted(kept):
-    eviction = choose_evictions([ResidentModel(model="a", **kept)], {}, MemoryLimits(max_models=1), "b")
+    eviction = choose_evictions([EvictionCandidate(model="a", **kept)], {}, MemoryLimits(max_models=1), "b")
     assert eviction.models == ()
     assert not eviction.is_enough
 
 
 @pytest.mark.parametrize("kept", [{"is_busy": True}, {"is_evictable": False}])
 def test_a_busy_or_foreign_model_is_not_unloaded_after_its_last_use(kept):
-    assert choose_unloads([ResidentModel(model="a", **kept), ResidentModel(model="b")], {}) == ("b",)
+    assert choose_unloads([EvictionCandidate(model="a", **kept), EvictionCandidate(model="b")], {}) == ("b",)
 
 
 def test_without_limits_nothing_is_evicted():
-    residents = [ResidentModel(model=model, size=10**12) for model in "abcdefgh"]
-    assert choose_evictions(residents, {}, MemoryLimits(), "z", 10**12).models == ()
+    candidates = [EvictionCandidate(model=model, size=10**12) for model in "abcdefgh"]
+    assert choose_evictions(candidates, {}, MemoryLimits(), "z", 10**12).models == ()
 
 
 def test_no_more_is_evicted_than_needed_when_sizes_differ():
     # The small one is needed last, but without the large one there is room for it.
-    residents = [
-        ResidentModel(model="small", size=1),
-        ResidentModel(model="large", size=8),
-        ResidentModel(model="near", size=1),
+    candidates = [
+        EvictionCandidate(model="small", size=1),
+        EvictionCandidate(model="large", size=8),
+        EvictionCandidate(model="near", size=1),
     ]
-    eviction = choose_evictions(residents, {"small": 9, "large": 8, "near": 1}, MemoryLimits(memory=10), "new", 8)
+    eviction = choose_evictions(candidates, {"small": 9, "large": 8, "near": 1}, MemoryLimits(memory=10), "new", 8)
     assert eviction.models == ("large",)
 
 
@@ -142,25 +142,25 @@ def test_no_more_is_evicted_than_needed_when_sizes_differ():
     st.integers(9, 30),
 )
 def test_no_evicted_model_would_fit_beside_the_new_one(sizes, next_uses, size, memory):
-    residents = {str(number): each for number, each in enumerate(sizes)}
+    candidates = {str(number): each for number, each in enumerate(sizes)}
     limits = MemoryLimits(memory=max(memory, size))
     plan = choose_evictions(
-        [ResidentModel(model=model, size=each) for model, each in residents.items()],
+        [EvictionCandidate(model=model, size=each) for model, each in candidates.items()],
         {str(number): distance for number, distance in enumerate(next_uses)},
         limits,
         "new",
         size,
     )
-    staying = [each for model, each in residents.items() if model not in plan.models]
+    staying = [each for model, each in candidates.items() if model not in plan.models]
     assert plan.is_enough
     assert limits.allow([*staying, size])
-    assert not any(limits.allow([*staying, residents[model], size]) for model in plan.models)
+    assert not any(limits.allow([*staying, candidates[model], size]) for model in plan.models)
 
 
 def test_a_model_of_unknown_size_is_assumed_to_fit():
-    residents = [ResidentModel(model="a", size=10)]
-    assert choose_evictions(residents, {"a": 1}, MemoryLimits(memory=10), "b").models == ()
-    assert choose_preload(residents, {"b": 1}, MemoryLimits(memory=10), {}) == "b"
+    candidates = [EvictionCandidate(model="a", size=10)]
+    assert choose_evictions(candidates, {"a": 1}, MemoryLimits(memory=10), "b").models == ()
+    assert choose_preload(candidates, {"b": 1}, MemoryLimits(memory=10), {}) == "b"
 
 
 def test_the_distance_of_a_step_counts_what_has_to_begin_before_it():
@@ -192,7 +192,7 @@ def test_no_use_is_left_when_all_steps_have_begun():
 
 
 def test_the_model_of_the_very_next_step_is_preloaded():
-    assert choose_preload([ResidentModel(model="a")], {"b": 1, "c": 2}, MemoryLimits(max_models=2), {}) == "b"
+    assert choose_preload([EvictionCandidate(model="a")], {"b": 1, "c": 2}, MemoryLimits(max_models=2), {}) == "b"
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,12 @@ def test_the_model_of_the_very_next_step_is_preloaded():
     ids=["no place", "no memory", "not the next", "there already", "nothing to come"],
 )
 def test_nothing_is_preloaded_without_memory_or_need(first_uses, limits, sizes):
-    assert choose_preload([ResidentModel(model="a", size=10)], first_uses, limits, sizes) is None
+    assert choose_preload([EvictionCandidate(model="a", size=10)], first_uses, limits, sizes) is None
 
 
 def test_of_several_next_models_one_that_fits_is_preloaded():
     sizes = {"big": 10, "small": 2}
     assert (
-        choose_preload([ResidentModel(model="a", size=5)], {"big": 1, "small": 1}, MemoryLimits(memory=8), sizes)
+        choose_preload([EvictionCandidate(model="a", size=5)], {"big": 1, "small": 1}, MemoryLimits(memory=8), sizes)
         == "small"
     )
