@@ -212,3 +212,10 @@ def test_a_half_of_a_pair_deep_inside_is_mended_or_refused():
     for _ in range(900):
         (found,) = found["a"] if isinstance(found, dict) else found
     assert found == "\ufffd"
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, 2**64, -(2**63) - 1, 10**30])
+@pytest.mark.parametrize("padding", [0, *range((1 << 16) - 40, (1 << 16) - 8)])
+def test_whole_numbers_beyond_64_bits_are_exact(number, padding):
+    line = b'{"text":"%b","number":%d}' % (b"x" * padding, number)
+    assert decode_object(line)["number"] == number

@@ -56,7 +56,7 @@ _TEXT = {
     "symbols": (0.75, 0.35, 4.0),
     "kana": (1.40, 1.00, 4.0),
     # 0.6 in vocabularies that were made for Chinese, up to 1.2 elsewhere.
-    "ideographs": (0.68, 0.28, 4.0),
+    "ideographs": (0.66, 0.28, 4.0),
     "hangul": (0.8, 0.4, 4.0),
     "wide": (1.50, 0.45, 4.0),
     "astral": (2.5, 1.0, 8.0),
