@@ -18,11 +18,17 @@ from typing_extensions import Self
 
 from griptape_ollama.context.tokens.estimator import text_estimator_of, unlearned_tokens
 from griptape_ollama.conversion.embeddings import Passage, to_embed_request, to_embedding_event
-from griptape_ollama.conversion.prefixes import prefixes_of
 from griptape_ollama.conversion.requests import merge_options
-from griptape_ollama.drivers.embedding_overrides import Single, embedded, outcome_of, single_of
+from griptape_ollama.drivers.embedding_overrides import (
+    Single,
+    embedded,
+    has_own_methods,
+    mixed_outcomes,
+    passage_of,
+    passages_of,
+    single_of,
+)
 from griptape_ollama.drivers.mixins import AsyncEmbeddingMixin, ModelMixin
-from griptape_ollama.drivers.overrides import is_overridden
 from griptape_ollama.drivers.settings import (
     to_count,
     to_dimensions,
@@ -39,17 +45,15 @@ from griptape_ollama.drivers.settings import (
 from griptape_ollama.embeddings.batching import in_batches
 from griptape_ollama.embeddings.cache import CachedVectors, CacheInfo, VectorCache
 from griptape_ollama.embeddings.coalescing import Coalescer
-from griptape_ollama.embeddings.embedder import Embedder, Outcome
+from griptape_ollama.embeddings.embedder import Outcome
 from griptape_ollama.embeddings.model_identity import ModelIdentity
-from griptape_ollama.embeddings.prefetch import LEAD_BATCHES, Prefetch, embedding_ahead
+from griptape_ollama.embeddings.prefetch import LEAD_BATCHES, Prefetch, embedding_ahead, take_prefetched
 from griptape_ollama.embeddings.results import OnProgress, converted, not_all_embedded, to_matrix
 from griptape_ollama.embeddings.spec import (
-    SURELY_FITS,
     BatchLimits,
     EmbeddingSpec,
     Reply,
     check_dimensions,
-    leased_spec,
     resolve_on_long_text,
     window_of,
 )
@@ -140,14 +144,11 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
         self._identity.forget()
 
     def embed(self, value: str | BaseArtifact, *, vector_operation: VectorOperation | None = None) -> list[float]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the vector of a text.
+        """Return the vector of a text, of length 1.
 
         Args:
             value: A text or a TextArtifact.
             vector_operation: `query` or `upsert`, which decides on the prefix; None for no prefix.
-
-        Returns:
-            The vector, of length 1.
 
         Raises:
             OllamaContentError: The value is not a text, or a setting cannot be sent.
@@ -161,14 +162,15 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
         return self._embedded(value, vector_operation)
 
     def _embedded(self, value: Any, operation: VectorOperation | None) -> list[float]:
-        passage = self._passage(value, operation)
+        passage = passage_of(self, value, operation)
         with self._tracked_run() as run:
             spec = self._spec(run)
             cached = self._cached(spec, run)
-            outcome = self._prefetched(passage, spec, run)
+            outcome = take_prefetched(self._prefetches, passage, spec.key, run)
             outcome = cached.get(passage) if outcome is None else outcome
             if outcome is None:
-                outcome = self._requested(passage, spec, run)
+                replied = functools.partial(self._report, spec)
+                outcome = self._coalescer.embed(passage, spec, run, pause=self.gather_seconds, replied=replied)
                 cached.put_all({passage: outcome})
         if isinstance(outcome, OllamaError):
             raise outcome
@@ -229,7 +231,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
                 vectors of the rest. Or the name of the model came to mean another model.
             OllamaError: Any other kind of it.
         """
-        passages = list(self._passages(values, vector_operation))
+        passages = list(passages_of(self, values, vector_operation, _OWN))
         found: list[Any] = []
         failures: dict[int, OllamaError] = {}
         with self._tracked_run() as run:
@@ -289,8 +291,8 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
             OllamaContentError: A value is not a text, or a setting cannot be sent. A value is checked when it is read.
             OllamaError: As `embed_batch` does.
         """
-        batches = self._vectors_by_request(values, vector_operation, as_numpy=as_numpy, on_progress=on_progress)
-        with contextlib.closing(batches):
+        found = self._vectors_by_request(values, vector_operation, as_numpy=as_numpy, on_progress=on_progress)
+        with contextlib.closing(found) as batches:
             for vectors, failure in batches:
                 yield from vectors
                 if failure is not None:
@@ -306,7 +308,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
     ) -> Generator[tuple[list[Any], OllamaEmbeddingError | None], None, None]:
         """Yield the vectors of each request; if a text has none, those before it, and the error."""
         total = len(values) if isinstance(values, Sequence) else None
-        passages = self._passages(values, vector_operation)
+        passages = passages_of(self, values, vector_operation, _OWN)
         done = 0
         with self._runs_until_cancelled() as runs:
             for outcomes in self._outcomes(passages, runs, on_progress, total=total):
@@ -334,15 +336,14 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
         ```
 
         Args:
-            artifacts: The texts, in about the order of the calls: as `upsert_collection` takes them. An iterator is
-                read to its end before the block begins.
+            artifacts: The texts, in about the order of the calls. An iterator is read before the block begins.
             vector_operation: The `vector_operation` of the calls.
 
         Raises:
-            OllamaContentError: An artifact is not a text, or a setting cannot be sent.
+            OllamaError: As `embed_batch` does, before the block begins.
         """
         groups = cast("Mapping[str, Any]", artifacts).values() if isinstance(artifacts, Mapping) else [artifacts]
-        items = [item for group in groups for item in self._passages(group, vector_operation)]
+        items = [item for group in groups for item in passages_of(self, group, vector_operation, _OWN)]
         # A value that a subclass embeds may be sent in another form.
         passages = [item for item in items if isinstance(item, Passage)]
         if items and not passages:
@@ -353,26 +354,9 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
             cached = self._cached(spec, run)
             missing = [passage for passage in passages if passage not in cached]
             prefetch = Prefetch(spec.key, missing, lead=LEAD_BATCHES * self.batch_size)
-            self._prefetches.append(prefetch)
-            try:
-                with embedding_ahead(prefetch, spec, cached, run, functools.partial(self._report, spec)):
-                    yield
-            finally:
-                self._prefetches.remove(prefetch)
-
-    def _prefetched(self, passage: Passage, spec: EmbeddingSpec, run: Run) -> Outcome | None:
-        for prefetch in tuple(self._prefetches):
-            if prefetch.key == spec.key and (outcome := prefetch.take(passage, run)) is not None:
-                return outcome
-        return None
-
-    def _requested(self, passage: Passage, spec: EmbeddingSpec, run: Run) -> Outcome:
-        """Get a vector from the server, in one request with the calls of other threads."""
-        replied = functools.partial(self._report, spec)
-        if not self.gather_seconds:
-            with leased_spec(spec, takes_one_request=len(passage.text) <= SURELY_FITS) as spec_in_use:
-                return Embedder(spec_in_use, run, replied).embed([passage])[0]
-        return self._coalescer.embed(passage, spec, run, pause=self.gather_seconds, replied=replied)
+            replied = functools.partial(self._report, spec)
+            with embedding_ahead(self._prefetches, prefetch, spec, cached, run=run, replied=replied):
+                yield
 
     def _outcomes(
         self,
@@ -383,9 +367,9 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
         total: int | None,
     ) -> Iterator[list[Outcome]]:
         done = 0
-        batches = (
-            self._mixed(items, runs) if self._has_own_methods else self._batched(cast("Iterable[Passage]", items), runs)
-        )
+        batches = self._batched(cast("Iterable[Passage]", items), runs)
+        if has_own_methods(self, _OWN):
+            batches = mixed_outcomes(self, items, runs, self._batched, in_pieces=self._chunks_long_texts)
         try:
             for outcomes in batches:
                 done += len(outcomes)
@@ -395,19 +379,6 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
         except OllamaEmbeddingError as error:  # the model has changed
             error.index = done
             raise
-
-    def _mixed(
-        self, items: Iterable[Passage | Single], runs: Callable[[], contextlib.AbstractContextManager[Run]]
-    ) -> Iterator[list[Outcome]]:
-        """Embed some values with methods of a subclass, one by one, and the texts between them in batches."""
-        for is_single, group in itertools.groupby(items, lambda item: isinstance(item, Single)):
-            if not is_single:
-                yield from self._batched(cast("Iterator[Passage]", group), runs)
-                continue
-            for single in cast("Iterator[Single]", group):
-                with runs() as run:
-                    outcome = outcome_of(self, single, run, in_pieces=self._chunks_long_texts)
-                yield [outcome]
 
     def _batched(
         self, passages: Iterable[Passage], runs: Callable[[], contextlib.AbstractContextManager[Run]]
@@ -467,45 +438,9 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
         cached.check_model(run)
         return cached
 
-    def _passages(self, values: Any, operation: VectorOperation | None) -> Iterator[Passage | Single]:
-        if isinstance(values, (str, bytes, BaseArtifact, Mapping)):
-            kind = type(cast("object", values)).__name__
-            raise OllamaContentError(
-                f"Many texts are wanted here, got one {kind}. Give [text], or use embed().", model=self.model
-            )
-        has_own = self._has_own_methods
-        for index, value in enumerate(values):
-            single = single_of(self, value, operation, _OWN, of_many=True) if has_own else None
-            yield self._passage(value, operation, index) if single is None else single
-
-    def _passage(self, value: Any, operation: VectorOperation | None, index: int | None = None) -> Passage:
-        if not isinstance(value, (str, TextArtifact)):
-            what = "" if index is None else f"Value {index}: "
-            raise OllamaContentError(
-                f"{what}Ollama embeds texts only, got {type(value).__name__}. Give a text or a TextArtifact.",
-                model=self.model,
-            )
-        return Passage(self._prefix(operation), value if isinstance(value, str) else value.to_text())
-
-    @property
-    def _has_own_methods(self) -> bool:
-        """Whether a subclass, or a test, replaced one of the methods that embed a value."""
-        return any(is_overridden(self, name, _OWN) for name in _OWN)
-
     @property
     def _chunks_long_texts(self) -> bool:
         return resolve_on_long_text(self.on_long_text, self.truncate) == "chunk"
-
-    def _prefix(self, operation: VectorOperation | None) -> str:
-        if operation is None:
-            return ""
-        if operation not in ("query", "upsert"):
-            raise OllamaContentError(f"vector_operation={operation!r} must be 'query', 'upsert' or None")
-        given = self.query_prefix if operation == "query" else self.document_prefix
-        if given is not None:
-            return given
-        family = prefixes_of(self.model)
-        return family.query if operation == "query" else family.document
 
     def _report(self, spec: EmbeddingSpec, reply: Reply) -> None:
         texts, body = reply

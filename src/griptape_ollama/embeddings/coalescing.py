@@ -55,20 +55,21 @@ class Coalescer:
             passage: The text.
             spec: Settings of the request; calls share a request only if these are equal.
             run: The run of this caller. Cancelling it does not affect the other callers.
-            pause: Seconds to wait for another call, after each that comes in.
+            pause: Seconds to wait for another call, after each that comes in; 0 sends a request of its own.
             replied: Called with each reply; for a shared one, that of one caller only.
 
         Raises:
             OllamaError: The run was cancelled or is over; or a request that is not shared failed.
         """
+        if not pause:
+            return self._embed_alone(passage, spec, run, replied)
         thread = threading.get_ident()
         try:
             with self._lock:
                 self._callers[thread] = math.inf
                 is_alone = self.expected_calls() == 1
             if is_alone:
-                with leased_spec(spec, takes_one_request=len(passage.text) <= SURELY_FITS) as spec_in_use:
-                    return Embedder(spec_in_use, run, replied).embed([passage])[0]
+                return self._embed_alone(passage, spec, run, replied)
             outcome, replies = self._joined(passage, spec, pause).wait(run)
         finally:
             with self._lock:
@@ -87,6 +88,12 @@ class Coalescer:
     def remove(self, group: _Group) -> None:
         """Forget a group without calls; the lock is held."""
         self._groups = {key: each for key, each in self._groups.items() if each is not group}
+
+    def _embed_alone(
+        self, passage: Passage, spec: EmbeddingSpec, run: Run, replied: Callable[[Reply], None]
+    ) -> Outcome:
+        with leased_spec(spec, takes_one_request=len(passage.text) <= SURELY_FITS) as spec_in_use:
+            return Embedder(spec_in_use, run, replied).embed([passage])[0]
 
     def _joined(self, passage: Passage, spec: EmbeddingSpec, pause: float) -> _PendingCall:
         # A shared request has the headers of one caller: those of two tenants must not mix.

@@ -23,11 +23,18 @@ LEAD_BATCHES = 16
 
 @contextlib.contextmanager
 def embedding_ahead(
-    prefetch: Prefetch, spec: EmbeddingSpec, cached: CachedVectors, run: Run, replied: Callable[[Reply], None]
+    active: list[Prefetch],
+    prefetch: Prefetch,
+    spec: EmbeddingSpec,
+    cached: CachedVectors,
+    *,
+    run: Run,
+    replied: Callable[[Reply], None],
 ) -> Generator[None, None, None]:
     """Embed the texts of a prefetch on a thread while the block runs; its end cancels the request that is under way.
 
     Args:
+        active: The prefetches from which calls take vectors; this one is among them during the block.
         prefetch: The texts, and where their vectors go.
         spec: Settings of the requests.
         cached: Cached vectors; new ones are added.
@@ -40,15 +47,29 @@ def embedding_ahead(
         name="griptape-ollama-prefetch",
         daemon=True,
     )
+    active.append(prefetch)
     thread.start()
     try:
         yield
     finally:
+        active.remove(prefetch)
         prefetch.end()
         # A forked process has the sockets of this thread, but not the thread, and must not close them.
         if thread.is_alive():
             run.cancel()
             thread.join()
+
+
+def take_prefetched(active: Sequence[Prefetch], passage: Passage, key: Hashable, run: Run) -> Outcome | None:
+    """Return the vector of a text from one of the prefetches with a key; None if it is in none of them.
+
+    Raises:
+        OllamaError: As `Prefetch.take` does.
+    """
+    for prefetch in tuple(active):
+        if prefetch.key == key and (outcome := prefetch.take(passage, run)) is not None:
+            return outcome
+    return None
 
 
 def _fill(
