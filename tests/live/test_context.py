@@ -12,7 +12,7 @@ from griptape.artifacts import ImageArtifact, ListArtifact, TextArtifact
 from griptape.common import PromptStack
 
 from griptape_ollama import OllamaContextError, OllamaPromptDriver
-from griptape_ollama.lifecycle.server_adapter import ServerAdapter, runner_options
+from griptape_ollama.lifecycle.server_adapter import ServerAdapter
 from griptape_ollama.shared_state import reset_shared_state
 
 WINDOW = 512
@@ -288,7 +288,7 @@ class TestDriversWindow:
     def test_a_preloaded_model_is_not_reloaded(self, make, chat_model):
         for settings in ({"on_overflow": "error"}, {"num_ctx": 2048}, {}):
             driver = make(**settings)
-            ServerAdapter(driver).load(chat_model, keep_alive=60, options=runner_options(driver))
+            ServerAdapter(driver).load(chat_model, keep_alive=60, options=driver.load_options())
             assert not was_loaded(driver.run(stack_of("Hello")))
 
 

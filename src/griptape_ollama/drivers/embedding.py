@@ -34,6 +34,7 @@ from griptape_ollama.drivers.settings import (
     to_dimensions,
     to_extra_params,
     to_keep_alive,
+    to_load_options,
     to_model,
     to_on_long_text,
     to_options,
@@ -132,6 +133,11 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
         if "cache_bytes" not in settings:
             twin._cache = self._cache  # noqa: SLF001 # its own class
         return twin
+
+    def load_options(self) -> dict[str, Any]:
+        """Return the options that requests of this driver load their model with; a request with others reloads it."""
+        options = merge_options(fields={}, options=self.options, extra=self.extra_params.get("options"))
+        return to_load_options(options, shifts=self.extra_params.get("shift") is not False)
 
     @property
     def cache_info(self) -> CacheInfo:

@@ -16,7 +16,7 @@ from griptape_ollama.context.overflow import to_on_overflow
 from griptape_ollama.context.request_fitting import ContextSettings, asked_window, reply_tokens_of
 from griptape_ollama.context.tokenizer import OllamaTokenizer, StackText
 from griptape_ollama.context.tokens.estimator import PromptEstimator, estimator_of
-from griptape_ollama.context.window import WindowPlanner
+from griptape_ollama.context.window import WindowPlanner, last_num_ctx
 from griptape_ollama.conversion.requests import merge_options
 from griptape_ollama.conversion.tool_history import ToolHistory
 from griptape_ollama.drivers.mixins import ModelMixin, model_of_environment
@@ -25,6 +25,7 @@ from griptape_ollama.drivers.settings import (
     to_bool_of,
     to_extra_params,
     to_keep_alive,
+    to_load_options,
     to_max_num_ctx,
     to_model,
     to_num_ctx,
@@ -41,6 +42,7 @@ from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW
 from griptape_ollama.models.server import LIVE
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.protocol.numbers import to_plain_scalar, to_python
+from griptape_ollama.protocol.options import SHIFT
 from griptape_ollama.transport.connection import Connection
 from griptape_ollama.transport.download import MAX_BYTES
 
@@ -224,6 +226,21 @@ class PromptDriverSettings(ModelMixin, BasePromptDriver):  # pyright: ignore[rep
         text = super().prompt_stack_to_string(prompt_stack)
         tokens = self._estimator().plain_tokens([message.to_text() for message in prompt_stack.messages])
         return StackText(text, round(tokens))
+
+    def load_options(self) -> dict[str, Any]:
+        """Return the options that prompts of this driver load their model with; a request with others reloads it.
+
+        `shift` is among them where it is False. Where the driver chooses the window itself, `num_ctx` is the one of the
+        last request for the model.
+        """
+        options = self._requested_options()
+        if options.get("num_ctx") is None and self.num_ctx is not None:
+            is_fixed = isinstance(self.num_ctx, int)
+            model = self._requested_model() or None
+            options["num_ctx"] = self.num_ctx if is_fixed else last_num_ctx(self.connection.base_url, model)
+        extra = self.extra_params.get(SHIFT)
+        shift = self.shift if extra is None else extra
+        return to_load_options(options, shifts=self.on_overflow != "error" if shift is None else shift is not False)
 
     def _resolve_model(self, api: OllamaApi) -> str:
         """Return the name of the model; set it to the server's only chat model where none was given.

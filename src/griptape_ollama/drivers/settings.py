@@ -21,7 +21,13 @@ from griptape_ollama.protocol.numbers import (
     to_python,
     to_whole,
 )
-from griptape_ollama.protocol.options import check_max_num_ctx, check_num_ctx, check_options
+from griptape_ollama.protocol.options import (
+    LOAD_OPTIONS,
+    SHIFT,
+    check_max_num_ctx,
+    check_num_ctx,
+    check_options,
+)
 
 ON_EMPTY_RETRY = "retry_without_thinking"
 
@@ -65,6 +71,12 @@ def to_model(value: Any) -> str:
     if value is not None and not isinstance(value, str):
         raise OllamaContentError(f"model must be the name of a model, got {value!r}")
     return (value or "").strip()
+
+
+def to_load_options(options: Mapping[str, Any], *, shifts: bool) -> dict[str, Any]:
+    """Return those of a request's options that a model is loaded with, and `shift` where it is False."""
+    loaded = {name: value for name, value in options.items() if name in LOAD_OPTIONS and value is not None}
+    return loaded if shifts else {**loaded, SHIFT: False}
 
 
 def to_pull_policy(value: Any) -> str:

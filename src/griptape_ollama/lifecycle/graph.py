@@ -15,7 +15,7 @@ from griptape.tools import BaseTool
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.lifecycle.eviction import MemoryLimits, Step
 from griptape_ollama.lifecycle.model_pool import ModelPool
-from griptape_ollama.lifecycle.server_adapter import ServerAdapter, model_of, runner_options
+from griptape_ollama.lifecycle.server_adapter import ServerAdapter, model_of
 from griptape_ollama.lifecycle.usage import UsageRecorder
 from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.protocol.model_name import model_key
@@ -319,7 +319,7 @@ class ModelGraph:
         if not is_local:
             return None
         pool.add_model(key, name)
-        return PlannedModel(name, key, pool, runner_options(driver))
+        return PlannedModel(name, key, pool, driver.load_options())
 
 
 def _keys(models: Iterable[PlannedModel], pool: ModelPool) -> frozenset[str]:

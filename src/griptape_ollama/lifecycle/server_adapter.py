@@ -6,10 +6,9 @@ import contextlib
 from collections.abc import Generator, Mapping
 from typing import Any, cast
 
-from griptape_ollama.context.window import last_num_ctx
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.catalogue import Catalogue, find_named, only_chat_model
-from griptape_ollama.models.loading import SHIFT, ModelLoader
+from griptape_ollama.models.loading import ModelLoader
 from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.models.model_metadata import is_cloud_model
 from griptape_ollama.models.server import OllamaServerMixin
@@ -19,14 +18,6 @@ from griptape_ollama.transport.cancel_scope import outside_scopes
 from griptape_ollama.transport.retry import stale_connection_policy
 from griptape_ollama.transport.run import ActiveRuns, Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
-
-RUNNER_OPTIONS = frozenset(
-    {"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict"}
-)
-"""Options that a model is loaded with: a request with other values loads it anew (`api.Runner` of server 0.33).
-
-The same holds for `shift`, which stands beside the options in a request.
-"""
 
 # The server answers these from memory: do not wait for one that does not answer at once.
 _QUICK = OllamaTimeout(connect=2, first_token=5, between_tokens=5, total=10)
@@ -134,26 +125,3 @@ def model_of(driver: OllamaServerMixin) -> str | None:
     extra = cast("Mapping[str, Any]", getattr(driver, "extra_params", None) or {})
     model = extra.get("model") or getattr(driver, "model", None)
     return model if isinstance(model, str) and model else None
-
-
-def runner_options(driver: OllamaServerMixin) -> dict[str, Any]:
-    """Return the options that a driver's prompts have their model loaded with: other options would load it twice.
-
-    `shift` is among them where it is False. Where the driver chooses the window itself, `num_ctx` is the one of the
-    last request for the model.
-    """
-    extra: Any = getattr(driver, "extra_params", None) or {}
-    options: dict[str, Any] = {**(getattr(driver, "options", None) or {}), **(extra.get("options") or {})}
-    num_ctx: Any = getattr(driver, "num_ctx", None)
-    if options.get("num_ctx") is None and num_ctx is not None:
-        model = model_of(driver)
-        options["num_ctx"] = num_ctx if isinstance(num_ctx, int) else last_num_ctx(driver.connection.base_url, model)
-    wanted = {name: value for name, value in options.items() if name in RUNNER_OPTIONS and value is not None}
-    return wanted if _shifts(driver, extra) else {**wanted, SHIFT: False}
-
-
-def _shifts(driver: OllamaServerMixin, extra: Mapping[str, Any]) -> bool:
-    """Whether the driver's prompts have a sliding window, as they do unless `shift` says otherwise."""
-    asked = extra.get(SHIFT)
-    asked = getattr(driver, SHIFT, None) if asked is None else asked
-    return getattr(driver, "on_overflow", "") != "error" if asked is None else asked is not False

@@ -178,6 +178,10 @@ class OllamaServerMixin(FieldOverrides):
         if (key := self._connection_key) == other._connection_key:
             self._connection = (key, other.connection)
 
+    def load_options(self) -> dict[str, Any]:
+        """Return the options that requests of this driver load their model with; others would reload it."""
+        return {}
+
     def cancel(self) -> None:
         """Stop all calls of this driver that are under way, from any thread and in any phase.
 

@@ -25,7 +25,6 @@ from griptape_ollama import (
     OllamaStream,
 )
 from griptape_ollama.context.window_state import window_registry
-from griptape_ollama.lifecycle.server_adapter import runner_options
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 LONG = "many words " * 4000  # about 8,000 tokens
@@ -324,8 +323,8 @@ class TestModelsThatAreLoadedAhead:
 
     def test_one_that_grew_is_loaded_ahead_with_what_it_was_asked_for_last(self, simulator, make_driver):
         driver = make_driver()
-        assert runner_options(driver) == {}
+        assert driver.load_options() == {}
         driver.run(_stack(LONG))
-        assert runner_options(driver) == {"num_ctx": 16_384}
-        assert runner_options(make_driver(num_ctx=None)) == {}
-        assert runner_options(make_driver(options={"num_ctx": 512})) == {"num_ctx": 512}
+        assert driver.load_options() == {"num_ctx": 16_384}
+        assert make_driver(num_ctx=None).load_options() == {}
+        assert make_driver(options={"num_ctx": 512}).load_options() == {"num_ctx": 512}

@@ -3,7 +3,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from griptape_ollama import OllamaConnectionError, OllamaModelNotFoundError, OllamaPromptDriver
-from griptape_ollama.lifecycle.server_adapter import ServerAdapter, runner_options
+from griptape_ollama.lifecycle.server_adapter import ServerAdapter
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 GB = 10**9
@@ -102,13 +102,3 @@ def test_a_missing_server_is_a_connection_error():
     server = ServerAdapter(OllamaPromptDriver(model="a", host="127.0.0.1:1"))
     with pytest.raises(OllamaConnectionError):
         server.loaded_models()
-
-
-def test_runner_options_are_those_that_a_model_is_loaded_with():
-    driver = OllamaPromptDriver(
-        model="a",
-        host="127.0.0.1:1",
-        options={"num_ctx": 1000, "temperature": 0.5, "num_gpu": 1},
-        extra_params={"options": {"num_ctx": 2000, "seed": 1}},
-    )
-    assert runner_options(driver) == {"num_ctx": 2000, "num_gpu": 1}
