@@ -42,8 +42,9 @@ class TestWarm:
         assert "bad magic" in ended.err
 
     def test_a_busy_server_is_code_8(self, models, simulator):
+        # A longer wait than a minute is not made.
         simulator.fault(
-            "status", path="/api/generate", times=None, status=503, error="server busy", headers={"Retry-After": "0"}
+            "status", path="/api/generate", times=None, status=503, error="server busy", headers={"Retry-After": "61"}
         )
         assert models("warm", "one").code == 8
 
