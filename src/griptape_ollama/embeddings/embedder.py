@@ -55,7 +55,7 @@ _USUAL_BATCH_TOKENS = 2048
 
 _Part = Literal["whole", "half", "piece", "again"]
 """What a request has: texts as they came, texts of a request that failed, pieces of one text that is too long, or one
-text whose vector was wrong in a request with others."""
+text whose vector was wrong in a larger request."""
 
 _Pieces = list[tuple[int, list[float]]]
 """The vectors of a text's pieces, each with the length of its piece; a text that fits is one piece."""
@@ -144,7 +144,7 @@ class Embedder:
         return _about(passage, error)
 
     def _retried(self, passage: Passage, problem: str, *, is_alone: bool) -> _Pieces | OllamaError:
-        """Send a text alone whose vector was wrong in a request with others."""
+        """Send a text alone whose vector was wrong in a larger request."""
         if is_alone:
             return _about(passage, self._no_vector(problem))
         (found,) = self._found([passage], "again")
@@ -264,7 +264,7 @@ class _EmbedRequests:
             passages: The texts.
             is_part: Whether the texts were part of a request that failed. The server's failures are then not retried,
                 as they are not for several texts, which are halved.
-            is_repeated: Whether the vector of the text was wrong in a request with others: if its size is wrong again,
+            is_repeated: Whether the vector of the text was wrong in a larger request: if its size is wrong again,
                 the vector is to blame, not the model.
 
         Raises:

@@ -116,7 +116,7 @@ class Prefetch:
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
-        """Make each call send its own request: the thread that embeds is gone."""
+        """End the prefetch in a forked process, where the thread that embeds is gone."""
         self._changed = threading.Condition()
         self._is_over = True
         self._wanted.clear()

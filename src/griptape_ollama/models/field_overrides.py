@@ -15,18 +15,18 @@ _Field: Any = attrs.field().__class__
 
 
 class FieldOverrides:
-    """Makes a field that is declared again take the place of the inherited one.
+    """Replaces inherited fields by those that a subclass declares again.
 
-    Some fields are stored under a name with an underscore, beside a property that finds a value where none was set.
-    Such a field is declared again under its public name, and moved here to the name under which it is stored. What a
-    declaration does not say is inherited: how a value is converted, whether it is stored, and that a secret is not
-    shown. A plain class attribute is the default of the constructor, also where the class is not decorated.
+    Some fields are stored under a name with an underscore, beside a property that computes a value if none was set.
+    A subclass declares such a field under its public name, and it is moved here to the name under which it is stored.
+    The declaration inherits the converter, whether the value is stored, and that a secret is not shown. A plain class
+    attribute is the default of the constructor, also if the class is not decorated.
     """
 
     __field_defaults__: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Read the body of a class before attrs does."""
+        """Process the body of a class before attrs does."""
         super().__init_subclass__(**kwargs)
         if "__attrs_attrs__" not in vars(cls):  # else attrs builds it a second time, with slots
             _Body(cls).adopt()
@@ -43,19 +43,19 @@ class FieldOverrides:
 
 
 def chosen(driver: Any, name: str, own: property) -> Any:
-    """Return what was set for a field beside a property, None where nothing was.
+    """Return the value that was set for a field beside a property; None if none was.
 
     Args:
         driver: The object.
         name: Public name of the field.
-        own: The property. Where a subclass or a test replaced it, its value counts.
+        own: The property. If a subclass or a test replaced it, the value of the replacement counts.
     """
     kind = cast("type[Any]", type(driver))
     return getattr(driver, f"_{name}" if getattr(kind, name) is own else name)
 
 
 class _Body:
-    """The declarations in the body of a class, and in those of the mixins before the class that it derives from."""
+    """The declarations in the body of a class, and in those of the mixins before its driver class."""
 
     def __init__(self, cls: type[Any]) -> None:
         self._cls = cls
@@ -69,7 +69,7 @@ class _Body:
         self._defaults = dict(cls.__field_defaults__)
 
     def adopt(self) -> None:
-        """Move, complete and note the declarations."""
+        """Move and complete the declarations, and set the defaults of the constructor."""
         for mixin in reversed(_mixins_before_driver(self._cls)):
             self._adopt_mixin(mixin)
         for name, value in self._own.items():
@@ -105,7 +105,7 @@ class _Body:
             if name in vars(self._cls):
                 delattr(self._cls, name)
         if name in self._annotations:
-            # What is stored has the inherited type, whatever a subclass takes.
+            # The stored value has the inherited type, whatever values a subclass accepts.
             kind = _inherited_type(self._cls, base.name, self._annotations[name])
             self._annotations = {
                 base.name if each == name else each: kind if each == name else own
@@ -133,20 +133,20 @@ class _Body:
         )
         self._declare(name, field)
         if self._known[name].name != name:
-            # attrs would collect the field of the mixin beside the one that is moved.
+            # attrs would also collect the field of the mixin.
             self._annotations[name] = attribute.type or Any
             setattr(self._cls, name, attrs.field(init=False, repr=False, eq=False))
 
 
 def _piped(own: Any, base: Any) -> Any:
-    """Return a converter that does what a subclass wants, and then what the driver needs."""
+    """Return a converter that applies that of the subclass, and then that of the driver."""
     if own is None or base is None:
         return own or base
     if isinstance(own, attrs.Converter):  # which may take the object
         return pipe(cast("Any", own), base)
 
     def convert(value: Any) -> Any:
-        # What the driver made of a value comes back when it is copied; the subclass does not know it.
+        # A copy passes the converted value, which the converter of the subclass does not know.
         is_made = attrs.has(cast("type[Any]", type(value))) and base(value) is value
         return value if is_made else base(own(value))
 
@@ -168,11 +168,11 @@ def _by_argument(fields: Iterable[Any]) -> dict[str, Any]:
 
 
 def _inherited_type(cls: type[Any], name: str, own: Any) -> Any:
-    """Return the type of an inherited field, or that of the subclass where the name of it is not known at run time."""
+    """Return the type of an inherited field, or that of the subclass if its name cannot be resolved at run time."""
     bases = cls.__mro__[1 + len(_mixins_before_driver(cls)) :]
     declaring = next(base for base in bases if name in inspect.get_annotations(base))
     annotation = {name: inspect.get_annotations(declaring)[name]}
-    # A type that is written as text can be looked up where it was written, and nowhere else.
+    # A type that is written as text can be resolved only in its own module.
     alone = type("Alone", (), {"__annotations__": annotation, "__module__": declaring.__module__})
     try:
         return get_type_hints(alone)[name]
@@ -191,7 +191,7 @@ def _is_descriptor(value: Any) -> bool:
 
 
 def _restore_properties(cls: type[Any]) -> None:
-    """Put the properties of the drivers before what mixins have under their names, and before slots."""
+    """Restore properties of the drivers that attributes of mixins, or slots, hide."""
     for name, field in _init_fields(cls).items():
         if name == field.name:
             continue

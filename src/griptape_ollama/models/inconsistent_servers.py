@@ -1,7 +1,7 @@
-"""Signs that one address leads to several servers, which then are one to nobody: each has its own models and memory.
+"""Detects that one address leads to several servers, each with its own models and memory.
 
-Two things cannot be of one server. A state that was replaced does not come back: a model that is pulled, copied or
-loaded anew has another time. And a model that is not in memory does not answer without being loaded.
+One server never contradicts itself in two ways. A state that was replaced does not come back: a model that is pulled,
+copied or loaded anew has another time. And a model that is not loaded does not answer without being loaded.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, cast
 
+from cachetools import LRUCache
+
 from griptape_ollama.escaping import printable
 from griptape_ollama.protocol.model_name import model_key, name_of_entry
 from griptape_ollama.shared_state import renew_when_forked, reset_with_shared_state
 from griptape_ollama.transport.call_reports import ModelUse, last_uses
 
 SECTION = "'Several servers' in docs/production.md"
-"""Where the consequences are described."""
+"""The page about the consequences."""
 
 _MAX_ADDRESSES = 64
 _MAX_STATES = 8
 _MAX_KEYS = 1000
-# A model that is in memory is ready in some milliseconds; one that is loaded takes longer (server 0.33).
+# A loaded model is ready in some milliseconds; loading takes longer (server 0.33).
 _QUICK_SECONDS = 0.1
-# So soon after a reply a model is still in memory, whatever keep_alive says for later.
+# So soon after a reply a model is still loaded, whatever its keep_alive.
 _RECENT_SECONDS = 60.0
 _STRIKES = 2
 
@@ -35,24 +37,24 @@ _PS, _SHOW, _TAGS, _VERSION = "/api/ps", "/api/show", "/api/tags", "/api/version
 _TIMES = {_TAGS: "modified_at", _PS: "expires_at"}
 
 _Key = tuple[str, str]
-"""What was asked, and the model that it is about."""
+"""Path of the request, and the model."""
 
 _State = tuple[str, str]
-"""What was told of a model, and a time that tells it from the same told later; two empty texts for its absence."""
+"""State of a model in a reply, and a time that distinguishes it from an equal one later; two empty texts if absent."""
 
 _ABSENT: _State = ("", "")
 
 
 class _History:
-    """What replies of one address have told so far.
+    """The states in replies of one address so far.
 
     Attributes:
-        is_said: Whether a contradiction was found.
-        remote: Models that run elsewhere, and are in nobody's memory here.
+        is_reported: Whether a contradiction was found.
+        remote: Models that run elsewhere, and are never loaded here.
     """
 
     def __init__(self) -> None:
-        self.is_said = False
+        self.is_reported = False
         self.remote: set[str] = set()
         self._seen_at: dict[str, float] = {}
         self._states: OrderedDict[_Key, list[_State]] = OrderedDict()
@@ -60,14 +62,14 @@ class _History:
         self._strikes: dict[str, int] = {}
 
     def is_in_order(self, path: str, asked_at: float, now: float) -> bool:
-        """Return whether a reply came after the last one; of two that overlap, either may tell of the later state."""
+        """Return whether a reply came after the last one; of two that overlap, either may have the later state."""
         is_in_order = asked_at >= self._seen_at.get(path, asked_at)
         if is_in_order:
             self._seen_at[path] = now
         return is_in_order
 
-    def returned(self, path: str, states: Mapping[_Key, _State]) -> str | None:
-        """Record the states of a reply, and say which of them was replaced before; None for none of them."""
+    def find_returned(self, path: str, states: Mapping[_Key, _State]) -> str | None:
+        """Record the states of a reply, and describe one that was replaced before; None for none."""
         found: str | None = None
         for key, state in {**self._absent(path, states), **states}.items():
             if self._has_returned(key, state):
@@ -75,7 +77,7 @@ class _History:
         return found
 
     def _absent(self, path: str, states: Mapping[_Key, _State]) -> dict[_Key, _State]:
-        """Return the models that a list does not have any more; without a time, their return would tell nothing."""
+        """Return the models that are missing from a list now; without a time, their return would prove nothing."""
         known = [key for key, before in self._states.items() if key[0] == path and before[-1][1]]
         return {key: _ABSENT for key in known if path in _TIMES and key not in states}
 
@@ -91,14 +93,14 @@ class _History:
         del before[:-_MAX_STATES]
         return has_returned
 
-    def missing(self, uses: Mapping[str, ModelUse], asked_at: float) -> str | None:
-        """Record that no model is loaded, and say which one answers nevertheless; None for none.
+    def find_unlisted(self, uses: Mapping[str, ModelUse], asked_at: float) -> str | None:
+        """Record that no model is loaded, and describe one that answers nevertheless; None for none.
 
-        Where others are listed, they may have taken its memory, or be it by another name.
+        If any model is listed, it may have taken the memory, or be the same by another name.
 
         Args:
             uses: The last reply of each model.
-            asked_at: When the loaded models were asked for.
+            asked_at: When the list was requested.
         """
         found: str | None = None
         for model, use in uses.items():
@@ -106,29 +108,29 @@ class _History:
             if missed is not None and use.at > missed.at:
                 was_loaded = use.load_seconds is not None and use.load_seconds > _QUICK_SECONDS
                 self._strikes[model] = 0 if was_loaded else self._strikes.get(model, 0) + 1
-            if self._should_be_there(model, use, asked_at):
+            if self._should_be_loaded(model, use, asked_at):
                 self._missed[model] = use
                 if self._strikes.get(model, 0) >= _STRIKES:
                     found = f"{_name(model)} answers without being loaded, and {_PS} does not list it"
         return found
 
-    def _should_be_there(self, model: str, use: ModelUse, asked_at: float) -> bool:
+    def _should_be_loaded(self, model: str, use: ModelUse, asked_at: float) -> bool:
         if model in self.remote or model.endswith("cloud") or not 0 <= asked_at - use.at < _RECENT_SECONDS:
             return False
-        # The server's own default may be 0; a model that it then loads for each reply takes its time, which it tells.
+        # The server's default may be 0; it then loads the model for each reply, and reports the time that this takes.
         return use.load_seconds is not None if use.stay is None else use.stay > asked_at - use.at + 1
 
 
 class InconsistentServers:
-    """Notices that replies of one address contradict each other, and says so once. Threads may share it."""
+    """Finds replies of one address that contradict each other, and logs it once. Threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._histories: OrderedDict[str, _History] = OrderedDict()
+        self._histories: LRUCache[str, _History] = LRUCache(_MAX_ADDRESSES)
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
-        """Begin anew in a forked process, where threads that held the lock are gone."""
+        """Replace a lock that a thread of the parent may hold."""
         self._lock = threading.Lock()
 
     def observe(
@@ -138,10 +140,10 @@ class InconsistentServers:
 
         Args:
             address: Address of the server, without user and password.
-            path: What was asked.
-            model: Model that was asked about; None for none.
+            path: Path of the request.
+            model: Model of the request; None for none.
             reply: The reply.
-            asked_at: When it was asked, on the clock of `time.monotonic`.
+            asked_at: When the request was sent, on the clock of `time.monotonic`.
             now: When the reply was there.
         """
         states = _states(path, model, reply)
@@ -149,15 +151,13 @@ class InconsistentServers:
             return
         with self._lock:
             history = self._histories.setdefault(address, _History())
-            if len(self._histories) > _MAX_ADDRESSES:
-                self._histories.popitem(last=False)
             history.remote |= _remote(path, model, reply)
-            if history.is_said or not history.is_in_order(path, asked_at, now):
+            if history.is_reported or not history.is_in_order(path, asked_at, now):
                 return
-            found = history.returned(path, states)
+            found = history.find_returned(path, states)
             if path == _PS and not _entries(reply):
-                found = history.missing(last_uses(address), asked_at) or found
-            history.is_said = found is not None
+                found = history.find_unlisted(last_uses(address), asked_at) or found
+            history.is_reported = found is not None
         if found is not None:
             _logger.warning(
                 "Replies of %s contradict each other: %s. There seem to be several servers behind this address: what "
@@ -175,7 +175,7 @@ class InconsistentServers:
 
 
 def _states(path: str, model: str | None, reply: Mapping[str, Any]) -> dict[_Key, _State] | None:
-    """Return what a reply tells of each model; None where it is not one that tells."""
+    """Return the state of each model in a reply; None for a reply without states."""
     if path == _VERSION:
         version = _text(reply.get("version"))
         return {(path, ""): (version, "")} if version else None
@@ -184,9 +184,11 @@ def _states(path: str, model: str | None, reply: Mapping[str, Any]) -> dict[_Key
         return {(path, model_key(model)): shown} if model else None
     if path not in _TIMES or not isinstance(reply.get("models"), list):
         return None
-    told = {key: (_text(entry.get("digest")), _text(entry.get(_TIMES[path]))) for key, entry in _entries(reply).items()}
-    # What is loaded may be unloaded and loaded again: without a time that cannot be told from what it was before.
-    return {(path, key): state for key, state in told.items() if state[1] or (path == _TAGS and state[0])}
+    states = {
+        key: (_text(entry.get("digest")), _text(entry.get(_TIMES[path]))) for key, entry in _entries(reply).items()
+    }
+    # A model may be unloaded and loaded again: without a time, both states look alike.
+    return {(path, key): state for key, state in states.items() if state[1] or (path == _TAGS and state[0])}
 
 
 def _remote(path: str, model: str | None, reply: Mapping[str, Any]) -> set[str]:
@@ -211,5 +213,5 @@ def _text(value: Any) -> str:
 
 
 inconsistent_servers = InconsistentServers()
-"""What all connections of this process share."""
+"""The detector of this process."""
 reset_with_shared_state(inconsistent_servers.clear)

@@ -1,4 +1,4 @@
-"""The way to the server, as drivers have it: address, credentials, limits, retries, and how they are stored."""
+"""The connection of a driver: address, credentials, timeouts, retries; copied, pickled and stored with the driver."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ from griptape_ollama.transport.timeouts import OllamaTimeout
 
 _opening = threading.Lock()
 LIVE: Mapping[str, Any] = {"live": True}
-"""Metadata of a field that belongs to one object while it lives: never stored nor copied, but made anew."""
+"""Metadata of a field that belongs to one object: it is neither stored nor copied, but created anew."""
 
 _DEFAULT_LIMITS = OllamaTimeout()
-_SHARED = ("_client", "ssl_context")  # they cannot be copied, but used by several
+_SHARED = ("_client", "ssl_context")  # they cannot be copied, but shared
 _SURELY_PICKLED = (str, int, float, bool, type(None), OllamaTimeout)
 
 _logger = logging.getLogger(__name__)
@@ -55,29 +55,28 @@ _logger = logging.getLogger(__name__)
 
 @define(kw_only=True, slots=False)
 class OllamaServerMixin(FieldOverrides):
-    """Everything about the server that one talks to.
+    """The server of a driver, and how requests are sent to it.
 
     Attributes:
         host: Address of the server, for example `gpu-box`, `gpu-box:11434` or `https://user:password@gpu-box/prefix`.
-            `OLLAMA_HOST`, then `http://127.0.0.1:11434`, where it is not given.
+            By default `OLLAMA_HOST`, then `http://127.0.0.1:11434`.
         api_key: Sent as a bearer token. `OLLAMA_API_KEY` goes to ollama.com only.
-        headers: Headers to add to each request: a mapping, or a callable that gives one, for tokens that live a short
-            time.
-        client: An `ollama.Client` to use in place of one made from `host`. The caller closes it.
+        headers: Headers to add to each request: a mapping, or a callable that returns one, for tokens that expire soon.
+        client: An `ollama.Client` to use in place of one for `host`. The caller closes it.
         verify: Whether certificates are checked; or a file or folder of CA certificates.
         cert: Client certificate: a file, or a pair of certificate file and key file.
-        ssl_context: In place of `verify`, for everything else that TLS can do.
+        ssl_context: Used in place of `verify`, for other settings of TLS.
         timeout: Limits in seconds: a number (total), a pair (connect, read), `httpx.Timeout` or `OllamaTimeout`. By
             default a `client`'s own limits, then those of `OllamaTimeout`.
-        max_attempts: Tries in all, for failures that pass.
-        min_retry_delay: Upper end of the first wait before another try, in seconds; it doubles each time.
-        max_retry_delay: Longest wait before another try, in seconds. A Retry-After of up to 60 s takes its place.
-        max_concurrency: How many prompts and embedding requests may be under way to the server at the same time, those
-            of other drivers in this process with such a limit and the same address included. Others wait for their
-            turn. None for no limit.
-        max_wait: Longest wait for a turn, in seconds; None for no limit. After it comes OllamaSlotError.
-        wait_for_server: Seconds for which a server that is not there is asked again; 0 fails at once.
-        after_hook: Called with tenacity's state after each try that failed.
+        max_attempts: Attempts in all, for failures that may pass.
+        min_retry_delay: Upper end of the first wait before a retry, in seconds; it doubles each time.
+        max_retry_delay: Longest wait before a retry, in seconds. A Retry-After of up to 60 s takes its place.
+        max_concurrency: How many prompts and embedding requests may be under way to the server at the same time,
+            together with those of other drivers in this process with such a limit and the same address. The rest wait
+            for a slot. None for no limit.
+        max_wait: Longest wait for a slot, in seconds; None for no limit. After it, OllamaSlotError is raised.
+        wait_for_server: Seconds for which requests to a server that is not there are retried; 0 fails at once.
+        after_hook: Called with tenacity's state after each attempt that failed.
     """
 
     host: str | None = field(default=None, converter=to_host, metadata={"serializable": True})
@@ -112,7 +111,7 @@ class OllamaServerMixin(FieldOverrides):
 
     @property
     def client(self) -> ollama.Client:
-        """The client in use; made now if need be."""
+        """The client in use."""
         return self.connection.client
 
     @client.setter
@@ -127,7 +126,7 @@ class OllamaServerMixin(FieldOverrides):
 
     @property
     def connection(self) -> Connection:
-        """The way to the server. Opened when first asked for, and anew when a setting that concerns it has changed."""
+        """The connection to the server. It is opened when it is first used, and anew after a change of its settings."""
         key = self._connection_key
         known = self._connection
         if known is not None and known[0] == key:
@@ -139,12 +138,12 @@ class OllamaServerMixin(FieldOverrides):
 
     @property
     def facts(self) -> ServerMetadata:
-        """What the server tells of itself and its models, remembered for a short time."""
+        """Metadata of the server and its models, cached for a short time."""
         return ServerMetadata(self.connection, self._new_run())
 
     @property
     def limits(self) -> OllamaTimeout:
-        """The limits that a call has."""
+        """The timeouts of a call."""
         if self.timeout is not None:
             return self.timeout
         if self._client is None:
@@ -154,16 +153,16 @@ class OllamaServerMixin(FieldOverrides):
         return OllamaTimeout(**{name: seconds for name, seconds in given.items() if seconds is not None})
 
     def with_settings(self, **settings: Any) -> Self:
-        """Give a driver of the same kind with other settings, which talks over the same connection if those allow it.
+        """Return a driver of the same class with other settings, which shares the connection if those allow it.
 
         It is cheap enough for each task: `PromptTask(prompt_driver=driver.with_settings(keep_alive=0))`.
 
         Args:
-            **settings: Arguments of the constructor, in place of those that this driver was made with.
+            **settings: Arguments of the constructor, in place of those of this driver.
 
         Raises:
             TypeError: There is no such argument.
-            OllamaContentError: A setting is wrong.
+            OllamaContentError: A setting is invalid.
         """
         known = {attribute.alias for attribute in attrs.fields(type(self)) if attribute.init}
         if unknown := settings.keys() - known:
@@ -183,19 +182,19 @@ class OllamaServerMixin(FieldOverrides):
         return {}
 
     def cancel(self) -> None:
-        """Stop all calls of this driver that are under way, from any thread and in any phase.
+        """Cancel all calls of this driver that are under way, from any thread and in any phase.
 
         Their callers get OllamaCancelledError within milliseconds, and the server stops generating. Calls that start
-        later are not concerned; when nothing is under way, nothing happens.
+        later are not affected; if nothing is under way, nothing happens.
         """
         self._running.cancel()
 
     def _watch(self, awaited: PendingCall) -> None:
-        """Let `cancel` stop what somebody awaits from its beginning on."""
+        """Register an awaited call for `cancel`, also before its run begins."""
         self._running.watch(awaited)
 
     def _tracked_run(self) -> contextlib.AbstractContextManager[Run]:
-        """Start a run that `cancel` can stop from now on."""
+        """Start a run that `cancel` stops."""
         warn_if_blocking()
         return self._running.tracking(self._new_run())
 
@@ -240,10 +239,10 @@ class OllamaServerMixin(FieldOverrides):
         return Run(limits, wait_for_server=self.wait_for_server, host=connection.base_url, model=model)
 
     def retrying(self, *, progress: Callable[[], float] | None = None) -> tenacity.Retrying:
-        """Give the policy: what passes is tried again, what the server would say again is not.
+        """Return the retry policy: failures that may pass are retried, permanent ones are not.
 
         Args:
-            progress: Gives a number that grows while the work gets on; tries count from the last that got on.
+            progress: Returns a number that grows with progress; attempts count from the last one with progress.
         """
         return retry_policy(
             max_attempts=self.max_attempts,
@@ -256,9 +255,9 @@ class OllamaServerMixin(FieldOverrides):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give every setting; live connections, a client and a TLS context stay behind."""
+        """Return every setting, without live connections, a client and a TLS context."""
         names = [*vars(self), *(attribute.name for attribute in attrs.fields(type(self)))]
-        # What is a property here has its value under another name.
+        # A property has its value under another name.
         names = [name for name in names if not isinstance(getattr(type(self), name, None), property)]
         left_behind = {*_SHARED, *(attribute.name for attribute in _live_fields(type(self)))}
         return {name: getattr(self, name) for name in dict.fromkeys(names) if name not in left_behind}
@@ -273,15 +272,15 @@ class OllamaServerMixin(FieldOverrides):
         for name, value in state.items():
             if not isinstance(value, _SURELY_PICKLED):
                 _check_pickled(type(self), name, value, protocol)
-        self._say_what_stays_behind("pickled")
+        self._warn_of_unstored("pickled")
         return _restored, (type(self), state)
 
     def to_dict(self, **options: Any) -> dict[str, Any]:
-        """Return the settings that may be stored, as Griptape stores them; the log names others that were set."""
-        self._say_what_stays_behind("stored")
+        """Return the settings that may be stored, as Griptape stores them; a warning names those that are left out."""
+        self._warn_of_unstored("stored")
         return cast("Any", super()).to_dict(**options)
 
-    def _say_what_stays_behind(self, how: str) -> None:
+    def _warn_of_unstored(self, how: str) -> None:
         names = [name.lstrip("_") for name in _SHARED if getattr(self, name) is not None]
         if names:
             _logger.warning(
@@ -293,12 +292,12 @@ class OllamaServerMixin(FieldOverrides):
             )
 
     def __copy__(self) -> Any:
-        """Copy the settings; the copy opens a connection of its own, but shares a client that was given."""
+        """Copy the settings; the copy opens a connection of its own, but shares a `client`."""
         return self._twin(lambda value: value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """Copy the settings; the copy opens a connection of its own, but shares a client that was given."""
-        # Functions are shared: what they belong to may hold locks.
+        """Copy the settings; the copy opens a connection of its own, but shares a `client`."""
+        # Functions are shared: the objects that they belong to may hold locks.
         return self._twin(lambda value: value if callable(value) else copy.deepcopy(value, memo))
 
     def _twin(self, copied: Callable[[Any], Any]) -> Any:
@@ -306,7 +305,7 @@ class OllamaServerMixin(FieldOverrides):
         return _restored(type(self), {**settings, **{name: getattr(self, name) for name in _SHARED}})
 
     def __attrs_post_init__(self) -> None:
-        """Take the address of a client that was given, so that it is there when the settings are stored without it."""
+        """Set the host to that of the client, for when the settings are stored without the client."""
         if self.host is None and isinstance(self._client, ollama.Client):
             self.host = address_of(self._client)
         if following := getattr(super(), "__attrs_post_init__", None):
@@ -340,11 +339,7 @@ class OllamaServerMixin(FieldOverrides):
 
 
 def _check_pickled(kind: type[Any], name: str, value: Any, protocol: Any) -> None:
-    """Name the setting that cannot be pickled: what pickle says names neither it nor the driver.
-
-    Raises:
-        OllamaContentError: It cannot.
-    """
+    """Raise an error that names the setting if it cannot be pickled: that of pickle does not."""
     try:
         pickle.dumps(value, protocol)
     except Exception as error:
@@ -356,14 +351,14 @@ def _check_pickled(kind: type[Any], name: str, value: Any, protocol: Any) -> Non
 
 
 def _restored(kind: type[Any], settings: dict[str, Any]) -> Any:
-    """Make an object of settings, without asking its constructor."""
+    """Build an object from settings, without its constructor."""
     driver = object.__new__(kind)
     for name, value in {**dict.fromkeys(_SHARED), **settings}.items():
         object.__setattr__(driver, name, value)
     for attribute in _live_fields(kind):
         object.__setattr__(driver, attribute.name, attribute.default.factory())
     for attribute in attrs.fields(kind):
-        # What was stored by an earlier version lacks the settings that came since.
+        # An object that an earlier version stored lacks newer settings.
         if attribute.init and attribute.default is not attrs.NOTHING and not hasattr(driver, attribute.name):
             object.__setattr__(driver, attribute.name, _default(attribute.default, driver))
     return driver
@@ -380,7 +375,7 @@ def _live_fields(kind: type[Any]) -> list[Any]:
 
 
 @when_forked
-def _forget_locks() -> None:
-    """Begin anew in a forked process, where threads that held the lock are gone."""
+def _renew_lock() -> None:
+    """Replace a lock that a thread of the parent may hold."""
     global _opening  # noqa: PLW0603
     _opening = threading.Lock()

@@ -1,4 +1,4 @@
-"""What the server tells of its models, with sizes in bytes and times with their zone."""
+"""Models as the server describes them, with sizes in bytes and times with their zone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from griptape_ollama.protocol.options import parse_parameters
 
 _WEIGHTS = re.compile(r"^FROM .*sha256-([0-9a-f]{64})\s*$", re.MULTILINE)
 _FRACTION = re.compile(r"\.(\d{1,9})")
-# "For good" is 292 years from now (server 0.33): the longest duration that it can count.
+# "For good" is 292 years from now (server 0.33), the longest duration of Go.
 _FOR_GOOD = timedelta(days=365 * 100)
 
 
@@ -27,17 +27,16 @@ class ModelInfo:
         name: Name with its tag.
         digest: SHA-256 of its manifest, in hexadecimal: two models with the same digest are the same.
         size: Bytes on disk; files that it shares with other models are counted for each of them.
-        modified_at: When it was made or pulled; None where the server does not tell.
+        modified_at: When it was created or pulled; None if unknown.
         family: Architecture, for example `llama`.
         parameter_size: Number of weights as text, for example `8.2B`.
         quantization_level: For example `Q4_K_M`.
         format: Format of its file, for example `gguf`.
-        parent_model: Model that it was made from; empty for none.
-        capabilities: For example `completion`, `tools`, `embedding`; None where the server does not tell. `show` is the
-            better source.
-        context_length: Longest context that it was made for, in tokens; None where the server does not tell.
-        embedding_length: Length of its vectors; None where the server does not tell.
-        remote_host: Where a cloud model really runs; None for a local one.
+        parent_model: Model that it was created from; empty for none.
+        capabilities: For example `completion`, `tools`, `embedding`; None if unknown. `show` is the better source.
+        context_length: Longest context that it was made for, in tokens; None if unknown.
+        embedding_length: Size of its vectors; None if unknown.
+        remote_host: Where a cloud model runs; None for a local one.
         raw: The whole entry.
     """
 
@@ -58,7 +57,7 @@ class ModelInfo:
 
     @classmethod
     def from_tags(cls, entry: Mapping[str, Any]) -> ModelInfo:
-        """Read an entry of `/api/tags`; what is missing or odd in it is left at its default."""
+        """Parse an entry of `/api/tags`; missing and odd fields get their defaults."""
         details = _object(entry.get("details"))
         return cls(
             name=name_of_entry(entry),
@@ -79,26 +78,26 @@ class ModelDetails:
     """One installed model, as `/api/show` describes it.
 
     Attributes:
-        name: Name that was asked for.
-        capabilities: What it can do; None where the server does not tell (before 0.6.4).
-        context_length: Longest context that it was made for, in tokens; None where unknown.
-        embedding_length: Length of its vectors; None where unknown.
+        name: Requested name.
+        capabilities: For example `completion` or `tools`; None if the server does not list them (before 0.6.4).
+        context_length: Longest context that it was made for, in tokens; None if unknown.
+        embedding_length: Size of its vectors; None if unknown.
         parameters: Its own PARAMETERs: options by name.
         system: Its own system prompt; empty for none.
         template: Its prompt template.
         license: Its licence texts.
-        modelfile: What it could be made from.
-        messages: Messages that stand before those of every chat.
-        parameter_count: Number of weights; None where unknown.
+        modelfile: Its Modelfile.
+        messages: Messages at the beginning of every chat.
+        parameter_count: Number of weights; None if unknown.
         family: Architecture, for example `llama`.
         parameter_size: Number of weights as text.
         quantization_level: For example `Q4_K_M`.
         format: Format of its file.
-        parent_model: Model that it was made from; empty for none.
-        modified_at: When it was made or pulled; None where the server does not tell.
-        remote_host: Where a cloud model really runs; None for a local one.
-        think_levels: Levels of thinking that it lists; None where it lists none (before 0.34).
-        default_think_level: What it does where no level is asked for; None where it does not tell.
+        parent_model: Model that it was created from; empty for none.
+        modified_at: When it was created or pulled; None if unknown.
+        remote_host: Where a cloud model runs; None for a local one.
+        think_levels: Levels of thinking that it lists; None if it lists none (before 0.34).
+        default_think_level: Its level where a request has none; None if unknown.
         raw: The whole reply.
     """
 
@@ -125,12 +124,12 @@ class ModelDetails:
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 
     def can(self, capability: str) -> bool:
-        """Whether the model has a capability; assumed where the server does not tell."""
+        """Return whether the model has a capability; True if the server does not list capabilities."""
         return self.capabilities is None or capability in self.capabilities
 
     @property
     def weights(self) -> str | None:
-        """SHA-256 of the file with the weights; None where the server does not tell.
+        """SHA-256 of the file with the weights; None if unknown.
 
         Models with the same weights share one place in memory (server 0.33).
         """
@@ -138,7 +137,7 @@ class ModelDetails:
 
     @classmethod
     def from_show(cls, name: str, reply: Mapping[str, Any]) -> ModelDetails:
-        """Read the reply of `/api/show`; what is missing or odd in it is left at its default."""
+        """Parse the reply of `/api/show`; missing and odd fields get their defaults."""
         metadata = ModelMetadata.from_show(reply)
         info = _object(reply.get("model_info"))
         messages = reply.get("messages")
@@ -169,18 +168,17 @@ class LoadedModel:
     """One model in memory, as `/api/ps` lists it.
 
     Attributes:
-        name: Name that it was loaded by. Models with the same weights share a place, under the first of their names.
+        name: Name that it was loaded by. Models with the same weights are listed once, by the first of their names.
         digest: SHA-256 of its manifest when it was loaded.
         size: Bytes that it takes, in the memory of the machine and of its GPUs together.
         size_vram: Bytes of these that are on GPUs.
-        expires_at: When it is unloaded if nobody asks it meanwhile, on the clock of this machine; None where the server
-            does not tell.
-        context_length: Its context window, in tokens; None where the server does not tell.
+        expires_at: When it is unloaded if no request comes in, on the clock of this machine; None if unknown.
+        context_length: Its context window, in tokens; None if unknown.
         family: Architecture, for example `llama`.
         parameter_size: Number of weights as text.
         quantization_level: For example `Q4_K_M`.
         format: Format of its file.
-        parent_model: Model that it was made from; empty for none.
+        parent_model: Model that it was created from; empty for none.
         raw: The whole entry.
     """
 
@@ -204,12 +202,12 @@ class LoadedModel:
 
     @property
     def stays_for_good(self) -> bool:
-        """Whether nothing but a request unloads it (`keep_alive` of -1)."""
+        """Whether only a request unloads it (`keep_alive` of -1)."""
         return self.expires_at is not None and self.expires_at - datetime.now(timezone.utc) > _FOR_GOOD
 
     @classmethod
     def from_ps(cls, entry: Mapping[str, Any], *, clock_offset: float = 0.0) -> LoadedModel:
-        """Parse an entry of `/api/ps`; what is missing or odd in it is left at its default.
+        """Parse an entry of `/api/ps`; missing and odd fields get their defaults.
 
         Args:
             entry: The entry.
@@ -229,14 +227,14 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What warming a model came to.
+    """The result of loading a model.
 
     Attributes:
-        model: Name that was asked for.
-        load_seconds: From the request until the server said that the model is loaded, measured here. The wait for room
-            in memory is part of it; next to nothing where the model was loaded before.
-        was_loaded: Whether the model was in memory before.
-        loaded: The model in memory; None where it is gone already, or runs elsewhere.
+        model: Requested name.
+        load_seconds: From the request until the server replied that the model is loaded, measured here. The wait for
+            memory is part of it; next to nothing if the model was loaded before.
+        was_loaded: Whether the model was loaded before.
+        loaded: The loaded model; None if it is unloaded already, or runs elsewhere.
     """
 
     model: str
@@ -247,15 +245,15 @@ class LoadResult:
 
 @dataclass(frozen=True)
 class TransferResult:
-    """What a pull, a push or a creation came to.
+    """The result of a pull, a push or a creation.
 
     Attributes:
         action: `pull`, `push` or `create`.
         model: The model as it is installed now.
-        digest_before: Digest that the name had before; None where there was no such model.
-        bytes_moved: Bytes that were moved meanwhile; 0 where everything was there.
-        attempts: How often the server was asked.
-        seconds: How long all of it took.
+        digest_before: Digest that the name had before; None if there was no such model.
+        bytes_moved: Bytes that were moved; 0 if everything was there.
+        attempts: Number of requests for the transfer.
+        seconds: Duration, retries included.
     """
 
     action: str
@@ -272,14 +270,14 @@ class TransferResult:
 
 
 def weights_of(shown: Mapping[str, Any]) -> str | None:
-    """Find the file with the weights in a reply of `/api/show`; a second FROM is that of a projector for images."""
+    """Return the file with the weights in a reply of `/api/show`; a second FROM is that of a projector for images."""
     found = _WEIGHTS.search(_text(shown.get("modelfile")))
     return found[1] if found else None
 
 
 def parse_time(value: Any) -> datetime | None:
-    """Read a time of the server: RFC 3339, with up to nine digits of a second. None where it is none."""
-    if not isinstance(value, str) or value.startswith("0001-"):  # Go's zero time: not known
+    """Parse a time of the server: RFC 3339, with up to nine digits of a second. None if it is not one."""
+    if not isinstance(value, str) or value.startswith("0001-"):  # Go's zero time: unknown
         return None
     # Before Python 3.11, fromisoformat knows neither Z nor other than three or six digits.
     text = _FRACTION.sub(lambda match: f".{match[1][:6]:0<6}", value.replace("Z", "+00:00"), count=1)

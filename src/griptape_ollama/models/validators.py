@@ -1,4 +1,4 @@
-"""Settings of the way to a server, as they are checked when they are given and stored with the rest."""
+"""Converters of connection settings: they check a value when it is set, and return what is stored."""
 
 from __future__ import annotations
 
@@ -28,45 +28,45 @@ class HostWithCredentials(str):
     whole: str
 
     def __new__(cls, whole: str) -> Self:
-        """Keep the whole address, and show the rest of it."""
+        """Keep the whole address, and show it without credentials."""
         host = super().__new__(cls, without_credentials(whole))
         host.whole = whole
         return host
 
     def __eq__(self, other: object) -> bool:
-        """Two addresses that differ in their credentials are two."""
+        """Compare addresses with their credentials."""
         return self.whole == other.whole if isinstance(other, HostWithCredentials) else super().__eq__(other)
 
     __hash__ = str.__hash__
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle with the credentials."""
+        """Copy and pickle the address with its credentials."""
         return HostWithCredentials, (self.whole,)
 
 
 def to_limits(value: Any) -> OllamaTimeout | None:
-    """Give the limits of a timeout setting; None is "not set"."""
+    """Return the limits of a timeout setting; None is "not set"."""
     return None if value is None else checked(lambda: OllamaTimeout.of(value))
 
 
 def to_max_concurrency(value: Any) -> int | None:
-    """Give how many requests may be under way; None is "as many as there are"."""
+    """Return how many requests may be under way; None is no limit."""
     if value is None:
         return None
     return check_whole(value, name="max_concurrency", hint=", or None for no limit")
 
 
 def to_max_wait(value: Any) -> float | None:
-    """Give for how many seconds a slot is waited for; None is "for as long as it takes"."""
+    """Return the longest wait for a slot in seconds; None is no limit."""
     if value is None:
         return None
     seconds = check_seconds(value, name="max_wait", hint=", or None for no limit")
-    # What is longer than any wait can be is no limit; infinity is.
+    # A wait cannot be longer than this.
     return None if seconds > threading.TIMEOUT_MAX else seconds
 
 
 def to_max_attempts(value: Any) -> int:
-    """Give how many tries there are in all; 0 is one, as it is to Griptape."""
+    """Return the number of attempts; 0 is one, as in Griptape."""
     attempts = to_whole(value)
     if attempts is None or attempts < 0:
         raise OllamaContentError(f"max_attempts={value!r} must be a whole number from 1")
@@ -74,21 +74,17 @@ def to_max_attempts(value: Any) -> int:
 
 
 def to_seconds_of(name: str) -> Callable[[Any], float]:
-    """Make the check of a setting that is a number of seconds from 0.
-
-    Args:
-        name: Name of the setting.
-    """
+    """Build the converter of a setting that is a number of seconds from 0."""
 
     def converted(value: Any) -> float:
-        # What is longer no lock can wait for.
+        # A lock cannot wait longer.
         return min(check_seconds(value, name=name), threading.TIMEOUT_MAX)
 
     return converted
 
 
 def to_host(value: Any) -> str | None:
-    """Give the host as it was written, but for its credentials, after a look whether it is one."""
+    """Check a host, and return it so that its text has no credentials."""
     if value is None or isinstance(value, HostWithCredentials):
         return value
     checked(lambda: parse_host(value))
@@ -96,7 +92,7 @@ def to_host(value: Any) -> str | None:
 
 
 def to_verify(value: Any) -> bool | str:
-    """Give whether certificates are checked, or the path of the CA certificates."""
+    """Return whether certificates are checked, or the path of the CA certificates."""
     value = to_python(value)
     if value is None or isinstance(value, bool):
         return value is not False
@@ -106,7 +102,7 @@ def to_verify(value: Any) -> bool | str:
 
 
 def to_cert(value: Any) -> tuple[str, ...] | None:
-    """Give the files of a client certificate: one that holds both, or certificate and key."""
+    """Return the files of a client certificate: one file with both parts, or certificate and key."""
     if value is None:
         return None
     files = list(cast("list[Any]", value)) if isinstance(value, (list, tuple)) else [value]
@@ -118,7 +114,7 @@ def to_cert(value: Any) -> tuple[str, ...] | None:
 
 
 def checked(check: Callable[[], Any]) -> Any:
-    """Run a check, and let only our own error out.
+    """Run a check, and raise its ValueError as an OllamaContentError.
 
     Raises:
         OllamaContentError: The check raised a ValueError.

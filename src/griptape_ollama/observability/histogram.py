@@ -1,17 +1,17 @@
-"""How long things took, in bounded memory, however many they were."""
+"""Durations in bounded memory, however many there are."""
 
 from __future__ import annotations
 
 import math
 
 RELATIVE_ERROR = 0.01
-"""How far a quantile is from the value that it stands for, at most, as a share of that value."""
+"""Largest difference of a quantile from the value that it stands for, as a share of that value."""
 
 SHORTEST = 1e-4
-"""Seconds below which all values are one."""
+"""Seconds; all values below are in one bucket."""
 
 LONGEST = 1e5
-"""Seconds above which all values are one: more than a day."""
+"""Seconds, more than a day; all values above are in one bucket."""
 
 # A bucket is represented by its geometric middle, which is the root of this factor away from its ends.
 _FACTOR = (1 + RELATIVE_ERROR) ** 2
@@ -20,12 +20,12 @@ _FIRST = math.floor(math.log(SHORTEST) * _PER_UNIT)
 
 
 class Histogram:
-    """Counts seconds in buckets, each of which begins 2% above the one before: about 1,050 of them at most.
+    """Counts seconds in at most 1,050 buckets, each of which begins 2% above the one before.
 
-    Histograms can be added up without a loss, which percentiles or samples cannot.
+    Unlike percentiles and samples, histograms can be added up without a loss.
 
     Attributes:
-        count: How many values there are.
+        count: Number of values.
         total: Their sum.
         least: The smallest of them; 0 without any.
         most: The largest of them; 0 without any.
@@ -41,7 +41,7 @@ class Histogram:
         self.most = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count a value."""
+        """Add a value."""
         bucket = math.floor(math.log(min(max(seconds, SHORTEST), LONGEST)) * _PER_UNIT)
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
         self.least = seconds if self.count == 0 else min(self.least, seconds)
@@ -50,7 +50,7 @@ class Histogram:
         self.total += seconds
 
     def add_all(self, other: Histogram) -> None:
-        """Count what another histogram has counted."""
+        """Add the values of another histogram."""
         if not other.count:
             return
         for bucket, count in other._buckets.items():
@@ -61,7 +61,7 @@ class Histogram:
         self.total += other.total
 
     def quantile(self, share: float) -> float | None:
-        """Give the smallest value that is no smaller than a share of all, give or take 1%; None without values.
+        """Return the smallest value not below a share of all values, with an error of 1%; None without values.
 
         Args:
             share: From 0 to 1; 0.5 is the median.

@@ -15,10 +15,10 @@ from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.call_reports import CallReport, add_listener, remove_listener
 
 GENERATING = ("/api/chat", "/api/embed")
-"""The requests for which models work. Others take milliseconds, or hours where a model is pulled."""
+"""The requests for which models work. The rest take milliseconds, or hours for a pull."""
 
 MAX_KEYS = 1000
-"""How many pairs of host and model are told apart; what comes beyond counts as model `(others)` of host `(others)`."""
+"""Largest number of pairs of host and model; calls beyond count as model `(others)` of host `(others)`."""
 
 _OTHERS = "(others)"
 
@@ -28,11 +28,11 @@ OnAlert = Callable[[OllamaAlert], object]
 
 
 class MetricsKey(NamedTuple):
-    """What is told apart.
+    """A host and a model, which are counted together.
 
     Attributes:
         host: Address of the server, without user and password.
-        model: Name of the model, as it was asked for; None where a request names none.
+        model: Requested name of the model; None for a request without one.
     """
 
     host: str
@@ -48,11 +48,11 @@ class OllamaMetrics:
     print(metrics.summary().time_to_first_token.p95)
     ```
 
-    A server that never stops calls `start()` once. It serves many threads; several can listen at the same time. Memory
-    is bounded: about 50 KB for each host and model, 150 KB at most.
+    A program that never stops calls `start()` once. Threads may share an object, and several objects can count at the
+    same time. Memory is bounded: about 50 KB for each host and model, 150 KB at most.
 
     Args:
-        paths: Paths of the requests that count; None for all of them.
+        paths: Paths of the requests that are counted; None for all.
     """
 
     def __init__(self, *, paths: Iterable[str] | None = GENERATING) -> None:
@@ -60,12 +60,12 @@ class OllamaMetrics:
         self._tallies: dict[MetricsKey, Tally] = {}
         self._monitors: dict[tuple[int, MetricsKey], ThresholdMonitor] = {}
         self._thresholds: list[tuple[OllamaThreshold, OnAlert]] = []
-        # Reentrant: a reply that is collected as garbage ends its call in whatever thread, also in one that counts.
+        # Reentrant: a reply that is collected as garbage ends its call in any thread, also in one that is counting.
         self._lock = threading.RLock()
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
-        """Go on in a forked process, where a thread that is gone may have held the lock."""
+        """Replace a lock that a thread of the parent may hold."""
         self._lock = threading.RLock()
 
     def start(self) -> Self:
@@ -75,7 +75,7 @@ class OllamaMetrics:
         return self
 
     def stop(self) -> None:
-        """Count no more; what was counted stays. Harmless when repeated."""
+        """Stop counting; the counts stay. Harmless when repeated."""
         remove_listener(self._count)
 
     def __enter__(self) -> Self:
@@ -85,21 +85,21 @@ class OllamaMetrics:
         self.stop()
 
     def alert(self, threshold: OllamaThreshold, on_alert: OnAlert) -> None:
-        """Call a function when a threshold is exceeded, and when all is well again, for each host and model.
+        """Call a function when a threshold is exceeded, and when it no longer is, for each host and model.
 
         Args:
             threshold: The threshold.
-            on_alert: The function, called in the thread whose call crossed it. What it raises is logged.
+            on_alert: The function, called in the thread of the call that crossed it. Its exceptions are logged.
         """
         with self._lock:
             self._thresholds.append((threshold, on_alert))
 
     def summary(self, *, host: str | None = None, model: str | None = None) -> OllamaStatistics:
-        """Give what was counted so far.
+        """Return the statistics so far.
 
         Args:
-            host: Address of a server, as errors have it; all of them by default.
-            model: Name of a model; all of them by default.
+            host: Address of a server, as in errors; by default all servers.
+            model: Name of a model; by default all models.
         """
         with self._lock:
             return Tally.sum_of(
@@ -107,12 +107,12 @@ class OllamaMetrics:
             )
 
     def by_model(self) -> dict[MetricsKey, OllamaStatistics]:
-        """Give what was counted so far, by host and model."""
+        """Return the statistics so far, by host and model."""
         with self._lock:
             return {key: Tally.sum_of([tally]) for key, tally in self._tallies.items()}
 
     def reset(self) -> None:
-        """Forget what was counted. Thresholds stay, and look at calls that come."""
+        """Reset all counts. Thresholds stay, and apply to later calls."""
         with self._lock:
             self._tallies.clear()
             self._monitors.clear()
@@ -131,14 +131,14 @@ class OllamaMetrics:
             for number, (threshold, on_alert) in enumerate(self._thresholds):
                 if (monitor := self._monitors.get((number, key))) is None:
                     monitor = self._monitors[number, key] = ThresholdMonitor(threshold)
-                if (alert := monitor.look(report)) is not None:
+                if (alert := monitor.add(report)) is not None:
                     alerts.append((on_alert, alert))
         for on_alert, alert in alerts:
-            _tell(on_alert, alert)
+            _call(on_alert, alert)
 
 
-def _tell(on_alert: OnAlert, alert: OllamaAlert) -> None:
+def _call(on_alert: OnAlert, alert: OllamaAlert) -> None:
     try:
         on_alert(alert)
     except Exception:
-        _logger.exception("What was to be told of a threshold failed.")
+        _logger.exception("The function that an alert calls failed.")

@@ -1,4 +1,4 @@
-"""What was counted, at one moment."""
+"""Statistics of calls."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from griptape_ollama.transport.call_reports import CallReport
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long something took. Percentiles are 1% off at most.
+    """Statistics of durations in seconds. Percentiles have an error of 1% at most.
 
     Attributes:
-        count: How often it was measured.
-        mean: The mean; None where it never was. So are all that follow.
+        count: Number of durations.
+        mean: The mean; None without durations, as are all that follow.
         p50: The median.
-        p95: What 95% did not exceed.
-        p99: What 99% did not exceed.
+        p95: The 95th percentile.
+        p99: The 99th percentile.
         max: The longest.
     """
 
@@ -33,7 +33,7 @@ class Seconds:
 
     @classmethod
     def of(cls, histogram: Histogram) -> Seconds:
-        """Take them from a histogram."""
+        """Build the statistics of a histogram."""
         if not histogram.count:
             return cls()
         p50, p95, p99 = (histogram.quantile(share) for share in (0.5, 0.95, 0.99))
@@ -42,22 +42,22 @@ class Seconds:
 
 @dataclass(frozen=True)
 class OllamaStatistics:
-    """How calls fared. A call is one request with its retries; those of one Agent can be many.
+    """Statistics of calls. A call is one request with its retries; an Agent may make many.
 
     Attributes:
-        calls: Calls that are over.
-        succeeded: Those with a whole reply.
-        cancelled: Those that somebody stopped, or left before their end. They count as no failure.
-        errors: Those that failed, by the name of the error's class, timeouts included.
-        timeouts: Those that reached a limit, by its name: `connect`, `first_token`, `between_tokens`, `total`, `slot`.
-        retries: Tries beyond the first of each call.
+        calls: Calls that have ended.
+        succeeded: Calls with a complete reply.
+        cancelled: Calls that were cancelled, or left before their end. They are not failures.
+        errors: Calls that failed, by the class of the error, timeouts included.
+        timeouts: Calls that reached a limit, by its name: `connect`, `first_token`, `between_tokens`, `total`, `slot`.
+        retries: Attempts after the first one of each call.
         input_tokens: Tokens of prompts, as the server counted them.
         output_tokens: Tokens of replies, likewise.
-        cached_tokens: Those of prompts that were in the server's prompt cache; 0 where it does not tell (before 0.34).
-        cache_hit_rate: Share of these in the tokens of the prompts of which it told; None where it told of none.
-        time_to_first_token: Of every call that got so far, from its start, queues and retries included.
-        total: Of the calls that succeeded.
-        in_queue: Of the calls that waited for one of `max_concurrency` places, how long.
+        cached_tokens: Tokens of prompts in the server's prompt cache; 0 if it does not report them (before 0.34).
+        cache_hit_rate: Share of cached tokens in the prompts for which they are reported; None if there are none.
+        time_to_first_token: Of every call with a first token, from its start, queue and retries included.
+        total: Duration of the calls that succeeded.
+        in_queue: Waits for one of the `max_concurrency` slots.
     """
 
     calls: int = 0
@@ -81,21 +81,21 @@ class OllamaStatistics:
 
     @property
     def error_rate(self) -> float:
-        """Share of failures among the calls that nobody stopped; 0 without any."""
+        """Share of failures in the calls that were not cancelled; 0 without calls."""
         return self.failed / max(self.calls - self.cancelled, 1)
 
     @property
     def timeout_rate(self) -> float:
-        """Share of timeouts among the calls that nobody stopped; 0 without any."""
+        """Share of timeouts in the calls that were not cancelled; 0 without calls."""
         return sum(self.timeouts.values()) / max(self.calls - self.cancelled, 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as plain values, for JSON."""
+        """Return everything as plain values, for JSON."""
         return {**asdict(self), "failed": self.failed, "error_rate": self.error_rate, "timeout_rate": self.timeout_rate}
 
 
 def is_cancelled(error: BaseException | None) -> bool:
-    """Whether a call ended because somebody wanted it to: our own error, or Ctrl-C."""
+    """Return whether a call was cancelled: by our own error, or by Ctrl-C."""
     return isinstance(error, OllamaCancelledError) or (error is not None and not isinstance(error, Exception))
 
 
@@ -105,14 +105,14 @@ class Tally:
     def __init__(self) -> None:
         self._calls = self._succeeded = self._cancelled = self._retries = 0
         self._input_tokens = self._output_tokens = 0
-        # Tokens of prompts of which the server tells how many it had, and how many it had of them.
+        # Of prompts for which the server reports cached tokens: all tokens, and the cached ones.
         self._cacheable_tokens = self._cached_tokens = 0
         self._errors: dict[str, int] = {}
         self._timeouts: dict[str, int] = {}
         self._first_token, self._total, self._in_queue = Histogram(), Histogram(), Histogram()
 
     def add(self, report: CallReport) -> None:
-        """Count a call."""
+        """Add a call."""
         self._calls += 1
         self._retries += report.retries
         self._input_tokens += report.input_tokens or 0
@@ -139,7 +139,7 @@ class Tally:
 
     @staticmethod
     def sum_of(tallies: Iterable[Tally]) -> OllamaStatistics:
-        """Add up what several have counted."""
+        """Add up several tallies."""
         whole = Tally()
         for each in tallies:
             whole._add_all(each)
@@ -154,9 +154,9 @@ class Tally:
         self._output_tokens += other._output_tokens
         self._cacheable_tokens += other._cacheable_tokens
         self._cached_tokens += other._cached_tokens
-        for mine, others in ((self._errors, other._errors), (self._timeouts, other._timeouts)):
-            for name, count in others.items():
-                _count(mine, name, count)
+        for counts, more in ((self._errors, other._errors), (self._timeouts, other._timeouts)):
+            for name, count in more.items():
+                _count(counts, name, count)
         self._first_token.add_all(other._first_token)
         self._total.add_all(other._total)
         self._in_queue.add_all(other._in_queue)

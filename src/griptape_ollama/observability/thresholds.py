@@ -1,4 +1,4 @@
-"""Who wants to be told when calls fare badly, and when they do."""
+"""Thresholds for the latest calls, and alerts when they are crossed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RATES = ("timeout_rate", "error_rate")
 _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _TIMES = ("total", "time_to_first_token")
 METRICS = (*_RATES, *(f"{time}_{percentile}" for time in _TIMES for percentile in _SHARES))
-"""What a threshold can be about."""
+"""Names of the values that a threshold can limit."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class OllamaThreshold:
     Attributes:
         metric: `timeout_rate` or `error_rate`, a share from 0 to 1; or `total_p99`, `total_p95`, `total_p50`,
             `time_to_first_token_p99` and so on, in seconds.
-        above: The largest value that is good.
-        calls: How many of the latest calls count. Those that were stopped never do; for seconds, only those that
-            succeeded, or got as far as the first token.
-        at_least: How many there must be before anything is said.
+        above: Largest value without an alert.
+        calls: How many of the latest calls count. Cancelled ones never do; for seconds, only calls that succeeded, or
+            had a first token.
+        at_least: Smallest number of calls for an alert.
 
     Raises:
-        OllamaContentError: There is no such metric, or a number is wrong.
+        OllamaContentError: There is no such metric, or a number is invalid.
     """
 
     metric: str
@@ -59,7 +59,7 @@ class OllamaAlert:
         host: Address of the server.
         model: Name of the model.
         value: The value now.
-        is_exceeded: Whether it is above the threshold now; else it was, and is good again.
+        is_exceeded: Whether the value is above the threshold; if not, it was until now.
     """
 
     threshold: OllamaThreshold
@@ -70,11 +70,7 @@ class OllamaAlert:
 
 
 class ThresholdMonitor:
-    """Holds the latest calls of one host and model against one threshold.
-
-    Args:
-        threshold: The threshold.
-    """
+    """Compares the latest calls of one host and model with a threshold."""
 
     def __init__(self, threshold: OllamaThreshold) -> None:
         self._threshold = threshold
@@ -85,12 +81,12 @@ class ThresholdMonitor:
         self._what, _, percentile = threshold.metric.rpartition("_")
         self._share = _SHARES.get(percentile)
 
-    def look(self, report: CallReport) -> OllamaAlert | None:
-        """Take one more call into account, and give an alert if the threshold was crossed by it."""
+    def add(self, report: CallReport) -> OllamaAlert | None:
+        """Add a call, and return an alert if it crossed the threshold."""
         value = self._value(report)
         if value is None:
             return None
-        self._add(value)
+        self._add_value(value)
         if len(self._latest) < self._threshold.at_least:
             return None
         now = self._current()
@@ -100,7 +96,7 @@ class ThresholdMonitor:
         return OllamaAlert(self._threshold, report.host, report.model, now, self._is_exceeded)
 
     def _value(self, report: CallReport) -> float | None:
-        """Give what the threshold is about; None where the call says nothing of it."""
+        """Return the value of a call that the threshold limits; None if it has none."""
         error = report.error
         if self._share is None:
             wrong = OllamaTimeoutError if self._what == "timeout" else Exception
@@ -109,7 +105,7 @@ class ThresholdMonitor:
             return report.seconds if error is None else None
         return report.time_to_first_token
 
-    def _add(self, value: float) -> None:
+    def _add_value(self, value: float) -> None:
         if len(self._latest) == self._threshold.calls:
             self._forget(self._latest.popleft())
         self._latest.append(value)

@@ -21,7 +21,7 @@ GOOD = _report()
 def _alerts(threshold, reports):
     """The alerts, by the number of the call that gave them."""
     monitor = ThresholdMonitor(threshold)
-    found = {number: monitor.look(report) for number, report in enumerate(reports, 1)}
+    found = {number: monitor.add(report) for number, report in enumerate(reports, 1)}
     return {number: (alert.value, alert.is_exceeded) for number, alert in found.items() if alert is not None}
 
 
