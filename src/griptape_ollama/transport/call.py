@@ -314,6 +314,7 @@ class Call:
 
     def _read_lines(self, response: httpx.Response) -> Iterator[dict[str, Any]]:
         guard, between = self._guard, self._limits.between_tokens
+        has_total = self._limits.total is not None or self._run.limits.total is not None
         last_field, last_value = self._kind.last_field, self._kind.last_value
         # Where the socket is not ours (a client with its own transport), this is what sets the limit.
         response.request.extensions["timeout"]["read"] = self._shorter(between)
@@ -333,10 +334,13 @@ class Call:
                 if is_last:
                     self._drain(chunks)
                     return
+            if guard.stopped:
+                raise self._failures.cancelled()
             if self._lines_received > received:
-                self._set_deadline(between)
-            self._check_stopped()
-            if self._total_is_over or guard.is_late:
+                guard.set_limit(self._shorter(between) if has_total else between)
+            elif guard.is_late:
+                raise self._timed_out()
+            if has_total and self._total_is_over:
                 raise self._timed_out()
         raise self._ended()
 
