@@ -199,9 +199,8 @@ class TokenRegression:
 
     def _gains(self, features: Sequence[float]) -> tuple[list[float], float]:
         """Return the covariance of the weights with the sum, and the variance of the sum."""
-        occurring = [(place, value) for place, value in enumerate(features) if value]
-        gains = [sum(line[place] * value for place, value in occurring) for line in self._covariance]
-        return gains, max(0.0, sum(gains[place] * value for place, value in occurring))
+        gains = [sum(map(mul, line, features)) for line in self._covariance]
+        return gains, max(0.0, sum(map(mul, gains, features)))
 
     def _record_error(self, deviations: float) -> bool:
         """Record how far a count was off, and return whether the covariance was reset for it."""
