@@ -109,7 +109,7 @@ class Completion:
             OllamaError: As `Call.lines` does, with the text so far as `partial_text`.
         """
         request: Request | None = self._prompt.body
-        with contextlib.closing(self._tracker), self._leased():
+        with contextlib.closing(self._tracker), self._leased(self._lease) if self._lease else contextlib.nullcontext():
             self._tracker.report_fit()
             while request is not None:
                 request = yield from self._round(request)
@@ -126,12 +126,8 @@ class Completion:
         )
 
     @contextlib.contextmanager
-    def _leased(self) -> Generator[None, None, None]:
+    def _leased(self, lease: TaskLease) -> Generator[None, None, None]:
         """Keep the model in memory: until the task ends where the answer calls tools, else until the answer ends."""
-        lease = self._lease
-        if lease is None:
-            yield
-            return
         lease.acquire()
         try:
             yield
@@ -247,7 +243,7 @@ class Completion:
             return self._corrected_request(request)
         if is_blank(reader.round_text):
             return self._next_after_empty(request)
-        return self._next_after_answer(request)
+        return self._next_after_answer(request, self._validator) if self._validator is not None else None
 
     def _corrected_request(self, request: Request) -> Request | None:
         reader = self._reader
@@ -272,7 +268,7 @@ class Completion:
             _logger.info("Model %r gave no answer; asking again without thinking.", self._call.model)
             reader.discard_round()  # blanks
             return {**request, "think": False}
-        if (following := self._next_after_answer(request)) is not None:
+        if self._validator is not None and (following := self._next_after_answer(request, self._validator)) is not None:
             return following
         self._problem = self._empty_problem(request)
         _logger.warning("Model %r: %s", self._call.model, self._problem)
@@ -300,15 +296,13 @@ class Completion:
             return f"{end} {without}: ask again, or word the prompt differently."
         return f'{end} {without}: ask again, set think=False, or let on_empty="retry_without_thinking" do both.'
 
-    def _next_after_answer(self, request: Request) -> Request | None:
+    def _next_after_answer(self, request: Request, validator: AnswerValidator) -> Request | None:
         """Return the next request for an answer that does not fit its schema; None where it fits."""
-        if self._validator is None:
-            return None
         try:
-            following = self._validator.next_request(request, self._reader)
+            following = validator.next_request(request, self._reader)
         except CutAnswerError:
             raise self._cut_answer_error() from None
-        if self._validator.saw_ignored_format:
+        if validator.saw_ignored_format:
             self._observer.record_ignored_format()
         return following
 

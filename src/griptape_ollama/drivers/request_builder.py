@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from griptape.common import PromptStack
@@ -121,7 +122,7 @@ class RequestBuilder:
         groups = self._groups(stack, reads_images=False) if given is None else []
         request = to_chat_request(
             model=self._model,
-            messages=_flat(groups) if given is None else given,
+            messages=list(chain.from_iterable(groups)) if given is None else given,
             options=options,
             fields={name: getattr(settings, name) for name in _REQUEST_FIELDS},
             extra=extra,
@@ -166,15 +167,18 @@ class RequestBuilder:
         """Adapt a draft to what the model can do."""
         stack, known = draft.stack, self._metadata.show(self._model)
         messages = self._messages(draft, known)
-        offers_tools = self._offers_tools(known)
+        native_tools = chosen(self._settings, "use_native_tools", PromptDriverSettings.use_native_tools)
+        offers_tools = known.can("tools") if native_tools is None else bool(native_tools)
         is_react = bool(stack.tools) and not offers_tools
-        if is_react:
-            self._log_react()
-        tools = self._tools(stack, is_offered=offers_tools)
-        has_tools = bool(stack.tools) or "tools" in draft.request
-        expected, sent_format = StructuredOutput(self._settings, known, self._model).expected(
-            stack, has_tools=has_tools
-        )
+        if is_react and native_tools is None:
+            text = f"Model {self._model!r} has no tools: they are described in the prompt (ReAct)."
+            log_once_for(self._api.host, logging.INFO, text)
+        tools = self._tools(stack) if stack.tools and offers_tools else ChatTools([], {}, [])
+        expected, sent_format = None, None
+        if stack.output_schema is not None or "format" in draft.request:
+            output = StructuredOutput(self._settings, known, self._model)
+            has_tools = bool(stack.tools) or "tools" in draft.request
+            expected, sent_format = output.expected(stack, has_tools=has_tools)
         adapted: dict[str, Any] = {
             "messages": messages,
             "tools": [*tools.functions, *draft.request.get("tools", ())] or None,
@@ -183,7 +187,8 @@ class RequestBuilder:
         }
         kept = {name: value for name, value in draft.request.items() if name not in adapted}
         request = {**kept, **{name: value for name, value in adapted.items() if value is not None}}
-        check_thinking(request, known, self._api.host)
+        if "think" in request:
+            check_thinking(request, known, self._api.host)
         leases_model = self._set_keep_alive(request, stack)
         offers_any = "tools" in request or (offers_tools and bool(stack.tools))
         return _Adapted(
@@ -197,12 +202,15 @@ class RequestBuilder:
 
     def _messages(self, draft: Draft, known: ModelMetadata) -> Messages:
         """Return the messages, with images where the model can see them."""
+        messages: Messages = draft.request["messages"]
+        if not draft.images and draft.groups:
+            return messages
         if not known.can("vision"):
-            return without_images(draft.request["messages"], self._model, self._api.host)
+            return without_images(messages, self._model, self._api.host)
         if not draft.images:
-            return draft.request["messages"]
+            return messages
         fetched = {url: self._fetched(url) for url in urls_to_fetch(draft.images)}
-        return _flat(self._groups(draft.stack, fetched))
+        return list(chain.from_iterable(self._groups(draft.stack, fetched)))
 
     def _groups(
         self, stack: PromptStack, fetched: dict[str, bytes] | None = None, *, reads_images: bool = True
@@ -221,21 +229,8 @@ class RequestBuilder:
             max_bytes=settings.max_image_bytes,
         ).read()
 
-    def _offers_tools(self, known: ModelMetadata) -> bool:
-        native = self._native_tools
-        return known.can("tools") if native is None else bool(native)
-
-    @property
-    def _native_tools(self) -> Any:
-        return chosen(self._settings, "use_native_tools", PromptDriverSettings.use_native_tools)
-
-    def _log_react(self) -> None:
-        if self._native_tools is None:
-            text = f"Model {self._model!r} has no tools: they are described in the prompt (ReAct)."
-            log_once_for(self._api.host, logging.INFO, text)
-
-    def _tools(self, stack: PromptStack, *, is_offered: bool) -> ChatTools:
-        tools = to_chat_tools(stack.tools if is_offered else ())
+    def _tools(self, stack: PromptStack) -> ChatTools:
+        tools = to_chat_tools(stack.tools)
         for failure in tools.failures:
             log_once_for(self._api.host, logging.WARNING, failure)
         return tools
@@ -275,7 +270,3 @@ class RequestBuilder:
         sizes = [len(group) for group in draft.groups]
         first = len(is_own) - is_own[::-1].index(False)
         return ConversationInfo(task_range=range(sum(sizes[:first]), sum(sizes)), is_pruned=True, is_react=is_react)
-
-
-def _flat(groups: list[Messages]) -> Messages:
-    return [message for group in groups for message in group]

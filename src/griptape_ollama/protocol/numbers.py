@@ -48,6 +48,8 @@ def to_number(value: Any) -> int | float | None:
 
 def to_real(value: Any) -> int | float | None:
     """Return a number as `to_number` does; or an infinite one, as a limit that limits nothing."""
+    if value is None:
+        return None
     value = to_python(value)
     if isinstance(value, (bool, str, bytes, bytearray)) or getattr(value, "shape", ()) != ():
         return None
