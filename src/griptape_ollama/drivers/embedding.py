@@ -13,11 +13,10 @@ from attrs import define, field
 from griptape.artifacts import BaseArtifact, TextArtifact
 from griptape.drivers.embedding import BaseEmbeddingDriver
 from griptape.drivers.embedding.base_embedding_driver import VectorOperation
-from griptape.events import EventBus
 from typing_extensions import Self
 
 from griptape_ollama.context.tokens.estimator import text_estimator_of, unlearned_tokens
-from griptape_ollama.conversion.embeddings import Passage, to_embed_request, to_embedding_event
+from griptape_ollama.conversion.embeddings import Passage, to_embed_request
 from griptape_ollama.conversion.requests import merge_options
 from griptape_ollama.drivers.embedding_overrides import (
     Single,
@@ -49,11 +48,10 @@ from griptape_ollama.embeddings.coalescing import Coalescer
 from griptape_ollama.embeddings.embedder import Outcome
 from griptape_ollama.embeddings.model_identity import ModelIdentity
 from griptape_ollama.embeddings.prefetch import LEAD_BATCHES, Prefetch, embedding_ahead, take_prefetched
-from griptape_ollama.embeddings.results import OnProgress, converted, not_all_embedded, to_matrix
+from griptape_ollama.embeddings.results import OnProgress, converted, not_all_embedded, publish_reply, to_matrix
 from griptape_ollama.embeddings.spec import (
     BatchLimits,
     EmbeddingSpec,
-    Reply,
     check_dimensions,
     resolve_on_long_text,
     window_of,
@@ -175,7 +173,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
             outcome = take_prefetched(self._prefetches, passage, spec.key, run)
             outcome = cached.get(passage) if outcome is None else outcome
             if outcome is None:
-                replied = functools.partial(self._report, spec)
+                replied = functools.partial(publish_reply, spec)
                 outcome = self._coalescer.embed(passage, spec, run, pause=self.gather_seconds, replied=replied)
                 cached.put_all({passage: outcome})
         if isinstance(outcome, OllamaError):
@@ -360,7 +358,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
             cached = self._cached(spec, run)
             missing = [passage for passage in passages if passage not in cached]
             prefetch = Prefetch(spec.key, missing, lead=LEAD_BATCHES * self.batch_size)
-            replied = functools.partial(self._report, spec)
+            replied = functools.partial(publish_reply, spec)
             with embedding_ahead(self._prefetches, prefetch, spec, cached, run=run, replied=replied):
                 yield
 
@@ -392,7 +390,7 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
         with runs() as run:
             spec = self._spec(run)
             cached = self._cached(spec, run)
-        yield from in_batches(passages, spec, cached, runs=runs, replied=functools.partial(self._report, spec))
+        yield from in_batches(passages, spec, cached, runs=runs, replied=functools.partial(publish_reply, spec))
 
     def _spec(self, run: Run) -> EmbeddingSpec:
         extra = dict(self.extra_params)
@@ -440,17 +438,11 @@ class OllamaEmbeddingDriver(AsyncEmbeddingMixin, ModelMixin, BaseEmbeddingDriver
 
     def _cached(self, spec: EmbeddingSpec, run: Run) -> CachedVectors:
         self._cache.limit(self.cache_bytes)
-        cached = CachedVectors(self._cache, spec)
-        cached.check_model(run)
-        return cached
+        return CachedVectors(self._cache, spec, run)
 
     @property
     def _chunks_long_texts(self) -> bool:
         return resolve_on_long_text(self.on_long_text, self.truncate) == "chunk"
-
-    def _report(self, spec: EmbeddingSpec, reply: Reply) -> None:
-        texts, body = reply
-        EventBus.publish_event(to_embedding_event(texts, body, host=spec.connection.base_url))
 
 
 _OWN = {name: vars(OllamaEmbeddingDriver)[name] for name in ("embed", "try_embed_chunk", "try_embed_artifact")}

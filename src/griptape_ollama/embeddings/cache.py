@@ -146,18 +146,23 @@ def _new_store(max_size: int) -> LRUCache[bytes, _Entry]:
 
 
 class CachedVectors:
-    """The vectors of a cache that belong to one spec. Nothing is found before the model was checked.
+    """The vectors of a cache that belong to one spec. The model is checked at once.
 
     Args:
         cache: The cache.
         spec: Settings of the requests.
+        run: The run in which the model is checked.
+
+    Raises:
+        OllamaEmbeddingError: It is another one than before.
     """
 
-    def __init__(self, cache: VectorCache, spec: EmbeddingSpec) -> None:
+    def __init__(self, cache: VectorCache, spec: EmbeddingSpec, run: Run) -> None:
         self._cache = cache
         self._spec = spec
         self._digest = ""
         self._fingerprint: bytes | None = None
+        self.check_model(run)
 
     def check_model(self, run: Run) -> None:
         """Check which model it is now, from metadata that is up to a minute old; a disabled cache needs no check.

@@ -1,10 +1,14 @@
-"""Results for many texts: lists or arrays, and one error for all texts that have no vector."""
+"""Results: vectors as lists or arrays, events of replies, and one error for all texts that have no vector."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from griptape.events import EventBus
+
+from griptape_ollama.conversion.embeddings import to_embedding_event
+from griptape_ollama.embeddings.spec import EmbeddingSpec, Reply
 from griptape_ollama.errors import OllamaEmbeddingError, OllamaError
 
 if TYPE_CHECKING:
@@ -33,6 +37,12 @@ def to_matrix(vectors: list[Any]) -> Matrix:
     import numpy as np  # noqa: PLC0415 # takes a tenth of a second
 
     return np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32)
+
+
+def publish_reply(spec: EmbeddingSpec, reply: Reply) -> None:
+    """Publish the event of a reply."""
+    texts, body = reply
+    EventBus.publish_event(to_embedding_event(texts, body, host=spec.connection.base_url))
 
 
 def not_all_embedded(

@@ -18,9 +18,7 @@ from unit.embeddings.serving import inputs, refuse, vector
 def known(spec):
     cache = VectorCache()
     cache.limit(1_000_000)
-    known = CachedVectors(cache, spec)
-    known.check_model(Run())
-    return known
+    return CachedVectors(cache, spec, Run())
 
 
 @pytest.fixture

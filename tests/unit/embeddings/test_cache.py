@@ -50,7 +50,7 @@ def test_hits_misses_entries_and_bytes_are_counted(cache):
     assert (info.hits, info.misses, info.entries, info.size) == (2, 1, 1, _ENTRY)
 
 
-def test_the_vector_that_was_not_used_for_the_longest_time_makes_room(cache):
+def test_the_least_recently_used_vector_is_dropped(cache):
     for key in (b"a", b"b", b"c"):
         cache.put(key, [1.0, 0.0])
     cache.get(b"a")
@@ -59,7 +59,7 @@ def test_the_vector_that_was_not_used_for_the_longest_time_makes_room(cache):
     assert cache.info().size == 3 * _ENTRY
 
 
-def test_a_look_is_no_use(cache):
+def test_a_membership_test_does_not_count_as_use(cache):
     for key in (b"a", b"b", b"c"):
         cache.put(key, [1.0, 0.0])
     assert b"a" in cache
@@ -67,20 +67,20 @@ def test_a_look_is_no_use(cache):
     assert _keys(cache) == [b"b", b"c", b"d"]
 
 
-def test_a_vector_that_is_put_again_takes_its_room_once(cache):
+def test_a_vector_that_is_put_again_is_counted_once(cache):
     cache.put(b"a", [1.0, 0.0])
     cache.put(b"a", [0.6, 0.8, 0.0])
     assert cache.get(b"a") == [0.6, 0.8, 0.0]
     assert (cache.info().entries, cache.info().size) == (1, _ENTRY + 8)
 
 
-def test_a_vector_that_is_larger_than_all_room_drives_nothing_out(cache):
+def test_a_vector_larger_than_the_cache_drops_nothing(cache):
     cache.put(b"a", [1.0, 0.0])
     cache.put(b"b", [1.0] * 1000)
     assert _keys(cache) == [b"a"]
 
 
-def test_less_room_lets_vectors_go_at_once_and_none_keeps_none(cache):
+def test_a_smaller_limit_drops_vectors_at_once_and_zero_keeps_none(cache):
     for key in (b"a", b"b", b"c"):
         cache.put(key, [1.0, 0.0])
     cache.limit(_ENTRY)
@@ -90,14 +90,14 @@ def test_less_room_lets_vectors_go_at_once_and_none_keeps_none(cache):
     assert (cache.info().entries, cache.info().size) == (0, 0)
 
 
-def test_clearing_lets_go_of_vectors_and_keeps_the_counts(cache):
+def test_clearing_drops_vectors_and_keeps_the_counts(cache):
     cache.put(b"a", [1.0, 0.0])
     cache.get(b"a")
     cache.clear()
     assert (cache.info().hits, cache.info().entries, cache.info().size) == (1, 0, 0)
 
 
-def test_threads_do_not_upset_the_count_of_bytes():
+def test_the_count_of_bytes_is_right_with_many_threads():
     cache = VectorCache()
     cache.limit(50 * _ENTRY)
     start = threading.Barrier(8)
@@ -116,7 +116,7 @@ def test_threads_do_not_upset_the_count_of_bytes():
     assert info.hits + info.misses == 8 * 300
 
 
-def test_a_forked_process_has_the_vectors_unless_a_thread_that_is_gone_was_at_them(cache):
+def test_a_forked_process_keeps_the_vectors_unless_a_thread_held_the_lock(cache):
     cache.put(b"a", [1.0, 0.0])
     cache.start_afresh()
     assert cache.get(b"a") == [1.0, 0.0]
@@ -127,43 +127,47 @@ def test_a_forked_process_has_the_vectors_unless_a_thread_that_is_gone_was_at_th
 
 class TestCachedVectors:
     @pytest.fixture
-    def known(self, cache, spec):
-        def known(**body):
-            known = CachedVectors(cache, dataclasses.replace(spec, body={**spec.body, **body}))
-            known.check_model(Run())
-            return known
+    def cached(self, cache, spec):
+        """The vectors of the cache for a spec with changed fields of the request."""
 
-        return known
+        def cached(**body):
+            return CachedVectors(cache, dataclasses.replace(spec, body={**spec.body, **body}), Run())
 
-    def test_texts_are_known_by_what_is_sent(self, known):
-        found = known()
-        found.put_all({Passage("query: ", "cat"): [1.0, 0.0]})
-        assert found.get(Passage("", "query: cat")) == [1.0, 0.0]
-        assert Passage("query: ", "cat") in found
-        assert Passage("", "cat") not in found
-        assert found.get(Passage("", "cat")) is None
+        return cached
 
-    def test_other_settings_know_nothing_of_it(self, known):
-        known(dimensions=2).put_all({Passage("", "cat"): [1.0, 0.0]})
-        for other in (known(), known(dimensions=3), known(options={"num_ctx": 8})):
+    def test_the_whole_text_with_its_prefix_is_the_key(self, cached):
+        vectors = cached()
+        vectors.put_all({Passage("query: ", "cat"): [1.0, 0.0]})
+        assert vectors.get(Passage("", "query: cat")) == [1.0, 0.0]
+        assert Passage("query: ", "cat") in vectors
+        assert Passage("", "cat") not in vectors
+        assert vectors.get(Passage("", "cat")) is None
+
+    def test_other_settings_have_other_vectors(self, cached):
+        cached(dimensions=2).put_all({Passage("", "cat"): [1.0, 0.0]})
+        for other in (cached(), cached(dimensions=3), cached(options={"num_ctx": 8})):
             assert Passage("", "cat") not in other
-        assert Passage("", "cat") in known(dimensions=2, keep_alive=5)
+        assert Passage("", "cat") in cached(dimensions=2, keep_alive=5)
 
-    def test_without_a_look_at_the_model_nothing_is_kept_or_counted(self, cache, spec):
-        known = CachedVectors(cache, spec)
-        known.put_all({Passage("", "cat"): [1.0, 0.0]})
-        assert known.get(Passage("", "cat")) is None
-        assert Passage("", "cat") not in known
+    def test_other_spellings_of_a_model_share_vectors(self, cached):
+        cached(model="Simulator-Embed").put_all({Passage("", "cat"): [1.0, 0.0]})
+        assert Passage("", "cat") in cached(model="simulator-embed:latest")
+
+    def test_without_a_digest_nothing_is_kept_or_counted(self, cache, cached):
+        vectors = cached(model="not-listed")
+        vectors.put_all({Passage("", "cat"): [1.0, 0.0]})
+        assert vectors.get(Passage("", "cat")) is None
+        assert Passage("", "cat") not in vectors
         assert cache.info() == VectorCache().info()
 
-    def test_a_cache_that_keeps_nothing_asks_for_nothing(self, simulator, spec):
-        CachedVectors(VectorCache(), spec).check_model(Run())
+    def test_a_disabled_cache_sends_no_requests(self, simulator, spec):
+        CachedVectors(VectorCache(), spec, Run())
         assert simulator.requests == []
 
-    def test_errors_are_not_kept(self, cache, known):
-        known().put_all({Passage("", "cat"): OllamaError("no")})
+    def test_errors_are_not_kept(self, cache, cached):
+        cached().put_all({Passage("", "cat"): OllamaError("no")})
         assert cache.info().entries == 0
 
-    def test_a_text_that_is_no_unicode_can_be_known(self, known):
-        known().put_all({Passage("", "\ud800"): [1.0, 0.0]})
-        assert known().get(Passage("", "\ud800")) == [1.0, 0.0]
+    def test_a_text_with_a_lone_surrogate_has_a_key(self, cached):
+        cached().put_all({Passage("", "\ud800"): [1.0, 0.0]})
+        assert cached().get(Passage("", "\ud800")) == [1.0, 0.0]

@@ -102,7 +102,7 @@ def _await_joined(joined, count):
 
 
 class TestAlone:
-    def test_a_lone_call_goes_at_once_in_its_own_thread(self, simulator, coalescer, spec):
+    def test_a_lone_call_is_sent_at_once_in_its_own_thread(self, simulator, coalescer, spec):
         threads = []
         for text in ("one", "two"):
             found = coalescer.embed(
@@ -113,7 +113,7 @@ class TestAlone:
         assert inputs(simulator) == [["one"], ["two"]]
         assert coalescer._groups == {}
 
-    def test_a_lone_call_that_fails_raises_its_error_or_gives_it(self, simulator, coalescer, spec):
+    def test_a_lone_call_that_fails_raises_or_returns_its_error(self, simulator, coalescer, spec):
         refuse(simulator, lambda text: text == "bad", status=400, error="no")
         bad = coalescer.embed(Passage("", "bad"), spec, Run(), pause=_LONG, replied=lambda _: None)
         assert type(bad) is OllamaResponseError
@@ -121,7 +121,7 @@ class TestAlone:
         with pytest.raises(OllamaModelNotFoundError):
             coalescer.embed(Passage("", "a"), missing, Run(), pause=_LONG, replied=lambda _: None)
 
-    def test_a_call_is_alone_again_when_the_others_have_not_called_for_a_while(self, coalescer, spec, call, clock):
+    def test_a_call_is_alone_again_after_a_while_without_other_calls(self, coalescer, spec, call, clock):
         assert call("other").result(30) == vector("other")
         clock.now += coalescing.RECENT_SECONDS + 0.001
         coalescer.embed(Passage("", "a"), spec, Run(), pause=_LONG, replied=lambda _: None)
@@ -149,7 +149,7 @@ class TestTogether:
         assert [future.result(30) for future in futures] == [vector("aaaa"), vector("bbbb"), vector("cccc")]
         assert [len(texts) for texts in inputs(simulator)] == [1, 2, 2, 1]
 
-    def test_while_a_request_is_under_way_others_gather_for_the_next(self, simulator, gate, busy, call, joined):
+    def test_calls_during_a_request_share_the_next_one(self, simulator, gate, busy, call, joined):
         later = [call(text, pause=_PAUSE) for text in "cdefg"]
         _await_joined(joined, 5)
         assert len(inputs(simulator)) == 2
@@ -158,7 +158,7 @@ class TestTogether:
         assert sorted(inputs(simulator)[2]) == list("cdefg")
         assert len(inputs(simulator)) == 3
 
-    def test_nobody_waits_longer_than_the_pause(self, simulator, gate, call, joined):
+    def test_no_call_waits_longer_than_the_pause(self, simulator, gate, call, joined):
         lone = call("lone")
         gate.next()
         other = call("other", pause=_PAUSE)
@@ -166,7 +166,7 @@ class TestTogether:
         gate.open()
         assert (lone.result(30), other.result(30)) == (vector("lone"), vector("other"))
 
-    def test_when_all_who_may_come_are_there_nobody_waits(self, simulator, coalescer, spec, clock):
+    def test_no_call_waits_once_all_expected_calls_are_there(self, simulator, coalescer, spec, clock):
         def embed(text, pause):
             return coalescer.embed(Passage("", text), spec, Run(), pause=pause, replied=lambda _: None)
 
@@ -181,7 +181,7 @@ class TestTogether:
             assert [future.result(30) for future in futures] == [vector(text) for text in "ABC"]
         assert sorted(inputs(simulator)[-1]) == ["A", "B", "C"]
 
-    def test_orders_that_differ_do_not_share(self, simulator, gate, call, joined, spec):
+    def test_specs_that_differ_do_not_share_a_request(self, simulator, gate, call, joined, spec):
         call("lone")
         gate.next()
         bodies = [{**spec.body, "keep_alive": seconds} for seconds in (1, 2)]
@@ -199,9 +199,7 @@ class TestTogether:
             (2, ["a2", "b2", "c2"]),
         ]
 
-    def test_headers_are_those_of_the_callers_who_share_none_where_they_differ(
-        self, simulator, gate, call, joined, spec
-    ):
+    def test_callers_with_other_headers_do_not_share_a_request(self, simulator, gate, call, joined, spec):
         tenant = contextvars.ContextVar("tenant")
         connection = Connection.open(simulator.host, headers=lambda: {"X-Tenant": tenant.get()})
 
@@ -226,7 +224,7 @@ class TestTogether:
         ]
         connection.close()
 
-    def test_scopes_of_who_came_first_do_not_stop_the_others(self, simulator, gate, call, joined):
+    def test_the_scope_of_the_first_caller_does_not_cancel_the_rest(self, simulator, gate, call, joined):
         connection = Connection.open(simulator.host, headers=lambda: {"X-Token": "one"})
         scope, settings = CancelScope(), {"connection": connection, "batches": BatchLimits(texts=2, characters=1000)}
         lone = call("lone", **settings)
@@ -242,7 +240,7 @@ class TestTogether:
         assert (lone.result(30), others[1].result(30)) == (vector("lone"), vector("b"))
         connection.close()
 
-    def test_headers_that_cannot_be_made_are_the_callers_own_failure(self, simulator, gate, call, joined):
+    def test_headers_that_fail_are_an_error_of_their_caller_only(self, simulator, gate, call, joined):
         def fail():
             raise LookupError("no token")
 
@@ -254,7 +252,7 @@ class TestTogether:
         assert lone.result(30) == vector("lone")
         connection.close()
 
-    def test_each_reply_is_told_to_one_of_the_callers(self, simulator, gate, busy, call, joined):
+    def test_each_reply_is_reported_by_one_caller(self, simulator, gate, busy, call, joined):
         told = []
         futures = [call(text, pause=_PAUSE, replied=lambda reply: told.append(reply[0])) for text in "cde"]
         _await_joined(joined, 3)
@@ -265,7 +263,7 @@ class TestTogether:
 
 
 class TestErrors:
-    def test_an_error_reaches_only_the_caller_whose_text_it_is_about(self, simulator, call, joined):
+    def test_an_error_about_one_text_is_raised_in_its_caller_only(self, simulator, call, joined):
         hold = threading.Event()
         simulator.reply(path="/api/embed", body={"embeddings": [vector("lone")]}, wait=hold)
         refuse(simulator, lambda text: text == "c", status=400, error="no")
@@ -278,7 +276,7 @@ class TestErrors:
         assert type(outcomes.pop("c")) is OllamaResponseError
         assert outcomes == {text: vector(text) for text in "abd"}
 
-    def test_an_error_about_everything_reaches_everybody_each_with_an_exception_of_his_own(
+    def test_an_error_about_all_texts_is_raised_in_each_caller_as_its_own_exception(
         self, simulator, gate, busy, call, joined
     ):
         futures = [call(text, pause=_PAUSE) for text in "cde"]
@@ -291,7 +289,7 @@ class TestErrors:
         assert len({id(error) for error in errors}) == 3
         assert [future.result(30) for future in busy] == [vector("a"), vector("b")]
 
-    def test_a_bug_leaves_nobody_waiting_then_or_later(self, gate, busy, call, joined, monkeypatch):
+    def test_a_bug_leaves_no_caller_waiting(self, gate, busy, call, joined, monkeypatch):
         def fail(*_):
             monkeypatch.undo()
             raise MemoryError("bug")
@@ -310,7 +308,7 @@ class TestErrors:
 
 
 class TestLeaving:
-    def test_a_caller_who_stops_does_not_disturb_the_others(self, simulator, gate, busy, call, joined):
+    def test_a_cancelled_caller_does_not_affect_the_rest(self, simulator, gate, busy, call, joined):
         runs = [Run() for _ in range(3)]
         futures = [call(text, run=run, batches=BatchLimits(3, 1000)) for text, run in zip("cde", runs, strict=True)]
         _await_joined(joined, 3)
@@ -323,7 +321,7 @@ class TestLeaving:
         assert [futures[0].result(30), futures[2].result(30)] == [vector("c"), vector("e")]
         assert simulator.disconnects == []
 
-    def test_when_all_have_stopped_so_does_the_request(self, simulator, gate, busy, call, joined):
+    def test_the_request_is_cancelled_with_its_last_caller(self, simulator, gate, busy, call, joined):
         runs = [Run() for _ in range(3)]
         futures = [call(text, run=run, batches=BatchLimits(3, 1000)) for text, run in zip("cde", runs, strict=True)]
         _await_joined(joined, 3)
@@ -336,7 +334,7 @@ class TestLeaving:
                 future.result(30)
         simulator.wait_for_disconnect()
 
-    def test_a_caller_who_stopped_before_it_began_is_not_in_the_request(self, simulator, gate, busy, call, joined):
+    def test_a_caller_that_was_cancelled_before_the_request_is_not_in_it(self, simulator, gate, busy, call, joined):
         run = Run()
         gone = call("gone", run=run)
         stays = call("stays", pause=_PAUSE)
@@ -349,7 +347,7 @@ class TestLeaving:
         assert ["stays"] in inputs(simulator)
         assert not any("gone" in texts for texts in inputs(simulator))
 
-    def test_when_all_stopped_before_it_began_nothing_is_sent(self, simulator, gate, busy, call, joined):
+    def test_nothing_is_sent_if_all_callers_were_cancelled_before(self, simulator, gate, busy, call, joined):
         run = Run()
         gone = call("gone", run=run, pause=_PAUSE)
         _await_joined(joined, 1)
@@ -362,13 +360,13 @@ class TestLeaving:
         assert call("later", pause=_PAUSE).result(30) == vector("later")
         assert not any("gone" in texts for texts in inputs(simulator))
 
-    def test_a_run_that_was_stopped_before_it_came_does_not_wait(self, gate, busy, call, joined):
+    def test_a_cancelled_run_does_not_wait(self, gate, busy, call, joined):
         run = Run()
         run.cancel()
         with pytest.raises(OllamaCancelledError):
             call("gone", run=run).result(30)
 
-    def test_each_caller_has_a_total_limit_of_his_own(self, simulator, gate, busy, call, joined):
+    def test_each_caller_has_its_own_total_limit(self, simulator, gate, busy, call, joined):
         patient = call("patient", batches=BatchLimits(2, 1000))
         _await_joined(joined, 1)
         hasty = call("hasty", batches=BatchLimits(2, 1000), limits=OllamaTimeout(total=0.2))
@@ -381,7 +379,7 @@ class TestLeaving:
         gate.open()
         assert patient.result(30) == vector("patient")
 
-    def test_no_callers_total_limit_is_that_of_a_shared_request(self, spec):
+    def test_a_shared_request_has_no_total_limit(self, spec):
         limited = dataclasses.replace(spec, limits=OllamaTimeout(first_token=7, total=0.2))
         request = coalescing._SharedRequest([], limited)
         assert request._run.limits == request._spec.limits == OllamaTimeout(first_token=7, total=None)
@@ -406,7 +404,7 @@ class TestLeaving:
         with pytest.raises(OllamaCancelledError):
             call.wait(run)
 
-    def test_a_reply_is_told_to_somebody_who_is_still_there(self, gate, busy, call, joined):
+    def test_a_reply_is_reported_by_a_caller_that_still_waits(self, gate, busy, call, joined):
         told = []
         run = Run()
         gone = call("gone", run=run, batches=BatchLimits(2, 1000))
@@ -429,7 +427,7 @@ def earlier_threads():
     return set(threading.enumerate())
 
 
-def test_the_thread_of_a_group_ends_when_nobody_comes_any_more(earlier_threads, coalescer, busy, gate, call):
+def test_the_thread_of_a_group_ends_without_calls(earlier_threads, coalescer, busy, gate, call):
     mine = set(threading.enumerate()) - earlier_threads
     (worker,) = [thread for thread in mine if thread.name == "griptape-ollama-embed"]
     gate.open()
@@ -441,7 +439,7 @@ def test_the_thread_of_a_group_ends_when_nobody_comes_any_more(earlier_threads, 
     assert call("later", pause=_PAUSE).result(30) == vector("later")
 
 
-def test_threads_that_are_gone_are_forgotten(coalescer, call, spec, clock):
+def test_threads_that_no_longer_call_are_forgotten(coalescer, call, spec, clock):
     for text in "ab":
         call(text, pause=_PAUSE).result(30)
     clock.now += 1
@@ -449,7 +447,7 @@ def test_threads_that_are_gone_are_forgotten(coalescer, call, spec, clock):
     assert list(coalescer._callers) == [threading.get_ident()]
 
 
-def test_in_a_forked_process_nobody_is_waited_for(coalescer, call, spec):
+def test_a_forked_process_waits_for_no_other_thread(coalescer, call, spec):
     call("a").result(30)
     coalescer._lock.acquire()  # by a thread that is gone
     coalescer.start_afresh()

@@ -98,7 +98,7 @@ class TestOneRequest:
 
 class TestOneBadText:
     @_each_refusal
-    def test_it_is_found_in_a_bounded_number_of_requests_and_the_others_get_their_vectors(self, simulator, embed, case):
+    def test_it_is_found_in_a_bounded_number_of_requests_and_the_rest_get_their_vectors(self, simulator, embed, case):
         reply, kind, says = case
         refuse(simulator, _is_bad, **reply)
         outcomes = embed(_passages())
@@ -112,7 +112,7 @@ class TestOneBadText:
         assert len(inputs(simulator)[-1]) < 64
 
     @_each_spoilt
-    def test_a_vector_that_is_none_is_asked_for_once_more_alone(self, simulator, embed, wrong):
+    def test_an_invalid_vector_is_requested_once_more_alone(self, simulator, embed, wrong):
         spoil(simulator, _is_bad, wrong=wrong)
         outcomes = embed(_passages())
         error = outcomes.pop(37)
@@ -123,7 +123,7 @@ class TestOneBadText:
         assert (error.host, error.model) == (simulator.url, "simulator-embed")
         assert inputs(simulator) == [_TEXTS, [_TEXTS[37]]]
 
-    def test_a_vector_that_is_sound_at_the_second_time_is_taken(self, simulator, embed):
+    def test_a_vector_that_is_valid_at_the_second_time_is_used(self, simulator, embed):
         answer_with(simulator, lambda request: Reply(body={"embeddings": [vector("text number 0"), None]}), times=1)
         assert embed(_passages(_TEXTS[:2])) == [vector(text) for text in _TEXTS[:2]]
 
@@ -206,7 +206,7 @@ class TestEverythingFails:
         ],
         ids=["404", "401", "403", "quota", "503", "501", "option", "load"],
     )
-    def test_what_has_nothing_to_do_with_texts_is_not_asked_for_again(self, simulator, embed, reply, kind):
+    def test_an_error_that_is_not_about_texts_is_raised_at_once(self, simulator, embed, reply, kind):
         simulator.reply(path="/api/embed", times=None, **reply)
         with pytest.raises(kind) as failed:
             embed(_passages())
@@ -219,7 +219,7 @@ class TestEverythingFails:
             embed(_passages())
         assert len(inputs(simulator)) == 1
 
-    def test_nobody_at_the_address_is_no_text_either(self, simulator, embed):
+    def test_an_absent_server_is_not_about_a_text(self, simulator, embed):
         simulator.stop()
         with pytest.raises(OllamaConnectionError, match="ollama serve"):
             embed(_passages())
@@ -273,7 +273,7 @@ class TestRetries:
         assert waits == [1, 2]
         assert [len(texts) for texts in inputs(simulator)] == [64] * 3
 
-    def test_nobody_waits_where_everything_fails(self, simulator, embed, patient, waits):
+    def test_there_are_no_waits_if_everything_fails(self, simulator, embed, patient, waits):
         simulator.reply(path="/api/embed", status=500, error="no", times=None)
         with pytest.raises(OllamaResponseError):
             embed(_passages(), policy=patient)
@@ -281,7 +281,7 @@ class TestRetries:
 
 
 class TestStopping:
-    def test_a_run_that_is_stopped_asks_no_more(self, simulator, spec, gate):
+    def test_a_cancelled_run_sends_no_more_requests(self, simulator, spec, gate):
         run = Run()
         failed = []
 

@@ -51,14 +51,14 @@ def test_texts_are_due_in_their_order_each_once(pool):
     assert prefetch.due(3) == []
 
 
-def test_a_text_can_be_taken_as_often_as_it_was_announced():
+def test_a_text_can_be_taken_as_often_as_it_is_in_the_prefetch():
     prefetch = Prefetch("key", _passages("aba"), lead=100)
     _deliver(prefetch, 2)
     assert [prefetch.take(Passage("", text), Run()) for text in "aaab"] == [[97.0], [97.0], None, [98.0]]
     assert prefetch._ready == {}
 
 
-def test_each_taker_has_a_vector_of_his_own():
+def test_each_call_gets_its_own_list():
     prefetch = Prefetch("key", _passages("aa"), lead=100)
     _deliver(prefetch, 1)
     first = prefetch.take(Passage("", "a"), Run())
@@ -66,7 +66,7 @@ def test_each_taker_has_a_vector_of_his_own():
     assert prefetch.take(Passage("", "a"), Run()) == [97.0]
 
 
-def test_what_was_not_announced_is_not_waited_for():
+def test_a_text_that_is_not_in_the_prefetch_is_not_waited_for():
     prefetch = Prefetch("key", _passages("a"), lead=100)
     assert prefetch.take(Passage("", "b"), Run()) is None
     assert prefetch.take(Passage("query: ", "a"), Run()) is None
@@ -93,7 +93,7 @@ def test_no_more_texts_are_embedded_ahead_than_the_lead(pool, waiting):
     assert sorted(prefetch._ready) == list("cdef")
 
 
-def test_another_order_moves_the_lead_so_that_nobody_waits_for_ever(pool, waiting):
+def test_calls_in_another_order_extend_the_lead(pool, waiting):
     prefetch = Prefetch("key", _passages("abcdefgh"), lead=2)
     _deliver(prefetch, 2)
     last = pool.submit(prefetch.take, Passage("", "h"), Run())
@@ -102,7 +102,7 @@ def test_another_order_moves_the_lead_so_that_nobody_waits_for_ever(pool, waitin
     assert last.result(30) == [104.0]
 
 
-def test_more_takers_than_announced_go_on_by_themselves(pool, waiting):
+def test_more_calls_than_texts_send_their_own_requests(pool, waiting):
     prefetch = Prefetch("key", _passages("abcdefgh"), lead=2)
     futures = [pool.submit(prefetch.take, Passage("", "a"), Run()) for _ in range(4)]
     for _ in futures:
@@ -111,7 +111,7 @@ def test_more_takers_than_announced_go_on_by_themselves(pool, waiting):
     assert sorted(future.result(30) or [0] for future in futures) == [[0], [0], [0], [97.0]]
 
 
-def test_an_error_reaches_those_who_wait_and_those_who_come(pool, waiting):
+def test_an_error_is_raised_in_waiting_and_in_later_calls(pool, waiting):
     prefetch = Prefetch("key", _passages("abc"), lead=100)
     _deliver(prefetch, 1)
     waits = pool.submit(prefetch.take, Passage("", "b"), Run())
@@ -125,14 +125,14 @@ def test_an_error_reaches_those_who_wait_and_those_who_come(pool, waiting):
     assert prefetch.due(1) == []
 
 
-def test_an_error_about_one_text_is_for_its_taker():
+def test_an_error_about_one_text_is_returned_for_that_text():
     prefetch = Prefetch("key", _passages("ab"), lead=100)
     prefetch.deliver(prefetch.due(2), [OllamaError("no"), [98.0]])
     assert str(prefetch.take(Passage("", "a"), Run())) == "no"
     assert prefetch.take(Passage("", "b"), Run()) == [98.0]
 
 
-def test_after_the_end_nobody_waits_and_what_is_there_is_given(pool, waiting):
+def test_after_the_end_ready_vectors_are_returned_and_no_call_waits(pool, waiting):
     prefetch = Prefetch("key", _passages("ab"), lead=100)
     _deliver(prefetch, 1)
     waits = pool.submit(prefetch.take, Passage("", "b"), Run())
@@ -142,7 +142,7 @@ def test_after_the_end_nobody_waits_and_what_is_there_is_given(pool, waiting):
     assert prefetch.take(Passage("", "a"), Run()) == [97.0]
 
 
-def test_a_taker_who_stops_leaves_the_text_for_others(pool, waiting):
+def test_a_cancelled_call_leaves_its_text_for_another(pool, waiting):
     prefetch = Prefetch("key", _passages("a"), lead=100)
     run = Run()
     stops = pool.submit(prefetch.take, Passage("", "a"), run)
@@ -154,7 +154,7 @@ def test_a_taker_who_stops_leaves_the_text_for_others(pool, waiting):
     assert prefetch.take(Passage("", "a"), Run()) == [97.0]
 
 
-def test_a_taker_keeps_to_his_total_limit():
+def test_a_call_has_its_own_total_limit():
     prefetch = Prefetch("key", _passages("a"), lead=100)
     run = Run(OllamaTimeout(total=0.01), host="http://gpu", model="embed")
     with pytest.raises(OllamaTimeoutError, match=r"longer than 0.01 s in all \(limit: total\)") as late:
@@ -163,7 +163,7 @@ def test_a_taker_keeps_to_his_total_limit():
     assert "model 'embed' of Ollama at http://gpu" in str(late.value)
 
 
-def test_whoever_embeds_stops_when_it_is_over(pool, waiting):
+def test_the_thread_that_embeds_stops_at_the_end(pool, waiting):
     prefetch = Prefetch("key", _passages("abcd"), lead=2)
     _deliver(prefetch, 2)
     more = pool.submit(prefetch.due, 2)
@@ -172,13 +172,13 @@ def test_whoever_embeds_stops_when_it_is_over(pool, waiting):
     assert more.result(30) == []
 
 
-def test_nothing_to_embed_is_nothing_to_wait_for():
+def test_an_empty_prefetch_ends_at_once():
     prefetch = Prefetch("key", [], lead=2)
     assert prefetch.due(2) == []
     assert prefetch.take(Passage("", "a"), Run()) is None
 
 
-def test_in_a_forked_process_everybody_asks_for_himself():
+def test_calls_of_a_forked_process_send_their_own_requests():
     prefetch = Prefetch("key", _passages("abc"), lead=100)
     _deliver(prefetch, 1)
     prefetch._changed.acquire()  # by a thread that is gone

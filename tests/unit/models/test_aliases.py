@@ -53,7 +53,7 @@ def test_an_empty_system_prompt_is_one_too(simulator, models):
     ]
 
 
-def test_the_name_means_something_at_any_moment(simulator, models):
+def test_the_name_has_a_model_at_any_moment(simulator, models):
     models.alias("main", "one")
     done, missing = threading.Event(), []
 

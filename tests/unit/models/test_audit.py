@@ -64,7 +64,7 @@ def test_each_change_is_one_record(manage, audit, change, expected):
     assert json.dumps(record)
 
 
-def test_a_record_can_be_read_by_people_too(models, caplog):
+def test_the_message_of_a_record_has_the_same_fields(models, caplog):
     caplog.set_level(logging.INFO, logger="griptape_ollama.audit")
     models.copy("one", "x")
     (message,) = [record.getMessage() for record in caplog.records if record.name == "griptape_ollama.audit"]
@@ -84,7 +84,7 @@ def test_a_record_can_be_read_by_people_too(models, caplog):
         ("/api/pull", lambda models: models.pull("big")),
     ],
 )
-def test_a_failure_is_recorded_by_its_kind_and_without_words_of_the_server(simulator, manage, audit, path, change):
+def test_a_failure_is_recorded_by_its_class_without_the_servers_text(simulator, manage, audit, path, change):
     models = manage(simulator, max_attempts=1)
     simulator.fault("status", path=path, status=400, error="signed with hunter2")
     with pytest.raises(OllamaResponseError):
@@ -127,7 +127,7 @@ def test_an_interrupted_change_is_recorded_as_cancelled(audit):
     assert audit()[0]["outcome"] == "cancelled"
 
 
-def test_looking_and_loading_is_no_change(models, audit):
+def test_reading_and_loading_is_not_recorded(models, audit):
     models.list()
     models.show("one")
     models.exists("one")
@@ -153,7 +153,7 @@ def test_no_secret_is_recorded(simulator, audit, caplog):
     assert "hunter" not in "".join(f"{record.__dict__}" for record in caplog.records if "audit" in record.name)
 
 
-def test_who_does_not_listen_pays_nothing(models, monkeypatch):
+def test_nothing_is_formatted_unless_the_level_is_enabled(models, monkeypatch):
     logger = logging.getLogger("griptape_ollama.audit")
     monkeypatch.setattr(logger, "info", lambda *_, **__: pytest.fail("it was written"))
     models.copy("one", "x")

@@ -74,7 +74,7 @@ def test_a_model_that_does_not_fit_is_an_error_before_its_bytes_are_moved(simula
     assert "big:8b" not in simulator.models
 
 
-def test_the_folder_of_the_server_is_looked_at_once_for_each_file(models, folder, free):
+def test_the_free_space_is_read_once_for_each_file(models, folder, free):
     asked = free(200 * MB)
     models.pull("big:8b")
     assert asked == [folder]  # the other files are so small that the server does not tell of them
@@ -87,13 +87,13 @@ def test_only_what_is_missing_has_to_fit(folder, free):
         _look("http://127.0.0.1:11434", {**LINE, "completed": 40 * MB})
 
 
-def test_what_is_whole_needs_no_look(folder, free):
+def test_a_complete_file_is_not_checked(folder, free):
     asked = free(0)
     _look("http://127.0.0.1:11434", {**LINE, "completed": 100 * MB})
     assert asked == []
 
 
-def test_the_disk_of_another_machine_is_none_of_ours(folder, free):
+def test_the_disk_of_another_machine_is_not_checked(folder, free):
     asked = free(0)
     _look("http://gpu-box:11434")
     assert asked == []
@@ -106,7 +106,7 @@ def test_lines_about_no_file_are_passed_over(folder, free):
     assert asked == []
 
 
-def test_a_disk_that_cannot_be_looked_at_is_no_reason_to_fail(folder, monkeypatch):
+def test_a_disk_that_cannot_be_read_does_not_fail_the_pull(folder, monkeypatch):
     def fail(_):
         raise PermissionError
 

@@ -63,7 +63,7 @@ def _ask(simulator, path, *bodies):
     ],
     ids=str,
 )
-def test_what_was_replaced_and_comes_back_is_said_once(simulator, caplog, path, bodies):
+def test_a_replaced_state_that_comes_back_is_logged_once(simulator, caplog, path, bodies):
     _ask(simulator, path, *bodies[:2])
     assert _warnings(caplog) == []
     _ask(simulator, path, *bodies[2:], *bodies, *bodies)
@@ -88,12 +88,12 @@ def test_what_was_replaced_and_comes_back_is_said_once(simulator, caplog, path, 
     ],
     ids=str,
 )
-def test_what_one_server_goes_through_is_no_contradiction(simulator, caplog, path, bodies):
+def test_changes_of_one_server_are_no_contradiction(simulator, caplog, path, bodies):
     _ask(simulator, path, *bodies)
     assert _warnings(caplog) == []
 
 
-def test_facts_notice_it_as_well(simulator, caplog):
+def test_metadata_requests_detect_it_as_well(simulator, caplog):
     for digest in "aba":
         simulator.reply(path="/api/tags", body=_tags(digest))
         metadata = ServerMetadata(Connection.open(simulator.url))
@@ -163,7 +163,7 @@ def test_one_server_that_evicts_and_unloads_is_not_taken_for_several(caplog, kee
 
 
 @needs_nginx
-def test_two_servers_behind_nginx_are_noticed(tmp_path, caplog):
+def test_two_servers_behind_nginx_are_detected(tmp_path, caplog):
     with OllamaSimulator() as one, OllamaSimulator() as other:
         servers = " ".join(f"server {each.url.removeprefix('http://')};" for each in (one, other))
         passed = "proxy_pass http://u; proxy_set_header Host localhost;"
@@ -179,7 +179,7 @@ def test_two_servers_behind_nginx_are_noticed(tmp_path, caplog):
     assert len(_warnings(caplog)) == 1
 
 
-def test_it_is_said_once_for_each_address(simulator, caplog):
+def test_it_is_logged_once_for_each_address(simulator, caplog):
     bodies = [_tags("a"), _tags("b"), _tags("a"), _tags("b")]
     _ask(simulator, "/api/tags", *bodies)
     with OllamaSimulator() as other:

@@ -35,7 +35,7 @@ def still(manage):
 
 
 class TestWarm:
-    def test_it_loads_without_a_prompt_and_tells_how_long_that_took(self, simulator, models):
+    def test_it_loads_without_a_prompt_and_returns_the_seconds(self, simulator, models):
         result = models.warm("slow")
         assert simulator.loaded_models == ["slow:latest"]
         assert (result.model, result.was_loaded) == ("slow", False)
@@ -103,7 +103,7 @@ class TestWarm:
 
 
 class TestLoaded:
-    def test_it_tells_of_each_model_what_it_takes_and_until_when(self, models):
+    def test_each_loaded_model_has_its_memory_and_its_expiry(self, models):
         models.warm("gpu", 600)
         (loaded,) = models.loaded()
         assert (loaded.name, loaded.size, loaded.size_vram, loaded.context_length) == (
@@ -119,12 +119,12 @@ class TestLoaded:
 
 
 class TestUnload:
-    def test_a_loaded_model_goes(self, simulator, models):
+    def test_a_loaded_model_is_unloaded(self, simulator, models):
         models.warm("slow")
         assert models.unload("slow") is True
         assert simulator.loaded_models == []
 
-    def test_an_embedding_model_goes_too(self, simulator, models):
+    def test_an_embedding_model_is_unloaded_too(self, simulator, models):
         models.warm("embed")
         assert models.unload("embed") is True
         assert simulator.loaded_models == []
@@ -133,7 +133,7 @@ class TestUnload:
         assert models.unload("slow") is False
         assert count(simulator, "/api/generate") == 0
 
-    def test_a_model_that_nobody_knows_is_an_error(self, models):
+    def test_an_unknown_model_cannot_be_unloaded(self, models):
         with pytest.raises(OllamaModelNotFoundError, match="has no model 'nope'"):
             models.unload("nope")
 
@@ -143,14 +143,14 @@ class TestUnload:
         assert models.unload("MAIN") is True
         assert simulator.loaded_models == []
 
-    def test_all_go_at_once(self, simulator, models):
+    def test_all_models_are_unloaded(self, simulator, models):
         models.warm("slow")
         models.warm("gpu")
         assert sorted(models.unload_all()) == ["gpu:latest", "slow:latest"]
         assert simulator.loaded_models == []
         assert models.unload_all() == []
 
-    def test_a_model_that_was_deleted_cannot_be_let_go_of(self, simulator, models):
+    def test_a_deleted_model_cannot_be_unloaded(self, simulator, models):
         models.warm("slow")
         models.warm("gpu")
         models.client.delete("slow")
@@ -166,7 +166,7 @@ class TestUnload:
         assert models.unload_all() == ["main:latest"]
         assert simulator.loaded_models == []
 
-    def test_what_was_replaced_by_other_weights_cannot_be_let_go_of(self, simulator, models):
+    def test_a_model_that_was_replaced_by_other_weights_cannot_be_unloaded(self, simulator, models):
         models.create("main", from_model="slow", system="x")
         models.warm("main")
         models.copy("gpu", "main")
@@ -174,14 +174,14 @@ class TestUnload:
             models.unload("main")
         assert simulator.loaded_models == ["main:latest"]
 
-    def test_what_was_replaced_with_the_same_weights_can(self, simulator, models):
+    def test_a_model_that_was_replaced_with_the_same_weights_can_be_unloaded(self, simulator, models):
         models.create("main", from_model="slow", system="x")
         models.warm("main")
         models.create("main", from_model="slow", system="y")
         assert models.unload("main") is True
         assert simulator.loaded_models == []
 
-    def test_models_with_the_same_weights_go_together(self, simulator, models):
+    def test_models_with_the_same_weights_are_unloaded_together(self, simulator, models):
         models.create("main", from_model="slow", system="x")
         models.warm("slow")
         assert models.unload("gpu") is False

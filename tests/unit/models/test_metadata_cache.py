@@ -57,7 +57,7 @@ def _count(simulator, path):
     return sum(request.path == path for request in simulator.requests)
 
 
-def test_show_tells_what_a_model_can_do_and_how_it_is_set(metadata):
+def test_show_returns_capabilities_and_parameters(metadata):
     clever = metadata.show("clever")
     assert clever.capabilities == {"completion", "tools", "thinking"}
     assert clever.parameters == {"temperature": 0.6, "num_ctx": 2048, "stop": ["<|im_end|>", "<|im_start|>"]}
@@ -72,33 +72,33 @@ def test_a_model_without_parameters_has_none(metadata):
     assert metadata.show("plain").parameters == {}
 
 
-def test_a_model_is_asked_about_once(metadata, simulator):
+def test_a_model_is_requested_once(metadata, simulator):
     assert metadata.show("clever") == metadata.show("clever")
     assert _count(simulator, "/api/show") == 1
 
 
-def test_each_model_is_asked_about_for_itself(metadata, simulator):
+def test_each_model_has_its_own_request(metadata, simulator):
     assert metadata.show("clever").can("tools")
     assert not metadata.show("plain").can("tools")
     metadata.show("clever")
     assert [request.model for request in simulator.requests] == ["clever", "plain"]
 
 
-def test_two_ways_to_one_server_share_what_is_known(metadata, simulator):
+def test_two_connections_to_one_server_share_the_cache(metadata, simulator):
     metadata.show("clever")
     ServerMetadata(Connection.open(simulator.url)).show("clever")
     ServerMetadata(Connection.open(f"{simulator.url}/")).show("clever")
     assert _count(simulator, "/api/show") == 1
 
 
-def test_two_servers_are_told_apart(metadata, simulator):
+def test_two_servers_do_not_share_the_cache(metadata, simulator):
     with OllamaSimulator(models=[SimulatedModel(name="clever", capabilities=("completion",))]) as other:
         assert metadata.show("clever").can("tools")
         assert not ServerMetadata(Connection.open(other.url)).show("clever").can("tools")
         assert (_count(simulator, "/api/show"), _count(other, "/api/show")) == (1, 1)
 
 
-def test_tags_ps_and_version_are_told_and_remembered(metadata, simulator):
+def test_tags_ps_and_version_are_cached(metadata, simulator):
     for _ in range(2):
         assert {model["name"] for model in metadata.tags()} == {"clever:latest", "plain:latest"}
         assert metadata.ps() == []
@@ -106,7 +106,7 @@ def test_tags_ps_and_version_are_told_and_remembered(metadata, simulator):
     assert [request.path for request in simulator.requests] == ["/api/tags", "/api/ps", "/api/version"]
 
 
-def test_threads_that_want_the_same_ask_once(metadata, simulator):
+def test_threads_share_one_request(metadata, simulator):
     go_on = threading.Event()
     simulator.reply(path="/api/show", body={"capabilities": ["tools"]}, wait=go_on)
     start = threading.Barrier(16)
@@ -136,7 +136,7 @@ def test_no_other_thread_sends_the_request_while_its_answer_is_stored(metadata, 
     assert waiting == [True]
 
 
-def test_what_one_thread_asks_does_not_hold_up_another_model(metadata, simulator):
+def test_a_slow_request_does_not_delay_one_for_another_model(metadata, simulator):
     go_on = threading.Event()
     simulator.reply(path="/api/show", model="clever", body={}, wait=go_on)
     with ThreadPoolExecutor(1) as pool:
@@ -153,7 +153,7 @@ def test_what_one_thread_asks_does_not_hold_up_another_model(metadata, simulator
     [(lambda f: f.show("clever"), 60), (lambda f: f.tags(), 60), (lambda f: f.version(), 60), (lambda f: f.ps(), 5)],
     ids=["show", "tags", "version", "ps"],
 )
-def test_what_is_known_grows_old(metadata, simulator, clock, ask, seconds):
+def test_answers_expire(metadata, simulator, clock, ask, seconds):
     ask(metadata)
     clock.now += seconds - 0.01
     ask(metadata)
@@ -163,7 +163,7 @@ def test_what_is_known_grows_old(metadata, simulator, clock, ask, seconds):
     assert len(simulator.requests) == 2
 
 
-def test_a_failure_is_remembered_for_two_seconds_only(metadata, simulator, clock):
+def test_a_failure_is_cached_for_two_seconds(metadata, simulator, clock):
     simulator.reply(path="/api/show", status=500, error="out of luck")
     assert metadata.show("clever") == ModelMetadata()
     clock.now += 1.9
@@ -174,7 +174,7 @@ def test_a_failure_is_remembered_for_two_seconds_only(metadata, simulator, clock
     assert _count(simulator, "/api/show") == 2
 
 
-def test_what_is_loaded_comes_with_the_time_when_it_was_asked_for(metadata, clock):
+def test_the_loaded_list_has_the_time_of_its_request(metadata, clock):
     assert metadata.loaded() == LoadedList([], asked_at=1000.0)
     clock.now += 4
     assert metadata.loaded() == LoadedList([], asked_at=1000.0)
@@ -188,7 +188,7 @@ def test_nothing_loaded_is_not_the_same_as_no_answer(metadata, simulator):
     assert metadata.ps() == []
 
 
-def test_facts_know_their_address_without_its_secrets(simulator):
+def test_the_address_has_no_secrets(simulator):
     address = simulator.url.replace("://", "://user:secret@")
     assert ServerMetadata(Connection.open(address)).address == simulator.url
 
@@ -224,7 +224,7 @@ def test_every_model_behind_ollama_com_is_one_of_the_cloud(host, is_cloud):
     assert is_cloud_model("llama3", ServerMetadata(connection).show("llama3")) is is_cloud
 
 
-def test_how_a_model_behaves_is_remembered_until_it_changes(simulator):
+def test_quirks_are_kept_until_the_model_changes(simulator):
     metadata = ServerMetadata(Connection.open(simulator.url))
     known = metadata.show("plain")
     assert metadata.record_quirk("plain", known, "bites")
@@ -266,7 +266,7 @@ def test_of_an_unknown_model_everything_is_assumed(metadata):
     ],
     ids=str,
 )
-def test_a_server_that_does_not_tell_leaves_the_defaults(metadata, simulator, reply):
+def test_a_server_without_answers_leaves_the_defaults(metadata, simulator, reply):
     simulator.reply(path=None, times=None, **reply)
     assert metadata.show("clever") == ModelMetadata()
     assert metadata.tags() == []
@@ -327,12 +327,12 @@ def test_recorded_replies_of_show_are_read(name, told):
 
 
 @pytest.mark.parametrize("reply", [{"models": None}, {"models": {}}, {"models": [[], 1]}, {}, {"version": 7}])
-def test_odd_replies_of_the_others_are_nothing(metadata, simulator, reply):
+def test_odd_replies_of_other_endpoints_are_empty(metadata, simulator, reply):
     simulator.reply(path=None, times=None, body=reply)
     assert (metadata.tags(), metadata.ps(), metadata.version()) == ([], [], None)
 
 
-def test_when_nobody_answers_any_more_everything_is_forgotten(metadata, simulator, clock):
+def test_everything_is_forgotten_if_the_server_is_gone(metadata, simulator, clock):
     metadata.show("clever")
     metadata.tags()
     metadata.version()
@@ -346,7 +346,7 @@ def test_when_nobody_answers_any_more_everything_is_forgotten(metadata, simulato
         assert metadata.show("clever").capabilities == {"vision"}
 
 
-def test_a_dead_address_is_asked_again_at_once():
+def test_an_absent_server_is_tried_again_at_once():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -356,7 +356,7 @@ def test_a_dead_address_is_asked_again_at_once():
         assert metadata.version() == "0.33.0-simulator"
 
 
-def test_limits_of_the_caller_hold_for_facts_too(simulator):
+def test_timeouts_of_the_caller_apply_to_metadata(simulator):
     silence = threading.Event()
     simulator.reply(path="/api/show", body={}, wait=silence)
     try:
@@ -366,7 +366,7 @@ def test_limits_of_the_caller_hold_for_facts_too(simulator):
         silence.set()
 
 
-def test_asking_can_be_cancelled_and_is_then_not_taken_for_an_answer(metadata, simulator):
+def test_a_cancelled_request_is_not_cached(metadata, simulator):
     silence = threading.Event()
     run = Run()
     simulator.reply(path="/api/show", body={}, wait=silence)
@@ -380,7 +380,7 @@ def test_asking_can_be_cancelled_and_is_then_not_taken_for_an_answer(metadata, s
     assert metadata.show("clever").can("thinking")
 
 
-def test_forgetting_one_server_leaves_the_others(metadata, simulator):
+def test_forgetting_one_server_keeps_the_rest(metadata, simulator):
     with OllamaSimulator() as other:
         others = ServerMetadata(Connection.open(other.url))
         metadata.version()
@@ -406,13 +406,13 @@ def test_the_memory_is_bounded(metadata, monkeypatch):
     assert [key[2] for key in metadata_cache._cache._answers] == [model_key(name) for name in "cde"]
 
 
-def test_facts_do_not_load_a_model(metadata, simulator):
+def test_metadata_requests_do_not_load_a_model(metadata, simulator):
     metadata.show("clever")
     metadata.tags()
     assert simulator.loaded_models == []
 
 
-def test_what_one_key_may_know_another_may_not(simulator):
+def test_two_api_keys_do_not_share_the_cache(simulator):
     simulator.reply(path="/api/show", status=401, error="unauthorized")
     assert ServerMetadata(Connection.open(simulator.url, api_key="wrong")).show("clever").parameters == {}
     assert ServerMetadata(Connection.open(simulator.url, api_key="right")).show("clever").can("thinking")
@@ -448,7 +448,7 @@ _REFUSALS = [
 
 
 @pytest.mark.parametrize("refusal", _REFUSALS, ids=str)
-def test_a_refused_question_is_asked_once_for_all_models_and_said_once(metadata, simulator, clock, caplog, refusal):
+def test_a_refused_endpoint_is_tried_once_for_all_models_and_logged_once(metadata, simulator, clock, caplog, refusal):
     for path in ("/api/show", "/api/ps", "/api/tags", "/api/version"):
         simulator.reply(path=path, times=None, **refusal)
     for model in ("clever", "plain", "nope"):
@@ -465,7 +465,7 @@ def test_a_refused_question_is_asked_once_for_all_models_and_said_once(metadata,
 
 
 @pytest.mark.parametrize("refusal", _REFUSALS, ids=str)
-def test_a_question_that_stays_refused_is_asked_once_a_minute(metadata, simulator, clock, refusal):
+def test_an_endpoint_that_stays_refused_is_tried_once_a_minute(metadata, simulator, clock, refusal):
     simulator.reply(path="/api/show", times=None, **refusal)
     for _ in range(120):
         metadata.show("clever")
@@ -473,7 +473,7 @@ def test_a_question_that_stays_refused_is_asked_once_a_minute(metadata, simulato
     assert 2 <= _count(simulator, "/api/show") <= 3
 
 
-def test_a_question_that_is_answered_again_is_refused_no_more(metadata, simulator, clock):
+def test_an_endpoint_that_answers_again_is_used_again(metadata, simulator, clock):
     simulator.reply(path="/api/show", status=403, body=_PAGE)
     assert metadata.show("clever").capabilities is None
     clock.now += 60.1
@@ -481,12 +481,12 @@ def test_a_question_that_is_answered_again_is_refused_no_more(metadata, simulato
     assert metadata.show("plain").capabilities == {"completion"}
 
 
-def test_a_model_that_is_missing_says_nothing_of_others(metadata):
+def test_a_missing_model_does_not_close_the_endpoint(metadata):
     assert metadata.show("nope").capabilities is None
     assert metadata.show("clever").can("thinking")
 
 
-def test_a_server_that_hangs_is_not_waited_for_again(simulator):
+def test_a_server_that_hangs_is_not_tried_again(simulator):
     silence = threading.Event()
     simulator.reply(path="/api/show", body={}, wait=silence, times=None)
     connection = Connection.open(simulator.url)
@@ -524,7 +524,7 @@ def test_waiting_for_another_thread_can_be_cancelled(metadata, simulator):
         slow.result()
 
 
-def test_a_thread_that_was_cancelled_leaves_the_asking_to_those_who_wait(metadata, simulator):
+def test_a_waiting_thread_sends_the_request_of_a_cancelled_one(metadata, simulator):
     silence = threading.Event()
     simulator.reply(path="/api/show", body={}, wait=silence)
     with ThreadPoolExecutor(2) as pool:

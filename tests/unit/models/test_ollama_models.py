@@ -50,7 +50,7 @@ class TestLooking:
             "simulator-embed:latest": {"embedding"},
         }
 
-    def test_what_it_tells_is_what_is_now(self, models):
+    def test_nothing_is_cached(self, models):
         assert len(models.list()) == 2
         models.client.copy("simulator", "mine")
         assert len(models.list()) == 3
@@ -74,7 +74,7 @@ class TestLooking:
             ("x", False),
         ],
     )
-    def test_it_says_whether_a_model_is_there(self, models, name, is_there):
+    def test_it_returns_whether_a_model_is_installed(self, models, name, is_there):
         assert models.exists(name) is is_there
 
     @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ class TestLooking:
         simulator.reply(path="/api/tags", body=body)
         assert models.list() == []
 
-    def test_a_client_of_ones_own_is_used(self, simulator):
+    def test_a_given_client_is_used(self, simulator):
         models = OllamaModels(client=OllamaModels(host=simulator.host).client)
         assert len(models.list()) == 2
         assert models.host == simulator.host

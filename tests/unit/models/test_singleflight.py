@@ -57,7 +57,7 @@ def _finish(simulator, *futures):
     return [future.result() for future in futures]
 
 
-def test_callers_who_want_the_same_share_one_pull(simulator, manage, watch, count, audit):
+def test_callers_share_one_pull(simulator, manage, watch, count, audit):
     first, heard, _ = watch(manage(simulator))
     _arrive(simulator)
     assert heard.wait(5)
@@ -90,7 +90,7 @@ def test_another_key_is_another_pull(simulator, manage, watch, count):
     assert count(simulator, "/api/pull") == 2
 
 
-def test_who_cancels_leaves_and_the_others_go_on(simulator, manage, watch, audit):
+def test_a_cancelled_caller_leaves_and_the_rest_wait_on(simulator, manage, watch, audit):
     leaver = manage(simulator)
     leaving, heard, _ = watch(leaver)
     _arrive(simulator)
@@ -105,7 +105,7 @@ def test_who_cancels_leaves_and_the_others_go_on(simulator, manage, watch, audit
     assert [record["outcome"] for record in audit()] == ["done"]
 
 
-def test_a_cancelled_scope_of_who_began_leaves_the_others_alone(simulator, manage, in_background, watch):
+def test_the_scope_of_the_first_caller_does_not_cancel_the_pull(simulator, manage, in_background, watch):
     heard, scope = threading.Event(), cancel_scope()
 
     def pull_in_scope():
@@ -125,7 +125,7 @@ def test_a_cancelled_scope_of_who_began_leaves_the_others_alone(simulator, manag
     assert result.attempts == 1
 
 
-def test_when_all_have_left_the_pull_stops(simulator, manage, watch, audit):
+def test_the_pull_is_cancelled_with_its_last_caller(simulator, manage, watch, audit):
     managers = [manage(simulator) for _ in range(2)]
     futures = []
     for each in managers:
@@ -144,7 +144,7 @@ def test_when_all_have_left_the_pull_stops(simulator, manage, watch, audit):
     assert shared_transfers._transfers == {}
 
 
-def test_who_comes_after_everybody_left_begins_anew(simulator, manage, watch, count):
+def test_a_caller_after_the_last_one_starts_another_pull(simulator, manage, watch, count):
     models = manage(simulator)
     left, heard, _ = watch(models)
     _arrive(simulator)
@@ -158,7 +158,7 @@ def test_who_comes_after_everybody_left_begins_anew(simulator, manage, watch, co
     assert count(simulator, "/api/pull") == 2
 
 
-def test_one_who_runs_out_of_time_leaves_the_others_alone(simulator, manage, watch):
+def test_the_total_limit_of_one_caller_does_not_affect_the_rest(simulator, manage, watch):
     patient, heard, _ = watch(manage(simulator))
     _arrive(simulator)
     assert heard.wait(5)
@@ -167,7 +167,7 @@ def test_one_who_runs_out_of_time_leaves_the_others_alone(simulator, manage, wat
     assert _finish(simulator, patient)[0].model.name == "big:8b"
 
 
-def test_the_limits_of_who_began_are_not_those_of_the_pull(simulator, manage, watch):
+def test_the_pull_does_not_have_the_total_limit_of_its_first_caller(simulator, manage, watch):
     hasty, heard, _ = watch(manage(simulator, timeout=1.0))
     _arrive(simulator)
     assert heard.wait(5)
@@ -178,7 +178,7 @@ def test_the_limits_of_who_began_are_not_those_of_the_pull(simulator, manage, wa
     assert _finish(simulator, patient)[0].model.name == "big:8b"
 
 
-def test_a_failure_reaches_each_of_them_as_an_error_of_their_own(simulator, manage, watch):
+def test_a_failure_is_raised_in_each_caller_as_its_own_exception(simulator, manage, watch):
     simulator.fault("error_line", path="/api/pull", after=3, error="pull model manifest: 412: newer version of Ollama")
     watches = [watch(manage(simulator))]
     _arrive(simulator)
@@ -196,7 +196,7 @@ def test_a_failure_reaches_each_of_them_as_an_error_of_their_own(simulator, mana
     assert str(errors[0]) == str(errors[1])
 
 
-def test_a_slow_listener_hears_of_each_step_and_of_the_end_but_not_of_each_byte(manage):
+def test_a_slow_listener_gets_each_status_and_the_end_but_not_each_byte(manage):
     with OllamaSimulator(models=[], library=[BIG], time_scale=100_000) as simulator:
         seen, is_first = [], threading.Event()
 
@@ -211,7 +211,7 @@ def test_a_slow_listener_hears_of_each_step_and_of_the_end_but_not_of_each_byte(
     assert len(seen) < 20
 
 
-def test_log_filters_of_the_caller_find_their_context(manage, simulator, in_background, caplog):
+def test_the_pull_runs_in_the_context_of_its_first_caller(manage, simulator, in_background, caplog):
     caplog.set_level(logging.INFO, logger="griptape_ollama.audit")
     seen = []
     caplog.handler.addFilter(lambda record: seen.append((record.name, _who.get())) or True)
@@ -224,7 +224,7 @@ def test_log_filters_of_the_caller_find_their_context(manage, simulator, in_back
     assert ("griptape_ollama.audit", "me") in seen
 
 
-def test_a_forked_process_begins_without_the_pulls_of_its_parent(simulator, manage, watch):
+def test_a_forked_process_does_not_have_the_pulls_of_its_parent(simulator, manage, watch):
     future, heard, _ = watch(manage(simulator))
     _arrive(simulator)
     assert heard.wait(5)

@@ -78,7 +78,7 @@ def test_models_with_the_same_weights_are_known_by_their_file():
     assert ModelDetails.from_show("m", {"modelfile": "FROM llama3\n"}).weights is None
 
 
-def test_what_stays_for_good_is_told_apart():
+def test_a_model_that_stays_for_good_is_recognised():
     forever, *others = _body("ps_forever")["models"]
     assert LoadedModel.from_ps(forever).stays_for_good
     assert not any(LoadedModel.from_ps(other).stays_for_good for other in others)
@@ -112,7 +112,7 @@ def test_what_is_odd_is_left_at_its_default(odd):
     assert LoadedModel.from_ps({"name": "m", **fields}).expires_at is None
 
 
-def test_older_servers_tell_less():
+def test_older_servers_send_fewer_fields():
     old = ModelInfo.from_tags({"name": "m", "size": 5, "details": {"family": "llama"}})
     assert (old.capabilities, old.context_length, old.modified_at, old.remote_host) == (None, None, None, None)
     assert ModelDetails.from_show("m", {}).can("tools")

@@ -52,14 +52,14 @@ def test_a_prompt_counts_with_its_tokens_and_times(simulator, driver, metrics):
     assert seen.time_to_first_token.p99 <= seen.total.p99 * 1.01
 
 
-def test_questions_about_the_model_do_not_count_unless_they_are_wanted(simulator, driver, metrics):
+def test_metadata_requests_count_only_if_their_paths_are_given(simulator, driver, metrics):
     with OllamaMetrics(paths=None) as every:
         driver.run(TextArtifact("hi"))
     assert metrics.summary().calls == 1
     assert every.summary().calls == len(simulator.requests) > 1
 
 
-def test_hosts_and_models_are_told_apart_and_added_up(simulator, driver, metrics):
+def test_hosts_and_models_are_counted_separately_and_added_up(simulator, driver, metrics):
     driver.run(TextArtifact("hi"))
     OllamaEmbeddingDriver(model="simulator-embed", host=simulator.url).embed("text")
     assert set(metrics.by_model()) == {
@@ -175,7 +175,7 @@ def test_an_alert_that_fails_is_logged_and_harms_nothing(caplog):
     assert metrics.summary().calls == 1
 
 
-def test_an_alert_may_look_at_the_metrics():
+def test_an_alert_may_read_the_metrics():
     metrics, seen = OllamaMetrics(), []
     metrics.alert(
         OllamaThreshold("total_p50", above=5, calls=1, at_least=1), lambda _: seen.append(metrics.summary().calls)
@@ -260,7 +260,7 @@ def test_memory_stays_where_it_is_when_calls_go_on():
     assert len(monitor._latest) == len(monitor._ordered) == 100
 
 
-def test_a_lock_that_a_lost_thread_held_does_not_block_a_forked_process():
+def test_a_forked_process_can_count_although_a_thread_held_the_lock():
     metrics = OllamaMetrics()
     held = threading.Event()
     let_go = threading.Event()

@@ -25,13 +25,13 @@ def _alerts(threshold, reports):
     return {number: (alert.value, alert.is_exceeded) for number, alert in found.items() if alert is not None}
 
 
-def test_it_tells_once_when_it_is_exceeded_and_once_when_it_is_good_again():
+def test_there_is_one_alert_when_it_is_exceeded_and_one_when_it_no_longer_is():
     threshold = OllamaThreshold("timeout_rate", above=0.25, calls=4, at_least=4)
     reports = [GOOD] * 4 + [TIMEOUT] * 3 + [GOOD] * 5
     assert _alerts(threshold, reports) == {6: (0.5, True), 10: (0.25, False)}
 
 
-def test_nothing_is_said_before_there_are_enough_calls():
+def test_there_is_no_alert_before_there_are_enough_calls():
     threshold = OllamaThreshold("error_rate", above=0, calls=10, at_least=3)
     assert _alerts(threshold, [BROKEN, BROKEN, BROKEN]) == {3: (1.0, True)}
 
@@ -47,7 +47,7 @@ def test_other_failures_are_no_timeouts_but_timeouts_are_failures():
 
 
 @pytest.mark.parametrize("metric", ["timeout_rate", "error_rate", "total_p50"])
-def test_what_somebody_stopped_does_not_count(metric):
+def test_cancelled_calls_do_not_count(metric):
     threshold = OllamaThreshold(metric, above=0, calls=2, at_least=1)
     assert _alerts(threshold, [CANCELLED, _report(error=KeyboardInterrupt())]) == {}
 

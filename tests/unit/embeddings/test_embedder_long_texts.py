@@ -51,7 +51,7 @@ class TestChunk:
         assert all(piece.startswith("query: ") for piece in pieces)
         assert found == _mean(pieces, "query: ")
 
-    def test_a_long_text_does_not_shift_the_others(self, embed):
+    def test_a_long_text_does_not_change_the_order_of_the_rest(self, embed):
         texts = ["a", _words(5000), "b", "", _words(9000), "c"]
         found = embed([Passage("", text) for text in texts], window=lambda _: WINDOW)
         alone = [embed([Passage("", text)], window=lambda _: WINDOW)[0] for text in texts]
@@ -183,7 +183,7 @@ class TestError:
         assert len(inputs(simulator)) == 1
 
 
-def test_the_window_is_asked_for_only_where_a_text_may_be_too_long(embed):
+def test_the_window_is_read_only_if_a_text_may_be_too_long(embed):
     asked = []
     embed([Passage("", "x" * 128)], window=asked.append)
     assert asked == []

@@ -68,7 +68,7 @@ class TestCreate:
             ({"num_ctxx": 1}, "num_ctx"),
         ],
     )
-    def test_parameters_are_looked_at_since_the_server_takes_any(self, simulator, models, parameters, reason):
+    def test_parameters_are_checked_since_the_server_accepts_any(self, simulator, models, parameters, reason):
         for make in (
             lambda: models.create("mine", from_model="simulator", parameters=parameters),
             lambda: models.alias("mine", "simulator", parameters=parameters),
@@ -78,17 +78,17 @@ class TestCreate:
         assert simulator.requests == []
 
     @pytest.mark.parametrize(("name", "parent"), [("a b", "simulator"), ("mine", "a b")])
-    def test_names_are_looked_at_before_anything_is_sent(self, simulator, models, name, parent):
+    def test_names_are_checked_before_anything_is_sent(self, simulator, models, name, parent):
         with pytest.raises(OllamaContentError, match="'a b' is not a model name"):
             models.create(name, from_model=parent)
         assert simulator.requests == []
 
-    def test_a_parent_that_nobody_has_is_named_as_the_reason(self, simulator, models, count):
+    def test_a_missing_parent_is_named_as_the_reason(self, simulator, models, count):
         with pytest.raises(OllamaModelNotFoundError, match="that it is made from may be wrong"):
             models.create("mine", from_model="nope")
         assert count(simulator, "/api/create") == 1
 
-    def test_what_it_is_given_wrongly_is_not_tried_again(self, simulator, models, count):
+    def test_an_invalid_input_is_not_retried(self, simulator, models, count):
         for wrong in ({"template": "{{ .x"}, {"quantize": "q17"}):
             with pytest.raises(OllamaResponseError, match=r"template error|unsupported quantization") as caught:
                 models.create("mine", from_model="simulator", **wrong)
@@ -116,7 +116,7 @@ class TestCopy:
         assert models.list() == before
         assert count(simulator, "/api/copy") == 1
 
-    def test_names_are_looked_at_before_anything_is_sent(self, simulator, models):
+    def test_names_are_checked_before_anything_is_sent(self, simulator, models):
         for names in (("simulator", "a b"), ("a b", "backup")):
             with pytest.raises(OllamaContentError, match="'a b' is not a model name"):
                 models.copy(*names)
@@ -184,7 +184,7 @@ class TestDelete:
         assert "simulator:latest" not in simulator.models
 
 
-def test_what_was_known_of_a_model_is_forgotten_with_each_change(simulator, models):
+def test_each_change_clears_the_cached_metadata(simulator, models):
     def metadata():
         return models.facts.show("mine").parameters
 

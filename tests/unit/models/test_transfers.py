@@ -40,7 +40,7 @@ def _never_falls(numbers):
 
 
 class TestProgress:
-    def test_a_pull_tells_how_far_it_is_and_what_came_of_it(self, simulator, models):
+    def test_a_pull_reports_progress_and_its_result(self, simulator, models):
         seen = []
         result = models.pull("big:8b", on_progress=seen.append)
         assert "big:8b" in simulator.models
@@ -75,7 +75,7 @@ class TestProgress:
         assert "pull big:8b" in err
         assert "success" in err
 
-    def test_what_a_listener_raises_reaches_the_caller_and_stops_the_pull(self, simulator, models):
+    def test_an_error_of_a_listener_is_raised_and_stops_the_pull(self, simulator, models):
         def fail(_):
             raise ZeroDivisionError
 
@@ -118,7 +118,7 @@ class TestTries:
             ("error_line", {"after": 40, "error": "something that nobody has seen before"}),
         ],
     )
-    def test_what_broke_goes_on_from_where_it_was(self, simulator, models, count, kind, details):
+    def test_a_broken_pull_resumes(self, simulator, models, count, kind, details):
         simulator.fault(kind, path="/api/pull", **details)
         seen = []
         result = models.pull("big:8b", on_progress=seen.append)
@@ -226,7 +226,7 @@ class TestFailures:
             models.pull("big:8b")
         assert caught.value.status == 500
 
-    def test_a_busy_server_is_told_apart(self, simulator, manage):
+    def test_a_busy_server_has_its_own_error(self, simulator, manage):
         simulator.fault("status", path="/api/pull", status=503, times=None)
         with pytest.raises(OllamaBusyError):
             manage(simulator, max_attempts=2).pull("big:8b")
@@ -270,7 +270,7 @@ class TestLimits:
         assert transfer_limits(OllamaTimeout(total=5)).between_tokens == BETWEEN_LINES
 
     @pytest.mark.parametrize("seconds", [5, 3600, None])
-    def test_who_chose_a_limit_has_it(self, seconds):
+    def test_a_limit_that_is_set_is_used(self, seconds):
         assert transfer_limits(OllamaTimeout(between_tokens=seconds)).between_tokens == seconds
 
     def test_silence_beyond_the_limit_is_an_error(self, manage):
@@ -317,7 +317,7 @@ class TestCancelling:
             models.pull("big:8b", on_progress=stop)
         assert "big:8b" not in simulator.models
 
-    def test_another_pull_goes_on_from_what_a_cancelled_one_left(self, simulator, models):
+    def test_a_pull_resumes_where_a_cancelled_one_stopped(self, simulator, models):
         def stop(progress):
             if progress.completed > 50 * MB:
                 models.cancel()
