@@ -14,7 +14,7 @@ from griptape_ollama.context.overflow import OverflowPolicy
 from griptape_ollama.context.tokens.estimator import PromptEstimator
 from griptape_ollama.context.tokens.features import RecentCache, to_list
 from griptape_ollama.context.tokens.regression import TokenEstimate
-from griptape_ollama.context.trimming import TrimResult, to_turns, trim
+from griptape_ollama.context.trimming import TrimResult, message_budget, to_turns, trim
 from griptape_ollama.context.truncation import ContextFindings, ContextReporter, TokenCounts, detect_truncation
 from griptape_ollama.context.window import ContextWindow, WindowPlanner
 from griptape_ollama.errors import OllamaContextError, OllamaError
@@ -283,17 +283,6 @@ def reply_tokens_of(options: Mapping[str, Any], ceiling: int) -> int:
     wanted = options.get("num_predict")
     tokens = wanted if isinstance(wanted, int) and wanted > 0 else REPLY_TOKENS
     return min(tokens, ceiling // _LARGEST_RESERVE)
-
-
-def message_budget(limit: int, fixed: float, uncertainty: float) -> float:
-    """Return how many tokens all messages may have together by the estimate, so that the prompt certainly fits.
-
-    Args:
-        limit: Tokens that the prompt may have.
-        fixed: Tokens of the template and the tools.
-        uncertainty: How far the estimate may be off, as a share of it.
-    """
-    return max(0.0, limit / (1 + uncertainty) - fixed)
 
 
 class ContextTracker:

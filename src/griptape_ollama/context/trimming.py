@@ -124,6 +124,17 @@ class TrimResult:
     cuts: tuple[bytes, ...] = ()
 
 
+def message_budget(limit: int, fixed: float, uncertainty: float) -> float:
+    """Return how many tokens all messages may have together by the estimate, so that the prompt certainly fits.
+
+    Args:
+        limit: Tokens that the prompt may have.
+        fixed: Tokens of the template and the tools.
+        uncertainty: How far the estimate may be off, as a share of it.
+    """
+    return max(0.0, limit / (1 + uncertainty) - fixed)
+
+
 def trim(
     messages: Sequence[dict[str, Any]],
     sizes: Sequence[float],

@@ -29,13 +29,13 @@ def test_it_is_shown_in_a_few_lines():
 
 
 @pytest.mark.parametrize(("tokens", "fits"), [(7168, True), (7169, False)])
-def test_a_prompt_that_leaves_no_room_for_the_reply_is_said_not_to_fit(tokens, fits):
+def test_a_prompt_that_leaves_no_tokens_for_the_reply_is_shown_not_to_fit(tokens, fits):
     preview = _preview(tokens)
     assert preview.fits is fits
     assert (UNFIT in str(preview)) is not fits
 
 
-def test_a_problem_is_said_in_its_place():
+def test_a_problem_is_shown_instead():
     preview = _preview(20_000, problem="It is too long.")
     assert not preview.fits
     assert "It is too long." in str(preview)

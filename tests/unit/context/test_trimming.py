@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.context.trimming import DEFAULT_SLACK, to_turns, trim
+from griptape_ollama.context.trimming import DEFAULT_SLACK, message_budget, to_turns, trim
 from unit.context.conversations import REACT_CALL, assistant, conversations, result, system, user
 
 _budgets = st.integers(-10, 20_000)
@@ -26,7 +26,7 @@ def _trimmed(conversation, budget, *, drops_rounds=False):
 
 
 def _kept(conversation, trimmed):
-    """Indices of what stays; the messages are told apart by identity."""
+    """Indices of what stays; messages are compared by identity."""
     left = {id(message) for message in trimmed.messages}
     return {index for index, message in enumerate(conversation.messages) if id(message) in left}
 
@@ -317,3 +317,17 @@ def test_an_empty_conversation_has_no_turns(messages):
 def test_content_of_a_wrong_type_is_no_error(odd):
     messages = [user("Rome?"), assistant(odd), user(odd), assistant("Wet."), {}]
     assert to_turns(messages, is_react=True).task == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "budget"),
+    [
+        ((4096, 0, 0.0), 4096),
+        ((4096, 100, 0.0), 3996),
+        ((1300, 200, 0.3), 800),
+        ((100, 5000, 0.0), 0),
+    ],
+    ids=["all", "tools", "unsure", "tools fill it"],
+)
+def test_messages_may_have_what_tools_leave_even_if_the_estimate_is_off(arguments, budget):
+    assert message_budget(*arguments) == pytest.approx(budget)

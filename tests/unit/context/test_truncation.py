@@ -1,4 +1,4 @@
-"""What the counts of a reply tell."""
+"""What was lost is detected from the counts of a reply."""
 
 import pytest
 from hypothesis import given
@@ -117,8 +117,8 @@ def test_nothing_is_sure_where_the_window_is_not_known(estimate, read, finding):
 
 def test_images_count_for_more_when_the_server_cuts():
     """It takes 768 tokens for each, and cuts what would have fitted."""
-    exchanged = TokenCounts(_fine(3000), 1200, 24, "stop", images=4)
-    assert detect_truncation(exchanged, _window()).truncated == LIKELY
+    counts = TokenCounts(_fine(3000), 1200, 24, "stop", images=4)
+    assert detect_truncation(counts, _window()).truncated == LIKELY
     assert detect_truncation(TokenCounts(_fine(3000), 1200, 24, "stop"), _window()).truncated is None
 
 
@@ -148,12 +148,12 @@ def test_without_a_count_of_the_prompt_its_estimate_is_taken():
 
 
 @pytest.mark.parametrize(
-    "exchanged",
+    "counts",
     [TokenCounts(_fine(3000), 3000, None, "stop"), TokenCounts(_fine(4000), None, 80, "stop")],
     ids=["reply not counted", "may have fitted"],
 )
-def test_no_shift_is_guessed(exchanged):
-    assert not detect_truncation(exchanged, _window())
+def test_no_shift_is_guessed(counts):
+    assert not detect_truncation(counts, _window())
 
 
 def test_no_shift_is_guessed_where_the_window_is_not_known():
@@ -161,7 +161,7 @@ def test_no_shift_is_guessed_where_the_window_is_not_known():
 
 
 @pytest.mark.parametrize(
-    ("exchanged", "cut_by", "is_sure"),
+    ("counts", "cut_by", "is_sure"),
     [
         (TokenCounts(_fine(100), 100, 50, "length", 50), "max_tokens", True),
         (TokenCounts(_fine(100), 100, 50, None, 50), "max_tokens", False),
@@ -174,12 +174,12 @@ def test_no_shift_is_guessed_where_the_window_is_not_known():
         (TokenCounts(_fine(100), 100, 40_960, "length"), "unknown", True),
     ],
 )
-def test_what_ended_the_reply_is_told(exchanged, cut_by, is_sure):
-    assert detect_truncation(exchanged, _window()).cut == ContextFinding("cut", is_sure, cut_by)
+def test_what_ended_the_reply_is_detected(counts, cut_by, is_sure):
+    assert detect_truncation(counts, _window()).cut == ContextFinding("cut", is_sure, cut_by)
 
 
 @pytest.mark.parametrize(
-    "exchanged",
+    "counts",
     [
         TokenCounts(_fine(100), 100, 50, "stop", 50),
         TokenCounts(_fine(100), 100, 50, None),
@@ -188,8 +188,8 @@ def test_what_ended_the_reply_is_told(exchanged, cut_by, is_sure):
         TokenCounts(_fine(100), None, None, None, 50),
     ],
 )
-def test_a_complete_reply_is_not_cut(exchanged):
-    assert not detect_truncation(exchanged, _window())
+def test_a_complete_reply_is_not_cut(counts):
+    assert not detect_truncation(counts, _window())
 
 
 def test_no_window_ends_a_reply_where_none_is_known():
@@ -208,10 +208,10 @@ def test_all_that_happened_is_found():
 )
 def test_half_of_a_smaller_default_window_than_is_assumed_is_truncation(read, low, is_found):
     estimate = TokenEstimate(round(low * 1.1), low, round(low * 1.2))
-    exchanged = TokenCounts(estimate, prompt_tokens=read, done_reason="stop")
-    found = detect_truncation(exchanged, _window(4096, is_known=False)).truncated
+    counts = TokenCounts(estimate, prompt_tokens=read, done_reason="stop")
+    found = detect_truncation(counts, _window(4096, is_known=False)).truncated
     assert found == (ContextFinding("truncated", is_sure=False) if is_found else None)
-    assert detect_truncation(exchanged, _window(4096, is_known=True)).truncated is None
+    assert detect_truncation(counts, _window(4096, is_known=True)).truncated is None
 
 
 @pytest.mark.parametrize(
@@ -225,6 +225,6 @@ def test_half_of_a_smaller_default_window_than_is_assumed_is_truncation(read, lo
     ids=["just what is left of a cut prompt", "one more", "as was to be expected", "far too short to be cut"],
 )
 def test_before_anything_was_learned_the_length_of_a_cut_prompt_gives_it_away(read, estimate, is_found):
-    exchanged = TokenCounts(estimate, prompt_tokens=read, done_reason="stop")
-    found = detect_truncation(exchanged, _window(8192, is_known=True)).truncated
+    counts = TokenCounts(estimate, prompt_tokens=read, done_reason="stop")
+    found = detect_truncation(counts, _window(8192, is_known=True)).truncated
     assert found == (ContextFinding("truncated", is_sure=False) if is_found else None)

@@ -45,7 +45,7 @@ _MODELS = (
 
 
 class User:
-    """Somebody who asks a model as a driver does."""
+    """Sends requests to a model as a driver does."""
 
     def __init__(self, url, model="roomy", *, num_ctx="auto", max_num_ctx=None, limits=None):
         self.url, self.model = url, model
@@ -75,7 +75,7 @@ class User:
         self.planner.record_failure(window, **more)
 
     def ask(self, needed, *, keep_alive=None):
-        """Decide, ask, and learn from the reply; give what was decided."""
+        """Decide, ask, and learn from the reply; return the window."""
         window = self.decide(needed)
         self.send(window, needed, keep_alive=keep_alive)
         return window
@@ -88,7 +88,7 @@ class User:
 
 
 def chat(url, model, num_ctx=None, *, tokens=1, keep_alive=None):
-    """Ask a model, without any of this package."""
+    """Send a request without this package."""
     body = {"model": model, "stream": False, "messages": [{"role": "user", "content": "word" * tokens}]}
     if num_ctx is not None:
         body["options"] = {"num_ctx": num_ctx}
@@ -118,28 +118,28 @@ def user(simulator):
 
 @pytest.fixture
 def waiting(monkeypatch):
-    """Gets True whenever a decision begins to wait for others."""
+    """A queue that gets an item whenever a request begins to wait for earlier ones."""
     begun = queue.SimpleQueue()
     start_waiting = WindowState.start_waiting
 
-    def telling(self, needed):
+    def recorded(self, needed):
         answered = start_waiting(self, needed)
         begun.put(True)
         return answered
 
-    monkeypatch.setattr(WindowState, "start_waiting", telling)
+    monkeypatch.setattr(WindowState, "start_waiting", recorded)
     return begun
 
 
 @pytest.fixture
 def no_ps(simulator):
-    """Makes the server one that does not tell what is loaded."""
+    """Makes `/api/ps` fail."""
     simulator.reply(path="/api/ps", status=404, body={"error": "404 page not found"}, times=None)
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Lets facts and windows grow old at once."""
+    """A clock that skips time for metadata and windows."""
     clock = SimpleNamespace(added=0.0)
 
     def skip(seconds):
@@ -172,7 +172,7 @@ def _count(simulator, path):
     return sum(request.path == path for request in simulator.requests)
 
 
-class TestWhatFits:
+class TestPromptsThatFit:
     def test_nothing_is_sent_while_it_fits_the_default(self, simulator, user):
         windows = [user.ask(needed) for needed in (100, 3000, 4096)]
         assert [(each.num_ctx, each.tokens, each.grown_from) for each in windows] == [(None, 4096, None)] * 3
@@ -186,14 +186,14 @@ class TestWhatFits:
         window = User(simulator.url, "tiny").ask(1000)
         assert (window.num_ctx, window.tokens, window.ceiling) == (None, 2048, 2048)
 
-    def test_a_model_that_somebody_else_loaded_keeps_its_window(self, simulator, user):
+    def test_a_model_that_another_program_loaded_keeps_its_window(self, simulator, user):
         chat(simulator.url, "roomy", 8192)
         windows = [user.ask(needed) for needed in (100, 6000, 8192)]
         assert [each.num_ctx for each in windows] == [8192] * 3
         assert all(each.is_known for each in windows)
         assert user.loads == 0
 
-    def test_a_smaller_window_of_somebody_else_is_kept_while_it_does(self, simulator, user):
+    def test_a_smaller_window_of_another_program_is_kept_while_it_is_enough(self, simulator, user):
         chat(simulator.url, "roomy", 2048)
         assert user.ask(1500).num_ctx == 2048
         assert user.loads == 0
@@ -287,7 +287,7 @@ class TestGrowth:
             f"{where} 8192 to 16384 tokens: a prompt may have up to 9000; {anew}",
         ]
 
-    def test_a_model_that_is_not_loaded_is_not_said_to_be_loaded_anew(self, simulator, user, log):
+    def test_the_log_line_of_a_model_that_is_not_loaded_does_not_speak_of_loading_anew(self, simulator, user, log):
         user.decide(6000)
         grows = f"Window of model 'roomy' of Ollama at {simulator.url} grows from 4096 to 8192 tokens"
         assert log(logging.INFO) == [f"{grows} as it is loaded: a prompt may have up to 6000."]
@@ -303,7 +303,7 @@ class TestGrowth:
         assert _window_on_server(simulator, "seeing") == 2048
 
 
-class TestTheDefaultOfAServer:
+class TestServerDefault:
     @pytest.fixture
     def simulator(self):
         with OllamaSimulator(models=_MODELS, context_length=32_768) as simulator:
@@ -336,7 +336,7 @@ class TestTheDefaultOfAServer:
             user.ask(100)
         assert User(simulator.url, "other").decide(100).tokens == 32_768
 
-    def test_the_window_of_somebody_else_is_not_taken_for_it(self, simulator, user):
+    def test_the_window_of_another_program_is_not_taken_for_it(self, simulator, user):
         chat(simulator.url, "roomy", 8192)
         user.ask(100)
         user.ask(100)
@@ -371,7 +371,7 @@ class TestTheDefaultOfAServer:
     def test_what_a_model_was_loaded_with_goes_before_what_others_were(self, simulator, user):
         user.ask(100)
         user.ask(100)
-        simulator._state.context_length = 8192  # as where memory is short: only a window of nobody's choice is lowered
+        simulator._state.context_length = 8192  # as where memory is short: only a window without num_ctx is lowered
         other = User(simulator.url, "other")
         other.ask(100)
         other.metadata.forget()
@@ -404,7 +404,7 @@ class TestTheDefaultOfAServer:
         assert window.tokens >= 8500
 
 
-class TestWhatIsBakedIn:
+class TestModelParameter:
     def test_a_models_own_window_is_its_default(self, simulator):
         user = User(simulator.url, "baked")
         window = user.ask(10_000)
@@ -425,7 +425,7 @@ class TestWhatIsBakedIn:
         assert User(simulator.url).decide(100).tokens == 4096
 
     @pytest.mark.parametrize("own", ["many", True, -5, 0, 0.5, None])
-    def test_one_that_is_none_is_passed_over(self, user, own):
+    def test_one_that_is_no_number_is_ignored(self, user, own):
         known = ModelMetadata(parameters={"num_ctx": own}, raw={"x": 1})
         window = WindowPlanner(user.metadata, "roomy", known, num_ctx="auto", max_num_ctx=None).propose(1)
         assert window.tokens == 4096
@@ -434,7 +434,7 @@ class TestWhatIsBakedIn:
         assert User(simulator.url, "baked", max_num_ctx=8192).ceiling == 16_384
 
 
-class TestWhatTheUserFixes:
+class TestUserSetting:
     def test_a_number_is_sent_as_it_is(self, simulator):
         user = User(simulator.url, num_ctx=6000)
         window = user.ask(100)
@@ -443,7 +443,7 @@ class TestWhatTheUserFixes:
         assert user.ceiling == 6000
         assert _count(simulator, "/api/ps") == 0
 
-    def test_a_number_beyond_the_model_is_its_limit_and_said_once(self, simulator, log):
+    def test_a_number_beyond_the_model_is_its_limit_and_logged_once(self, simulator, log):
         user = User(simulator.url, "narrow", num_ctx=2**31 - 1)
         for _ in range(2):
             window = user.ask(100)
@@ -486,7 +486,7 @@ class TestWhatTheUserFixes:
 
 
 class TestUnloading:
-    def test_it_starts_afresh_with_a_word_in_the_log(self, simulator, user, clock, log):
+    def test_it_starts_afresh_with_a_log_line(self, simulator, user, clock, log):
         user.ask(6000)
         simulator.advance(301)
         clock.skip(10)
@@ -504,7 +504,7 @@ class TestUnloading:
         assert user.ask(20_000).num_ctx == 32_768
         assert user.loads == 2
 
-    def test_somebody_who_loads_it_with_another_window_is_noticed(self, simulator, user, clock):
+    def test_a_load_by_another_program_is_noticed(self, simulator, user, clock):
         user.ask(6000)
         chat(simulator.url, "roomy", 12_288)
         clock.skip(10)
@@ -519,7 +519,7 @@ class TestUnloading:
         assert (again.num_ctx, again.tokens) == (None, 4096)
         assert user.loads == 1
 
-    def test_a_growth_that_failed_leaves_what_somebody_else_loaded(self, simulator, user):
+    def test_a_growth_that_failed_leaves_what_another_program_loaded(self, simulator, user):
         chat(simulator.url, "roomy", 8192)
         user.ask(100)
         user.fail(user.decide(9000))
@@ -540,8 +540,8 @@ class TestUnloading:
         assert user.loads == 1
 
 
-class TestMemoryOfTheServer:
-    def test_a_window_that_there_is_no_room_for_is_not_tried_again_at_once(self, simulator, user, clock, log):
+class TestOutOfMemory:
+    def test_a_window_that_the_server_has_no_memory_for_is_not_tried_again_at_once(self, simulator, user, clock, log):
         user.ask(100)
         window = user.decide(30_000)
         assert window.num_ctx == 32_768
@@ -555,18 +555,18 @@ class TestMemoryOfTheServer:
         clock.skip(301)
         assert user.decide(30_000).num_ctx == 32_768
 
-    def test_what_is_loaded_stays_where_there_is_no_room_for_more(self, user):
+    def test_what_is_loaded_stays_where_there_is_no_memory_for_more(self, user):
         user.ask(6000)
         user.fail(user.decide(9000), is_out_of_memory=True)
         window = user.ask(9000)
         assert (window.num_ctx, window.tokens, window.grown_from, window.ceiling) == (8192, 8192, None, 8192)
 
-    def test_the_default_window_needs_no_room_that_could_be_saved(self, user):
+    def test_a_failure_with_the_default_window_limits_no_growth(self, user):
         user.fail(user.decide(100), is_out_of_memory=True)
         assert user.decide(30_000).num_ctx == 32_768
 
 
-class TestManyAtOnce:
+class TestConcurrentRequests:
     def test_two_drivers_of_one_model_agree(self, simulator, clock):
         one, other = User(simulator.url), User(simulator.url)
         one.ask(6000)
@@ -594,7 +594,7 @@ class TestManyAtOnce:
         assert user.ask(6000).num_ctx == 8192
         assert user.loads == 1
 
-    def test_what_was_sent_before_is_waited_for_and_who_comes_meanwhile_decides_too(self, simulator, user, waiting):
+    def test_earlier_requests_are_waited_for_and_the_largest_need_meanwhile_decides(self, simulator, user, waiting):
         user.ask(100)
         early = user.decide(100)
         with ThreadPoolExecutor(3) as pool:
@@ -614,7 +614,7 @@ class TestManyAtOnce:
             user.fail(early)
             assert growing.result(10).num_ctx == 8192
 
-    def test_waiting_for_others_ends_with_the_run(self, simulator, user, waiting):
+    def test_waiting_ends_with_the_run(self, simulator, user, waiting):
         user.ask(100)
         user.decide(100)
         other = User(simulator.url)
@@ -624,9 +624,9 @@ class TestManyAtOnce:
             other.run.cancel()
             with pytest.raises(OllamaCancelledError):
                 growing.result(10)
-        assert user.decide(3000).num_ctx is None  # nobody waits any more
+        assert user.decide(3000).num_ctx is None  # no request waits any more
 
-    def test_others_are_not_waited_for_beyond_the_total_limit(self, simulator, user, waiting):
+    def test_waiting_ends_at_the_total_limit(self, simulator, user, waiting):
         user.ask(100)
         user.decide(100)
         other = User(simulator.url, limits=OllamaTimeout(total=0.2))
@@ -659,7 +659,7 @@ class TestManyAtOnce:
             assert not state.record_loaded(listed, time.monotonic())
         assert user.decide(100).num_ctx == 8192
 
-    def test_a_load_that_nobody_heard_of_again_is_given_up(self, simulator, user, clock):
+    def test_a_load_without_a_reply_is_given_up(self, simulator, user, clock):
         user.decide(6000)
         clock.skip(301)
         assert user.ask(100).num_ctx is None
@@ -683,7 +683,7 @@ class TestManyAtOnce:
         User(simulator.url, "other").decide(100)
         assert _count(simulator, "/api/ps") == asked + 1
 
-    def test_a_preview_changes_nothing(self, simulator, user, log):
+    def test_a_proposal_changes_nothing(self, simulator, user, log):
         user.ask(100)
         assert user.planner.propose(6000).num_ctx == 8192
         assert user.planner.propose(6000).grown_from == 4096
@@ -716,7 +716,7 @@ class TestCloud:
         assert _count(simulator, "/api/ps") == 0
 
 
-class TestServersThatSayLess:
+class TestMissingEndpoints:
     def test_without_ps_what_was_sent_counts(self, simulator, user, log, no_ps):
         windows = [user.ask(needed) for needed in (100, 6000, 100, 9000, 100)]
         assert [each.num_ctx for each in windows] == [None, 8192, 8192, 16_384, 16_384]
@@ -784,7 +784,7 @@ class TestCost:
             user.ask(100)
         assert 3 <= _count(simulator, "/api/ps") - before <= 5
 
-    def test_the_default_of_a_model_that_never_stays_is_looked_for_once(self, simulator, user):
+    def test_the_default_of_a_model_that_never_stays_is_asked_for_once(self, simulator, user):
         for _ in range(10):
             user.ask(100, keep_alive=0)
         assert _count(simulator, "/api/ps") <= 3
@@ -794,7 +794,7 @@ class TestCost:
         assert user.ceiling == 10_000
         assert _count(simulator, "/api/ps") == 0
 
-    def test_deciding_is_cheap_once_facts_are_known(self, user):
+    def test_deciding_is_cheap_once_metadata_are_known(self, user):
         user.ask(6000)
         known = user.known
         planner = WindowPlanner(user.metadata, "roomy", known, num_ctx="auto", max_num_ctx=None)

@@ -1,4 +1,4 @@
-"""Looking at a prompt before it is sent."""
+"""A preview of a prompt before it is sent."""
 
 import base64
 import copy

@@ -1,4 +1,4 @@
-"""Estimates of prompts, and what replies teach."""
+"""Estimates of prompts, and learning from replies."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from griptape_ollama.testing.models.prompts import drop_messages
 from griptape_ollama.testing.models.simulated_model import SimulatedModel
 
 WORDS = (  # noqa: SIM905 - read as words
-    "the pump in lower hall is checked against list of spare parts before noon unless tide high nobody signed 1,204 "
+    "the pump in lower hall is checked against list of spare parts before noon unless tide high who signed 1,204 "
     "barrels (cold weather); timetable.ferry = 'unknown' inspector's measurements"
 ).split()
 TEXT = st.text(st.characters(codec=None), max_size=300)
@@ -219,7 +219,7 @@ class TestLearning:
 
 
 class TestMemory:
-    def test_a_text_is_looked_at_once(self):
+    def test_a_text_is_counted_once(self):
         looked = []
         estimator = PromptEstimator(lambda text: looked.append(text) or len(text))
         for _ in range(3):
@@ -285,7 +285,7 @@ class TestRegistry:
         assert estimator_of("http://a", "m") is not estimator_of("http://b", "m")
         assert estimator_of("http://a", "m") is not estimator_of("http://a", "n")
 
-    def test_those_that_nobody_asked_for_in_a_long_time_are_let_go(self):
+    def test_the_least_recently_used_estimators_are_dropped(self):
         first, kept = estimator_of("http://a", "first"), estimator_of("http://a", "kept")
         for number in range(200):
             estimator_of("http://a", f"m{number}")

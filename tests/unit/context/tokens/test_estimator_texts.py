@@ -26,7 +26,7 @@ def test_replies_make_it_narrow_and_right():
     assert estimator.most_tokens(_PROSE * 10) == estimate.high
 
 
-def test_dense_texts_are_told_from_light_ones():
+def test_dense_texts_have_more_tokens_per_character():
     estimator = TextEstimator()
     for number in range(1, 9):
         estimator.learn([_PROSE * number], 20 * number + 2)
@@ -35,7 +35,7 @@ def test_dense_texts_are_told_from_light_ones():
     assert per_character[1] > 1.5 * per_character[0]
 
 
-def test_a_count_that_cannot_be_teaches_nothing():
+def test_an_impossible_count_is_ignored():
     estimator = TextEstimator()
     before = estimator.estimate(_PROSE)
     for tokens in (0, -1, 10**18):

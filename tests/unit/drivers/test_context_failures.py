@@ -1,4 +1,4 @@
-"""Windows when things go wrong meanwhile: no room in memory, runs that are stopped, many threads, models that go."""
+"""Windows and failures: no memory, stopped runs, many threads, models that are unloaded meanwhile."""
 
 import asyncio
 import contextlib

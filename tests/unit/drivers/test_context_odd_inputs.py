@@ -1,4 +1,4 @@
-"""Windows and counts under odd settings, odd messages, and servers that tell nonsense."""
+"""Windows and counts under odd settings, odd messages, and impossible replies of servers."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Prompts that do not fit: warned of, refused or trimmed; and replies that show that something was lost."""
+"""Prompts that do not fit are warned of, refused or trimmed; replies show what was lost."""
 
 import asyncio
 import base64
