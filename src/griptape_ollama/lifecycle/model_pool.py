@@ -152,7 +152,7 @@ class ModelPool:
             return model in self._models
 
     def reserve(self, model: str, options: Mapping[str, Any], demand: Callable[[], ModelDemand]) -> None:
-        """Evict what has to go before a model is requested, unless it is loaded or reserved already.
+        """Evict what does not fit beside a model before its request, unless it is loaded or reserved already.
 
         `options` are those that the request loads it with; `demand` is called when the decision is made.
         """

@@ -27,7 +27,7 @@ from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.model_name import is_same_model
 
 POLL_SECONDS = 0.1
-"""How often a preload checks whether the model of the running task is loaded, which goes first."""
+"""How often a preload checks whether the model of the running task is loaded, which is loaded first."""
 
 _logger = logging.getLogger("griptape_ollama.lifecycle")
 
@@ -193,7 +193,7 @@ class ModelScheduler:
             self._release()
 
     def on_task_start(self, task: BaseTask[Any]) -> None:
-        """Evict what has to go for the models that a task uses in any case, and preload the next."""
+        """Evict what does not fit beside the models that a task uses in any case, and preload the next."""
         with self._usage.measuring_schedule():
             with self._lock:
                 self._graph.invalidate_task(task)
@@ -219,7 +219,7 @@ class ModelScheduler:
             self._preload_next()
 
     def on_prompt(self, task: BaseTask[Any] | None, model: str) -> None:
-        """Evict what has to go for the model of a prompt."""
+        """Evict what does not fit beside the model of a prompt."""
         with self._usage.measuring_schedule():
             with self._lock:
                 step = self._graph.step_of(task) if task is not None else self._graph.memory_step()
@@ -228,7 +228,7 @@ class ModelScheduler:
             self._reserve(each for each in step.models if is_same_model(each.name, model))
 
     def on_tools(self, task: BaseTask[Any] | None, names: list[str]) -> None:
-        """Evict what has to go for the models of tools."""
+        """Evict what does not fit beside the models of tools."""
         if task is None:
             return
         with self._usage.measuring_schedule():

@@ -1,6 +1,7 @@
 """An error becomes one line and an exit code."""
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ import pytest
 
 from griptape_ollama import errors
 from griptape_ollama.cli.exit_codes import DESCRIPTIONS, ExitCode, exit_code_of, exit_on_error
+from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 DOCS = Path(__file__).parents[3] / "docs" / "command-line.md"
 
@@ -46,25 +48,74 @@ def test_ctrl_c_prints_what_to_do_next(capsys):
     assert capsys.readouterr() == ("", "Stopped. It goes on.\n")
 
 
+@pytest.fixture
+def simulator():
+    models = [SimulatedModel(name="mine"), SimulatedModel(name="broken", load_error="bad magic")]
+    with OllamaSimulator(models=models, library=[SimulatedModel(name="big", size=10**6)]) as simulator:
+        yield simulator
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["show", "nope"], 3, "Error: Ollama at .* has no model 'nope'. Get it with: ollama pull nope"),
-        (["show", "a b"], 2, "Error: 'a b' is not a model name: .*"),
-        (["list", "--host", "127.0.0.1:1"], 4, "Error: No Ollama server answers at .* Start it with .*"),
-        (["list", "--host", "ftp://me:hush@gpu-box"], 2, "Error: host 'ftp://gpu-box' is not an address: .*"),
-        (["list", "--timeout", "nan"], 2, "Error: timeout total=nan must be .*"),
+        ("show nope", 3, "Ollama at .* has no model 'nope'. Get it with: ollama pull nope"),
+        ("cp nope twin", 3, "Ollama at .* has no model 'nope'.*"),
+        ("stop nope", 3, "Ollama at .* has no model 'nope'.*"),
+        ("pull nowhere:to-be-found -q", 3, "The pull of model 'nowhere:to-be-found' .* see .*"),
+        ("create x --from nowhere:to-be-found -q", 3, ".*The name of the model that it is made from may be wrong.*"),
+        ("warm broken", 1, ".*bad magic.*"),
+        ("show 'a b'", 2, "'a b' is not a model name: .*"),
+        ("list --host 127.0.0.1:1", 4, "No Ollama server answers at .* Start it with .*"),
+        ("list --host ftp://me:hush@gpu-box", 2, "host 'ftp://gpu-box' is not an address: .*"),
+        ("list --timeout nan", 2, "timeout total=nan must be .*"),
     ],
 )
 def test_an_error_is_one_line_that_says_what_to_do(models, arguments, code, message):
-    ended = models(*arguments)
+    ended = models(*shlex.split(arguments))
     assert (ended.code, ended.out) == (code, "")
-    assert re.fullmatch(f"{message}\n", ended.err)
+    assert re.fullmatch(f"Error: {message}\n", ended.err)
 
 
-@pytest.mark.parametrize("arguments", [["list", "--timeout", "0"], ["list", "more"], ["show"], ["nope"]])
-def test_wrong_usage_is_code_2(models, arguments):
-    assert models(*arguments).code == 2
+# A longer wait than a minute is not made.
+BUSY = {"kind": "status", "status": 503, "error": "server busy", "headers": {"Retry-After": "61"}}
+FULL = {"kind": "error_line", "after": 5, "error": "no space left on device"}
+DENIED = {"kind": "error_line", "after": 1, "error": "unauthorized"}
+
+
+@pytest.mark.parametrize(
+    ("path", "fault", "arguments", "code", "message"),
+    [
+        ("/api/generate", BUSY, "warm mine", 8, "busy"),
+        ("/api/generate", {"kind": "slow_headers", "seconds": 60}, "warm mine --timeout 0.3", 5, "limit: total"),
+        ("/api/pull", FULL, "pull big -q", 7, "disk is full"),
+        ("/api/push", DENIED, "push mine -q", 6, "ollama signin"),
+    ],
+    ids=["busy", "timeout", "disk", "denied"],
+)
+def test_a_failure_of_the_server_has_a_code(models, simulator, path, fault, arguments, code, message):  # noqa: PLR0917  a table
+    simulator.fault(**fault, path=path, times=None)
+    ended = models(*arguments.split())
+    assert ended.code == code
+    assert message in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("list --timeout 0", "0.0 is not in the range"),
+        ("list more", "unexpected extra argument"),
+        ("show", "Missing argument"),
+        ("rm", "Missing argument"),
+        ("create x", "--from"),
+        ("stop", "Name models, or give --all"),
+        ("stop mine --all", "Name models, or give --all"),
+        ("nope", "No such command"),
+    ],
+)
+def test_wrong_usage_is_code_2(models, arguments, message):
+    ended = models(*arguments.split())
+    assert ended.code == 2
+    assert message in ended.err
 
 
 def test_the_docs_have_the_same_exit_codes():

@@ -28,16 +28,6 @@ class TestCreate:
         models("create", "mine", "--from", "base", "--system", "Be brief.")
         assert "is the same as before" in models("create", "mine", "--from", "base", "--system", "Be brief.").out
 
-    def test_a_base_that_the_registry_lacks_is_not_found(self, models):
-        ended = models("create", "mine", "--from", "nowhere:to-be-found", "-q")
-        assert ended.code == 3
-        assert "The name of the model that it is made from may be wrong" in ended.err
-
-    def test_a_base_is_required(self, models):
-        ended = models("create", "mine")
-        assert ended.code == 2
-        assert "--from" in ended.err
-
 
 class TestCopy:
     def test_a_copy_is_the_same_model(self, models):
@@ -47,11 +37,6 @@ class TestCopy:
 
     def test_json_describes_the_copy(self, models):
         assert models("cp", "base", "twin", "--json").json["name"] == "twin:latest"
-
-    def test_a_missing_source_is_not_found(self, models):
-        ended = models("cp", "nope", "twin")
-        assert (ended.code, ended.out) == (3, "")
-        assert "has no model 'nope'" in ended.err
 
 
 class TestAlias:
@@ -95,6 +80,3 @@ class TestRemove:
         assert ended.code == 6
         assert ended.json == {"deleted": ["base"], "missing": []}
         assert "hands off" in ended.err
-
-    def test_a_name_is_required(self, models):
-        assert models("rm").code == 2

@@ -59,24 +59,3 @@ def test_a_push_reports_the_bytes_moved(models):
     assert ended.code == 0
     assert ended.out.startswith("Pushed me/mine:latest: ")
     assert "push me/mine: " in ended.err
-
-
-def test_a_model_that_the_registry_lacks_is_not_found(models):
-    ended = models("pull", "nowhere:to-be-found", "-q")
-    assert (ended.code, ended.out) == (3, "")
-    assert re.fullmatch(r"Error: The pull of model 'nowhere:to-be-found' .* see .*\n", ended.err)
-
-
-def test_a_full_disk_is_code_7(models, simulator):
-    error = "write /models/blobs/x: no space left on device"
-    simulator.fault("error_line", path="/api/pull", after=5, error=error)
-    ended = models("pull", "big:8b", "-q")
-    assert ended.code == 7
-    assert "The server's disk is full" in ended.err
-
-
-def test_a_registry_that_denies_access_is_code_6(models, simulator):
-    simulator.fault("error_line", path="/api/push", after=1, error="unauthorized: access denied")
-    ended = models("push", "me/mine", "-q")
-    assert ended.code == 6
-    assert "ollama signin" in ended.err

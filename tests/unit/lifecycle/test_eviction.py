@@ -125,7 +125,7 @@ def test_without_limits_nothing_is_evicted():
 
 
 def test_no_more_is_evicted_than_needed_when_sizes_differ():
-    # The small one is needed last, but without the large one there is room for it.
+    # The small one is needed last, but fits again without the large one.
     candidates = [
         EvictionCandidate(model="small", size=1),
         EvictionCandidate(model="large", size=8),
