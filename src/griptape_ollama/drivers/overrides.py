@@ -113,7 +113,7 @@ def check_run(run: Run) -> None:
     """
     run.check()
     if run.is_over:
-        raise run.out_of_time()
+        raise run.timeout_error()
 
 
 def add_deltas(deltas: Iterable[DeltaMessage], message: StreamedMessageBuilder, prompt_run: PromptRun) -> None:
@@ -165,12 +165,8 @@ def with_retries(
         error = state.outcome.exception() if state.outcome else None
         return error is not None and not isinstance(error, OllamaError) and may_retry() and decide(state)
 
-    def sleep(seconds: float) -> None:
-        run.guard.sleep(run.shorter(seconds) or 0.0)
-        run.check()
-
     def attempt() -> T:
         check_run(run)
         return work()
 
-    return policy.copy(retry=cast("Any", is_retried), sleep=sleep)(attempt)
+    return policy.copy(retry=cast("Any", is_retried), sleep=run.sleep)(attempt)

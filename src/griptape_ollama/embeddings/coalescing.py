@@ -143,7 +143,7 @@ class _PendingCall:
             if self._result is None:
                 self._abandon()
         if self._result is None:
-            raise run.out_of_time()
+            raise run.timeout_error()
         return self._result
 
     def _abandon(self) -> None:

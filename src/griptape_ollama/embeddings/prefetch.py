@@ -170,22 +170,11 @@ class Prefetch:
                 return None
             self._allowed = max(self._allowed, self._places[text] + 1 + self._lead)
             self._changed.notify_all()
-        run.guard.bind(self._wake)
-        try:
-            return self._awaited(text, run)
-        finally:
-            run.guard.release()
-
-    def _awaited(self, text: str, run: Run) -> Outcome | None:
-        with self._changed:
-            self._changed.wait_for(
-                lambda: text in self._ready or self._is_gone(text) or run.guard.stopped, timeout=run.shorter(None)
-            )
-            run.check()
+        with run.waiting_until(lambda: text in self._ready or self._is_gone(text), self._changed):
             if text not in self._ready:
                 if self._is_gone(text):
                     return None
-                raise run.out_of_time()
+                raise run.timeout_error()
             self._wanted[text] -= 1
             if self._wanted[text] > 0:
                 return copy.copy(self._ready[text])
@@ -195,7 +184,3 @@ class Prefetch:
     def _is_gone(self, text: str) -> bool:
         """Return whether a missing text will not come any more: calls have taken it as often as it was announced."""
         return self._is_over or self._wanted[text] <= 0
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()

@@ -125,8 +125,7 @@ class ModelLoader:
             if run.is_over or (timeout is not None and waited >= timeout):
                 raise self._still_loaded(model, waited)
             left = wait if timeout is None else min(wait, timeout - waited)
-            run.guard.sleep(run.shorter(left) or 0.0)
-            run.check()
+            run.sleep(left)
             wait = min(wait * 2, _SLOWEST_POLL)
         self._api.metadata.forget_loaded()
         return time.monotonic() - started

@@ -86,13 +86,8 @@ class Transfer:
         )
 
     def _with_retries(self) -> None:
-        run = self._api.run
-
-        def sleep(seconds: float) -> None:
-            run.guard.sleep(run.shorter(seconds) or 0.0)
-            run.check()
-
-        self._api.policy(progress=lambda: self._meter.moved).copy(sleep=sleep)(self._attempt)
+        policy = self._api.policy(progress=lambda: self._meter.moved)
+        policy.copy(sleep=self._api.run.sleep)(self._attempt)
 
     def _attempt(self) -> None:
         self._attempts += 1

@@ -1,4 +1,8 @@
-"""Lines of JSON from bytes that arrive in any pieces."""
+"""Lines of JSON from bytes that arrive in any pieces.
+
+JSON is decoded by `orjson`, and by `json` of the standard library where the results would differ: half a surrogate
+pair, NaN and infinities, integers beyond 64 bits, and bytes that are not UTF-8.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
+import orjson
+
 from griptape_ollama.protocol.stream_kinds import StreamKind
 from griptape_ollama.protocol.surrogates import (
     SurrogateJoiner,
@@ -14,30 +20,24 @@ from griptape_ollama.protocol.surrogates import (
     replace_surrogates_in,
 )
 
-try:
-    from orjson import loads as _loads  # a fifth of the time
-except ImportError:  # PyPy has none
-    from json import loads as _loads
-
 MAX_LINE_BYTES = 16 * 1024 * 1024
-"""Longest line that is taken. Replies are a few hundred bytes a line; a batch of 1,000 vectors of 1,024 numbers, the
-longest thing asked for, arrives as one document of about 12 MB."""
+"""Longest line that is accepted. Replies are a few hundred bytes a line; a batch of 1,000 vectors of 1,024 numbers, the
+longest reply to any request, arrives as one document of about 12 MB."""
 
 _EXCERPT = 120
-
-# Whole numbers of fewer digits fit into 64 bits. Longer ones are exact with `json` only.
-_MAX_EXACT_DIGITS = 18
-_AS_ZEROS = bytes(ord("0") if chr(byte).isdigit() else byte for byte in range(0x80)) + bytes(range(0x80, 0x100))
-_ZEROS = b"0" * (_MAX_EXACT_DIGITS + 1)
-_PIECE = 1 << 16
 
 _decode_json = json.JSONDecoder().raw_decode
 _BLANKS_TO_END = re.compile(r"\s*\Z")
 
-# Takes a whole number of any length for what no counter can hold.
+# Reads a whole number of any length as a float where it has more digits than any counter.
 _decode_any_number = json.JSONDecoder(
     parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits)
 ).raw_decode
+
+# orjson makes a float of an integer beyond 64 bits, which has 19 digits or more. With all digits alike, and all that
+# may stand before a number alike, one search finds each.
+_ALIKE = bytes.maketrans(b"123456789[:- \t\r\n", b"000000000,,,,,,,")
+_LONG_INTEGER = b"," + b"0" * 19
 
 
 class NdjsonError(ValueError):
@@ -49,16 +49,15 @@ class NdjsonDecoder:
 
     Only ``\n`` ends a line: text may hold U+0085 or U+2028, at which `str.splitlines` would cut. The bytes are split
     before they are decoded, so that a piece may end inside a multi-byte character. Halves of surrogate pairs in two
-    lines are joined where the kind says which texts go on from line to line; one that is alone becomes U+FFFD.
+    lines are joined where the kind names the texts that continue from line to line; a lone one becomes U+FFFD.
 
     Args:
-        max_line_bytes: Longest line that is taken, in bytes.
-        kind: Kind of the reply; None for lines that have nothing to do with each other.
+        max_line_bytes: Longest line that is accepted, in bytes.
+        kind: Kind of the stream; None for lines that have nothing to do with each other.
     """
 
     def __init__(self, max_line_bytes: int = MAX_LINE_BYTES, *, kind: StreamKind | None = None) -> None:
         self._max_line_bytes = max_line_bytes
-        self._short = min(max_line_bytes, _PIECE)
         self._joiner = None if kind is None else SurrogateJoiner(kind)
         # One buffer, not a list: pieces of two bytes would take twenty times their size.
         self._begun = bytearray()
@@ -67,39 +66,27 @@ class NdjsonDecoder:
         """Return the objects whose lines end within the data. At the end of a reply, feed the end of line it may lack.
 
         Raises:
-            NdjsonError: A line is too long or not a JSON object. The objects before it were yielded.
+            NdjsonError: A line is too long or not a JSON object, here or after the objects before it.
         """
-        # Nearly all data are one whole line, as servers send them: it takes no calls but those of C.
-        if not self._begun and len(data) <= self._short and data.find(b"\n") == len(data) - 1:
-            is_plain = b"\\u" not in data and b"\xed" not in data and _ZEROS not in data.translate(_AS_ZEROS)
-            if is_plain and not (self._joiner is not None and self._joiner.is_waiting):
-                try:
-                    value = _loads(data)
-                except ValueError:
-                    value = None
-                if type(value) is dict:
-                    return (value,)  # pyright: ignore[reportUnknownVariableType] # JSON objects have string keys
-        return self._feed_any(data)
+        size = len(data)
+        is_line = not self._begun and data.find(b"\n") == size - 1  # one whole line, as servers send them
+        if is_line and size <= self._max_line_bytes and not (self._joiner and self._joiner.is_waiting):
+            value = _decode_quickly(data)
+            if value is not None:
+                return (value,)
+        return self._feed_lines(data)
 
-    def _feed_any(self, data: bytes) -> Iterator[dict[str, Any]]:
+    def _feed_lines(self, data: bytes) -> Iterator[dict[str, Any]]:
         *lines, rest = data.split(b"\n")
         for line in lines:
             whole = self._joined(line) if self._begun else line
             if len(whole) > self._max_line_bytes:
                 raise self._too_long(whole)
             if whole and not whole.isspace():
-                yield self._mended(whole) if self._may_need_mending(whole) else _decode(whole)
+                joins = self._joiner is not None and (self._joiner.is_waiting or may_contain_surrogates(whole))
+                yield _decode_exactly(whole, self._joiner.join) if self._joiner and joins else decode_object(whole)
         if rest:
             self._keep(rest)
-
-    def _may_need_mending(self, line: bytes) -> bool:
-        return b"\\u" in line or b"\xed" in line or (self._joiner is not None and self._joiner.is_waiting)
-
-    def _mended(self, line: bytes) -> dict[str, Any]:
-        joiner = self._joiner
-        if joiner is None or not (joiner.is_waiting or may_contain_surrogates(line)):
-            return decode_object(line)
-        return _decode(line, joiner.join)
 
     def _keep(self, piece: bytes) -> None:
         self._begun += piece
@@ -120,55 +107,37 @@ class NdjsonDecoder:
 
 
 def decode_object(line: bytes) -> dict[str, Any]:
-    """Decode one JSON object; halves of surrogate pairs in it that are alone become U+FFFD.
+    """Decode one JSON object; lone halves of surrogate pairs in it become U+FFFD.
 
     Raises:
         NdjsonError: The bytes are not UTF-8, not JSON, nested too deeply, or JSON that is not an object.
     """
-    return _decode(line, replace_surrogates_in if may_contain_surrogates(line) else None)
+    value = _decode_quickly(line)
+    if value is not None:
+        return value
+    return _decode_exactly(line, replace_surrogates_in if may_contain_surrogates(line) else None)
 
 
-def _decode(line: bytes, mend: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> dict[str, Any]:
-    value: Any = None
+def _decode_quickly(line: bytes) -> dict[str, Any] | None:
+    """Decode one JSON object as `json` would; None where only `json` can tell."""
     try:
-        value = _loads(line)
-        is_exact = not _has_long_number(line)
-    except (ValueError, RecursionError):
-        is_exact = False
-    if not is_exact:
-        value = None  # a line may have megabytes: it is not held twice
-        value = _decode_oddly(line)
-    if not isinstance(value, dict):
-        raise _no_object(line)
-    if mend is None:
-        return value  # pyright: ignore[reportUnknownVariableType] # JSON objects have string keys and any values
-    try:
-        return mend(cast("dict[str, Any]", value))
-    except RecursionError as error:
-        raise _no_object(line) from error
+        value = orjson.loads(line)
+    except ValueError:
+        return None
+    if type(value) is not dict or _LONG_INTEGER in line.translate(_ALIKE):
+        return None
+    return value  # pyright: ignore[reportUnknownVariableType] # JSON objects have string keys and any values
 
 
-def _has_long_number(line: bytes) -> bool:
-    if len(line) <= _PIECE:
-        return _ZEROS in line.translate(_AS_ZEROS)
-    pieces = (line[start : start + _PIECE + _MAX_EXACT_DIGITS] for start in range(0, len(line), _PIECE))
-    return any(_ZEROS in piece.translate(_AS_ZEROS) for piece in pieces)
-
-
-def _decode_oddly(line: bytes) -> Any:
-    """Decode one JSON value with halves of surrogate pairs, numbers without bounds, NaN or Infinity."""
+def _decode_exactly(line: bytes, mend: Callable[[dict[str, Any]], dict[str, Any]] | None) -> dict[str, Any]:
     try:
         text = _to_text(line)
         value, end = _decode_text(text)
-        if _BLANKS_TO_END.match(text, end) is None:
-            raise ValueError("more than one value")  # noqa: TRY301 # quoted as every other line that cannot be read
+        if not isinstance(value, dict) or _BLANKS_TO_END.match(text, end) is None:
+            raise ValueError("not one object")  # noqa: TRY301 # quoted as every other line that cannot be read
+        return cast("dict[str, Any]", value) if mend is None else mend(cast("dict[str, Any]", value))
     except (ValueError, RecursionError) as error:
-        raise _no_object(line) from error
-    return value
-
-
-def _no_object(line: bytes) -> NdjsonError:
-    return NdjsonError(f"expected a JSON object, got {_quote(line[:_EXCERPT])}")
+        raise NdjsonError(f"expected a JSON object, got {_quote(line[:_EXCERPT])}") from error
 
 
 def _decode_text(text: str) -> tuple[Any, int]:

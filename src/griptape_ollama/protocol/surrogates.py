@@ -59,23 +59,23 @@ class SurrogateJoiner:
     """Joins halves of pairs that stand in different lines of a reply.
 
     Args:
-        kind: Kind of the reply: names the texts that go on from line to line.
+        kind: Kind of the stream: names the texts that continue from line to line.
+
+    Attributes:
+        is_waiting: Whether the first half of a pair was held back.
     """
 
     def __init__(self, kind: StreamKind) -> None:
         self._kind = kind
         self._held: dict[tuple[str, ...], str] = {}
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the first half of a pair was held back."""
-        return bool(self._held)
+        self.is_waiting = False
 
     def join(self, line: dict[str, Any]) -> dict[str, Any]:
         """Return a line whose texts have no halves; a first half at the end of a text waits for the next line."""
         is_last = self._kind.is_last(line)
         for path in self._kind.texts:
             self._join_text(line, path, is_last=is_last)
+        self.is_waiting = bool(self._held)
         return replace_surrogates_in(line)
 
     def _join_text(self, line: dict[str, Any], path: tuple[str, ...], *, is_last: bool) -> None:

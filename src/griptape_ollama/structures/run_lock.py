@@ -48,19 +48,8 @@ class RunLock:
                 self._changed.notify_all()
 
     def _wait(self, key: int) -> None:
-        run = Run()
-        run.guard.bind(self._wake)
-        try:
-            with self._changed:
-                self._changed.wait_for(lambda: key not in self._busy or run.guard.stopped)
-                run.check()
-                self._busy.add(key)
-        finally:
-            run.guard.release()
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+        with Run().waiting_until(lambda: key not in self._busy, self._changed):
+            self._busy.add(key)
 
 
 run_lock = RunLock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
@@ -208,7 +209,7 @@ class Call:
         """Make one try, as far as the first line that carries output."""
         first: list[dict[str, Any]] = []
         self._lines_received = self._bytes_received = 0
-        lines = self._attempt()
+        lines = self._read_lines()
         for line in lines:
             first.append(line)
             if self._kind.is_empty(line):
@@ -221,10 +222,6 @@ class Call:
         self.time_to_first_token = time.monotonic() - self._started
         self._began = True
         return first, lines
-
-    def _attempt(self) -> Generator[dict[str, Any], None, None]:
-        with self._response(accepted=STREAMED) as response:
-            yield from self._read_lines(response)
 
     def _fetch(self, max_bytes: int) -> dict[str, Any]:
         with self._response() as response:
@@ -312,37 +309,38 @@ class Call:
         }
         return self._connection.send(self._guard, self._method, self.path, self._content, limits, accepted=accepted)
 
-    def _read_lines(self, response: httpx.Response) -> Iterator[dict[str, Any]]:
-        guard, between = self._guard, self._limits.between_tokens
-        has_total = self._limits.total is not None or self._run.limits.total is not None
+    def _read_lines(self) -> Generator[dict[str, Any], None, None]:
+        """Make one try, and yield the lines of its reply."""
+        between, ends_at = self._limits.between_tokens, self._ends_at
         last_field, last_value = self._kind.last_field, self._kind.last_value
-        # Where the socket is not ours (a client with its own transport), this is what sets the limit.
-        response.request.extensions["timeout"]["read"] = self._shorter(between)
-        decoder = NdjsonDecoder(kind=self._kind)
-        chunks = reply_chunks(response)
-        for chunk in itertools.chain(chunks, (b"\n",)):  # the last line may come without its end
-            received = self._lines_received
-            self._bytes_received += len(chunk)
-            for line in decoder.feed(chunk):
-                if guard.stopped or line.get("error"):
-                    raise self._failures.cancelled() if guard.stopped else self._error_line(line)
-                self._lines_received += 1
-                is_last = line.get(last_field) == last_value
-                if is_last:
-                    self._note_reply(line)
-                yield line
-                if is_last:
-                    self._drain(chunks)
-                    return
-            if guard.stopped:
-                raise self._failures.cancelled()
-            if self._lines_received > received:
-                guard.set_limit(self._shorter(between) if has_total else between)
-            elif guard.is_late:
-                raise self._timed_out()
-            if has_total and self._total_is_over:
-                raise self._timed_out()
-        raise self._ended()
+        with self._response(accepted=STREAMED) as response:
+            guard = self._guard
+            # Where the socket is not ours (a client with its own transport), this is what sets the limit.
+            response.request.extensions["timeout"]["read"] = self._shorter(between)
+            feed = NdjsonDecoder(kind=self._kind).feed
+            chunks = reply_chunks(response)
+            for chunk in itertools.chain(chunks, (b"\n",)):  # the last line may come without its end
+                received = self._lines_received
+                self._bytes_received += len(chunk)
+                for line in feed(chunk):
+                    if guard.stopped or line.get("error"):
+                        raise self._failures.cancelled() if guard.stopped else self._error_line(line)
+                    self._lines_received += 1
+                    if line.get(last_field) == last_value:
+                        self._note_reply(line)
+                        yield line
+                        self._drain(chunks)
+                        return
+                    yield line
+                now = time.monotonic()
+                if self._lines_received > received:
+                    deadline = ends_at if between is None else min(now + between, ends_at)
+                    guard.deadline = None if deadline == math.inf else deadline
+                if guard.stopped:
+                    raise self._failures.cancelled()
+                if now >= ends_at or (guard.deadline is not None and now > guard.deadline):
+                    raise self._timed_out()
+            raise self._ended()
 
     def _drain(self, chunks: Iterator[bytes]) -> None:
         """Read what is left, so that the connection can be used again."""
@@ -423,17 +421,19 @@ class Call:
         self._retries += 1
 
     @property
-    def _total_is_over(self) -> bool:
+    def _ends_at(self) -> float:
+        """When the total limit of the call, or that of its run, is reached, on the clock of `time.monotonic`."""
         limit = self._limits.total
-        return self._run.is_over or (limit is not None and time.monotonic() >= self._started + limit)
+        return self._run.ends_at if limit is None else min(self._started + limit, self._run.ends_at)
+
+    @property
+    def _total_is_over(self) -> bool:
+        return time.monotonic() >= self._ends_at
 
     def _shorter(self, seconds: float | None) -> float | None:
         """Cut a limit to what is left of the total ones: the call's own, and that of the run."""
-        limit = self._limits.total
-        if limit is not None:
-            left = max(self._started + limit - time.monotonic(), 0.001)
-            seconds = left if seconds is None else min(seconds, left)
-        return self._run.shorter(seconds)
+        left = max(self._ends_at - time.monotonic(), 0.001)
+        return seconds if left == math.inf else left if seconds is None else min(seconds, left)
 
     def _set_deadline(self, seconds: float | None) -> None:
         self._guard.set_limit(self._shorter(seconds))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import time
 import weakref
-from collections.abc import Generator
-from typing import Protocol
+from collections.abc import Callable, Generator
+from typing import Protocol, TypeVar
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaTimeoutError
 from griptape_ollama.shared_state import renew_when_forked
 from griptape_ollama.transport.cancel_scope import register_in_open_scopes
 from griptape_ollama.transport.stoppable_sockets import Cancellation
 from griptape_ollama.transport.timeouts import OllamaTimeout
+
+T = TypeVar("T")
 
 
 class Run:
@@ -66,26 +69,66 @@ class Run:
             raise OllamaCancelledError(f"{self._subject} was cancelled.", host=self._host, model=self._model)
 
     def wait(self, woken: queue.SimpleQueue[None], seconds: float | None) -> bool:
-        """Wait for another thread, and tell whether it was heard of; no longer than the total limit.
+        """Wait until another thread puts something into a queue, and return whether it did before the time was over.
 
         Args:
-            woken: What the other thread puts something into.
+            woken: The queue.
             seconds: Longest wait; None for no limit but the run's.
 
         Raises:
             OllamaCancelledError: The run was stopped.
         """
-        self.guard.bind(lambda: woken.put(None))
-        try:
-            woken.get(timeout=self.shorter(seconds))
-        except queue.Empty:
-            return False
-        finally:
-            self.guard.release()
+        with self._interrupted_by(lambda: woken.put(None)):
+            try:
+                woken.get(timeout=self.shorter(seconds))
+            except queue.Empty:
+                return False
         self.check()
         return True
 
-    def out_of_time(self) -> OllamaTimeoutError:
+    @contextlib.contextmanager
+    def waiting_until(
+        self, is_so: Callable[[], bool], changed: threading.Condition, seconds: float | None = None
+    ) -> Generator[bool, None, None]:
+        """Wait until something is so, then hold the condition in the block; yields False if the time is over.
+
+        Args:
+            is_so: Called at first and after each notification, with the condition held.
+            changed: Notified by other threads.
+            seconds: Longest wait; None for no limit but the run's.
+
+        Raises:
+            OllamaCancelledError: The run was stopped.
+        """
+
+        def wake() -> None:
+            with changed:
+                changed.notify_all()
+
+        with self._interrupted_by(wake), changed:
+            found = changed.wait_for(lambda: is_so() or self.guard.stopped, self.shorter(seconds))
+            self.check()
+            yield found
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, no longer than the total limit.
+
+        Raises:
+            OllamaCancelledError: The run was stopped.
+        """
+        self.guard.sleep(self.shorter(seconds) or 0.0)
+        self.check()
+
+    @contextlib.contextmanager
+    def _interrupted_by(self, wake: Callable[[], object]) -> Generator[None, None, None]:
+        """Call a function when the run is stopped inside the block, so that the wait there ends."""
+        self.guard.bind(wake)
+        try:
+            yield
+        finally:
+            self.guard.release()
+
+    def timeout_error(self) -> OllamaTimeoutError:
         """Make the error for a total limit that has passed."""
         seconds = self.limits.total
         return OllamaTimeoutError(
@@ -103,16 +146,19 @@ class Run:
         return f"The run of {f'model {self._model!r} of ' if self._model else ''}Ollama at {self._host}"
 
     @property
+    def ends_at(self) -> float:
+        """When the total limit is reached, on the clock of `time.monotonic`; infinite where there is none."""
+        return math.inf if self.limits.total is None else self._started + self.limits.total
+
+    @property
     def is_over(self) -> bool:
         """Whether the total limit has passed."""
-        return self.limits.total is not None and time.monotonic() >= self._started + self.limits.total
+        return time.monotonic() >= self.ends_at
 
     def shorter(self, seconds: float | None) -> float | None:
         """Cut a number of seconds to what is left of the total limit; above 0 in any case."""
-        if self.limits.total is None:
-            return seconds
-        left = max(self._started + self.limits.total - time.monotonic(), 0.001)
-        return left if seconds is None else min(seconds, left)
+        left = max(self.ends_at - time.monotonic(), 0.001)
+        return seconds if left == math.inf else left if seconds is None else min(seconds, left)
 
 
 class PendingCall(Protocol):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from griptape_ollama.protocol.ndjson import NdjsonDecoder, NdjsonError, decode_object
 from griptape_ollama.protocol.stream_kinds import CHAT
+from griptape_ollama.protocol.surrogates import replace_surrogates_in
 from unit.hostile import peak_bytes
 
 # Characters at which `str.splitlines` would cut, and characters of several bytes.
@@ -214,8 +215,60 @@ def test_a_half_of_a_pair_deep_inside_is_mended_or_refused():
     assert found == "\ufffd"
 
 
+_NUMBERS = st.one_of(
+    st.integers(-(10**40), 10**40).map(str),
+    st.integers(-(2**64) - 2, 2**64 + 2).map(str),
+    st.sampled_from(
+        ["-0", "-0.0", "1e400", "-1e400", "NaN", "Infinity", "-Infinity", "1E5", "5e-324", "2e-324", "0e19"]
+    ),
+    st.floats().map(json.dumps),
+    st.builds("{}.{}e{}".format, st.integers(0, 10**25), st.integers(0, 10**25), st.integers(-400, 400)),
+)
+_STRINGS = st.one_of(st.text(), st.sampled_from(["\ud83d", "\ude00", "\ud83d\ude00", ",1234567890123456789"])).map(
+    json.dumps
+)
+_BLANKS = st.sampled_from(["", " ", "\t", " \r\n"])
+
+
+def _object_text(fields):
+    return "{" + ",".join(f"{name}{blank}:{blank}{value}" for name, blank, value in fields) + "}"
+
+
+_JSON_VALUES = st.recursive(
+    st.one_of(_NUMBERS, _STRINGS, st.sampled_from(["true", "false", "null", "[]", "{}"])),
+    lambda inner: st.one_of(
+        st.lists(inner).map(lambda each: f"[{','.join(each)}]"),
+        st.lists(st.tuples(st.sampled_from(['"a"', '"b"', '"\\ud800"']), _BLANKS, inner)).map(_object_text),
+    ),
+    max_leaves=20,
+)
+
+
+def _typed(value):
+    """A value that equals another one only if all types in it are the same, and NaN equals NaN."""
+    if isinstance(value, dict):
+        return [(name, _typed(each)) for name, each in value.items()]
+    return [_typed(each) for each in value] if isinstance(value, list) else (type(value), repr(value))
+
+
+@given(st.lists(st.tuples(_STRINGS, _BLANKS, _JSON_VALUES)).map(_object_text), _BLANKS)
+def test_an_object_is_decoded_as_the_standard_library_does(text, blank):
+    expected = _typed(replace_surrogates_in(json.loads(text)))
+    line = (text + blank).encode()
+    assert _typed(decode_object(line)) == expected
+    if b"\n" not in line:
+        (decoded,) = NdjsonDecoder().feed(line + b"\n")
+        assert _typed(decoded) == expected
+
+
+@pytest.mark.parametrize("depth", [100, 900])
+def test_a_deeply_nested_object_is_decoded(depth):
+    text = '{"a":' * depth + "1" + "}" * depth
+    assert decode_object(text.encode()) == json.loads(text)
+
+
 @pytest.mark.parametrize("number", [2**63 - 1, 2**64, -(2**63) - 1, 10**30])
-@pytest.mark.parametrize("padding", [0, *range((1 << 16) - 40, (1 << 16) - 8)])
+@pytest.mark.parametrize("padding", [0, 1, (1 << 16) - 20])
 def test_whole_numbers_beyond_64_bits_are_exact(number, padding):
     line = b'{"text":"%b","number":%d}' % (b"x" * padding, number)
     assert decode_object(line)["number"] == number

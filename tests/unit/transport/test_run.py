@@ -50,7 +50,7 @@ def test_a_run_that_was_stopped_or_ran_out_of_time_says_what_it_asked_for():
         OllamaCancelledError, match=r"^The run of model 'qwen3' of Ollama at http://gpu:11434 was"
     ) as off:
         run.check()
-    late = run.out_of_time()
+    late = run.timeout_error()
     assert (
         str(late)
         == "The run of model 'qwen3' of Ollama at http://gpu:11434 took longer than 7 s in all (limit: total)."
