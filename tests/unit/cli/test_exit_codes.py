@@ -77,23 +77,25 @@ def test_an_error_is_one_line_that_says_what_to_do(models, arguments, code, mess
 
 
 # A longer wait than a minute is not made.
-BUSY = {"kind": "status", "status": 503, "error": "server busy", "headers": {"Retry-After": "61"}}
-FULL = {"kind": "error_line", "after": 5, "error": "no space left on device"}
-DENIED = {"kind": "error_line", "after": 1, "error": "unauthorized"}
+BUSY = ("status", {"status": 503, "error": "server busy", "headers": {"Retry-After": "61"}})
+FULL = ("error_line", {"after": 5, "error": "no space left on device"})
+DENIED = ("error_line", {"after": 1, "error": "unauthorized"})
+SLOW = ("slow_headers", {"seconds": 60})
 
 
 @pytest.mark.parametrize(
     ("path", "fault", "arguments", "code", "message"),
     [
         ("/api/generate", BUSY, "warm mine", 8, "busy"),
-        ("/api/generate", {"kind": "slow_headers", "seconds": 60}, "warm mine --timeout 0.3", 5, "limit: total"),
+        ("/api/generate", SLOW, "warm mine --timeout 0.3", 5, "limit: total"),
         ("/api/pull", FULL, "pull big -q", 7, "disk is full"),
         ("/api/push", DENIED, "push mine -q", 6, "ollama signin"),
     ],
     ids=["busy", "timeout", "disk", "denied"],
 )
 def test_a_failure_of_the_server_has_a_code(models, simulator, path, fault, arguments, code, message):  # noqa: PLR0917  a table
-    simulator.fault(**fault, path=path, times=None)
+    kind, settings = fault
+    simulator.fault(kind, path=path, times=None, **settings)
     ended = models(*arguments.split())
     assert ended.code == code
     assert message in ended.err
