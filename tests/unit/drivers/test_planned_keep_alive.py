@@ -10,7 +10,7 @@ from griptape.structures import Agent
 from griptape.utils import with_contextvars
 
 from griptape_ollama.models import keep_alive_leases as holds
-from griptape_ollama.models.keep_alive_leases import keep_alive_override, overriding_keep_alives
+from griptape_ollama.models.keep_alive_leases import overriding_keep_alives
 
 HI = TextArtifact("Hi")
 
@@ -155,12 +155,3 @@ def test_what_was_prefetched_outside_the_plan_is_not_asked_for_again_within_it(s
         for text in texts:
             embedder.embed(text)
     assert _sent(simulator) == ["7m"]
-
-
-def test_an_inner_plan_goes_before_an_outer_one_and_leaves_it_what_it_leaves_out(make_driver):
-    connection = make_driver().connection
-    with overriding_keep_alives(lambda _, model: {"a": 1, "b": 1}.get(model)):
-        with overriding_keep_alives(lambda _, model: {"b": 2}.get(model)):
-            assert [keep_alive_override(connection, model) for model in "abc"] == [1, 2, None]
-        assert keep_alive_override(connection, "b") == 1
-    assert keep_alive_override(connection, "a") is None

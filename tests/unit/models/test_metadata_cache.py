@@ -1,4 +1,4 @@
-"""Facts about a server and its models: asked once, shared, and never in the way of a prompt."""
+"""Metadata of a server and its models: requested once, shared, and never a reason for a prompt to fail."""
 
 import json
 import socket
@@ -417,73 +417,6 @@ def test_two_api_keys_do_not_share_the_cache(simulator):
     assert ServerMetadata(Connection.open(simulator.url, api_key="wrong")).show("clever").parameters == {}
     assert ServerMetadata(Connection.open(simulator.url, api_key="right")).show("clever").can("thinking")
     assert _count(simulator, "/api/show") == 2
-
-
-def test_a_refused_key_is_soon_tried_again(simulator, clock):
-    connection = Connection.open(simulator.url, api_key="changed meanwhile")
-    simulator.reply(path="/api/show", status=401, error="unauthorized")
-    assert ServerMetadata(connection).show("clever").capabilities is None
-    clock.now += 10.1
-    assert ServerMetadata(connection).show("clever").capabilities is not None
-
-
-_PAGE = "<html><head><title>no</title></head></html>"
-_REFUSALS = [
-    {"status": 403, "body": _PAGE},
-    {"status": 404, "body": _PAGE},
-    {"status": 405, "body": ""},
-    {"status": 406, "body": _PAGE},
-    {"status": 501, "body": _PAGE},
-    {"status": 204, "body": ""},
-    {"status": 303, "body": ""},
-    {"status": 302, "body": "", "headers": {"Location": "https://login.example.com/start"}},
-    {"status": 307, "body": "", "headers": {"Location": "/login"}},
-    {"status": 401, "body": _PAGE},
-    {"status": 502, "body": _PAGE},
-    {"status": 503, "body": ""},
-    {"status": 200, "body": _PAGE},
-    {"status": 200, "body": "not allowed"},
-    {"body": "", "reset": True},
-]
-
-
-@pytest.mark.parametrize("refusal", _REFUSALS, ids=str)
-def test_a_refused_endpoint_is_tried_once_for_all_models_and_logged_once(metadata, simulator, clock, caplog, refusal):
-    for path in ("/api/show", "/api/ps", "/api/tags", "/api/version"):
-        simulator.reply(path=path, times=None, **refusal)
-    for model in ("clever", "plain", "nope"):
-        assert metadata.show(model) == ModelMetadata()
-        assert (metadata.ps(), metadata.loaded(), metadata.tags(), metadata.version()) == ([], None, [], None)
-    assert sorted(request.path for request in simulator.requests) == [
-        "/api/ps",
-        "/api/show",
-        "/api/tags",
-        "/api/version",
-    ]
-    assert [record.levelname for record in caplog.records if "does not tell" in record.message] == ["WARNING"]
-    assert "/api/show, /api/ps, /api/tags" in caplog.text
-
-
-@pytest.mark.parametrize("refusal", _REFUSALS, ids=str)
-def test_an_endpoint_that_stays_refused_is_tried_once_a_minute(metadata, simulator, clock, refusal):
-    simulator.reply(path="/api/show", times=None, **refusal)
-    for _ in range(120):
-        metadata.show("clever")
-        clock.now += 1
-    assert 2 <= _count(simulator, "/api/show") <= 3
-
-
-def test_an_endpoint_that_answers_again_is_used_again(metadata, simulator, clock):
-    simulator.reply(path="/api/show", status=403, body=_PAGE)
-    assert metadata.show("clever").capabilities is None
-    clock.now += 60.1
-    assert metadata.show("clever").can("thinking")
-    assert metadata.show("plain").capabilities == {"completion"}
-
-
-def test_a_missing_model_does_not_close_the_endpoint(metadata):
-    assert metadata.show("nope").capabilities is None
-    assert metadata.show("clever").can("thinking")
 
 
 def test_a_server_that_hangs_is_not_tried_again(simulator):

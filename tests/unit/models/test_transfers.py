@@ -1,4 +1,4 @@
-"""Pulling: progress, tries, resuming, verifying, cancelling."""
+"""Pulls: progress, retries, resuming, verifying, cancelling."""
 
 import itertools
 import socket
@@ -325,35 +325,6 @@ class TestCancelling:
         with pytest.raises(OllamaCancelledError):
             models.pull("big:8b", on_progress=stop)
         assert models.pull("big:8b").bytes_moved < 50 * MB
-
-
-class TestEnsure:
-    def test_a_model_that_is_there_is_not_pulled(self, simulator, models, count):
-        for policy in ("never", "when_missing"):
-            assert models.ensure("here", policy).name == "here:latest"
-        assert count(simulator, "/api/pull") == 0
-
-    def test_never_says_how_to_get_it(self, simulator, models, count):
-        with pytest.raises(OllamaModelNotFoundError, match=r"Get it with: ollama pull big:8b\. It has here:latest"):
-            models.ensure("big:8b", "never")
-        assert count(simulator, "/api/pull") == 0
-
-    def test_what_is_missing_is_pulled(self, simulator, models):
-        assert models.ensure("big:8b").name == "big:8b"
-        assert "big:8b" in simulator.models
-
-    def test_always_pulls(self, simulator, models, count):
-        models.ensure("here", "always")
-        assert count(simulator, "/api/pull") == 1
-
-    def test_another_policy_is_refused(self, models):
-        with pytest.raises(OllamaContentError, match="'never', 'when_missing', 'always'"):
-            models.ensure("here", "sometimes")
-
-    def test_an_empty_server_has_nothing_to_list(self, manage):
-        nothing = pytest.raises(OllamaModelNotFoundError, match=r"Get it with: ollama pull here$")
-        with OllamaSimulator(models=[]) as simulator, nothing:
-            manage(simulator).ensure("here", "never")
 
 
 @pytest.fixture
