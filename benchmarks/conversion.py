@@ -6,7 +6,7 @@ from griptape.artifacts import ActionArtifact, ListArtifact, TextArtifact
 from griptape.common import PromptStack, ToolAction
 
 from benchmarks.tables import markdown
-from griptape_ollama.conversion.messages import to_chat_messages
+from griptape_ollama.conversion.messages import to_chat_groups
 
 SIZES = (10, 100, 1000, 10_000)
 
@@ -28,7 +28,7 @@ def _seconds(messages, repeats):
     best = float("inf")
     for _ in range(repeats):
         start = time.process_time()
-        to_chat_messages(messages)
+        to_chat_groups(messages)
         best = min(best, time.process_time() - start)
     return best
 

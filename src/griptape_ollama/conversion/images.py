@@ -16,7 +16,7 @@ from griptape_ollama.protocol.images import ACCEPTED, decoded_once, image_format
 
 def images_of(messages: Iterable[Message]) -> list[ImageArtifact | ImageUrlArtifact]:
     """Return the images of messages, in order, also those in tool results."""
-    leaves = (leaf for message in messages for content in message.content for leaf in _leaves(content.artifact))
+    leaves = (leaf for message in messages for content in message.content for leaf in leaves_of(content.artifact))
     return [leaf for leaf in leaves if isinstance(leaf, (ImageArtifact, ImageUrlArtifact))]
 
 
@@ -100,9 +100,10 @@ def _from_data_url(url: str) -> bytes:
         raise OllamaContentError(f"The data URL of an image is not valid base64: {error}.") from error
 
 
-def _leaves(artifact: BaseArtifact) -> Iterator[BaseArtifact]:
+def leaves_of(artifact: BaseArtifact) -> Iterator[BaseArtifact]:
+    """Yield the artifacts inside of an artifact, itself where it is no list."""
     if isinstance(artifact, ListArtifact):
         for item in artifact.value:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] # any list
-            yield from _leaves(item)  # pyright: ignore[reportUnknownArgumentType]
+            yield from leaves_of(item)  # pyright: ignore[reportUnknownArgumentType]
     else:
         yield artifact

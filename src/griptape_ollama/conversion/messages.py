@@ -12,7 +12,6 @@ from griptape.artifacts import (
     GenericArtifact,
     ImageArtifact,
     ImageUrlArtifact,
-    ListArtifact,
     ModelArtifact,
     VideoUrlArtifact,
 )
@@ -25,7 +24,7 @@ from griptape.common import (
     TextMessageContent,
 )
 
-from griptape_ollama.conversion.images import to_base64
+from griptape_ollama.conversion.images import leaves_of, to_base64
 from griptape_ollama.conversion.tool_history import ToolTurn, complete_turn, to_tool_call, to_tool_result
 from griptape_ollama.errors import OllamaContentError
 
@@ -33,21 +32,6 @@ _SUPPORTED = "Ollama takes text, images, tool calls and tool results"
 _NOT_TEXT: tuple[type[BaseArtifact], ...] = (AudioArtifact, VideoUrlArtifact, GenericArtifact)
 _ROLE_AND_CONTENT = 2  # keys of a message without images and calls
 _SEPARATOR = "\n\n"  # as ListArtifact.to_text has it
-
-
-def to_chat_messages(
-    messages: Iterable[Message],
-    *,
-    find_turn: Callable[[str], ToolTurn | None] = lambda _: None,
-    fetched: Mapping[str, bytes] | None = None,
-) -> list[dict[str, Any]]:
-    """Convert messages, in order. The arguments are those of `to_chat_groups`.
-
-    Raises:
-        OllamaContentError: A message holds something that Ollama cannot carry.
-    """
-    groups = to_chat_groups(messages, find_turn=find_turn, fetched=fetched)
-    return [chat_message for several in groups for chat_message in several]
 
 
 def to_chat_groups(
@@ -159,7 +143,7 @@ def _to_tool_call(content: ActionCallMessageContent, index: int) -> dict[str, An
 def _to_tool_message(content: ActionResultMessageContent, read_image: Callable[[BaseArtifact], str]) -> dict[str, Any]:
     texts: list[str] = []
     images: list[str] = []
-    for artifact in _leaves(content.artifact):
+    for artifact in leaves_of(content.artifact):
         if isinstance(artifact, (ImageArtifact, ImageUrlArtifact)):
             images.append(read_image(artifact))
         elif isinstance(artifact, _NOT_TEXT) and not isinstance(artifact, ModelArtifact):
@@ -177,14 +161,6 @@ def _text_of(artifact: BaseArtifact) -> str:
         return artifact.to_text()
     except UnicodeDecodeError as error:
         raise OllamaContentError(f"{type(artifact).__name__} {artifact.name!r} is no text: {_SUPPORTED}.") from error
-
-
-def _leaves(artifact: BaseArtifact) -> Iterator[BaseArtifact]:
-    if isinstance(artifact, ListArtifact):
-        for item in cast("Iterable[BaseArtifact]", artifact.value):  # pyright: ignore[reportUnknownMemberType] # any list
-            yield from _leaves(item)
-    else:
-        yield artifact
 
 
 def _unsupported(artifact: object) -> OllamaContentError:

@@ -84,17 +84,6 @@ def merge_options(
     return {name: to_plain_scalar(value) for name, value in merged.items()}
 
 
-def check_settings(
-    *, messages: Any, options: Mapping[str, Any], fields: Mapping[str, Any], extra: Mapping[str, Any]
-) -> None:
-    """Check the settings before the server is asked for metadata.
-
-    Raises:
-        OllamaContentError: As `to_chat_request` does.
-    """
-    to_chat_request(model="", messages=messages, options=options, fields=fields, extra=extra)
-
-
 def merge_stop(needed: Sequence[str], given: Any, own: Any) -> Any:
     """Return the stop texts to send; None for none. Sending any replaces the model's own, so those are added.
 

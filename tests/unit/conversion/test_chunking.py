@@ -18,7 +18,7 @@ def test_long_words_and_texts_without_blanks_count_by_their_characters():
     assert likely_tokens("x" * 300) == 100
 
 
-def test_pieces_end_between_words():
+def test_chunks_end_between_words():
     assert split_text("the quick brown fox jumps over the lazy dog", 2) == [
         "the quick brown fox",
         "jumps over the lazy dog",
@@ -43,7 +43,7 @@ def test_blank_pieces_are_left_out():
 
 
 @given(st.text(min_size=2), st.integers(1, 20))
-def test_pieces_hold_the_whole_text_and_none_is_blank(text, count):
+def test_chunks_are_the_whole_text_and_none_is_blank(text, count):
     pieces = split_text(text, count)
     assert "".join("".join(pieces).split()) == "".join(text.split())
     if text.strip():
@@ -52,7 +52,7 @@ def test_pieces_hold_the_whole_text_and_none_is_blank(text, count):
 
 
 @given(st.integers(2, 50), st.integers(2, 40))
-def test_pieces_are_of_about_the_same_length(words, count):
+def test_chunks_have_about_the_same_length(words, count):
     pieces = split_text("four " * words * 10, count)
     ideal = 50 * words / len(pieces)
     assert max(map(len, pieces)) <= ideal * 1.3 + 2

@@ -36,7 +36,7 @@ class TestPassage:
         assert Passage("", "a cat").sent == "a cat"
 
     @pytest.mark.parametrize("blank", ["", " ", "\n\t ", "\u00a0", "\u3000"])
-    def test_a_full_stop_stands_in_for_a_text_without_letters(self, blank):
+    def test_a_blank_text_is_replaced_by_a_full_stop(self, blank):
         assert Passage("", blank).sent == "."
         assert Passage("query: ", blank).sent == "query: ."
 
@@ -83,13 +83,13 @@ class TestRequest:
             _request(options={"num_ctx": "many"})
         assert refused.value.model == "m"
 
-    def test_texts_are_not_given_as_an_extra_param(self):
+    def test_texts_in_extra_params_are_refused(self):
         with pytest.raises(OllamaContentError, match="texts are given to embed"):
             _request(extra={"input": ["a"]})
 
 
 class TestVectors:
-    def test_vectors_of_length_1_are_given_as_they_are(self):
+    def test_vectors_of_length_1_are_not_changed(self):
         vectors = to_vectors({"embeddings": [_X, _Y]}, 2)
         assert vectors.values == [_X, _Y]
         assert not vectors.were_scaled
@@ -98,7 +98,7 @@ class TestVectors:
         vector = [0.6 + 1e-5, 0.8]
         assert to_vectors({"embeddings": [vector]}, 1) == ([vector], False)
 
-    def test_vectors_of_another_length_are_scaled_and_that_is_told(self):
+    def test_vectors_of_another_length_are_scaled_and_reported(self):
         vectors = to_vectors({"embeddings": [[3.0, 4.0], _X]}, 2)
         assert vectors.values == [[pytest.approx(0.6), pytest.approx(0.8)], _X]
         assert vectors.were_scaled
@@ -124,7 +124,7 @@ class TestVectors:
         with pytest.raises(OllamaStreamError, match=r"has \d vectors for 2 texts"):
             to_vectors(reply, 2)
 
-    def test_what_the_server_says_in_place_of_vectors_is_told(self):
+    def test_an_error_in_place_of_vectors_is_quoted(self):
         with pytest.raises(OllamaStreamError, match="out of memory"):
             to_vectors({"error": "out of memory"}, 2)
 
@@ -147,7 +147,7 @@ class TestVectors:
             ([1.0, 0.0, 0.0], "has 3 numbers, not 2"),
         ],
     )
-    def test_a_vector_that_is_none_is_told_apart_from_the_sound_ones(self, bad, what):
+    def test_a_broken_vector_is_separated_from_the_valid_ones(self, bad, what):
         first, wrong, last = _values(_X, bad, _Y)
         assert (first, last) == (_X, _Y)
         assert what in wrong
@@ -167,7 +167,7 @@ class TestVectors:
         assert to_vectors({"embeddings": []}, 0).values == []
 
     @given(st.lists(st.lists(st.floats() | st.integers() | st.none() | st.text(), max_size=3) | st.none(), max_size=5))
-    def test_whatever_comes_each_value_is_a_unit_vector_or_a_text(self, found):
+    def test_for_any_reply_each_value_is_a_unit_vector_or_a_text(self, found):
         values = to_vectors({"embeddings": found}, len(found)).values
         assert len(values) == len(found)
         for value in values:
@@ -181,12 +181,12 @@ class TestMean:
     def test_one_vector_is_its_own_mean(self):
         assert mean_of([(7, _Y)]) == _Y
 
-    def test_vectors_that_cancel_each_other_out_give_the_first(self):
+    def test_the_mean_of_vectors_that_cancel_each_other_out_is_the_first(self):
         assert mean_of([(1, _X), (1, [-1.0, 0.0])]) == _X
 
 
 class TestEvent:
-    def test_an_event_tells_what_the_server_said(self):
+    def test_an_event_has_the_figures_of_the_reply(self):
         reply = {"model": "m", "total_duration": 2_000_000_000, "load_duration": 500_000_000, "prompt_eval_count": 12}
         event = to_embedding_event(3, reply, host="http://gpu:11434")
         assert (event.model, event.host, event.texts) == ("m", "http://gpu:11434", 3)
@@ -211,6 +211,6 @@ class TestEvent:
             {"total_duration": math.nan, "load_duration": [], "prompt_eval_count": 1.5},
         ],
     )
-    def test_what_the_server_does_not_tell_is_none(self, reply):
+    def test_figures_that_are_missing_are_none(self, reply):
         event = to_embedding_event(1, reply, host="h")
         assert (event.model, event.input_tokens, event.total_seconds, event.load_seconds) == ("", None, None, None)

@@ -159,7 +159,7 @@ def test_a_fence_behind_a_broken_document_corrects_it():
 
 
 @given(_NESTED, st.data(), st.sampled_from([None, 1]))
-def test_no_beginning_of_a_document_holds_an_answer(document, data, indent):
+def test_the_beginning_of_a_document_has_no_answer(document, data, indent):
     text = json.dumps(document, indent=indent)
     end = data.draw(st.integers(0, len(text) - 1))
     assert found(text[:end]) is None
@@ -168,19 +168,19 @@ def test_no_beginning_of_a_document_holds_an_answer(document, data, indent):
 
 
 @given(_NESTED, st.sampled_from([None, 1]), _CHATTER)
-def test_no_document_with_a_comma_too_many_holds_an_answer(document, indent, after):
+def test_a_document_with_a_comma_too_many_has_no_answer(document, indent, after):
     assert found(f"{json.dumps(document, indent=indent)[:-1]},}}{after}") is None
 
 
 @given(_NESTED, st.data())
-def test_no_document_without_its_beginning_holds_an_answer(document, data):
+def test_a_document_without_its_beginning_has_no_answer(document, data):
     text = json.dumps(document)
     start = data.draw(st.integers(1, text.index("{", 1)))
     assert found(text[start:]) is None
 
 
 @given(_NESTED, st.data())
-def test_a_document_that_lost_a_character_never_gives_a_part(document, data):
+def test_a_document_that_lost_a_character_is_not_replaced_by_a_part(document, data):
     text = json.dumps(document)
     at = data.draw(st.integers(0, len(text) - 1))
     damaged = text[:at] + text[at + 1 :]
@@ -200,7 +200,7 @@ def test_a_document_in_a_fence_is_found(document, before, after, fence):
 
 
 @given(st.text(st.sampled_from("[]{}\"'`~,:1a \n\\"), max_size=40))
-def test_whatever_is_found_is_a_document_of_the_text(text):
+def test_an_answer_is_always_a_document_of_the_text(text):
     document = found(text)
     if document is not None:
         assert document in text

@@ -36,9 +36,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from griptape_ollama.conversion.messages import merge_system_messages, to_chat_groups, to_chat_messages
+from griptape_ollama.conversion.messages import merge_system_messages, to_chat_groups
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.protocol.images import shown_url
+
+
+def to_chat_messages(messages, **settings):
+    return [message for group in to_chat_groups(messages, **settings) for message in group]
+
 
 _PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 _PNG_BASE64 = base64.b64encode(_PNG).decode()
@@ -93,7 +98,7 @@ def test_any_texts_arrive_as_they_are_one_message_each(turns):
     assert to_chat_messages(messages) == [{"role": role, "content": text} for role, text in turns]
 
 
-def test_nothing_gives_nothing():
+def test_an_empty_stack_has_no_messages():
     assert to_chat_messages([]) == []
 
 
@@ -355,7 +360,7 @@ def test_an_image_that_was_fetched_is_sent_as_what_was_found(where):
     assert message["images"] == [_PNG_BASE64]
 
 
-def test_an_image_url_in_a_tool_result_that_nobody_fetched_is_refused_too():
+def test_an_image_url_in_a_tool_result_that_was_not_fetched_is_refused_too():
     with pytest.raises(OllamaContentError, match="is no URL of an image"):
         _user(_result(ImageUrlArtifact("cat.png")))
 

@@ -35,7 +35,7 @@ def _pieces_of(draw, texts):
     return text, _cut(text, draw(st.lists(st.integers(0, len(text)), max_size=8)))
 
 
-def test_what_stands_in_tags_is_thinking_and_the_rest_the_answer():
+def test_text_between_tags_is_thinking_and_the_rest_the_answer():
     assert _split(["<think>Hm.</think>\n\nYes."]) == ("Hm.", "Yes.")
     assert _split(["\n <think>Hm.</think>Yes."]) == ("Hm.", "Yes.")
     assert _split(["<think></think>Yes."]) == ("", "Yes.")
@@ -78,7 +78,7 @@ def test_thinking_goes_on_behind_thinking_inside_of_it(text, parts):
     assert _split(text) == parts
 
 
-def test_thinking_inside_of_thinking_tells_nothing_of_other_replies():
+def test_thinking_inside_of_thinking_is_not_recorded_as_unopened():
     splitter = ThinkTagSplitter()
     assert splitter.feed("<think>a<think>b</think>c</think>d") == ("a<think>bc", "d")
     assert not splitter.was_unopened
@@ -97,7 +97,7 @@ def test_the_beginning_of_a_tag_that_never_comes_is_part_of_the_answer():
     assert _split(["<thi", "s is it"]) == ("", "<this is it")
 
 
-def test_thinking_is_given_as_it_arrives():
+def test_thinking_is_returned_as_it_arrives():
     splitter = ThinkTagSplitter()
     assert splitter.feed("<think>Hm, </") == ("Hm, ", "")
     assert splitter.feed("well") == ("</well", "")
@@ -236,6 +236,6 @@ def test_an_opening_mark_does_not_keep_one_waiting():
         (None, False),
     ],
 )
-def test_a_template_tells_whether_it_opens_the_thinking(template, is_open):
+def test_a_template_that_opens_the_thinking_is_detected(template, is_open):
     assert leaves_thinking_open(template, DEFAULT_MARKS) is is_open
     assert not leaves_thinking_open(template, ())

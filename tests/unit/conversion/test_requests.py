@@ -53,7 +53,7 @@ def test_extra_params_win_over_fields(field, extra, sent):
 
 
 @pytest.mark.parametrize("stream", [True, False, None])
-def test_the_wire_streams_whatever_extra_params_say(stream):
+def test_the_wire_always_streams(stream):
     assert _request(extra={"stream": stream})["stream"] is True
 
 
@@ -126,7 +126,7 @@ def test_right_values_are_sent_as_they_are(name, value):
         ("keep_alive", True, "keep_alive=True is not a duration"),
     ],
 )
-def test_wrong_values_are_refused_by_name_wherever_they_stand(name, value, told):
+def test_wrong_values_are_refused_by_name_in_any_place(name, value, told):
     for place in ("fields", "extra"):
         with pytest.raises(OllamaContentError, match=told) as caught:
             _request(**{place: {name: value}})
@@ -158,7 +158,7 @@ def test_options_merge_key_by_key_fields_then_options_then_extra_params():
     assert merged == {"temperature": 0.3, "num_predict": 5, "seed": 1, "num_ctx": 2048, "top_k": 9}
 
 
-def test_none_in_a_stronger_place_takes_an_option_out():
+def test_none_with_precedence_removes_an_option():
     options = merge_options(fields={"temperature": 0.1}, options={"temperature": None}, extra=None)
     assert "options" not in _request(options=options)
 
@@ -184,11 +184,11 @@ def test_options_in_extra_params_that_are_no_mapping_are_refused(extra):
         ([], ["X"], [], ["X"]),
     ],
 )
-def test_stops_of_prompt_user_and_model_are_put_together_where_any_are_sent(needed, given, own, sent):
+def test_stops_of_prompt_user_and_model_are_merged_where_any_are_sent(needed, given, own, sent):
     assert merge_stop(needed, given, own) == sent
 
 
 @pytest.mark.parametrize("wrong", ["END", 5, ["a", 1], [["a"]], {"a": 1}])
-def test_wrong_stops_are_refused_by_the_check_and_not_taken_apart(wrong):
+def test_wrong_stops_are_refused_and_not_split(wrong):
     with pytest.raises(OllamaContentError, match="option 'stop' must be an array of strings"):
         _request(options={"stop": merge_stop(["R"], wrong, ["<|im_end|>"])})

@@ -109,7 +109,7 @@ def test_a_reply_of_one_line_is_read_like_a_stream():
     assert _everything(plain) == _everything(streamed)
 
 
-def test_lines_that_say_nothing_give_no_delta():
+def test_lines_without_content_have_no_delta():
     reader = ResponseReader()
     for line in (_line(""), _line(None), _line("", thinking=""), _line("", tool_calls=[]), _last()):
         assert list(reader.feed(line)) == []
@@ -179,7 +179,7 @@ def test_text_after_a_call_is_a_content_behind_it():
     assert _summary(message) == [("Weather", "look_up", {}), "Now wait."]
 
 
-def test_text_between_calls_stands_where_its_first_piece_stood():
+def test_text_between_calls_keeps_the_place_of_its_first_piece():
     lines = [
         _line(tool_calls=[_call(arguments={"n": 1})]),
         _line("A"),
@@ -283,7 +283,7 @@ def test_log_probabilities_of_all_lines_are_put_together():
     assert [entry["token"] for entry in _read(lines)[2]["logprobs"]] == ["a", "b", "c"]
 
 
-def test_fields_that_nobody_knows_are_kept():
+def test_unknown_fields_are_kept():
     lines = [_line("a", more={"new_of_line": 1}), _line("b", new_of_message={"x": 1}), _last(new_at_end=[None])]
     metadata = _read(lines)[2]
     assert metadata["new_of_line"] == 1
@@ -291,7 +291,7 @@ def test_fields_that_nobody_knows_are_kept():
     assert metadata["new_at_end"] == [None]
 
 
-def test_durations_are_given_in_seconds_and_tokens_per_second_are_worked_out():
+def test_durations_are_in_seconds_and_tokens_per_second_are_computed():
     last = _last(
         total_duration=2_500_000_000,
         load_duration=500_000_000,
@@ -329,7 +329,7 @@ def test_missing_counts_are_fine(counts):
 
 
 @pytest.mark.parametrize("absurd", [10**400, -1, float("inf"), float("nan"), True, "12", [1], None, 1e-300], ids=str)
-def test_counters_that_no_server_can_have_count_as_not_told(absurd):
+def test_impossible_counters_count_as_missing(absurd):
     last = _last(prompt_eval_count=absurd, eval_count=absurd, eval_duration=absurd, total_duration=absurd)
     _, message, metadata = _read([_line("x"), last])
     assert (message.usage.input_tokens, message.usage.output_tokens) == (None, None)
@@ -338,13 +338,13 @@ def test_counters_that_no_server_can_have_count_as_not_told(absurd):
     json.dumps(metadata, allow_nan=False)
 
 
-def test_a_rate_beyond_all_numbers_is_not_told():
+def test_an_infinite_rate_is_left_out():
     _, _, metadata = _read([_line("x"), _last(eval_count=2**62, eval_duration=1e-300)])
     assert metadata["eval_count"] == 2**62
     assert "tokens_per_second" not in metadata
 
 
-def test_fields_that_json_cannot_hold_are_kept_in_words():
+def test_numbers_that_json_does_not_know_are_kept_as_text():
     logprobs = [{"token": "x", "logprob": float("-inf")}]
     _, _, metadata = _read([_line("x"), _last(logprobs=logprobs, score=float("nan"), limit=1.5)])
     assert metadata["logprobs"] == [{"token": "x", "logprob": "-Infinity"}]

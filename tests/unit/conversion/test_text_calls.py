@@ -140,7 +140,7 @@ def test_it_does_not_matter_where_a_text_is_cut(text, cuts):
 
 
 @given(st.text(alphabet='{}[]"\\:,<>|/`\n ato=namecl_', max_size=60), _CUTS)
-def test_whatever_comes_is_shown_or_held_and_never_lost(text, cuts):
+def test_any_text_is_published_or_held_back_and_never_lost(text, cuts):
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     buffer = TextCallBuffer(OfferedTools([]))
     shown = "".join(buffer.feed(text[start:end]) for start, end in itertools.pairwise(places))
@@ -220,7 +220,7 @@ def test_the_answer_that_was_asked_for_is_no_call():
     assert buffer.release() == text
 
 
-def test_a_text_of_brackets_takes_no_time_to_speak_of():
+def test_a_text_of_brackets_is_parsed_in_linear_time():
     for text in (
         "[" * 100_000,
         "{" * 100_000,

@@ -109,7 +109,7 @@ def test_alternatives_and_lists_are_kept(functions):
     assert properties["units"] == {"type": "array", "items": {"type": "string"}}
 
 
-def test_an_activity_without_schema_takes_an_empty_object(functions):
+def test_an_activity_without_schema_accepts_an_empty_object(functions):
     assert functions["WeatherTool_hello"]["parameters"] == {"type": "object", "properties": {}}
 
 
@@ -156,7 +156,7 @@ def test_functions_can_be_written_as_json():
     assert json.loads(json.dumps(tools, allow_nan=False)) == tools
 
 
-def test_converting_twice_gives_the_same_and_changes_nothing():
+def test_converting_twice_has_the_same_result_and_changes_nothing():
     tools = [CalculatorTool(**_AS_IT_IS), WeatherTool()]
     first = to_chat_tools(tools).functions
     first[0]["function"]["parameters"]["properties"].clear()
@@ -283,19 +283,19 @@ def test_an_object_that_repeats_the_call_is_unpacked_where_its_keys_are_not_allo
         {"b": '{"c": NaN}'},
     ],
 )
-def test_numbers_that_json_does_not_know_are_for_the_model_to_correct(given):
+def test_numbers_that_json_does_not_know_are_rejected_for_correction(given):
     schema = {"properties": {"a": {"type": "number"}, "b": {"type": "object"}}}
     with pytest.raises(ValueError, match="hold NaN or Infinity, which JSON does not know"):
         OfferedTools([{"function": {"name": "f", "parameters": schema}}]).arguments("f", given)
 
 
-def test_words_for_numbers_stay_words_where_a_text_is_allowed():
+def test_texts_of_numbers_stay_texts_where_a_text_is_allowed():
     schema = {"properties": {"a": {"type": ["number", "string"]}}}
     offered = OfferedTools([{"function": {"name": "f", "parameters": schema}}])
     assert offered.arguments("f", {"a": "NaN"}) == {"a": "NaN"}
 
 
-def test_arguments_that_nobody_can_follow_stay_as_they_are():
+def test_arguments_that_are_nested_too_deeply_are_not_changed():
     value = {}
     for _ in range(300):
         value = {"a": value, "b": "1"}
@@ -399,7 +399,7 @@ def test_a_tool_that_cannot_list_its_activities_is_left_out_and_named():
 
 
 @pytest.mark.parametrize("shape", [[], "text", None, {1: 2, ("a", "b"): 3}])
-def test_what_a_tool_gives_for_a_schema_is_held_to_be_one(shape):
+def test_a_schema_that_a_tool_returns_is_checked(shape):
     class ShapelessTool(WeatherTool):
         def to_activity_json_schema(self, activity, schema_id):
             return shape
@@ -417,6 +417,6 @@ def test_defaults_that_are_no_json_are_no_obstacle():
     assert len(tools.functions) == 4
 
 
-def test_where_nothing_is_offered_that_is_said():
+def test_a_call_without_offered_tools_is_corrected():
     assert OfferedTools([]).correction("x") == "There is no tool 'x', and no other. Answer in words."
     assert not OfferedTools([])
