@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 NUMBERS = 384
+WIDE, WIDE_NUMBERS = "wide", 768
+"""A model whose vectors are large, and take no time."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def _serve():
         )
         for name, cost in COSTS.items()
     ]
+    models.append(SimulatedModel(name=WIDE, capabilities=["embedding"], embedding_length=WIDE_NUMBERS))
     with OllamaSimulator(models) as simulator:
         print(simulator.url, flush=True)
         for _ in sys.stdin:

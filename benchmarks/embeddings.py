@@ -7,7 +7,7 @@ import tracemalloc
 import httpx
 
 from benchmarks import prose
-from benchmarks.embedding_server import COSTS, running
+from benchmarks.embedding_server import COSTS, WIDE, WIDE_NUMBERS, running
 from benchmarks.tables import markdown
 from griptape_ollama import OllamaEmbeddingDriver
 
@@ -20,6 +20,9 @@ LONE_TEXTS = 500  # one by one
 BATCH_ROUNDS = 5
 
 LONE_CALLS = 800
+
+CPU_TEXTS = 1000
+CPU_ROUNDS = 9
 
 STREAM_TEXTS = 100_000
 STREAM_NUMBERS = 64
@@ -120,6 +123,37 @@ def lone(server):
     return markdown(title, ("cost", "hand-written POST", "`embed`", "more", "times the POST"), rows)
 
 
+def _cpu_seconds(embed, texts):
+    began = time.process_time()
+    assert len(embed(texts)) == len(texts)
+    return time.process_time() - began
+
+
+def cpu(server):
+    """Processor time of this process, without the simulator's."""
+    by_hand = ByHand(server.host, WIDE)
+    texts = list(prose.short_texts(CPU_TEXTS))
+    ways = {
+        "hand-written loop with `json`": lambda: by_hand.embed_batch,
+        "`embed_batch`": lambda: OllamaEmbeddingDriver(model=WIDE, host=server.host).embed_batch,
+        "`embed_batch`, `cache_bytes=0`": lambda: (
+            OllamaEmbeddingDriver(model=WIDE, host=server.host, cache_bytes=0).embed_batch
+        ),
+    }
+    found = {name: [] for name in ways}
+    for _ in range(CPU_ROUNDS):
+        for name, new_embed in ways.items():
+            found[name].append(_cpu_seconds(new_embed(), texts))
+    by_hand.close()
+    loop = next(iter(ways))
+    rows = [
+        (name, f"{statistics.median(each) * 1e3:,.0f}", f"{_ratio(found, name, loop):.2f}")
+        for name, each in found.items()
+    ]
+    title = f"CPU time of {CPU_TEXTS:,} vectors of {WIDE_NUMBERS} numbers (simulator, median of {CPU_ROUNDS})"
+    return markdown(title, ("", "ms", "times the loop"), rows)
+
+
 def _mebibytes(driver):
     """Memory in use by Python, after so many vectors."""
     texts = prose.short_texts(STREAM_TEXTS)
@@ -145,4 +179,4 @@ def memory(server):
 
 def table():
     with running() as server:
-        return "\n\n".join(each(server) for each in (batches, lone, memory))
+        return "\n\n".join(each(server) for each in (batches, lone, cpu, memory))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -57,7 +56,7 @@ class _History:
         self.is_reported = False
         self.remote: set[str] = set()
         self._seen_at: dict[str, float] = {}
-        self._states: OrderedDict[_Key, list[_State]] = OrderedDict()
+        self._states: LRUCache[_Key, list[_State]] = LRUCache(_MAX_KEYS)
         self._missed: dict[str, ModelUse] = {}
         self._strikes: dict[str, int] = {}
 
@@ -78,14 +77,11 @@ class _History:
 
     def _absent(self, path: str, states: Mapping[_Key, _State]) -> dict[_Key, _State]:
         """Return the models that are missing from a list now; without a time, their return would prove nothing."""
-        known = [key for key, before in self._states.items() if key[0] == path and before[-1][1]]
-        return {key: _ABSENT for key in known if path in _TIMES and key not in states}
+        missing = [key for key in self._states if key[0] == path and key not in states]
+        return {key: _ABSENT for key in missing if path in _TIMES and self._states[key][-1][1]}
 
     def _has_returned(self, key: _Key, state: _State) -> bool:
         before = self._states.setdefault(key, [])
-        self._states.move_to_end(key)
-        if len(self._states) > _MAX_KEYS:
-            self._states.popitem(last=False)
         if before and before[-1] == state:
             return False
         has_returned = state != _ABSENT and state in before
