@@ -224,7 +224,7 @@ class _Caller:
                 if not self._progress:
                     return self._outcome
                 progress = self._progress.popleft()
-            if run.guard.stopped:
+            if run.cancellation.is_cancelled:
                 return self._key.cancelled()
             on_progress(progress)
 

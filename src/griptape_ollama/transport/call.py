@@ -108,7 +108,7 @@ class Call:
         self._limits = limits or self._run.limits
         self._listener = listener
         self._policy = policy or retry_policy(max_attempts=1)
-        self._guard = self._run.guard
+        self._cancellation = self._run.cancellation
         self._started = 0.0
         self._lines_received = 0
         self._bytes_received = 0
@@ -256,9 +256,9 @@ class Call:
             # What the HTTP library refuses to send is quoted in its error, and may be a secret. How a connection breaks
             # that was shut down on purpose is nobody's concern.
             is_secret = isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError))
-            raise self._translate(error) from (None if is_secret or self._guard.stopped else error)
+            raise self._translate(error) from (None if is_secret or self._cancellation.is_cancelled else error)
         finally:
-            self._guard.release()
+            self._cancellation.release()
 
     def _note_reply(self, last: Mapping[str, Any]) -> None:
         self._last = last
@@ -281,7 +281,7 @@ class Call:
             return
         with contextlib.ExitStack() as held:
             try:
-                slot = admission.slot(self._guard, self._shorter(admission.max_wait))
+                slot = admission.slot(self._cancellation, self._shorter(admission.max_wait))
                 self._seconds_in_queue += held.enter_context(slot)
             except SlotTimeoutError as error:
                 self._seconds_in_queue += error.seconds
@@ -289,7 +289,7 @@ class Call:
             yield
 
     def _without_slot(self, admission: ConcurrencyLimit, error: SlotTimeoutError) -> OllamaError:
-        if self._guard.stopped:
+        if self._cancellation.is_cancelled:
             return self._failures.cancelled()
         if self._total_is_over:
             return self._timed_out()
@@ -307,14 +307,16 @@ class Call:
             "write": self._shorter(self._limits.first_token),
             "pool": self._shorter(self._limits.first_token),
         }
-        return self._connection.send(self._guard, self._method, self.path, self._content, limits, accepted=accepted)
+        return self._connection.send(
+            self._cancellation, self._method, self.path, self._content, limits, accepted=accepted
+        )
 
     def _read_lines(self) -> Generator[dict[str, Any], None, None]:
         """Make one try, and yield the lines of its reply."""
         between, ends_at = self._limits.between_tokens, self._ends_at
         last_field, last_value = self._kind.last_field, self._kind.last_value
         with self._response(accepted=STREAMED) as response:
-            guard = self._guard
+            cancellation = self._cancellation
             # Where the socket is not ours (a client with its own transport), this is what sets the limit.
             response.request.extensions["timeout"]["read"] = self._shorter(between)
             feed = NdjsonDecoder(kind=self._kind).feed
@@ -323,8 +325,8 @@ class Call:
                 received = self._lines_received
                 self._bytes_received += len(chunk)
                 for line in feed(chunk):
-                    if guard.stopped or line.get("error"):
-                        raise self._failures.cancelled() if guard.stopped else self._error_line(line)
+                    if cancellation.is_cancelled or line.get("error"):
+                        raise self._failures.cancelled() if cancellation.is_cancelled else self._error_line(line)
                     self._lines_received += 1
                     if line.get(last_field) == last_value:
                         self._note_reply(line)
@@ -335,18 +337,18 @@ class Call:
                 now = time.monotonic()
                 if self._lines_received > received:
                     deadline = ends_at if between is None else min(now + between, ends_at)
-                    guard.deadline = None if deadline == math.inf else deadline
-                if guard.stopped:
+                    cancellation.deadline = None if deadline == math.inf else deadline
+                if cancellation.is_cancelled:
                     raise self._failures.cancelled()
-                if now >= ends_at or (guard.deadline is not None and now > guard.deadline):
+                if now >= ends_at or (cancellation.deadline is not None and now > cancellation.deadline):
                     raise self._timed_out()
             raise self._ended()
 
     def _drain(self, chunks: Iterator[bytes]) -> None:
         """Read what is left, so that the connection can be used again."""
-        can_be_limited = self._guard.is_bound
-        self._guard.release()
-        self._guard.set_limit(_DRAIN_SECONDS)
+        can_be_limited = self._cancellation.is_bound
+        self._cancellation.release()
+        self._cancellation.set_limit(_DRAIN_SECONDS)
         if can_be_limited:
             try:
                 for _ in chunks:
@@ -357,7 +359,7 @@ class Call:
     def _translate(self, error: Exception) -> OllamaError:
         """Make one of our errors of what the HTTP library or the decoder raised."""
         failures = self._failures
-        if self._guard.stopped:
+        if self._cancellation.is_cancelled:
             return failures.cancelled()
         if isinstance(error, httpx.TimeoutException):
             return self._timed_out(type(error))
@@ -377,7 +379,7 @@ class Call:
     def _disconnected(self, error: Exception) -> OllamaError:
         if self._began:
             return self._failures.broken(self._failures.broken_connection(error), self._lines_received)
-        return self._failures.no_answer(error, stale=self._guard.is_stale)
+        return self._failures.no_answer(error, stale=self._cancellation.is_stale)
 
     def _ended(self) -> OllamaError:
         self._check_stopped()
@@ -408,11 +410,11 @@ class Call:
         )
 
     def _check_stopped(self) -> None:
-        if self._guard.stopped:
+        if self._cancellation.is_cancelled:
             raise self._failures.cancelled()
 
     def _sleep(self, seconds: float) -> None:
-        self._guard.sleep(self._shorter(seconds) or 0.0)
+        self._cancellation.sleep(self._shorter(seconds) or 0.0)
         self._check_stopped()
         if self._total_is_over:
             error = self._timed_out()
@@ -436,4 +438,4 @@ class Call:
         return seconds if left == math.inf else left if seconds is None else min(seconds, left)
 
     def _set_deadline(self, seconds: float | None) -> None:
-        self._guard.set_limit(self._shorter(seconds))
+        self._cancellation.set_limit(self._shorter(seconds))

@@ -150,33 +150,33 @@ class ConcurrencyLimit:
     max_wait: float | None = DEFAULT_MAX_WAIT
 
     @contextlib.contextmanager
-    def slot(self, guard: Cancellation, seconds: float | None) -> Generator[float, None, None]:
+    def slot(self, cancellation: Cancellation, seconds: float | None) -> Generator[float, None, None]:
         """Hold a slot, and give the seconds that it took to get it.
 
         Args:
-            guard: Ends the wait when it is stopped.
+            cancellation: Ends the wait when it is stopped.
             seconds: Longest wait; None for no limit.
 
         Raises:
-            SlotTimeoutError: None became free in time, or the guard was stopped.
+            SlotTimeoutError: None became free in time, or the cancellation was stopped.
         """
         admitted = threading.Event()
         ticket = SlotRequest(self.limit, admitted.set, thread=threading.get_ident())
         try:
             self.slots.enter(ticket)
-            yield 0.0 if ticket.is_admitted else self._waited(ticket, admitted, guard, seconds)
+            yield 0.0 if ticket.is_admitted else self._waited(ticket, admitted, cancellation, seconds)
         finally:
             self.slots.leave(ticket)
 
     def _waited(
-        self, ticket: SlotRequest, admitted: threading.Event, guard: Cancellation, seconds: float | None
+        self, ticket: SlotRequest, admitted: threading.Event, cancellation: Cancellation, seconds: float | None
     ) -> float:
         started = time.monotonic()
-        guard.bind(admitted.set)
+        cancellation.on_cancel(admitted.set)
         try:
             admitted.wait(seconds)
         finally:
-            guard.release()
+            cancellation.release()
         waited = time.monotonic() - started
         if not ticket.is_admitted:
             raise SlotTimeoutError(self.slots.ahead_of(ticket), waited)

@@ -165,7 +165,7 @@ class Connection:
     @contextlib.contextmanager
     def send(
         self,
-        guard: Cancellation,
+        cancellation: Cancellation,
         method: str,
         path: str,
         content: bytes | None,
@@ -176,7 +176,7 @@ class Connection:
         """Send a request and give the response with its body still to be read.
 
         Args:
-            guard: Told of the socket that carries the request.
+            cancellation: Told of the socket that carries the request.
             method: HTTP method.
             path: Path below the base URL.
             content: Body.
@@ -190,7 +190,7 @@ class Connection:
         headers = httpx.Headers({"Accept-Encoding": self._users_encoding or accepted})
         if self._headers is not None:
             headers.update(_checked_headers(self._headers()))
-        with guard.active(), raised_as_httpx():
+        with cancellation.active(), raised_as_httpx():
             url = self._urls.get(path, path)
             request = self._session.build_request(
                 method, url, content=content, headers=headers, extensions={"timeout": dict(limits)}

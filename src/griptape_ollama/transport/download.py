@@ -57,11 +57,11 @@ class Download:
         self._max_bytes = max_bytes
         run = run or Run()
         self._seconds = run.shorter(seconds) or seconds
-        self._guard = run.guard
+        self._cancellation = run.cancellation
 
     def cancel(self) -> None:
         """Stop, from any thread."""
-        self._guard.stop()
+        self._cancellation.cancel()
 
     def read(self) -> bytes:
         """Fetch.
@@ -82,13 +82,13 @@ class Download:
         raise OllamaConnectionError(text, refused=True)
 
     def _read(self) -> bytes:
-        if self._guard.stopped:
+        if self._cancellation.is_cancelled:
             raise self._cancelled()
-        self._guard.set_limit(self._seconds)
+        self._cancellation.set_limit(self._seconds)
         resolver = resolve if self._allow_private else _resolve_public
         # No client around it: that would log the address, with its credentials and query. No proxy either: it would
         # look up the name itself, and reach what must not be reached.
-        with stoppable_transport(resolver) as transport, self._guard.active():
+        with stoppable_transport(resolver) as transport, self._cancellation.active():
             url = httpx.URL(self._url)
             for _ in range(_MAX_REDIRECTS + 1):
                 body = self._body_or_next(transport, url)
@@ -107,17 +107,17 @@ class Download:
                 raise OllamaContentError(f"No image at {self._shown!r}: status {response.status_code}.")
             body = read_at_most(response, self._max_bytes + 1)
         finally:
-            self._guard.release()
+            self._cancellation.release()
             response.close()
         if len(body) > self._max_bytes:
             raise OllamaContentError(f"The image at {self._shown!r} is larger than {self._max_bytes:,} bytes.")
-        if self._guard.stopped:
+        if self._cancellation.is_cancelled:
             raise self._cancelled()
         return body
 
     def _request(self, url: httpx.URL) -> httpx.Request:
         # The time is for all redirects together.
-        limits = dict.fromkeys(("connect", "read", "write", "pool"), max(self._guard.remaining() or 0.0, 0.001))
+        limits = dict.fromkeys(("connect", "read", "write", "pool"), max(self._cancellation.remaining() or 0.0, 0.001))
         headers = {"Accept": "*/*", "Accept-Encoding": ACCEPTED, "User-Agent": "griptape-ollama"}
         request = httpx.Request("GET", url, headers=headers, extensions={"timeout": limits})
         if url.userinfo:
@@ -126,7 +126,7 @@ class Download:
         return request
 
     def _translate(self, error: Exception) -> Exception:
-        if self._guard.stopped:
+        if self._cancellation.is_cancelled:
             return self._cancelled()
         if isinstance(error, httpx.TimeoutException):
             text = f"Fetching the image at {self._shown!r} took longer than {self._seconds:g} s."

@@ -32,7 +32,7 @@ class Run:
         model: Model that is asked for, likewise.
 
     Attributes:
-        guard: What the run waits for right now.
+        cancellation: What the run waits for right now.
         limits: Limits of each request.
         wait_for_server: Seconds for which a server that is not there is asked again.
         has_waited: Whether it was waited for in vain, so that no other request of the run waits again.
@@ -46,7 +46,7 @@ class Run:
         host: str | None = None,
         model: str | None = None,
     ) -> None:
-        self.guard = Cancellation()
+        self.cancellation = Cancellation()
         self.limits = limits or OllamaTimeout()
         self.wait_for_server = wait_for_server
         self.has_waited = False
@@ -57,7 +57,7 @@ class Run:
 
     def cancel(self) -> None:
         """Stop the run, in any phase, from any thread. Harmless when repeated, and after its end."""
-        self.guard.stop()
+        self.cancellation.cancel()
 
     def check(self) -> None:
         """Raise if stopped, where nothing is asked for right now.
@@ -65,7 +65,7 @@ class Run:
         Raises:
             OllamaCancelledError: It was stopped.
         """
-        if self.guard.stopped:
+        if self.cancellation.is_cancelled:
             raise OllamaCancelledError(f"{self._subject} was cancelled.", host=self._host, model=self._model)
 
     def wait(self, woken: queue.SimpleQueue[None], seconds: float | None) -> bool:
@@ -106,7 +106,7 @@ class Run:
                 changed.notify_all()
 
         with self._interrupted_by(wake), changed:
-            found = changed.wait_for(lambda: is_so() or self.guard.stopped, self.shorter(seconds))
+            found = changed.wait_for(lambda: is_so() or self.cancellation.is_cancelled, self.shorter(seconds))
             self.check()
             yield found
 
@@ -116,17 +116,17 @@ class Run:
         Raises:
             OllamaCancelledError: The run was stopped.
         """
-        self.guard.sleep(self.shorter(seconds) or 0.0)
+        self.cancellation.sleep(self.shorter(seconds) or 0.0)
         self.check()
 
     @contextlib.contextmanager
     def _interrupted_by(self, wake: Callable[[], object]) -> Generator[None, None, None]:
         """Call a function when the run is stopped inside the block, so that the wait there ends."""
-        self.guard.bind(wake)
+        self.cancellation.on_cancel(wake)
         try:
             yield
         finally:
-            self.guard.release()
+            self.cancellation.release()
 
     def timeout_error(self) -> OllamaTimeoutError:
         """Make the error for a total limit that has passed."""

@@ -35,7 +35,7 @@ class Cancellation:
     """
 
     def __init__(self) -> None:
-        self.stopped = False
+        self.is_cancelled = False
         self.deadline: float | None = None
         self.is_bound = False
         self.is_stale = False
@@ -44,11 +44,11 @@ class Cancellation:
         # Reentrant, since a signal handler may stop the call in the very thread that is binding.
         self._lock = threading.RLock()
 
-    def bind(self, interrupt: Callable[[], object]) -> None:
+    def on_cancel(self, interrupt: Callable[[], object]) -> None:
         """Say how to end the wait that comes next."""
         with self._lock:
             self._interrupt = interrupt
-            if self.stopped:
+            if self.is_cancelled:
                 interrupt()
 
     def release(self) -> None:
@@ -57,10 +57,10 @@ class Cancellation:
             self._interrupt = None
             self.is_bound = False
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """End the wait, whatever it is for. Harmless when repeated."""
         with self._lock:
-            self.stopped = True
+            self.is_cancelled = True
             self._wake.set()
             if self._interrupt is not None:
                 self._interrupt()
@@ -84,13 +84,13 @@ class Cancellation:
 
     @contextlib.contextmanager
     def active(self) -> Generator[None, None, None]:
-        """Make this the guard of what the current thread sends."""
-        before = getattr(_current, "guard", None)
-        _current.guard = self
+        """Make this the cancellation of what the current thread sends."""
+        before = getattr(_current, "cancellation", None)
+        _current.cancellation = self
         try:
             yield
         finally:
-            _current.guard = before
+            _current.cancellation = before
 
 
 class StoppableBackend(httpcore.NetworkBackend):
@@ -191,7 +191,7 @@ class StoppableStream(httpcore.NetworkStream):
         self._library = library
         self._patience = UserTimeoutPause(inner.get_extra_info("socket"))
         self._connect_by = connect_by
-        self._guard: Cancellation | None = None
+        self._cancellation: Cancellation | None = None
         self._is_used = False
         tls = inner.get_extra_info("ssl_object")
         # HTTP/2 (a client may ask for it) mixes many calls on one connection, which can belong to none of them.
@@ -199,13 +199,13 @@ class StoppableStream(httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Bind to the current call and send."""
-        guard = None if self._is_shared else _current_guard()
+        cancellation = None if self._is_shared else _current_cancellation()
         # Head and body of a request are written one after the other: it is bound once.
-        if guard is not None and (guard is not self._guard or not guard.is_bound):
-            guard.is_stale = self._is_used
-            guard.bind(self._shut_down)
-            guard.is_bound = True
-        self._guard = guard
+        if cancellation is not None and (cancellation is not self._cancellation or not cancellation.is_bound):
+            cancellation.is_stale = self._is_used
+            cancellation.on_cancel(self._shut_down)
+            cancellation.is_bound = True
+        self._cancellation = cancellation
         self._is_used = True
         self._patience.before_write(len(buffer))
         self._inner.write(buffer, timeout)
@@ -216,15 +216,15 @@ class StoppableStream(httpcore.NetworkStream):
         Raises:
             httpcore.ReadTimeout: The deadline has passed, be it that bytes kept coming that made no line.
         """
-        guard = self._guard
-        if guard is not None:
-            timeout = guard.remaining()
+        cancellation = self._cancellation
+        if cancellation is not None:
+            timeout = cancellation.remaining()
             if timeout is not None and timeout <= 0:
                 raise self._library.ReadTimeout("timed out")
         data = self._inner.read(max_bytes, timeout)
         self._patience.after_read()
-        if guard is not None:
-            guard.is_stale = guard.is_stale and not data
+        if cancellation is not None:
+            cancellation.is_stale = cancellation.is_stale and not data
         return data
 
     def close(self) -> None:
@@ -257,8 +257,8 @@ class StoppableStream(httpcore.NetworkStream):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _current_guard() -> Cancellation | None:
-    return getattr(_current, "guard", None)
+def _current_cancellation() -> Cancellation | None:
+    return getattr(_current, "cancellation", None)
 
 
 def _library_of(backend: object) -> Any:
@@ -295,8 +295,8 @@ def _abandonable(
         library: The library whose exceptions are raised.
         abandon: Called when nobody waits for the connection any more, so that the thread ends soon.
     """
-    guard = _current_guard()
-    if guard is None:
+    cancellation = _current_cancellation()
+    if cancellation is None:
         return work()
     outcome: queue.SimpleQueue[httpcore.NetworkStream | BaseException | None] = queue.SimpleQueue()
     lock = threading.Lock()
@@ -313,13 +313,13 @@ def _abandonable(
             elif not isinstance(result, BaseException):
                 result.close()
 
-    guard.bind(lambda: outcome.put(None))
+    cancellation.on_cancel(lambda: outcome.put(None))
     threading.Thread(target=run, name="griptape-ollama-connect", daemon=True).start()
     try:
         result = outcome.get(timeout=timeout)
     except queue.Empty:
         result = library.ConnectTimeout("timed out")
-    guard.release()
+    cancellation.release()
     with lock:
         wanted = False
     if result is not None and not isinstance(result, BaseException):

@@ -51,7 +51,7 @@ def _patient(monkeypatch):
 def _wait_until_stopped():
     """Waits as a call does, until it is stopped."""
     run, stopped = Run(), threading.Event()
-    run.guard.bind(stopped.set)
+    run.cancellation.on_cancel(stopped.set)
     assert stopped.wait(10)
     run.check()
 

@@ -24,9 +24,9 @@ def test_what_runs_inside_is_stopped_and_what_runs_outside_is_not():
     with cancel_scope() as scope:
         inside = Run()
     after = Run()
-    assert not inside.guard.stopped
+    assert not inside.cancellation.is_cancelled
     scope.cancel()
-    assert [run.guard.stopped for run in (before, inside, after)] == [False, True, False]
+    assert [run.cancellation.is_cancelled for run in (before, inside, after)] == [False, True, False]
 
 
 def test_what_begins_inside_later_is_stopped_from_the_start():
@@ -34,7 +34,7 @@ def test_what_begins_inside_later_is_stopped_from_the_start():
     scope.cancel()
     with scope:
         run = Run()
-    assert run.guard.stopped
+    assert run.cancellation.is_cancelled
     with pytest.raises(OllamaCancelledError), ActiveRuns().tracking(run):
         pytest.fail("a stopped run does not begin")
 
@@ -46,7 +46,7 @@ def test_cancelling_twice_and_after_the_end_is_harmless():
     scope.cancel()
     scope.cancel()
     assert scope.is_cancelled
-    assert not Run().guard.stopped
+    assert not Run().cancellation.is_cancelled
 
 
 def test_an_inner_scope_stops_only_its_own():
@@ -56,14 +56,14 @@ def test_an_inner_scope_stops_only_its_own():
             inner_run = Run()
             inner.cancel()
         again = Run()
-    assert [run.guard.stopped for run in (outer_run, inner_run, again)] == [False, True, False]
+    assert [run.cancellation.is_cancelled for run in (outer_run, inner_run, again)] == [False, True, False]
 
 
 def test_an_outer_scope_stops_what_is_inside_the_inner_one():
     with cancel_scope() as outer, cancel_scope() as inner:
         run = Run()
         outer.cancel()
-    assert run.guard.stopped
+    assert run.cancellation.is_cancelled
     assert not inner.is_cancelled
 
 
@@ -73,8 +73,8 @@ def test_a_scope_may_be_entered_again_inside_itself():
             pass
         run = Run()
         scope.cancel()
-    assert run.guard.stopped
-    assert not Run().guard.stopped
+    assert run.cancellation.is_cancelled
+    assert not Run().cancellation.is_cancelled
 
 
 def test_a_scope_reaches_threads_that_carry_context_variables_also_after_its_block():
@@ -85,7 +85,7 @@ def test_a_scope_reaches_threads_that_carry_context_variables_also_after_its_blo
     thread.start()
     thread.join()
     scope.cancel()
-    assert runs[0].guard.stopped
+    assert runs[0].cancellation.is_cancelled
 
 
 def test_what_is_left_in_another_context_than_it_was_entered_in_is_left_all_the_same():
@@ -102,7 +102,11 @@ def test_what_is_left_in_another_context_than_it_was_entered_in_is_left_all_the_
     with pytest.raises(StopIteration):
         next(runs)
     scope.cancel()
-    assert [first.guard.stopped, second.guard.stopped, Run().guard.stopped] == [True, False, False]
+    assert [first.cancellation.is_cancelled, second.cancellation.is_cancelled, Run().cancellation.is_cancelled] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_what_is_done_outside_scopes_is_not_stopped():
@@ -110,8 +114,8 @@ def test_what_is_done_outside_scopes_is_not_stopped():
         scope.cancel()
         with outside_scopes():
             run = Run()
-        assert Run().guard.stopped
-    assert not run.guard.stopped
+        assert Run().cancellation.is_cancelled
+    assert not run.cancellation.is_cancelled
 
 
 def test_a_scope_keeps_nothing_that_is_over():
@@ -128,18 +132,18 @@ def test_a_signal_handler_may_cancel_in_the_thread_that_waits():
         run = Run()
         before = signal.signal(signal.SIGUSR1, lambda *_: scope.cancel())
         try:
-            with run.guard._lock:
+            with run.cancellation._lock:
                 os.kill(os.getpid(), signal.SIGUSR1)
         finally:
             signal.signal(signal.SIGUSR1, before)
-    assert run.guard.stopped
+    assert run.cancellation.is_cancelled
 
 
 def test_a_time_limit_cancels_and_leaves_no_thread():
     with cancel_after(0.01) as scope:
         interrupted = threading.Event()
         run = Run()
-        run.guard.bind(interrupted.set)
+        run.cancellation.on_cancel(interrupted.set)
         assert interrupted.wait(10)
     assert scope.is_cancelled
     assert _timers() == []
@@ -158,7 +162,7 @@ def test_the_latest_time_limit_counts():
         scope.cancel_after(0)
         interrupted = threading.Event()
         run = Run()
-        run.guard.bind(interrupted.set)
+        run.cancellation.on_cancel(interrupted.set)
         assert interrupted.wait(10)
     assert _timers() == []
 
@@ -187,7 +191,7 @@ def test_a_forked_process_does_not_stop_what_its_parent_does():
     with cancel_scope() as scope:
         run = Run()
         interrupted = threading.Event()
-        run.guard.bind(interrupted.set)
+        run.cancellation.on_cancel(interrupted.set)
         child = os.fork()
         if child == 0:
             scope.cancel()

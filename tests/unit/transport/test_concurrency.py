@@ -199,9 +199,9 @@ def test_the_wait_ends_with_its_limit_and_tells_how_many_were_ahead():
 
 def test_the_wait_ends_when_it_is_stopped():
     slots, _ = _occupied()
-    guard = Cancellation()
-    guard.stop()
-    with pytest.raises(SlotTimeoutError), ConcurrencyLimit(slots, 1).slot(guard, None):
+    cancellation = Cancellation()
+    cancellation.cancel()
+    with pytest.raises(SlotTimeoutError), ConcurrencyLimit(slots, 1).slot(cancellation, None):
         pass
     assert slots.waiting == 0
 

@@ -29,7 +29,7 @@ def test_runs_of_threads_that_are_gone_are_not_stopped():
     with running.tracking(run):
         running.start_afresh()
         running.cancel()
-    assert not run.guard.stopped
+    assert not run.cancellation.is_cancelled
 
 
 _forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

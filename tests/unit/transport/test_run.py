@@ -20,7 +20,7 @@ def test_runs_under_way_are_stopped_and_others_are_not():
         running.cancel()
     with running.tracking(after):
         pass
-    assert [run.guard.stopped for run in (before, under_way, after)] == [False, True, False]
+    assert [run.cancellation.is_cancelled for run in (before, under_way, after)] == [False, True, False]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no signals to send to itself")
@@ -38,7 +38,7 @@ def test_a_run_that_was_cancelled_stays_so():
     run = Run()
     run.cancel()
     interrupted = threading.Event()
-    run.guard.bind(interrupted.set)
+    run.cancellation.on_cancel(interrupted.set)
     assert interrupted.is_set()
 
 
