@@ -18,7 +18,7 @@ OllamaError
 └─ OllamaContentError (also a ValueError)
 
 All of them survive pickling: a message as the only positional argument, attributes as keywords with defaults. The
-text of each is one line, whatever the server said: control characters stand in it as escapes.
+text of each is one line, whatever the server sent: control characters stand in it as escapes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class OllamaError(Exception):
     Attributes:
         host: Address of the server, without user and password.
         model: Name of the model that was asked for.
-        partial_text: What the model had said before the failure; empty where nothing was said.
+        partial_text: What the model had written before the failure; empty where it had written nothing.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class OllamaError(Exception):
 
 
 class OllamaConnectionError(OllamaError):
-    """Nothing answered, or the line broke before any output.
+    """Nothing answered, or the connection broke before any output.
 
     Attributes:
-        refused: Whether nobody listens at the address, or its name is unknown. Trying again at once cannot help.
-        stale: Whether it was a kept connection that broke without a word, as when the server closes an idle one just
+        refused: Whether nothing listens at the address, or its name is unknown. Trying again at once cannot help.
+        stale: Whether it was a kept connection that broke silently, as when the server closes an idle one just
             when it is used again. Trying again at once helps.
-        redirected: Whether somebody answered, and pointed elsewhere, as to a login.
+        redirected: Whether the server, or a gateway, redirected the request, as to a login.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class OllamaSlotError(OllamaTimeoutError):
 
 
 class OllamaResponseError(OllamaError):
-    """The server said no.
+    """The server refused the request.
 
     Attributes:
         status: HTTP status; None when the error came as a line inside a reply that had begun with status 200.
-        server_message: What the server said, unwrapped where it was JSON inside a string.
+        server_message: The server's message, unwrapped where it was JSON inside a string.
         method: HTTP method of the request.
         path: Path of the request, for example `/api/chat`.
         retry_after: Seconds that the server asked to wait, from the Retry-After header.
@@ -160,7 +160,7 @@ class OllamaContextError(OllamaResponseError):
     """The prompt does not fit into the context window.
 
     Attributes:
-        tokens_wanted: Tokens of the prompt, where the server or an estimate tells.
+        tokens_wanted: Tokens of the prompt, where the server or an estimate gives them.
         tokens_available: Tokens of the window, likewise.
     """
 
@@ -201,7 +201,7 @@ class OllamaStreamError(OllamaError):
 
     Attributes:
         retryable: Whether another try may give a whole reply.
-        server_message: What the server said in an error line; empty where the reply just broke off.
+        server_message: The server's message in an error line; empty where the reply just broke off.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class OllamaStreamError(OllamaError):
 
 
 class OllamaEmbeddingError(OllamaError):
-    """Some of many texts have no vector, and the others were embedded; or the name came to mean another model.
+    """Some of many texts have no vector, and the rest were embedded; or the name came to mean another model.
 
     Attributes:
         index: Place of the first text without a vector among those that were given, from 0.
@@ -246,14 +246,14 @@ class OllamaEmbeddingError(OllamaError):
 
 
 class OllamaCancelledError(OllamaError):
-    """Somebody asked for the call to stop."""
+    """The call was cancelled."""
 
 
 class OllamaDiskError(OllamaError):
-    """The server's disk has no room for a model. What was there before is there still.
+    """The server's disk has no space for a model. What was there before is still there.
 
     Attributes:
-        bytes_needed: Bytes that are still missing of the model; None where the server ran out of room by itself.
+        bytes_needed: Bytes that are still missing of the model; None where the server ran out of space by itself.
         bytes_free: Bytes that were free; None likewise.
     """
 

@@ -1,4 +1,4 @@
-"""Events of our own, beside those of the framework."""
+"""Events of this package, beside those of the framework."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class ReasoningChunkEvent(BaseChunkEvent):
     module_name: str = field(factory=_module_of_this, metadata={"serializable": True})
 
     def __str__(self) -> str:
-        """Give the piece."""
+        """Return the piece."""
         return self.token
 
 
 @define(kw_only=True)
 class OllamaResponseEvent(BaseEvent):
-    """Published once per reply, after its last token: what the server told about it.
+    """Published once per reply, after its last token: what the server reports about it.
 
     Attributes:
         model: Model that answered, as the server spells it.
         host: Address of the server, without user and password.
         done_reason: Why the reply ended: `stop`, or `length` when it was cut.
-        input_tokens: Tokens of the whole prompt, cached or not; None where the server does not tell.
-        cached_tokens: Those of the input tokens that the server need not read again; None where it does not tell.
+        input_tokens: Tokens of the whole prompt, cached or not; None where the server does not report it.
+        cached_tokens: Those of the input tokens that the server need not read again; None where it does not report it.
         output_tokens: Tokens of the reply.
         total_seconds: From the server's receiving the request to its last token.
         load_seconds: Loading the model.
@@ -65,19 +65,19 @@ class OllamaResponseEvent(BaseEvent):
     complete: bool | None = field(default=None, metadata={"serializable": True})
     truncated: bool | None = field(default=None, metadata={"serializable": True})
     window: int | None = field(default=None, metadata={"serializable": True})
-    # Stored, since loading would otherwise look for the class among Griptape's own.
+    # Stored, since loading would otherwise search the class among Griptape's own.
     module_name: str = field(factory=_module_of_this, metadata={"serializable": True})
 
 
 @define(kw_only=True)
 class OllamaEmbeddingEvent(BaseEvent):
-    """Published once per reply with vectors: what the server told about it.
+    """Published once per reply with vectors: what the server reports about it.
 
     Attributes:
         model: Model that answered, as the server spells it.
         host: Address of the server, without user and password.
         texts: How many texts the request had.
-        input_tokens: Tokens of all texts; None where the server does not tell.
+        input_tokens: Tokens of all texts; None where the server does not report it.
         total_seconds: From the server's receiving the request to its last vector.
         load_seconds: Loading the model.
     """
@@ -88,7 +88,7 @@ class OllamaEmbeddingEvent(BaseEvent):
     input_tokens: int | None = field(default=None, metadata={"serializable": True})
     total_seconds: float | None = field(default=None, metadata={"serializable": True})
     load_seconds: float | None = field(default=None, metadata={"serializable": True})
-    # Stored, since loading would otherwise look for the class among Griptape's own.
+    # Stored, since loading would otherwise search the class among Griptape's own.
     module_name: str = field(factory=_module_of_this, metadata={"serializable": True})
 
 
@@ -102,8 +102,8 @@ class OllamaProgressEvent(BaseEvent):
         host: Address of the server, without user and password.
         status: What the server is doing, in its words.
         digest: File that it is about; None where it is about none.
-        completed: Bytes that are there, of all files that the server has told of. It never falls.
-        total: Bytes of these files together. It grows as the server tells of more of them.
+        completed: Bytes that are there, of all files that the server has named. It never falls.
+        total: Bytes of these files together. It grows as the server names more of them.
     """
 
     action: str = field(metadata={"serializable": True})
@@ -113,7 +113,7 @@ class OllamaProgressEvent(BaseEvent):
     digest: str | None = field(default=None, metadata={"serializable": True})
     completed: int = field(default=0, metadata={"serializable": True})
     total: int = field(default=0, metadata={"serializable": True})
-    # Stored, since loading would otherwise look for the class among Griptape's own.
+    # Stored, since loading would otherwise search the class among Griptape's own.
     module_name: str = field(factory=_module_of_this, metadata={"serializable": True})
 
     @property
@@ -130,15 +130,15 @@ class OllamaContextEvent(BaseEvent):
     """Published when something happens to a model's context window, or to what does not fit into it.
 
     Attributes:
-        kind: `grown` (a larger window was asked for), `trimmed` (old turns were not sent, and others than in the last
-            prompt of the conversation), `truncated` (the server cut the prompt), `shifted` (the window moved on while
-            the model wrote, so that it forgot the beginning) or `cut` (the reply ended before it was complete).
+        kind: `grown` (a larger window was asked for), `trimmed` (old turns were not sent, and not the same as in the
+            last prompt of the conversation), `truncated` (the server cut the prompt), `shifted` (the window moved on
+            while the model wrote, so that it forgot the beginning) or `cut` (the reply ended before it was complete).
         model: Model, as it was asked for.
         host: Address of the server, without user and password.
         text: What happened, and what to do, for people.
         is_sure: Whether it is certain, rather than likely.
         estimated_tokens: Tokens of the prompt, as they were estimated before.
-        prompt_tokens: Tokens of the prompt that the server read; None where it does not tell.
+        prompt_tokens: Tokens of the prompt that the server read; None where it does not report it.
         output_tokens: Tokens of the reply; None likewise.
         window: Tokens of the window.
         window_before: Tokens of the window before it grew.
@@ -160,5 +160,5 @@ class OllamaContextEvent(BaseEvent):
     dropped_messages: int = field(default=0, metadata={"serializable": True})
     dropped_tokens: int = field(default=0, metadata={"serializable": True})
     cut_by: str | None = field(default=None, metadata={"serializable": True})
-    # Stored, since loading would otherwise look for the class among Griptape's own.
+    # Stored, since loading would otherwise search the class among Griptape's own.
     module_name: str = field(factory=_module_of_this, metadata={"serializable": True})

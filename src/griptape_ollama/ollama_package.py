@@ -2,7 +2,7 @@
 
 `import ollama` (0.6) makes a client for its own module-level functions, and httpx reads the environment for it: an IPv6
 network in `NO_PROXY`, `ALL_PROXY=socks://...`, a missing `SSL_CERT_FILE` or an `OLLAMA_HOST` that is no address then
-end the program before a driver can say which variable is wrong, or do without it. Only where the import has failed is
+end the program before a driver can name the wrong variable, or do without it. Only where the import has failed is
 it tried again with these variables hidden.
 """
 

@@ -59,8 +59,8 @@ def when_forked(
     """
     if hasattr(os, "register_at_fork"):
         # None is no callback for Python.
-        others = {"before": before, "after_in_parent": after_in_parent}
-        os.register_at_fork(after_in_child=in_child, **{name: each for name, each in others.items() if each})
+        hooks = {"before": before, "after_in_parent": after_in_parent}
+        os.register_at_fork(after_in_child=in_child, **{name: each for name, each in hooks.items() if each})
     return in_child
 
 

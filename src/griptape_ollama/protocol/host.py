@@ -33,7 +33,7 @@ _SEVERAL_ADVICE = (
 
 @dataclass(frozen=True)
 class Host:
-    """An address that was understood.
+    """A parsed address.
 
     Attributes:
         base_url: Scheme, host, port and path prefix, without a slash at the end and without user and password.
@@ -51,7 +51,7 @@ class Host:
 
 
 def parse_host(host: str | None) -> Host:
-    """Understand an address.
+    """Parse an address.
 
     | given | becomes |
     |---|---|
@@ -112,7 +112,7 @@ def _no_text(host: object) -> ValueError:
 
 
 def without_credentials(host: str | None) -> str | None:
-    """Give the address as it was written, without user and password."""
+    """Return the address as it was written, without user and password."""
     if host is None or "@" not in host:
         return host
     before, _, after = host.rpartition("@")
@@ -184,7 +184,7 @@ def _is_loopback(name: str) -> bool:
 
 
 def _error(text: str, reason: str, part: str = "") -> ValueError:
-    # Where there are credentials, a part that looks odd may be one of theirs.
+    # Where there are credentials, a part that seems odd may be one of theirs.
     reason = reason.replace("{} ", "") if "@" in text else reason.format(repr(part))
     # Of several addresses, each may have credentials.
     shown = without_credentials(text) if text.count("@") < 2 else "..."
@@ -201,10 +201,10 @@ def origin_of(url: str) -> str:
 
 
 def server_key(url: str) -> str:
-    """Tell servers apart: give the same text for the addresses that lead to the same one, as far as they tell.
+    """Return the same text for all addresses of the same server, as far as the addresses show it.
 
     `localhost`, `127.0.0.1` and `::1` are one machine; a port that goes without saying, capitals, a dot behind the name
-    and a slash at the end make no difference. Names are not looked up.
+    and a slash at the end make no difference. Names are not resolved.
 
     Args:
         url: An http or https URL.

@@ -1,4 +1,4 @@
-"""Formats of images, told from their first bytes, and their URLs."""
+"""Formats of images, recognised by their first bytes, and their URLs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CREDENTIALS = re.compile(r"(?<=//)[^/?#@]*@(?!.*@)")
 
 
 def shown_url(url: str) -> str:
-    """Give the beginning of a URL, for an error: without what may be secret, its credentials, query and fragment."""
+    """Return the beginning of a URL, for an error: without what may be secret, its credentials, query and fragment."""
     plain = _CREDENTIALS.sub("", url)
     if "@" in plain:
         # Credentials may hold any character: nothing is shown but the scheme, and the host behind the last @.
@@ -46,7 +46,7 @@ def shown_url(url: str) -> str:
 
 
 def image_format(data: bytes) -> str | None:
-    """Name the format of an image; None where the first bytes tell nothing."""
+    """Return the name of an image's format; None where the first bytes show none."""
     return next((name for name, at, signature in _SIGNATURES if data.startswith(signature, at)), None)
 
 

@@ -18,7 +18,7 @@ MAX_SECONDS = 2**63 / 1e9
 
 
 def normalize_keep_alive(value: Any) -> int | float | str:
-    """Check a keep_alive value and give what goes over the wire.
+    """Check a keep_alive value and return what goes over the wire.
 
     Args:
         value: Seconds, a Go duration such as `"10m"` or `"1h30m"`, a timedelta, 0 (unload now) or a negative number

@@ -23,14 +23,14 @@ _FORMS = {
     "model": (re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"), "_ - .", 80),
     "tag": (re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"), "_ - .", 80),
 }
-# Where a model runs can be said behind its tag (server 0.17 and later): `gpt-oss:120b:cloud`.
+# Where a model runs can stand behind its tag (server 0.17 and later): `gpt-oss:120b:cloud`.
 _SOURCES = {"cloud": "{}-cloud", "local": "{}"}
 _MAX_SLASHES = 2
 
 
 @dataclass(frozen=True)
 class ModelName:
-    """A name that was understood: `[registry/][namespace/]model[:tag]`.
+    """A parsed name: `[registry/][namespace/]model[:tag]`.
 
     Attributes:
         registry: Host that it is pulled from; `registry.ollama.ai` where none is written.
@@ -45,7 +45,7 @@ class ModelName:
     tag: str
 
     def __str__(self) -> str:
-        """Give the name as the server lists it: with its tag, without a registry or namespace that is the default."""
+        """Return the name as the server lists it: with its tag, without a registry or namespace that is the default."""
         if self.registry.lower() != DEFAULT_REGISTRY:
             return f"{self.registry}/{self.namespace}/{self.model}:{self.tag}"
         if self.namespace.lower() != DEFAULT_NAMESPACE:
@@ -59,7 +59,7 @@ class ModelName:
 
 
 def parse_model_name(text: str) -> ModelName:
-    """Understand a model name.
+    """Parse a model name.
 
     | given | listed as |
     |---|---|
@@ -76,7 +76,7 @@ def parse_model_name(text: str) -> ModelName:
         text: What the user wrote.
 
     Raises:
-        ValueError: It is no name; the text says which part is wrong.
+        ValueError: It is no name; the text names the part that is wrong.
     """
     rest = text.split("://", 1)[-1] if text.lower().startswith(("http://", "https://")) else text
     path, tag = _split_tag(rest)
@@ -110,7 +110,7 @@ def is_same_model(one: str, other: str) -> bool:
 
 
 def find_model(name: str, candidates: Iterable[T], name_of: Callable[[T], str]) -> T | None:
-    """Find the model that a name means: the one that is spelled like it, else the first that is the same model.
+    """Return the model that a name means: the one that is spelled like it, else the first that is the same model.
 
     Args:
         name: The name, in any spelling.

@@ -150,7 +150,7 @@ def _check_name(name: Any) -> None:
 
 
 def _similar_option(name: str) -> str | None:
-    """Find the known option that is one slip away: letter case, separators, or one edit."""
+    """Return the known option that is one slip away: letter case, separators, or one edit."""
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).replace("-", "_").replace(" ", "_").lower()
     if snake in _KNOWN:
         return snake

@@ -1,4 +1,4 @@
-"""JSON schemas as a model is told them in words: all that they mean, in few tokens."""
+"""JSON schemas as text for a model: their whole meaning in few tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, cast
 
 Schema = dict[str, Any]
 
-# What says nothing about an answer: titles are made of the names by pydantic.
+# What means nothing for an answer: pydantic makes titles of the names.
 _LEFT_OUT = frozenset({"title", "$schema", "$id", "$comment"})
 _SCHEMA_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _SCHEMA_LISTS = frozenset({"anyOf", "allOf", "oneOf", "prefixItems"})
@@ -19,7 +19,7 @@ _DEFINITIONS = "#/$defs/"
 
 
 def abridged_schema(schema: Mapping[str, Any]) -> Schema:
-    """Return a schema without what says nothing about an answer, and each definition that is used once in its place.
+    """Return a schema without what means nothing for an answer, and each definition that is used once in its place.
 
     Args:
         schema: A JSON schema. It is not changed.
@@ -38,7 +38,7 @@ def abridged_schema(schema: Mapping[str, Any]) -> Schema:
             return {**brief, "$defs": known} if known else brief
         body = known.pop(once)
         for part in (brief, *known.values()):
-            _put(part, once, body)
+            _inline(part, once, body)
 
 
 def _without_noise(schema: Any) -> Any:
@@ -82,8 +82,8 @@ def _references(schema: Any) -> Iterator[str]:
             yield ref.removeprefix(_DEFINITIONS)
 
 
-def _put(schema: Any, name: str, body: Any) -> None:
-    """Put a definition in the place of the reference to it; what stands beside the reference is more exact."""
+def _inline(schema: Any, name: str, body: Any) -> None:
+    """Replace the reference to a definition by it; keywords beside the reference are more exact."""
     for each in list(_schemas_in(schema)):
         if each.get("$ref") == _DEFINITIONS + name:
             beside = {key: value for key, value in each.items() if key != "$ref"}

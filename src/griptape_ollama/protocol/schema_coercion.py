@@ -23,7 +23,7 @@ _MAX_LAYERS = 2  # a text of JSON may stand in a text again
 
 
 class NotFiniteError(ValueError):
-    """A number is NaN or infinite, which JSON cannot say."""
+    """A number is NaN or infinite, which JSON cannot express."""
 
 
 def without_fence(text: str) -> str:
@@ -81,7 +81,7 @@ class _Coercion:
         return value if changed is None else changed
 
     def _as_one_of(self, value: Any, choices: list[Any]) -> Any:
-        """Read a value as the first choice that it then fits, or as the only one of its type."""
+        """Coerce a value to the first choice that it then fits, or to the only one of its type."""
         for choice in choices:
             with contextlib.suppress(NotFiniteError):
                 read = self.coerce(value, choice)
@@ -92,7 +92,7 @@ class _Coercion:
 
 
 def _read(text: str, types: frozenset[str], layers: int = _MAX_LAYERS) -> Any:
-    """Read a text as a value of one of some types; return it as it is where it is none."""
+    """Parse a text as a value of one of some types; return it as it is where it is none."""
     if {"number", "integer"} & types and _NOT_FINITE.fullmatch(text):
         raise NotFiniteError(text)
     try:

@@ -1,7 +1,7 @@
 """JSON schemas, rewritten into what the server really keeps.
 
-The server reads tool parameters into a few fields and drops the rest without a word; a `format` goes to a grammar that
-knows more, but not everything. What is compiled here says as much of the schema as gets through. It never says more:
+The server reads tool parameters into a few fields and drops the rest silently; a `format` goes to a grammar that
+knows more, but not everything. A compiled schema demands as much of the original as gets through, and never more:
 an instance that is valid under the original is valid under the compiled schema too.
 """
 
@@ -39,7 +39,7 @@ _FORMAT_KEYS = _TOOL_KEYS | {
     *("prefixItems", "minItems", "maxItems", "minLength", "maxLength", "pattern", "format"),
     *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "additionalProperties"),
 }
-# Said in words where a tool parameter cannot hold them.
+# Written into the description where a tool parameter cannot hold them.
 _WORDS = {
     "default": "Default",
     "format": "Format",
@@ -59,7 +59,7 @@ _WORDS = {
     "examples": "Examples",
 }
 _ANNOTATIONS = frozenset({"description", "title", "default", "examples", "deprecated", "readOnly", "writeOnly"})
-_NOT_SAID = frozenset({"$schema", "$id", "$comment", "$defs", "definitions", "$anchor", "title", "deprecated", "$ref"})
+_NOT_SENT = frozenset({"$schema", "$id", "$comment", "$defs", "definitions", "$anchor", "title", "deprecated", "$ref"})
 _TYPES = {
     str: "string",
     bool: "boolean",
@@ -77,7 +77,7 @@ class CompiledSchema:
 
     Attributes:
         schema: The schema.
-        lost: What it cannot say, as `path: keyword`, in the order in which it was met.
+        lost: What it cannot express, as `path: keyword`, in the order in which it was met.
     """
 
     schema: Schema
@@ -85,7 +85,7 @@ class CompiledSchema:
 
 
 def compile_parameters(schema: Mapping[str, Any]) -> CompiledSchema:
-    """Compile the parameters of a tool: an object, whatever the schema says.
+    """Compile the parameters of a tool: an object, whatever the schema is.
 
     Where it is one of several objects, they become one; what an object does not name counts as not allowed in it.
     Defaults, bounds, formats and patterns of a property go into its description.
@@ -138,7 +138,7 @@ class _Compiler:
     def _resolve(
         self, schema: Mapping[str, Any], path: str, refs: tuple[str, ...]
     ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-        """Put what a reference names in its place, and what stands beside it on top."""
+        """Replace a reference by what it names, and add what stands beside it."""
         while isinstance(ref := schema.get("$ref"), str):
             beside = {key: value for key, value in schema.items() if key != "$ref"}
             target = resolve_reference(self.root, ref)
@@ -180,7 +180,7 @@ class _Compiler:
         for key, value in other.items():
             if key not in merged or merged[key] == value:
                 merged[key] = value
-            elif key in _ANNOTATIONS or key in _NOT_SAID:
+            elif key in _ANNOTATIONS or key in _NOT_SENT:
                 continue
             elif key in MERGES:
                 try:
@@ -201,7 +201,7 @@ class _Compiler:
 
     def _any_of(self, beside: Schema, alternatives: list[Any], path: str, refs: tuple[str, ...]) -> Schema:
         annotations = {key: value for key, value in beside.items() if key in _ANNOTATIONS}
-        demands = {key: value for key, value in beside.items() if key not in _ANNOTATIONS and key not in _NOT_SAID}
+        demands = {key: value for key, value in beside.items() if key not in _ANNOTATIONS and key not in _NOT_SENT}
         compiled: list[Schema] = []
         for alternative in alternatives:
             # The grammar reads the choice and nothing beside it, so that goes into each alternative.
@@ -225,7 +225,7 @@ class _Compiler:
         if "patternProperties" in schema and schema.pop("additionalProperties", True) is not True:
             self._lose(path, "additionalProperties")  # they are additional to patterns, which the server does not know
         if self.target == "tools" and "prefixItems" in schema:
-            schema.pop("items", None)  # they come after the first ones, which cannot be told apart
+            schema.pop("items", None)  # they come after the first ones, which cannot be distinguished
         compiled: Schema = {}
         for key, value in schema.items():
             if key in ("description", *_WORDS) and self.target == "tools":
@@ -256,7 +256,7 @@ class _Compiler:
                 compiled[key] = pattern
         elif key in (_TOOL_KEYS if self.target == "tools" else _FORMAT_KEYS) and is_accepted(key, value):
             compiled[key] = value
-        elif key not in _NOT_SAID and not (key == "additionalProperties" and not isinstance(value, Mapping)):
+        elif key not in _NOT_SENT and not (key == "additionalProperties" and not isinstance(value, Mapping)):
             self._lose(path, key)
 
     def _keep_tuple(self, compiled: Schema, items: Any, path: str, refs: tuple[str, ...]) -> None:
@@ -270,7 +270,7 @@ class _Compiler:
             compiled.pop("items", None)
 
     def _described(self, schema: Mapping[str, Any], path: str) -> Schema:
-        """Give the description, with the words for what a tool parameter cannot hold."""
+        """Return the description, with text for what a tool parameter cannot hold."""
         description = schema.get("description")
         texts = [description] if isinstance(description, str) and description else []
         if self.target == "tools":
@@ -304,32 +304,32 @@ def _with_null(schema: Schema) -> Schema:
 
 
 def _without_references(schema: Mapping[str, Any]) -> Schema:
-    """Give what a definition says without the help of others: its type, its plain properties, and what is required."""
-    said: Schema = {"type": schema["type"]} if isinstance(schema.get("type"), (str, list)) else {}
+    """Return what a definition demands by itself: its type, its plain properties, and what is required."""
+    own: Schema = {"type": schema["type"]} if isinstance(schema.get("type"), (str, list)) else {}
     properties, required = schema.get("properties"), schema.get("required")
     if isinstance(required, list):
-        said["required"] = required
+        own["required"] = required
     if isinstance(properties, Mapping):
         whole = cast("Mapping[str, Any]", properties)
         plain = {name: each for name, each in whole.items() if '"$ref"' not in json.dumps(each, default=str)}
-        said["properties"] = {
+        own["properties"] = {
             **plain,
-            **{name: {} for name in said.get("required", ()) if name in whole and name not in plain},
+            **{name: {} for name in own.get("required", ()) if name in whole and name not in plain},
         }
-    return said
+    return own
 
 
-def _is_among(schema: Schema, others: list[Schema]) -> bool:
-    return schema in others and json.dumps(schema, default=str) in [json.dumps(each, default=str) for each in others]
+def _is_among(schema: Schema, known: list[Schema]) -> bool:
+    return schema in known and json.dumps(schema, default=str) in [json.dumps(each, default=str) for each in known]
 
 
 def _nullable(alternatives: list[Schema]) -> Schema | None:
     """Write "this or null" as one schema with a list of types."""
     null = {"type": "null"}
-    others = [each for each in alternatives if each != null]
-    if len(others) != 1 or len(alternatives) != 2 or "anyOf" in others[0]:  # this, or null
+    rest = [each for each in alternatives if each != null]
+    if len(rest) != 1 or len(alternatives) != 2 or "anyOf" in rest[0]:  # this, or null
         return None
-    (other,) = others
+    (other,) = rest
     if "type" not in other and "enum" not in other:
         return None
     merged = dict(other)
@@ -341,7 +341,7 @@ def _nullable(alternatives: list[Schema]) -> Schema | None:
 
 
 def _as_object(schema: Schema) -> Schema:
-    """Make parameters of what may be no object: the server wants one, with `properties`."""
+    """Build parameters of what may be no object: the server wants one, with `properties`."""
     alternatives = schema.get("anyOf")
     if isinstance(alternatives, list):
         objects = [_as_object(each) for each in cast("list[Schema]", alternatives)]

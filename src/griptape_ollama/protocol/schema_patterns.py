@@ -27,8 +27,8 @@ _MAX_COUNT = 2000
 _HEX = re.compile(r"\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})")
 
 
-class _NotSayableError(Exception):
-    """The grammar has no words for this."""
+class _UnsupportedPatternError(Exception):
+    """The grammar cannot express this."""
 
 
 def to_grammar_pattern(pattern: Any) -> str | None:
@@ -38,8 +38,8 @@ def to_grammar_pattern(pattern: Any) -> str | None:
     `\d`, `\w` and `\s` become sets of ASCII characters, groups lose their names.
 
     Returns:
-        The pattern; None where the grammar cannot say it: look-around, references, word boundaries, lazy quantifiers,
-        characters that JSON escapes, anchors inside.
+        The pattern; None where the grammar cannot express it: lookaround, references, word boundaries, lazy
+        quantifiers, characters that JSON escapes, anchors inside.
     """
     if not isinstance(pattern, str):
         return None
@@ -48,7 +48,7 @@ def to_grammar_pattern(pattern: Any) -> str | None:
     translator = _Translator(pattern[1 if starts else 0 : -1 if ends else None])
     try:
         body = translator.translate()
-    except _NotSayableError:
+    except _UnsupportedPatternError:
         return None
     if translator.has_choice:
         if starts or ends:
@@ -72,7 +72,7 @@ class _Translator:
         while self._at < len(self._body):
             out.append(self._next())
         if self._depth:
-            raise _NotSayableError
+            raise _UnsupportedPatternError
         return "".join(out)
 
     def _next(self) -> str:
@@ -90,7 +90,7 @@ class _Translator:
         if char == ")":
             self._depth -= 1
         if char in "^$]}" or self._depth < 0:
-            raise _NotSayableError
+            raise _UnsupportedPatternError
         if char == "|":
             self.has_choice = self.has_choice or not self._depth
         return _NOT_ESCAPED if char == "." else char if char in ")|" else _literal(char)
@@ -98,11 +98,11 @@ class _Translator:
     def _quantifier(self) -> str:
         match = re.compile(r"[*+?]|\{\d+(?:,\d*)?\}").match(self._body, self._at)
         if match is None or not self._may_repeat:
-            raise _NotSayableError  # lazy, possessive, or nothing to repeat
+            raise _UnsupportedPatternError  # lazy, possessive, or nothing to repeat
         counts = [int(count) for count in re.findall(r"\d+", match[0])]
-        # A server that is given {3,1} does not answer anybody any more; thousands it refuses (seen with 0.33.0-rc2).
+        # A server that gets {3,1} stops answering all requests; thousands it refuses (seen with 0.33.0-rc2).
         if counts != sorted(counts) or any(count > _MAX_COUNT for count in counts):
-            raise _NotSayableError
+            raise _UnsupportedPatternError
         self._at = match.end()
         self._may_repeat = False
         return match[0]
@@ -110,7 +110,7 @@ class _Translator:
     def _open(self) -> str:
         group = _GROUP.match(self._body, self._at)
         if group is None and self._body.startswith("(?", self._at):
-            raise _NotSayableError
+            raise _UnsupportedPatternError
         self._at = group.end() if group else self._at + 1
         self._depth += 1
         return "("
@@ -125,7 +125,7 @@ class _Translator:
             return _written(_CLASSES[char])
         if char and char in _LITERAL_WITH_BACKSLASH | _LITERAL_WITHOUT:
             return _literal(char)
-        raise _NotSayableError
+        raise _UnsupportedPatternError
 
     def _set(self) -> str:
         self._at += 1
@@ -134,14 +134,14 @@ class _Translator:
         ranges: list[_Range] = []
         while (char := self._body[self._at : self._at + 1]) != "]" or not ranges:
             if not char:
-                raise _NotSayableError
+                raise _UnsupportedPatternError
             ranges += self._set_item()
         self._at += 1
         if is_negated:
             return _written([*ranges, *_ESCAPED_BY_JSON], "^")
         safe = [part for each in ranges for part in _without_escaped(each)]
         if not safe:
-            raise _NotSayableError
+            raise _UnsupportedPatternError
         return _written(safe)
 
     def _set_item(self) -> list[_Range]:
@@ -154,11 +154,11 @@ class _Translator:
         self._at += 1
         high = self._set_char()
         if isinstance(high, list) or high < low:
-            raise _NotSayableError
+            raise _UnsupportedPatternError
         return [(low, high)]
 
     def _set_char(self) -> int | list[_Range]:
-        """Read one character of a set, or one of its classes."""
+        """Parse one character of a set, or one of its classes."""
         char = self._body[self._at]
         if char != "\\":
             self._at += 1
@@ -166,7 +166,7 @@ class _Translator:
         if code := _HEX.match(self._body, self._at):
             self._at = code.end()
             if (found := int(code[1] or code[2], 16)) in _SURROGATES:
-                raise _NotSayableError
+                raise _UnsupportedPatternError
             return found
         escaped = self._body[self._at + 1 : self._at + 2]
         self._at += 2
@@ -175,14 +175,14 @@ class _Translator:
         if not escaped or escaped.isalnum():
             control = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13}.get(escaped)
             if control is None:
-                raise _NotSayableError
+                raise _UnsupportedPatternError
             return control
         return ord(escaped)
 
 
 def _literal(char: str) -> str:
     if ord(char) in _SURROGATES or any(low <= ord(char) <= high for low, high in _ESCAPED_BY_JSON):
-        raise _NotSayableError
+        raise _UnsupportedPatternError
     if char in _LITERAL_WITH_BACKSLASH:
         return f"\\{char}"
     # A quantifier would hold for the last byte of a longer character only.

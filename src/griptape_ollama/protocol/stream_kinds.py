@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 LOAD_REASONS = ("load", "unload")
-"""`done_reason` of a reply that only says that the model was loaded or unloaded (server 0.33)."""
+"""`done_reason` of a reply that only reports that the model was loaded or unloaded (server 0.33)."""
 
 
 def has_output(line: Mapping[str, Any]) -> bool:
-    """Whether the line holds something that a listener would be told: text, thinking or calls."""
+    """Return whether the line has output: text, thinking or calls."""
     message = line.get("message")
     if not isinstance(message, Mapping):
         return False
@@ -20,19 +20,19 @@ def has_output(line: Mapping[str, Any]) -> bool:
 
 
 def is_load_reply(line: Mapping[str, Any]) -> bool:
-    """Whether the line ends a reply that was about loading, not about the prompt."""
+    """Return whether the line ends a reply that was about loading, not about the prompt."""
     return line.get("done") is True and line.get("done_reason") in LOAD_REASONS and not has_output(line)
 
 
 @dataclass(frozen=True)
 class StreamKind:
-    """One kind of reply.
+    """One kind of streamed reply.
 
     Attributes:
         last_field: Field by which the last line is known.
-        last_value: What that field says in the last line.
+        last_value: Value of that field in the last line.
         unit: What a line is called in an error.
-        has_output: Whether a line holds something that a listener is told at once. Up to the first of these, a
+        has_output: Whether a line has output that is published at once. Up to the first of these, a
             request can be made again unnoticed.
         is_empty: Whether a line ends a reply that answers something else than what was asked.
         texts: Where the texts stand that go on from line to line: names of fields, from the outside in.
@@ -56,4 +56,4 @@ CHAT = StreamKind("done", True, "token", has_output, is_load_reply, _CHAT_TEXTS)
 """Replies of `/api/chat`: tokens, and a last line with `done: true`."""
 
 STATUS = StreamKind("status", "success", "line", lambda _: True, lambda _: False)
-"""Replies of `/api/pull`, `/api/push` and `/api/create`: what is under way, and a last line with `status: success`."""
+"""Replies of `/api/pull`, `/api/push` and `/api/create`: progress, and a last line with `status: success`."""

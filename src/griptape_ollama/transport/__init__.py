@@ -1,1 +1,1 @@
-"""The only room with sockets: one request, its limits, its retries, and how it is stopped."""
+"""The only package with sockets: requests, their limits, retries and cancellation."""

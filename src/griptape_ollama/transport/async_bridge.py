@@ -33,15 +33,15 @@ class ThreadStarter:
     def __init__(self) -> None:
         self._due: deque[Callable[[], object]] = deque()
         self._lock = threading.Lock()
-        self._is_at_work = False
+        self._is_running = False
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
-        """Forget what was to be started in another process."""
+        """Drop what was queued in the parent process."""
         self.__init__()
 
     def add(self, start: Callable[[], object]) -> None:
-        """Let a function be called soon.
+        """Call a function soon, in the thread.
 
         Args:
             start: The function. It must be quick, and raise nothing.
@@ -50,10 +50,10 @@ class ThreadStarter:
             RuntimeError: The system has no more threads.
         """
         with self._lock:
-            if not self._is_at_work:
-                # It waits for the lock before it looks.
+            if not self._is_running:
+                # Its first step waits for the lock.
                 threading.Thread(target=self._work, name=THREAD_NAME, daemon=True).start()
-                self._is_at_work = True
+                self._is_running = True
             self._due.append(start)
 
     def _work(self) -> None:
@@ -64,7 +64,7 @@ class ThreadStarter:
         with self._lock:
             if self._due:
                 return self._due.popleft()
-            self._is_at_work = False
+            self._is_running = False
             return None
 
 
@@ -77,11 +77,11 @@ Work = Callable[[Callable[[T], None]], object]
 """Makes items, and hands each to the function that it is given."""
 
 STOP_SECONDS = 1.0
-"""How long whoever leaves waits for the thread to have ended. It takes milliseconds, unless a tool is running."""
+"""Longest wait of `close` for the end of the thread. It takes milliseconds, unless a tool is running."""
 
 
-# A wait without an end may not hear a Ctrl-C: on Windows, or if the signal came right before the wait.
-_LOOK_SECONDS = 0.25
+# A wait without an end may miss a Ctrl-C: on Windows, or if the signal came right before the wait.
+_POLL_SECONDS = 0.25
 
 
 class BackgroundIterator(Iterator[T], AsyncIterator[T]):
@@ -101,18 +101,18 @@ class BackgroundIterator(Iterator[T], AsyncIterator[T]):
     """
 
     def __init__(self, work: Work[T], *, name: str) -> None:
-        self._belt: _Belt[T] = _Belt()
+        self._channel: _Channel[T] = _Channel()
         self._scope = CancelScope()
-        target, arguments = contextvars.copy_context().run, (_make, work, self._belt, self._scope)
+        target, arguments = contextvars.copy_context().run, (_make, work, self._channel, self._scope)
         self._thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
         self._is_started = False
         self._is_begun = threading.Event()
-        self._bell: _Bell | None = None
+        self._waker: _LoopWaker | None = None
 
     @property
     def is_under_way(self) -> bool:
         """Whether an item was asked for, and the end has not come."""
-        return self._is_started and not self._belt.is_over
+        return self._is_started and not self._channel.is_over
 
     def cancel(self) -> None:
         """Stop what the thread asks of Ollama, from any thread; the consumer gets OllamaCancelledError.
@@ -141,20 +141,20 @@ class BackgroundIterator(Iterator[T], AsyncIterator[T]):
         warn_if_blocking()
         self._start()
         try:
-            self._belt.wait()
+            self._channel.wait()
         except BaseException:  # Ctrl-C
             self.close()
             raise
-        return self._belt.take()
+        return self._channel.take()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
         self._start(later=True)
-        bell = self._bell_here()
+        waker = self._waker_here()
         try:
-            await bell.wait_for(lambda: self._belt.has_news)
+            await waker.wait_for(lambda: self._channel.has_news)
         except asyncio.CancelledError:
             await self.aclose()
             raise
@@ -162,7 +162,7 @@ class BackgroundIterator(Iterator[T], AsyncIterator[T]):
             self._leave()
             raise
         try:
-            return self._belt.take()
+            return self._channel.take()
         except StopIteration:
             raise StopAsyncIteration from None
 
@@ -184,15 +184,15 @@ class BackgroundIterator(Iterator[T], AsyncIterator[T]):
 
     def __del__(self) -> None:
         # The thread knows the belt, but not the feed: leaving a loop by `break` ends up here.
-        if getattr(self, "_is_started", False) and not self._belt.is_left and not sys.is_finalizing():
+        if getattr(self, "_is_started", False) and not self._channel.is_left and not sys.is_finalizing():
             self.close()
 
     def _start(self, *, later: bool = False) -> None:
-        if self._is_started or self._belt.is_left:
+        if self._is_started or self._channel.is_left:
             return
         self._is_started = True
         # Without a reference to the feed, which is left by dropping it.
-        begin = functools.partial(_begin, self._thread, self._belt, self._is_begun)
+        begin = functools.partial(_begin, self._thread, self._channel, self._is_begun)
         if later:
             with contextlib.suppress(RuntimeError):  # no thread to spare: the one that matters may still begin
                 starter.add(begin)
@@ -205,28 +205,28 @@ class BackgroundIterator(Iterator[T], AsyncIterator[T]):
                 self._thread.join(STOP_SECONDS)
 
     def _leave(self) -> None:
-        if self._belt.leave():
+        if self._channel.leave():
             self._scope.cancel()
             self._left()
 
     def _left(self) -> None:
-        """Do more about having been left, once; for subclasses."""
+        """Called once when the consumer leaves; for subclasses."""
 
     async def _ended(self) -> None:
-        await self._bell_here().wait_for(lambda: self._belt.is_over)
+        await self._waker_here().wait_for(lambda: self._channel.is_over)
 
-    def _bell_here(self) -> _Bell:
+    def _waker_here(self) -> _LoopWaker:
         loop = asyncio.get_running_loop()
-        if self._bell is None or self._bell.loop is not loop:
-            self._bell = _Bell(loop)
-        self._belt.rings(self._bell.ring)
-        return self._bell
+        if self._waker is None or self._waker.loop is not loop:
+            self._waker = _LoopWaker(loop)
+        self._channel.set_wake(self._waker.wake)
+        return self._waker
 
 
 async def run_in_thread(
     work: Callable[[], T], *, name: str, watch: Callable[[BackgroundIterator[T]], object] | None = None
 ) -> T:
-    """Do something that blocks in a thread, so that the event loop goes on meanwhile.
+    """Run a blocking function in a thread, so that the event loop continues meanwhile.
 
     Cancelling the task stops what the thread asks of Ollama, and ends once the thread has, in a second at most.
 
@@ -241,8 +241,8 @@ async def run_in_thread(
     return await feed.__anext__()
 
 
-class _Belt(Generic[T]):
-    """What lies between the thread and the consumer. What is done to it is one step each, so that it needs no lock."""
+class _Channel(Generic[T]):
+    """The queue between the thread and the consumer. Each operation is one atomic step, so that it needs no lock."""
 
     def __init__(self) -> None:
         self.is_over = False
@@ -250,7 +250,7 @@ class _Belt(Generic[T]):
         self._items: deque[T] = deque()
         self._error: BaseException | None = None
         self._news = threading.Event()
-        self._ring: Callable[[], object] = self._news.set
+        self._wake: Callable[[], object] = self._news.set
 
     @property
     def has_news(self) -> bool:
@@ -258,40 +258,40 @@ class _Belt(Generic[T]):
         return bool(self._items) or self.is_over or self.is_left
 
     def put(self, item: T) -> None:
-        """Add an item, unless nobody wants it any more."""
+        """Add an item, unless the consumer has left."""
         if not self.is_left:
             self._items.append(item)
-            self._ring()
+            self._wake()
 
     def end(self, error: BaseException | None) -> None:
-        """Note that no more items come."""
+        """Record that no more items come."""
         self._error = error
         self.is_over = True
-        self._ring()
+        self._wake()
 
     def leave(self) -> bool:
-        """Note that nobody wants any more items, and tell whether that is news."""
+        """Record that the consumer has left, and return whether this is the first time."""
         if self.is_left:
             return False
         self.is_left = True
         self._items.clear()
-        self._ring()
+        self._wake()
         return True
 
-    def rings(self, ring: Callable[[], object]) -> None:
-        """Say how the consumer is told of news. Look for news afterwards: what came before was not told."""
-        self._ring = ring
+    def set_wake(self, wake: Callable[[], object]) -> None:
+        """Set what wakes the consumer. The caller checks for news afterwards: earlier news did not wake it."""
+        self._wake = wake
 
     def wait(self) -> None:
         """Wait for news, where no event loop does."""
-        self.rings(self._news.set)
+        self.set_wake(self._news.set)
         while not self.has_news:
             self._news.clear()
             if not self.has_news:
-                self._news.wait(_LOOK_SECONDS)
+                self._news.wait(_POLL_SECONDS)
 
     def take(self) -> T:
-        """Give the next item that is there.
+        """Return the next item.
 
         Raises:
             StopIteration: There are no more.
@@ -307,58 +307,58 @@ class _Belt(Generic[T]):
         raise StopIteration
 
 
-class _Bell:
-    """Wakes a task of an event loop from a thread; many rings between two looks cost as much as one."""
+class _LoopWaker:
+    """Wakes a task of an event loop from a thread; many calls between two checks cost as much as one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._rung = asyncio.Event()
-        self._is_ringing = False
+        self._woken = asyncio.Event()
+        self._is_pending = False
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake it."""
-        if not self._is_ringing:
-            self._is_ringing = True
-            with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits
-                self.loop.call_soon_threadsafe(self._rung.set)
+        if not self._is_pending:
+            self._is_pending = True
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                self.loop.call_soon_threadsafe(self._woken.set)
 
     async def wait_for(self, is_so: Callable[[], bool]) -> None:
-        """Wait until something is so; it is looked at after each ring."""
+        """Wait until a condition holds; it is checked after each wake-up."""
         while not is_so():
-            self._rung.clear()
-            self._is_ringing = False
-            # What came after the look did not ring, if an earlier ring had not been heard yet.
+            self._woken.clear()
+            self._is_pending = False
+            # News after the check did not wake the task if an earlier wake-up was still pending.
             if not is_so():
-                await self._rung.wait()
+                await self._woken.wait()
 
 
-def _make(work: Work[T], belt: _Belt[T], scope: CancelScope) -> None:
+def _make(work: Work[T], channel: _Channel[T], scope: CancelScope) -> None:
     error: BaseException | None = None
     try:
         with scope:
-            work(belt.put)
+            work(channel.put)
     except BaseException as caught:  # noqa: BLE001 # raised again where the items are taken
         error = caught
-    belt.end(error)
+    channel.end(error)
 
 
-def _begin(thread: threading.Thread, belt: _Belt[T], is_begun: threading.Event) -> None:
-    if belt.is_left:
-        belt.end(None)
+def _begin(thread: threading.Thread, channel: _Channel[T], is_begun: threading.Event) -> None:
+    if channel.is_left:
+        channel.end(None)
     else:
         try:
             thread.start()
         except RuntimeError as error:  # the system has no more threads
-            belt.end(error)
+            channel.end(error)
     is_begun.set()
 
 
-# What stands between whoever called and the note of it.
+# Modules between the caller and the warning.
 _NOT_THE_CALLER = ("griptape_ollama", "griptape", "contextlib")
 
 
 class OllamaBlockingWarning(RuntimeWarning):
-    """A call blocks the event loop in whose thread it is made. Said once per process."""
+    """A call blocks the event loop in whose thread it is made. Issued once per process."""
 
 
 class _Warned:
@@ -403,7 +403,7 @@ def warn_if_blocking() -> None:
 
 
 def _level_of_caller() -> int:
-    """Count the frames up to whoever called this package, be it by way of the framework."""
+    """Count the frames up to the caller of this package, or of the framework above it."""
     frame, level = inspect.currentframe(), 0
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_CALLER:
         frame, level = frame.f_back, level + 1

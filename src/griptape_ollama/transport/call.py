@@ -54,15 +54,15 @@ _USING = _TAKING_SLOTS | {"/api/generate"}
 class Call:
     """One request. It can be made once, and stopped from any thread.
 
-    The wire always streams: time to first token, stalls and cancelling then work alike for everybody, and a reply
-    that breaks leaves what it had said.
+    The wire always streams: time to first token, stalls and cancelling then work alike for all callers, and a reply
+    that breaks leaves its partial text.
 
     Args:
-        connection: The way to the server.
+        connection: Connection to the server.
         path: Path of the request, for example `/api/chat`.
         body: Body, sent as JSON; None for none.
         method: HTTP method.
-        limits: How long each phase may take; by default as the run says.
+        limits: How long each phase may take; by default those of the run.
         run: The run that the call belongs to; by default one of its own.
         policy: Which failures are tried again, and how often; by default none.
         kind: What the lines of the reply mean, where it comes in lines.
@@ -132,7 +132,7 @@ class Call:
         self._run.cancel()
 
     def lines(self) -> Generator[dict[str, Any], None, None]:
-        """Send the request and yield the lines of the reply, the last of which says that it is complete.
+        """Send the request and yield the lines of the reply, the last of which marks the end.
 
         Whatever fails before the first line that carries output is tried again by the policy; after it, nothing is.
         Leaving the iterator early closes the connection.
@@ -206,7 +206,7 @@ class Call:
             raise
 
     def _begin(self) -> tuple[list[dict[str, Any]], Generator[dict[str, Any], None, None]]:
-        """Make one try, as far as the first line that carries output."""
+        """Make one try, up to the first line with output."""
         first: list[dict[str, Any]] = []
         self._lines_received = self._bytes_received = 0
         lines = self._read_lines()
@@ -235,7 +235,7 @@ class Call:
 
     @contextlib.contextmanager
     def _response(self, *, accepted: str = ACCEPTED) -> Generator[httpx.Response, None, None]:
-        """Send the request, give the response if its status is 200, and let only our own errors out."""
+        """Send the request and yield the response if its status is 200; only our own errors leave the block."""
         try:
             with self._slot(), self._send(accepted) as response:
                 self.clock_offset = clock_offset(response.headers)
@@ -254,7 +254,7 @@ class Call:
             PageError,
         ) as error:
             # What the HTTP library refuses to send is quoted in its error, and may be a secret. How a connection breaks
-            # that was shut down on purpose is nobody's concern.
+            # that was shut down on purpose does not matter.
             is_secret = isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError))
             raise self._translate(error) from (None if is_secret or self._cancellation.is_cancelled else error)
         finally:
@@ -357,7 +357,7 @@ class Call:
                 pass  # The reply is whole; only the connection is lost.
 
     def _translate(self, error: Exception) -> OllamaError:
-        """Make one of our errors of what the HTTP library or the decoder raised."""
+        """Convert an exception of the HTTP library or of the decoder into one of our errors."""
         failures = self._failures
         if self._cancellation.is_cancelled:
             return failures.cancelled()
@@ -395,7 +395,7 @@ class Call:
         return self._failures.timed_out(name, what, seconds)
 
     def _limit_reached(self, kind: type[httpx.TimeoutException]) -> tuple[str, str]:
-        """Name the limit, and say what it means."""
+        """Return the name of the limit, and what it means."""
         if self._total_is_over:
             return "total", "took longer than {} in all"
         if kind is httpx.PoolTimeout:

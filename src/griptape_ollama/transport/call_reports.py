@@ -30,7 +30,7 @@ class CallReport:
             stream.
         seconds_in_queue: Part of `seconds` for which it waited for one of `max_concurrency` places.
         retries: Tries after the first.
-        input_tokens: Tokens of the prompt, where the server told.
+        input_tokens: Tokens of the prompt, where the server reports them.
         cached_tokens: Those of them that the server need not read again, likewise.
         output_tokens: Tokens of the reply, likewise.
         error: Why it failed; None where it did not. An OllamaCancelledError where the reply was left before its end.

@@ -1,4 +1,4 @@
-"""Scopes: what runs inside can be stopped from outside, on whichever threads it runs.
+"""Scopes of cancellation: what runs inside can be stopped from outside, on any thread.
 
 A context variable holds the scopes that are open, so that they reach wherever the framework carries context variables:
 tasks, tools, and the threads that these run on.
@@ -31,7 +31,7 @@ class Cancellable(Protocol):
 
 
 class CancelScope:
-    """Stops everything that Ollama is asked within its `with` block, on whichever threads that happens.
+    """Stops all requests to Ollama that start within its `with` block, on any thread.
 
     Made by `cancel_scope` or `cancel_after`. A cancelled scope stays cancelled: whatever is asked inside it later fails
     at once. What is asked outside it is not concerned.
@@ -55,7 +55,7 @@ class CancelScope:
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
-        """Forget what threads do that are gone; their sockets are those of another process."""
+        """Drop members of the parent process: their threads and sockets are not those of this one."""
         self._members.clear()
         self._timer = None
         self._threads.clear()
@@ -66,7 +66,7 @@ class CancelScope:
         return self._is_cancelled
 
     def cancel(self) -> None:
-        """Stop what is under way inside, in any phase, and whatever is asked there later.
+        """Stop the requests inside, in any phase, and those that start there later.
 
         From any thread, and from a signal handler. Harmless before the start, when repeated, and after the end.
         """
@@ -99,8 +99,8 @@ class CancelScope:
             self._stop_timer()
 
     def join(self, member: Cancellable) -> None:
-        """Let something be stopped with the scope, for as long as it exists."""
-        # First added and then looked, so that a `cancel` in between, or one that interrupts this, misses nothing.
+        """Stop a member together with the scope, for as long as the member exists."""
+        # Added first and checked then, so that a `cancel` in between, or one that interrupts this, misses nothing.
         self._members.add(weakref.ref(member, self._members.discard))
         if self._is_cancelled:
             member.cancel()
@@ -135,7 +135,7 @@ class CancelScope:
 
 
 def cancel_scope() -> CancelScope:
-    """Make a scope that can be cancelled from any thread.
+    """Return a scope that can be cancelled from any thread.
 
     ```python
     with cancel_scope() as scope:
@@ -147,7 +147,7 @@ def cancel_scope() -> CancelScope:
 
 
 def cancel_after(seconds: float) -> CancelScope:
-    """Make a scope that is cancelled by itself, that many seconds after its block was entered.
+    """Return a scope that is cancelled a number of seconds after its block was entered.
 
     Args:
         seconds: How long; 0 is at once.
@@ -159,14 +159,14 @@ def cancel_after(seconds: float) -> CancelScope:
 
 
 def register_in_open_scopes(member: Cancellable) -> None:
-    """Let something be stopped with each scope that is open here."""
+    """Stop a member together with each scope that is open here."""
     for scope in _open.get():
         scope.join(member)
 
 
 @contextlib.contextmanager
 def outside_scopes() -> Generator[None, None, None]:
-    """Do something that no scope of the caller stops: it is for others too, or puts back what was changed."""
+    """Run the block outside the caller's scopes: other callers need its result too, or it restores a state."""
     before = _open.set(())
     try:
         yield

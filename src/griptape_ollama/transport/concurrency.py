@@ -1,4 +1,4 @@
-"""How many requests a server gets from this process at the same time. Who comes first is served first."""
+"""How many requests a server gets from this process at the same time, first come, first served."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SlotTimeoutError(Exception):
     """No slot became free in time.
 
     Attributes:
-        ahead: How many others still waited ahead.
+        ahead: How many requests were ahead in the queue.
         seconds: How long the wait was.
     """
 
@@ -37,7 +37,7 @@ class SlotRequest:
 
     Args:
         limit: How many may be under way at the same time, this one included.
-        notify: Called when it is admitted, from whatever thread lets it in; at once where there is room.
+        notify: Called when it gets its slot, from any thread; at once where one is free.
         thread: The thread that will wait; None where no thread does.
 
     Attributes:
@@ -57,8 +57,8 @@ class SlotRequest:
 class SlotQueue:
     """The slots of one server, and the queue for them.
 
-    Nobody waits for a lock here. A reply that is collected as garbage gives its slot back in whatever thread, be it in
-    the midst of this code: what happens meanwhile is put down, and dealt with by the one who is at work.
+    No thread waits for a lock here. A reply that is collected as garbage returns its slot in any thread, even in the
+    midst of this code: such a change is queued, and the thread that holds the lock handles it.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class SlotQueue:
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
-        """Forget the calls of threads that are gone."""
+        """Drop the calls of the parent process."""
         self.__init__()
 
     @property
@@ -83,24 +83,24 @@ class SlotQueue:
         return len(self._waiting)
 
     def enter(self, ticket: SlotRequest) -> None:
-        """Take a slot, or a place in the queue. Whoever enters must leave, also where entering is interrupted.
+        """Take a slot, or a place in the queue. Each `enter` needs a `leave`, also where entering is interrupted.
 
         A thread that has a slot gets another at once: it would wait for itself.
         """
         self._settle(ticket)
 
     def leave(self, ticket: SlotRequest) -> None:
-        """Give back a slot, or a place in the queue. Harmless when repeated."""
+        """Return a slot, or a place in the queue. Harmless when repeated."""
         ticket.has_left = True
         self._settle(ticket)
 
     def ahead_of(self, ticket: SlotRequest) -> int:
-        """How many wait ahead; about right while others come and go."""
+        """Return how many requests wait ahead; approximate while requests come and go."""
         return next((number for number, each in enumerate(tuple(self._waiting)) if each is ticket), 0)
 
     def _settle(self, changed: SlotRequest) -> None:
         self._changed.append(changed)
-        # Whoever is at work looks again after letting go of the lock.
+        # The thread at work checks again after it has released the lock.
         while self._changed and self._working.acquire(blocking=False):
             try:
                 self._work()
@@ -109,7 +109,7 @@ class SlotQueue:
 
     def _work(self) -> None:
         while self._changed:
-            # It stays in sight until all is done, since Ctrl-C can strike anywhere; doing it twice is harmless.
+            # It stays queued until all is done, since Ctrl-C can strike anywhere; doing it twice is harmless.
             ticket = self._changed[0]
             if ticket.has_left:
                 self._waiting.pop(ticket, None)
@@ -131,7 +131,7 @@ class SlotQueue:
         ticket.is_admitted = True
         try:
             ticket.notify()
-        except Exception:  # noqa: BLE001 # whoever waited is gone, as an event loop that was closed
+        except Exception:  # noqa: BLE001 # the waiter is gone, as an event loop that was closed
             del self._under_way[ticket]
 
 
@@ -140,7 +140,7 @@ class ConcurrencyLimit:
     """The rule by which the calls of one driver get their slots.
 
     Attributes:
-        slots: The slots of the server, which others may use, too.
+        slots: The slots of the server, which other drivers may share.
         limit: How many may be under way at the same time.
         max_wait: Longest wait for a slot, in seconds; None for no limit.
     """
@@ -151,7 +151,7 @@ class ConcurrencyLimit:
 
     @contextlib.contextmanager
     def slot(self, cancellation: Cancellation, seconds: float | None) -> Generator[float, None, None]:
-        """Hold a slot, and give the seconds that it took to get it.
+        """Hold a slot, and yield the seconds that it took to get it.
 
         Args:
             cancellation: Ends the wait when it is stopped.
@@ -188,7 +188,7 @@ _finding = threading.Lock()
 
 
 def slots_of(host: str) -> SlotQueue:
-    """Give the slots of a server, the same for everybody in this process who uses it, whatever they call it.
+    """Return the slots of a server: one queue per server and process, whatever its spelling.
 
     Args:
         host: Address of the server, without user and password.

@@ -1,4 +1,4 @@
-"""The way to one server: an `ollama.Client`, and the HTTP session inside it. No other module touches that session."""
+"""A connection to one server: an `ollama.Client`, and the HTTP session inside it, used by no other module."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Connection:
         make_stoppable(self._session)
 
     @classmethod
-    def open(  # noqa: D417 # the others are the driver's fields of the same names
+    def open(  # noqa: D417 # further arguments are the driver's fields of the same names
         cls,
         host: str | None = None,
         *,
@@ -102,7 +102,7 @@ class Connection:
         max_concurrency: int | None = None,
         max_wait: float | None = DEFAULT_MAX_WAIT,
     ) -> Connection:
-        """Make a client for the address, and close it when nobody uses it any more.
+        """Build a client for the address; it is closed when it is garbage.
 
         Args:
             host: Address; `OLLAMA_HOST`, then the default one, where it is not given.
@@ -121,7 +121,7 @@ class Connection:
         # A proxy does not know this machine's loopback.
         proxy = None if address.is_loopback else environment_proxy(address.base_url)
         settings = _session_settings(address, proxy, verify=verify, cert=cert)
-        # Who sends many requests at once wants their connections back for the next ones.
+        # A caller that sends many requests at once reuses their connections for the next ones.
         kept = max(_MAX_KEPT_CONNECTIONS, max_concurrency or 0)
         # No queue of the pool's: a thread that waits for a place in it cannot be stopped.
         settings["limits"] = library_of(ollama.Client).Limits(
@@ -129,7 +129,7 @@ class Connection:
         )
         client = _new_client(address, fixed, settings, proxy)
         session = session_of(client)
-        # Ollama sets none; what a proxy sets would be kept without a bound, and shown to it with everybody's requests.
+        # Ollama sets none; what a proxy sets would be kept without a bound, and sent to it with all requests.
         session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         _authorize(session, address, api_key, fixed)
         connection = cls(
@@ -141,12 +141,12 @@ class Connection:
         connection._own_pools = _pools(session)
         connection.proxy = proxy
         connection._users_encoding = httpx.Headers(fixed).get("Accept-Encoding")
-        # As long as anybody has the client, be it without the connection, it stays open.
+        # It stays open as long as the client is referenced, even without the connection.
         weakref.finalize(client, session.close)
         return connection
 
     def headers_here(self) -> tuple[tuple[str, str], ...] | None:
-        """Give the headers that are made anew for each request, as they are here: they may depend on who asks.
+        """Return the headers that are built for each request, as they are here: they may depend on the caller.
 
         Returns:
             Names and values; None where all requests have the same headers.
@@ -173,7 +173,7 @@ class Connection:
         *,
         accepted: str = STREAMED,
     ) -> Generator[httpx.Response, None, None]:
-        """Send a request and give the response with its body still to be read.
+        """Send a request and yield the response with its body still to be read.
 
         Args:
             cancellation: Told of the socket that carries the request.
@@ -181,10 +181,10 @@ class Connection:
             path: Path below the base URL.
             content: Body.
             limits: Seconds for `connect`, `read`, `write` and `pool`; None for no limit.
-            accepted: How the body of the response may be packed, where the user's headers say nothing of it.
+            accepted: How the body of the response may be packed, where the user's headers do not set it.
 
         Raises:
-            httpx.TransportError: As the HTTP library says it; the caller translates.
+            httpx.TransportError: As the HTTP library raises it; the caller converts it.
         """
         # A mapping that knows that names of headers are the same in capitals.
         headers = httpx.Headers({"Accept-Encoding": self._users_encoding or accepted})
@@ -216,7 +216,7 @@ def _new_client(
 ) -> ollama.Client:
     try:
         httpx.URL(address.base_url)
-        # With a header in its place, the client does not look for OLLAMA_API_KEY, which `_authorize` sees to.
+        # With a header in its place, the client does not look for OLLAMA_API_KEY, which `_authorize` handles.
         return ollama.Client(host=address.base_url, headers={"Authorization": "-", **headers}, **settings)
     except httpx.InvalidURL as error:
         raise OllamaContentError(f"host {address.base_url!r} is not an address: {error}") from error
@@ -228,7 +228,7 @@ def _new_client(
 
 
 def session_of(client: ollama.Client) -> httpx.Client:
-    """Find the HTTP session inside a client.
+    """Return the HTTP session inside a client.
 
     Raises:
         OllamaContentError: The client is not an `ollama.Client`, or this release of `ollama` keeps no session in it.
@@ -245,7 +245,7 @@ def session_of(client: ollama.Client) -> httpx.Client:
 
 
 def address_of(client: ollama.Client) -> str:
-    """Give the address that a client talks to, without user and password."""
+    """Return the address that a client talks to, without user and password."""
     return origin_of(str(session_of(client).base_url))
 
 
@@ -284,19 +284,19 @@ def make_stoppable(session: httpx.Client) -> bool:
     """
     pools = [_pools_of(transport) for transport in _transports(session)]
     for pool in itertools.chain.from_iterable(pools):
-        _guard_pool(pool)
+        _make_pool_stoppable(pool)
     return all(pools)
 
 
 def stoppable_transport(resolver: Resolver) -> httpx.HTTPTransport:
-    """Make a transport whose requests can be stopped while they wait. It asks no proxy.
+    """Build a transport whose requests can be stopped while they wait. It uses no proxy.
 
     Args:
         resolver: Looks up names.
     """
     transport = httpx.HTTPTransport(trust_env=False)
     for pool in _pools_of(transport):
-        _guard_pool(pool, resolver)
+        _make_pool_stoppable(pool, resolver)
     return transport
 
 
@@ -310,7 +310,7 @@ def _pools(session: httpx.Client) -> Sequence[httpcore.ConnectionPool]:
 
 
 def _pools_of(transport: Any, depth: int = 3) -> Sequence[httpcore.ConnectionPool]:
-    """Find the pool of a transport, or those of the transports that it wraps, as for logging or caching."""
+    """Return the pool of a transport, or those of the transports that it wraps, as for logging or caching."""
     pool = getattr(transport, "_pool", None)
     if is_pool(pool):
         return [pool]
@@ -318,7 +318,7 @@ def _pools_of(transport: Any, depth: int = 3) -> Sequence[httpcore.ConnectionPoo
     return [pool for each in inner if depth for pool in _pools_of(each, depth - 1)]
 
 
-def _guard_pool(pool: httpcore.ConnectionPool, resolver: Resolver = resolve) -> None:
+def _make_pool_stoppable(pool: httpcore.ConnectionPool, resolver: Resolver = resolve) -> None:
     backend = pool._network_backend  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     if not isinstance(backend, StoppableBackend):
         pool._network_backend = StoppableBackend(backend, resolver, pool=pool)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
@@ -329,7 +329,7 @@ def _guard_pool(pool: httpcore.ConnectionPool, resolver: Resolver = resolve) -> 
 
 
 def _proxy_of(session: httpx.Client) -> Proxy | None:
-    """Find the proxy over which a session asks its server."""
+    """Return the proxy over which a session reaches its server."""
     find = getattr(session, "_transport_for_url", None)
     for pool in _pools_of(find(session.base_url)) if callable(find) else ():
         url = getattr(pool, "_proxy_url", None) or getattr(getattr(pool, "_proxy", None), "url", None)
@@ -348,7 +348,7 @@ def _session_settings(
         "timeout": None,
         # Ollama never redirects; following would carry the prompt, and headers that are secrets, to another host.
         "follow_redirects": False,
-        # What the environment says of proxies and certificates is in the other settings.
+        # Proxies and certificates of the environment are in the other settings.
         "trust_env": False,
     }
     if proxy is not None:

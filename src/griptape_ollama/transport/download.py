@@ -98,7 +98,7 @@ class Download:
         raise httpx.TooManyRedirects(f"more than {_MAX_REDIRECTS} redirects")
 
     def _body_or_next(self, transport: httpx.HTTPTransport, url: httpx.URL) -> bytes | httpx.URL:
-        """Ask for one address, and give what is there, or the address that it redirects to."""
+        """Request one address, and return its body, or the address that it redirects to."""
         response = transport.handle_request(self._request(url))
         try:
             if response.has_redirect_location:
@@ -147,7 +147,7 @@ class _PrivateAddressError(httpcore.ConnectError):
 
 
 def _resolve_public(host: str, port: int) -> Sequence[AddressInfo]:
-    """Look up a name, and refuse if any of its addresses is private. What is checked is what is connected to."""
+    """Resolve a name, and raise if any of its addresses is private. The checked addresses are those connected to."""
     found = resolve(host, port)
     if not all(_is_public(str(each[4][0])) for each in found):
         raise _PrivateAddressError(host)

@@ -14,7 +14,7 @@ it does not know. Here the host is compared with each entry first, and only the 
 | any of them with `:8080` | this port only |
 | any of them with `http://` | this scheme only |
 
-Entries are separated by commas, semicolons or blanks, and capitals make no difference. Names are not looked up.
+Entries are separated by commas, semicolons or blanks, and capitals make no difference. Names are not resolved.
 """
 
 from __future__ import annotations

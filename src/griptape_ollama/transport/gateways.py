@@ -1,4 +1,4 @@
-"""What a gateway in front of the server says in its place: pages, challenges, redirects, limits, and a wrong scheme.
+"""Replies of a gateway in front of the server: pages, challenges, redirects, limits, and a wrong scheme.
 
 Ollama answers in JSON with an `error`, and in few other ways. A reverse proxy, a load balancer, a tunnel or a limiter
 answers with a page, with plain text, with JSON of its own, or with nothing but a status. Its words must not be taken
@@ -69,7 +69,7 @@ def title_of(page: str) -> str:
 
 
 def name_of(headers: Mapping[str, str]) -> str:
-    """Return the software that a gateway says it is, in brackets; empty where it does not say."""
+    """Return the software that a gateway reports, in brackets; empty where it reports none."""
     found = _SOFTWARE.match(headers.get("server", ""))
     return f" ({found[0]})" if found else ""
 
@@ -98,8 +98,8 @@ def advice_on_login(headers: Mapping[str, str]) -> str | None:
         ways.append("user and password, as in host='https://user:password@gpu-box'")
     if asked & {"bearer", "token", "apikey"}:
         ways.append("a bearer token: api_key")
-    if others := asked - {"basic", "bearer", "token", "apikey"}:
-        ways.append(f"{', '.join(sorted(others))[:60]}, which a client= of your own may know")
+    if unknown := asked - {"basic", "bearer", "token", "apikey"}:
+        ways.append(f"{', '.join(sorted(unknown))[:60]}, which a client= of your own may know")
     return f"It asks for {' or for '.join(ways)}. Give it, or correct it." if ways else None
 
 
@@ -136,7 +136,7 @@ def advice_on_address(base_url: str) -> str | None:
 
 
 def redirected(base_url: str, path: str, location: str) -> str:
-    """Say where a redirect leads, without what may be secret, and what to do about it."""
+    """Return where a redirect leads, without what may be secret, and what to do about it."""
     here = urlsplit(base_url)
     try:
         there = urlsplit(urljoin(f"{base_url}{path}", location))

@@ -1,7 +1,7 @@
 """Connecting to a name with several addresses, where some of them may be dead (RFC 8305, "Happy Eyeballs").
 
 One after the other, the first address that swallows packets would use up the whole limit for connecting. Here the next
-one is tried after 250 ms, or at once when one fails; the first that answers is taken, and the others are closed.
+one is tried after 250 ms, or at once when one fails; the first that answers is taken, and the rest are closed.
 asyncio and the library `aiohappyeyeballs` do this for event loops only. Our sockets are read by threads, so the race
 is run by a selector over sockets that do not block: no thread for each address, and one wake-up stops all of them.
 """
@@ -32,7 +32,7 @@ _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, ge
 
 
 def resolve(host: str, port: int) -> Sequence[AddressInfo]:
-    """Look up a name.
+    """Resolve a name.
 
     Raises:
         OSError: It has no address.
@@ -55,7 +55,7 @@ class AddressRace:
     Args:
         host: Name or address.
         port: Port.
-        timeout: Seconds for all of it, the look-up included; None for no limit.
+        timeout: Seconds for all of it, name resolution included; None for no limit.
         local_address: Address of this machine to connect from.
         resolver: Looks up the name.
     """

@@ -1,6 +1,6 @@
 """The HTTP library of a session: httpx, or httpx2, which continues it under the same names.
 
-Whoever made the session decides which it is; neither knows the classes of the other. A session is known by what it can
+The maker of the session decides which it is; neither knows the classes of the other. A session is known by what it can
 do, what is given to one is made by its own library, and what it raises is raised again as httpx would.
 """
 

@@ -14,7 +14,7 @@ import httpcore
 from griptape_ollama.shared_state import when_forked
 
 SWEEP_SECONDS = 5.0
-"""How often the thread looks, in seconds."""
+"""How often the thread checks, in seconds."""
 
 THREAD_NAME = "ollama-idle-connections"
 
@@ -22,11 +22,11 @@ THREAD_NAME = "ollama-idle-connections"
 class IdleConnectionCloser:
     """Closes connections that were idle for longer than their pool allows.
 
-    Pools look at that themselves, but only when a request comes. Here a thread does, which serves all pools, and is
-    there only while one of them has a connection.
+    Pools do that themselves, but only when a request comes. Here one thread does it for all pools; it runs only while
+    one of them has a connection.
 
     Args:
-        seconds: How often it looks.
+        seconds: How often the thread checks.
     """
 
     def __init__(self, seconds: float = SWEEP_SECONDS) -> None:
@@ -38,10 +38,10 @@ class IdleConnectionCloser:
         self._lock = threading.RLock()
 
     def close_when_idle(self, pool: httpcore.ConnectionPool) -> None:
-        """Look after a pool for as long as it has connections.
+        """Watch a pool for as long as it has connections.
 
         Args:
-            pool: The pool, which has one now. It may be forgotten by everybody else.
+            pool: The pool, which has one now. It is referenced weakly.
         """
         with self._lock:
             self._pools[id(pool)] = weakref.ref(pool)
@@ -54,7 +54,7 @@ class IdleConnectionCloser:
             thread.join(1)
 
     def resume(self) -> None:
-        """Go on after a pause."""
+        """Continue after a pause."""
         with self._lock:
             self._is_pausing.clear()
             if self._thread is None or not self._thread.is_alive():
@@ -71,7 +71,7 @@ class IdleConnectionCloser:
             self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # The interpreter ends, or has no room for a thread: the next request does the work.
+            except RuntimeError:  # The interpreter ends, or can start no thread: the next request does the work.
                 self._thread = None
 
     def _run(self) -> None:
@@ -81,23 +81,23 @@ class IdleConnectionCloser:
             with self._lock:
                 pools = list(self._pools.items())
             for number, pool in pools:
-                found |= self._look(number, pool, expired)
+                found |= self._close_expired(number, pool, expired)
             expired = found
             with self._lock:
                 if not self._pools:
                     self._thread = None
                     return
 
-    def _look(
+    def _close_expired(
         self,
         number: int,
         known: weakref.ref[httpcore.ConnectionPool],
         expired: Collection[httpcore.ConnectionInterface],
     ) -> set[httpcore.ConnectionInterface]:
-        """Close what was expired at the last look, too, and give the rest of what is.
+        """Close what was expired at the last check, too, and return the rest of what is.
 
-        A request may have been given a connection right before that expired, and take it up a moment later. Nobody is
-        given one that has expired: after a whole round, nobody comes any more.
+        A request may have got a connection right before that expired, and use it a moment later. No request gets one
+        that has expired: after a whole round, none comes any more.
         """
         pool = known()
         if not _open_connections(pool):
@@ -116,10 +116,10 @@ def _open_connections(pool: httpcore.ConnectionPool | None) -> list[httpcore.Con
     return [] if pool is None else [each for each in pool.connections if not each.is_closed()]
 
 
-_sweeper = IdleConnectionCloser()
-close_when_idle = _sweeper.close_when_idle
+_closer = IdleConnectionCloser()
+close_when_idle = _closer.close_when_idle
 
-when_forked(_sweeper.start_afresh, before=_sweeper.pause, after_in_parent=_sweeper.resume)
+when_forked(_closer.start_afresh, before=_closer.pause, after_in_parent=_closer.resume)
 
 
 def forget_connections(pool: Any) -> None:

@@ -40,9 +40,9 @@ def _to_plain(value: object) -> Any:
 
 
 class BodyLimits:
-    """The largest body that each path of a connection takes, as far as replies have told.
+    """The largest body that each path of a connection accepts, as far as replies have shown.
 
-    Threads may share it without a lock: each step is one of a dict, and what one of them misses the next reply tells.
+    Threads may share it without a lock: each step is one of a dict, and the next reply corrects what one misses.
     """
 
     def __init__(self) -> None:

@@ -82,12 +82,12 @@ def body_chunks(response: httpx.Response) -> Iterator[bytes]:
 
 
 def read_at_most(response: httpx.Response, size: int) -> bytes:
-    """Read a body, but no more of it than is of use."""
+    """Read a body up to a size."""
     return _at_most(body_chunks(response), size)
 
 
 def read_error_body(response: httpx.Response, size: int) -> bytes:
-    """Read the body of a refusal as `read_at_most` does; where the connection is its end, a reset is one, too.
+    """Read the body of an error as `read_at_most` does; where closing the connection ends it, a reset does, too.
 
     A proxy that refuses a request before it has read all of it (407, 413) closes the connection, and TCP resets it.
     """

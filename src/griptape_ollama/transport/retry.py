@@ -33,10 +33,10 @@ _logger = logging.getLogger(__name__)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed a little later.
+    """Return whether the same request may succeed a little later.
 
-    A refused connection, a limit that was reached and a cancelled call are not passing; neither is whatever the
-    server would say again. Broken connections, busy servers and dead runners are.
+    A refused connection, a limit that was reached and a cancelled call are not transient; neither is an error that the
+    server would return again. Broken connections, busy servers and dead runners are.
     """
     if isinstance(error, OllamaResponseError):
         return not error.permanent and (error.retry_after or 0) <= MAX_RETRY_AFTER
@@ -55,9 +55,9 @@ def retry_policy(
     after: Callable[[tenacity.RetryCallState], Any] | None = None,
     progress: Callable[[], float] | None = None,
 ) -> tenacity.Retrying:
-    """Make the policy: exponential backoff with full jitter, on top of Retry-After where the server sends it.
+    """Build the policy: exponential backoff with full jitter, on top of Retry-After where the server sends it.
 
-    A kept connection that broke without a word is replaced without a wait.
+    A kept connection that broke silently is replaced without a wait.
 
     Args:
         max_attempts: Tries in all, not counting those that found no server while it is waited for.
@@ -67,8 +67,8 @@ def retry_policy(
             a gateway that answers in its place.
         ignored: Types of errors that are never tried again.
         after: Called after each try that failed.
-        progress: Gives a number that grows while the work gets on; a policy with it serves one call. Tries and seconds
-            then count from the last try that got on: what is resumed may break any number of times.
+        progress: Returns a number that grows while the work makes progress; a policy with it serves one call. Tries and
+            seconds then count from the last try that made progress: a resumed transfer may break any number of times.
     """
     tries = _Tries(progress)
 
@@ -82,7 +82,7 @@ def retry_policy(
             return 0.0
         longest = SERVER_POLL_SECONDS if is_waited_for(state) else backoff(state)
         asked = error.retry_after if isinstance(error, OllamaResponseError) else None
-        # On top, so that those who were told the same do not come back together; never below what was asked for.
+        # On top, so that clients with the same Retry-After do not return together; never below that value.
         return longest if asked is None else asked + longest
 
     def is_waited_for(state: tenacity.RetryCallState) -> bool:
@@ -93,7 +93,7 @@ def retry_policy(
 
     def stop(state: tenacity.RetryCallState) -> bool:
         if is_waited_for(state):
-            tries.note_poll(state)
+            tries.record_poll(state)
             return False
         return _is_refused(_error_of(state)) or tries.count(state) >= max_attempts
 
@@ -111,10 +111,10 @@ def retry_policy(
 
 
 class _Tries:
-    """Counts the tries of one call since the last that got on; all of them where nobody tells of progress.
+    """Counts the tries of one call since the last that made progress; all of them without a progress function.
 
     Args:
-        progress: Gives a number that grows while the work gets on.
+        progress: Returns a number that grows while the work makes progress.
     """
 
     def __init__(self, progress: Callable[[], float] | None) -> None:
@@ -124,22 +124,22 @@ class _Tries:
         self._since: float | None = None
 
     def count(self, state: tenacity.RetryCallState) -> int:
-        """Tries that failed since, the one that got on included; without those that found no server."""
-        self._look(state)
+        """Return the tries that failed since, with the one that made progress, without those that found no server."""
+        self._update(state)
         return state.attempt_number - self._before - vars(state).get(_POLLS, 0)
 
     @staticmethod
-    def note_poll(state: tenacity.RetryCallState) -> None:
-        """Note that a try found no server: it was a question whether there is one."""
+    def record_poll(state: tenacity.RetryCallState) -> None:
+        """Record that a try found no server: it does not count as a try."""
         # On the state, which belongs to one call, while policies serve many.
         vars(state)[_POLLS] = vars(state).get(_POLLS, 0) + 1
 
     def seconds(self, state: tenacity.RetryCallState) -> float:
-        """Seconds that passed since."""
-        self._look(state)
+        """Return the seconds since then."""
+        self._update(state)
         return (state.seconds_since_start or 0.0) if self._since is None else time.monotonic() - self._since
 
-    def _look(self, state: tenacity.RetryCallState) -> None:
+    def _update(self, state: tenacity.RetryCallState) -> None:
         if self._progress is not None and (reached := self._progress()) > self._reached:
             self._reached = reached
             self._before = state.attempt_number - 1
@@ -148,7 +148,7 @@ class _Tries:
 
 
 def stale_connection_policy() -> tenacity.Retrying:
-    """Make the policy of requests that are not worth a wait: only a kept connection that broke is replaced, once."""
+    """Build the policy of requests that are not worth a wait: only a kept connection that broke is replaced, once."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(_is_stale),
         stop=tenacity.stop_after_attempt(2),
@@ -166,12 +166,12 @@ def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
 
 
 def _is_refused(error: BaseException | None) -> bool:
-    # Who redirects is there, and will do so again.
+    # A server that redirects is there, and will do so again.
     return isinstance(error, OllamaConnectionError) and error.refused and not error.redirected
 
 
 def _is_absent(error: BaseException | None) -> bool:
-    """Return whether no server is there, or a gateway says so of the server behind it."""
+    """Return whether no server is there, or a gateway does not reach it."""
     return _is_refused(error) or isinstance(error, OllamaGatewayError)
 
 

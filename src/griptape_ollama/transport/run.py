@@ -1,4 +1,4 @@
-"""What all requests of one run share: the clock, the limits, and the stop."""
+"""What all requests of one run share: the clock, the limits, cancellation, and waits that it interrupts."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ T = TypeVar("T")
 
 
 class Run:
-    """One run of a driver, from its first line to its last: facts, requests, and the waits between them.
+    """One run of a driver, from its first request for metadata to its last reply, with the waits between them.
 
     It is stopped with each scope that is open where it is made.
 
     Args:
         limits: Limits; `total` counts from here.
-        wait_for_server: Seconds for which a server that is not there is asked again.
-        host: Address of the server that is asked, without user and password, for errors.
-        model: Model that is asked for, likewise.
+        wait_for_server: Seconds for which an unreachable server is tried again.
+        host: Address of the server, without user and password, for errors.
+        model: Model of the requests, likewise.
 
     Attributes:
-        cancellation: What the run waits for right now.
+        cancellation: Ends the wait of the run when it is cancelled.
         limits: Limits of each request.
-        wait_for_server: Seconds for which a server that is not there is asked again.
-        has_waited: Whether it was waited for in vain, so that no other request of the run waits again.
+        wait_for_server: Seconds for which an unreachable server is tried again.
+        has_waited: Whether a request waited for the server in vain; no other request of the run waits again.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Run:
         self.cancellation.cancel()
 
     def check(self) -> None:
-        """Raise if stopped, where nothing is asked for right now.
+        """Raise if the run was cancelled, between two requests.
 
         Raises:
             OllamaCancelledError: It was stopped.
@@ -129,7 +129,7 @@ class Run:
             self.cancellation.release()
 
     def timeout_error(self) -> OllamaTimeoutError:
-        """Make the error for a total limit that has passed."""
+        """Return the error of a total limit that has passed."""
         seconds = self.limits.total
         return OllamaTimeoutError(
             f"{self._subject} took longer than {seconds:g} s in all (limit: total).",
@@ -162,7 +162,7 @@ class Run:
 
 
 class PendingCall(Protocol):
-    """What somebody awaits, whose run begins in another thread a moment later."""
+    """What a task awaits, and whose run begins in another thread a moment later."""
 
     @property
     def is_under_way(self) -> bool:
@@ -186,12 +186,12 @@ class ActiveRuns:
         renew_when_forked(self)
 
     def start_afresh(self) -> None:
-        """Forget the runs of threads that are gone."""
+        """Drop the runs of the parent process."""
         self.__init__()
 
     @contextlib.contextmanager
     def tracking(self, run: Run) -> Generator[Run, None, None]:
-        """Count a run as under way.
+        """Track a run in the block.
 
         Raises:
             OllamaCancelledError: It was stopped before its start.
@@ -206,7 +206,7 @@ class ActiveRuns:
                 self._runs.discard(run)
 
     def watch(self, awaited: PendingCall) -> None:
-        """Count something as under way from its own beginning on, before its run is there."""
+        """Track a pending call from its own beginning on, before its run is there."""
         self._awaited.add(weakref.ref(awaited, self._awaited.discard))
 
     def cancel(self) -> None:

@@ -10,13 +10,13 @@ from email.utils import parsedate_to_datetime
 from griptape_ollama.protocol.numbers import MAX_INT64, reported_number
 
 _TOLERANCE = 2.0
-"""Seconds that `Date` and this clock may be apart without meaning anything: it has whole seconds, and takes its way."""
+"""Difference of `Date` and this clock, in seconds, that is no offset: it has whole seconds, and travels."""
 
-# A clock that is further away was never set, as that of a device without a battery: it says nothing of Ollama's.
+# A clock that is further away was never set, as that of a device without a battery: it tells nothing about Ollama's.
 _LARGEST_OFFSET = 366 * 86_400.0
 _HALF = 0.5
 _LONGEST_DATE = 100
-_LONGEST_WAIT = 366 * 86_400  # seconds; a lock cannot wait for all that a header may say
+_LONGEST_WAIT = 366 * 86_400  # seconds; a lock cannot wait for all that a header may ask for
 
 
 def clock_offset(headers: Mapping[str, str], *, now: float | None = None) -> float:

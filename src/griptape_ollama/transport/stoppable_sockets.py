@@ -1,4 +1,4 @@
-"""Sockets that a call can let go of from another thread, in any phase."""
+"""Sockets whose waits another thread can end, in any phase."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _current = threading.local()
 
 
 class Cancellation:
-    """What a call waits for right now, so that another thread can end the wait, and by when it must end.
+    """Whether a call was cancelled, and what ends its current wait: another thread, or its deadline.
 
     Attributes:
-        stopped: Whether `stop` was called while the call was under way.
+        stopped: Whether `cancel` was called.
         deadline: `time.monotonic()` at which the wait for bytes ends; None for no limit.
-        is_bound: Whether a stream of ours carries the current request, so that `stop` and `deadline` reach it.
+        is_bound: Whether a stream of ours carries the current request, so that `cancel` and `deadline` reach it.
         is_stale: Whether the request went over a connection that had served another, and nothing came back yet.
     """
 
@@ -45,20 +45,20 @@ class Cancellation:
         self._lock = threading.RLock()
 
     def on_cancel(self, interrupt: Callable[[], object]) -> None:
-        """Say how to end the wait that comes next."""
+        """Call a function on cancellation, to end the wait that comes next; at once if cancelled already."""
         with self._lock:
             self._interrupt = interrupt
             if self.is_cancelled:
                 interrupt()
 
     def release(self) -> None:
-        """Let go of the socket before somebody else gets it; stopping has no effect on it any more."""
+        """Drop the function, before another call gets the socket that it would shut down."""
         with self._lock:
             self._interrupt = None
             self.is_bound = False
 
     def cancel(self) -> None:
-        """End the wait, whatever it is for. Harmless when repeated."""
+        """Cancel, and end the current wait. Harmless when repeated."""
         with self._lock:
             self.is_cancelled = True
             self._wake.set()
@@ -66,11 +66,11 @@ class Cancellation:
                 self._interrupt()
 
     def sleep(self, seconds: float) -> None:
-        """Wait, unless stopped."""
+        """Wait, unless cancelled."""
         self._wake.wait(seconds)
 
     def set_limit(self, seconds: float | None) -> None:
-        """Let the wait for bytes end that many seconds from now."""
+        """Set the deadline to that many seconds from now."""
         self.deadline = None if seconds is None else time.monotonic() + seconds
 
     @property
@@ -84,7 +84,7 @@ class Cancellation:
 
     @contextlib.contextmanager
     def active(self) -> Generator[None, None, None]:
-        """Make this the cancellation of what the current thread sends."""
+        """Apply this to what the current thread sends in the block."""
         before = getattr(_current, "cancellation", None)
         _current.cancellation = self
         try:
@@ -127,7 +127,7 @@ class StoppableBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect; looking up the name and connecting can be stopped, and share one limit."""
+        """Connect; name resolution and connecting can be stopped, and share one limit."""
         race = AddressRace(host, port, timeout=timeout, local_address=local_address, resolver=self._resolver)
 
         def connect() -> httpcore.NetworkStream:
@@ -141,7 +141,7 @@ class StoppableBackend(httpcore.NetworkBackend):
         return StoppableStream(stream, connect_by=connect_by, library=self._library)
 
     def start_afresh(self) -> None:
-        """Forget the connections of the pool: the process that this one was forked from uses them."""
+        """Drop the connections of the pool, which the parent process uses."""
         if self._pool is not None and (pool := self._pool()) is not None:
             forget_connections(pool)
 
@@ -245,7 +245,7 @@ class StoppableStream(httpcore.NetworkStream):
         return StoppableStream(stream, connect_by=self._connect_by, library=self._library)
 
     def get_extra_info(self, info: str) -> Any:
-        """Tell what the connection knows of itself."""
+        """Return what the connection knows of itself."""
         return self._inner.get_extra_info(info)
 
     def _shut_down(self) -> None:
@@ -287,13 +287,13 @@ def _abandonable(
     *,
     abandon: Callable[[], object],
 ) -> httpcore.NetworkStream:
-    """Run what cannot be interrupted (name look-up, TLS) in a thread that is left alone when stopped.
+    """Run what cannot be interrupted (name resolution, TLS) in a thread that is abandoned when stopped.
 
     Args:
         work: Opens the connection.
         timeout: Seconds.
         library: The library whose exceptions are raised.
-        abandon: Called when nobody waits for the connection any more, so that the thread ends soon.
+        abandon: Called when the caller has stopped waiting, so that the thread ends soon.
     """
     cancellation = _current_cancellation()
     if cancellation is None:

@@ -5,7 +5,7 @@ is kept awake by a probe each minute, and a machine that was switched off is not
 for the first token.
 
 `TCP_USER_TIMEOUT` (Linux) does the same for data that was sent and never acknowledged. It is as long as keepalive
-takes, since it overrides the number of probes, and it is switched off while a large request is on its way: Linux also
+takes, since it overrides the number of probes, and it is switched off while a large request is being sent: Linux also
 counts the time during which a healthy server or proxy does not read yet, as HAProxy does with what waits in its queue.
 """
 

@@ -62,7 +62,7 @@ class OllamaTimeout:
 
     @classmethod
     def of(cls, value: Any) -> OllamaTimeout:
-        """Understand what users write.
+        """Build limits from what users write.
 
         Args:
             value: An OllamaTimeout; a number (total); a pair (connect, read); an `httpx.Timeout`; a mapping of field

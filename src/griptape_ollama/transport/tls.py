@@ -21,7 +21,7 @@ def tls_context(
     """Build the context for connections to a server.
 
     Args:
-        base_url: Address of the server. One without TLS needs no certificates, whatever the environment says.
+        base_url: Address of the server. One without TLS needs no certificates, whatever the environment contains.
         verify: Whether certificates are checked; a file or folder of CA certificates; or a context. With True,
             `SSL_CERT_FILE`, then `SSL_CERT_DIR`, take the place of the certificates of `certifi`.
         cert: Client certificate: a file, or a file and a key file.

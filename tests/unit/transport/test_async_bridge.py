@@ -161,10 +161,10 @@ def test_leaving_a_loop_by_break_closes():
 def test_items_that_come_after_leaving_go_nowhere(endless):
     feed, _ = endless
     next(feed)
-    belt = feed._belt
+    channel = feed._channel
     feed.close()
-    belt.put("late")
-    assert not belt._items
+    channel.put("late")
+    assert not channel._items
 
 
 def test_cancelling_gives_the_error_to_the_consumer(endless):
@@ -210,8 +210,8 @@ def test_a_ctrl_c_while_waiting_stops_the_thread(endless):
     next(feed)
     with ThreadPoolExecutor(1) as pool:
         waits = threading.Event()
-        wait = feed._belt._news.wait
-        feed._belt._news.wait = lambda seconds: (waits.set(), wait(seconds))
+        wait = feed._channel._news.wait
+        feed._channel._news.wait = lambda seconds: (waits.set(), wait(seconds))
         sent = pool.submit(lambda: waits.wait(10) and signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
@@ -491,7 +491,7 @@ def test_functions_are_called_in_their_order_by_one_thread_that_ends():
 
 def test_a_forked_process_begins_anew():
     starter = ThreadStarter()
-    starter._is_at_work = True  # by a thread that is gone
+    starter._is_running = True  # by a thread that is gone
     starter._due.append(pytest.fail)
     starter.start_afresh()
     called = threading.Event()

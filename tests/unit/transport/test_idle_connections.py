@@ -137,9 +137,9 @@ def test_one_that_a_request_may_just_have_been_given_is_left_for_a_round():
 
     sweeper, pool = IdleConnectionCloser(60), Mock(connections=[Expired(), Expired()])
     known = weakref.ref(pool)
-    found = sweeper._look(id(pool), known, set())
+    found = sweeper._close_expired(id(pool), known, set())
     assert found == set(pool.connections)
-    assert sweeper._look(id(pool), known, {pool.connections[0]}) == {pool.connections[1]}
+    assert sweeper._close_expired(id(pool), known, {pool.connections[0]}) == {pool.connections[1]}
     assert [each.closed for each in pool.connections] == [1, 0]
 
 
@@ -239,7 +239,7 @@ def test_forking_right_after_a_call_finds_no_thread_of_ours(simulator):
     _ask(connection)
     assert THREAD_NAME in [thread.name for thread in threading.enumerate()]
     if (child := os.fork()) == 0:
-        sweeper = idle._sweeper
+        sweeper = idle._closer
         is_fresh = sweeper._thread is None and sweeper._pools == {} and not sweeper._is_pausing.is_set()
         os._exit(0 if is_fresh else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -248,11 +248,11 @@ def test_forking_right_after_a_call_finds_no_thread_of_ours(simulator):
 
 def _count_looks(sweeper):
     """Count the rounds from now on."""
-    looks, look = [0], sweeper._look
+    looks, look = [0], sweeper._close_expired
 
     def counted(*arguments):
         looks[0] += 1
         return look(*arguments)
 
-    sweeper._look = counted
+    sweeper._close_expired = counted
     return looks
