@@ -45,6 +45,16 @@ def test_the_time_of_other_models_counts_as_idle():
     assert replay_keep_alive(_uses("aba"), 300, MemoryLimits(), slow).loads == 3
 
 
+def test_the_time_of_a_long_reply_counts_as_idle_for_other_models():
+    uses = [
+        ModelUse(model="a", begin=0, end=1),
+        ModelUse(model="b", begin=1, end=301),
+        ModelUse(model="a", begin=301, end=302),
+    ]
+    assert replay_keep_alive(uses, 311, MemoryLimits(), FIGURES).loads == 2
+    assert replay_keep_alive(uses, 310, MemoryLimits(), FIGURES).loads == 3
+
+
 def test_observed_load_time_is_not_counted_as_work():
     uses = [
         ModelUse(model="a", begin=0, end=1),

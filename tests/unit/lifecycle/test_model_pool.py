@@ -125,6 +125,16 @@ def test_a_model_that_is_loaded_again_with_other_options_counts_again(make_pool,
     assert _report(usage)["a"][:2] == (3, 12.0)
 
 
+def test_a_reload_counts_from_the_time_when_the_model_was_loaded_not_when_its_first_reply_ended(
+    make_pool, server, usage
+):
+    pool = make_pool()
+    server.put("a")
+    pool.record_use(_reply("a", 5.0, took=30.0), "a")
+    pool.record_use(_reply("a", 4.0, took=10.0), "a")
+    assert _report(usage)["a"][:2] == (2, 9.0)
+
+
 def test_uses_that_waited_for_the_same_load_count_one_load(make_pool, server, usage):
     pool = make_pool()
     pool.reserve("a", {}, _demand())
@@ -174,6 +184,16 @@ def test_a_reserved_model_counts_against_the_limits(make_pool, server):
     pool = make_pool()
     _use(pool, server, "a")
     pool.reserve("b", {}, _demand(in_use=("b",)))
+    pool.reserve("c", {}, _demand({"a": 9}, ("b", "c")))
+    assert server.changes() == [("unload", "a")]
+
+
+def test_the_expected_size_of_a_reserved_model_counts_against_the_limits(make_pool, server):
+    pool = make_pool(limits=MemoryLimits(memory=25))
+    for model in "bc":
+        pool.expect_size(model, 10)
+    _use(pool, server, "a")
+    pool.reserve("b", {}, _demand({"a": 9}, ("b",)))
     pool.reserve("c", {}, _demand({"a": 9}, ("b", "c")))
     assert server.changes() == [("unload", "a")]
 
@@ -262,6 +282,25 @@ def test_a_foreign_model_that_was_loaded_for_good_stays_for_good(make_pool, serv
     assert server.changes() == [("load", "a", -1, {"num_ctx": 4096})]
 
 
+@pytest.mark.parametrize(
+    ("expires_in", "keep_alive"), [(-60, 300.0), (-1, 1.0)], ids=["while it answers", "about to be unloaded"]
+)
+def test_a_foreign_model_that_is_listed_after_its_expiry_stays_a_while(make_pool, server, expires_in, keep_alive):
+    server.put("a", expires_in=expires_in)
+    pool = make_pool()
+    _use(pool, server, "a")
+    pool.release(_demand())
+    assert server.changes() == [("load", "a", keep_alive, {"num_ctx": 4096})]
+
+
+def test_a_foreign_model_of_unknown_expiry_and_window_is_left_as_it_is(make_pool, server):
+    server.memory["a"] = LoadedModel(name="a", size=10)
+    pool = make_pool()
+    _use(pool, server, "a")
+    pool.release(_demand())
+    assert server.changes() == []
+
+
 def test_a_foreign_model_that_was_not_used_gets_no_request(make_pool, server):
     server.put("a")
     pool = make_pool()
@@ -342,6 +381,16 @@ def test_a_preload_is_reserved_once_and_then_loaded(make_pool, server, usage):
     assert usage.report(MemoryLimits()).ahead_seconds == 3.0
 
 
+def test_a_preload_that_was_used_is_reserved_no_more(make_pool, server):
+    pool = make_pool(limits=MemoryLimits(max_models=1))
+    pool.reserve_preload({"a": 1}, ())
+    pool.preload("a", "a", "1h", {})
+    pool.release(_demand())
+    pool.reserve("a", {}, _demand())
+    pool.release(_demand())
+    assert pool.reserve_preload({"b": 1}, ()) == "b"
+
+
 @pytest.mark.parametrize("reason", ["failed", "cancelled"])
 def test_a_preload_that_fails_or_is_cancelled_drops_its_reservation(make_pool, server, reason):
     pool = make_pool(limits=MemoryLimits(max_models=1))
@@ -364,11 +413,11 @@ def test_the_expected_size_counts_until_the_server_reports_the_real_one(make_poo
     assert server.changes() == [("unload", "b")]
 
 
-def test_a_model_larger_than_the_memory_is_a_problem_in_the_report(make_pool, server, usage):
-    pool = make_pool(limits=MemoryLimits(memory=5))
+@pytest.mark.parametrize(("memory", "problems"), [(5, ("Model 'a' takes 10 bytes, more than memory=5.",)), (10, ())])
+def test_a_model_larger_than_the_memory_is_a_problem_in_the_report(make_pool, server, usage, memory, problems):
+    pool = make_pool(limits=MemoryLimits(memory=memory))
     _use(pool, server, "a")
-    (problem,) = usage.report(MemoryLimits()).problems
-    assert problem == "Model 'a' takes 10 bytes, more than memory=5."
+    assert usage.report(MemoryLimits()).problems == problems
 
 
 def test_the_peak_includes_foreign_models(make_pool, server, usage):
