@@ -349,11 +349,11 @@ class FaultRules:
     def next_fault(self, request: RecordedRequest) -> Fault | None:
         """Return the fault that affects a request, None for none."""
         with self._lock:
-            struck = [rule for rule in self._rules if rule.matches(request)]
-            if not struck:
+            matching = [rule for rule in self._rules if rule.matches(request)]
+            if not matching:
                 return None
-            struck[0].hits += 1
-            return struck[0].fault
+            matching[0].hits += 1
+            return matching[0].fault
 
     def next_port_closure(self) -> Fault | None:
         """Return the fault that closes the port before the next request, None for none."""

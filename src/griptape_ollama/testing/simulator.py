@@ -26,7 +26,7 @@ VERSION = "0.33.0-simulator"
 
 
 class OllamaSimulator:
-    """A server on a free loopback port that speaks Ollama's protocol without a model.
+    """A server on a free loopback port that implements Ollama's protocol without a model.
 
     It sends the replies that a test scripts (`reply`), and otherwise plausible ones that are always the same: it calls
     tools that fit the prompt, reports their results, repeats facts of the conversation, and fills JSON schemas.

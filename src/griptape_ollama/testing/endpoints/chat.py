@@ -245,10 +245,10 @@ def rendered_prompt_body(request: GenerationRequest, now: int) -> bytes:
     prompt = request.prompt
     is_raw = request.is_generate and request.body.get("raw") is True
     text = prompt.text if is_raw else render_prompt(prompt.messages, prompt.tools)
-    said = {"response": ""} if request.is_generate else {"message": {"role": "", "content": ""}}
+    fields = {"response": ""} if request.is_generate else {"message": {"role": "", "content": ""}}
     shown = {"rendered_template": text, **({"image_count": prompt.images} if prompt.images else {})}
     head = {"model": request.name, "created_at": timestamp(now)}
-    return encode({**head, **said, "done": False, "_debug_info": shown})
+    return encode({**head, **fields, "done": False, "_debug_info": shown})
 
 
 def generated_response(
@@ -321,8 +321,8 @@ def with_inline_thinking(request: GenerationRequest, reply: Reply) -> Reply:
         return reply
     thinking = [reply.thinking] if isinstance(reply.thinking, str) else reply.thinking
     text = [reply.text] if isinstance(reply.text, str) else reply.text
-    said: Sequence[str] = ["<think>\n", *thinking, "</think>\n\n", *text]
-    return replace(reply, thinking="", text=said)
+    output: Sequence[str] = ["<think>\n", *thinking, "</think>\n\n", *text]
+    return replace(reply, thinking="", text=output)
 
 
 def _evaluate_prompt(outcome: Outcome, loaded: ResidentModel, prompt: RenderedPrompt) -> int:

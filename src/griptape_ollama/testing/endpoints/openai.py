@@ -145,13 +145,13 @@ def _event(value: Mapping[str, Any]) -> bytes:
 
 
 def _message(message: Mapping[str, Any], *, is_delta: bool = False) -> dict[str, Any]:
-    made: dict[str, Any] = {} if is_delta else {"role": "assistant"}
-    made["content"] = message["content"]
+    converted: dict[str, Any] = {} if is_delta else {"role": "assistant"}
+    converted["content"] = message["content"]
     if message.get("thinking"):
-        made["reasoning"] = message["thinking"]
+        converted["reasoning"] = message["thinking"]
     if calls := as_list(message.get("tool_calls")):
-        made["tool_calls"] = _calls(calls)
-    return made
+        converted["tool_calls"] = _calls(calls)
+    return converted
 
 
 def _calls(calls: Sequence[Any]) -> list[dict[str, Any]]:
@@ -174,5 +174,9 @@ def _reason(line_fields: Mapping[str, Any]) -> str:
 
 
 def _usage(line_fields: Mapping[str, Any]) -> dict[str, int]:
-    read, made = line_fields.get("prompt_eval_count", 0), line_fields.get("eval_count", 0)
-    return {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
+    prompt_tokens, completion_tokens = line_fields.get("prompt_eval_count", 0), line_fields.get("eval_count", 0)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }

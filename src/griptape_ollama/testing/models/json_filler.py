@@ -245,12 +245,12 @@ class JsonFiller:
 
 def sample(pattern: str) -> str:
     r"""Build a text for a simple pattern: classes, groups without nesting, and repeats such as `^[A-Z]{2}\d+$`."""
-    made = ""
+    result = ""
     atom = re.compile(r"(\\.|\[[^\]]+\]|\([^()]*\)|.)(\{(\d+)(?:,\d*)?\}|[*+?])?")
     for text, repeat, count in atom.findall(pattern.removeprefix("^").removesuffix("$")):
         times = int(count) if count else 0 if repeat in ("*", "?") else 1
-        made += _sample_atom(text) * times
-    return made
+        result += _sample_atom(text) * times
+    return result
 
 
 def _sample_atom(atom: str) -> str:

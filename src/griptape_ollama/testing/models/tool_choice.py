@@ -82,11 +82,11 @@ def _score(function: dict[str, Any], text: str) -> int:
     words = words_of(text)
     name = words_of(as_text(function.get("name")))
     parameters = _parameters(function)
-    told = words_of(as_text(function.get("description")))
+    description = words_of(as_text(function.get("description")))
     asked = set[str]().union(*(words_of(f"{key} {as_text(node.get('description'))}") for key, node in parameters))
     score = _NAME_WEIGHT * len(words & name)
     score += _PARAMETER_WEIGHT * len(words & asked - name)
-    score += _DESCRIPTION_WEIGHT * len(words & told - name - asked)
+    score += _DESCRIPTION_WEIGHT * len(words & description - name - asked)
     # "time" asks for a tool named "datetime".
     score += _PARAMETER_WEIGHT * sum(
         any(word in other for other in name if word != other) for word in words if len(word) >= _SHORTEST_PART

@@ -61,42 +61,6 @@ class TestPull:
             first = next(line for line in post_lines(simulator, "/api/pull", model="big:8b") if "digest" in line)
         assert first["completed"] > 10 * MB
 
-    @pytest.mark.parametrize(
-        ("name", "text"),
-        [
-            ("nope", "pull model manifest: file does not exist"),
-            ("127.0.0.1:9/x/y:z", 'pull model manifest: Get "https://127.0.0.1:9/v2/x/y/manifests/z": dial tcp'),
-        ],
-    )
-    def test_a_model_that_the_registry_does_not_have_is_an_error(self, simulator, post, post_lines, name, text):
-        lines = post_lines(simulator, "/api/pull", model=name)
-        assert lines[0] == {"status": "pulling manifest"}
-        assert lines[1]["error"].startswith(text)
-        assert post(simulator, "/api/pull", model=name, stream=False).status_code == 500
-
-    def test_without_a_library_the_registry_is_unreachable(self, post_lines):
-        with OllamaSimulator(library=None) as simulator:
-            error = post_lines(simulator, "/api/pull", model="qwen3:1b")[-1]["error"]
-        assert "/v2/library/qwen3/manifests/1b" in error
-        assert error.endswith("no such host")
-
-    def test_a_local_registry_without_tls_needs_insecure(self, post_lines):
-        local = SimulatedModel(name="localhost:5000/me/mine")
-        with OllamaSimulator(library=[local]) as simulator:
-            refused = post_lines(simulator, "/api/pull", model="localhost:5000/me/mine")[-1]
-            assert "TLS handshake" in refused["error"]
-            assert post_lines(simulator, "/api/pull", model="localhost:5000/me/mine", insecure=True)[-1] == {
-                "status": "success"
-            }
-            missing = post_lines(simulator, "/api/pull", model="localhost:5000/me/other", insecure=True)[-1]
-            assert missing["error"].endswith("file does not exist")
-
-    def test_the_default_library_has_models_of_several_sizes(self, post):
-        with OllamaSimulator(time_scale=10_000) as simulator:
-            for name in ("library-small", "library-thinking", "library-embed"):
-                assert post(simulator, "/api/pull", name=name, stream=False).json() == {"status": "success"}
-                assert f"{name}:latest" in simulator.models
-
 
 class TestPush:
     def test_a_model_is_pushed_to_the_library_and_can_be_pulled_again(self, simulator, post, post_lines):
