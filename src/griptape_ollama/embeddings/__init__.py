@@ -1,1 +1,1 @@
-"""Many texts, few requests: batches, bad and long texts, vectors that are known already."""
+"""Many texts in few requests: batches, shared requests, failing and long texts, cached vectors."""

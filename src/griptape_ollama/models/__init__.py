@@ -1,1 +1,1 @@
-"""What is on the server."""
+"""The models of a server: metadata, transfers, loading, and the connection settings that drivers share."""

@@ -1,1 +1,1 @@
-"""Counts and times of calls, and where they go."""
+"""Counts and times of calls, and alerts."""

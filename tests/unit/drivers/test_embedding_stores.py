@@ -24,9 +24,9 @@ from griptape_ollama import (
     OllamaTimeout,
 )
 from griptape_ollama.context.tokens.estimator import text_estimator_of
-from griptape_ollama.embeddings.prefetch import Prefetch
 from griptape_ollama.models import keep_alive_leases as holds
 from griptape_ollama.protocol.model_name import model_key
+from griptape_ollama.transport.run import Run
 from unit.embeddings.serving import Gate, answer_with, inputs, refuse, vector
 
 _WORDS = ["cat", "dog", "owl", "fox", "bee", "ant", "elk", "emu", "yak", "hen"]
@@ -52,13 +52,13 @@ def gate(simulator):
 def waiting(monkeypatch):
     """Counts the threads that wait for a prefetch."""
     waiting = threading.Semaphore(0)
-    awaited = Prefetch._awaited
+    waiting_until = Run.waiting_until
 
     def counted(*arguments):
         waiting.release()
-        return awaited(*arguments)
+        return waiting_until(*arguments)
 
-    monkeypatch.setattr(Prefetch, "_awaited", counted)
+    monkeypatch.setattr(Run, "waiting_until", counted)
     return waiting
 
 
