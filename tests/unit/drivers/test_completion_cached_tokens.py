@@ -10,7 +10,7 @@ from griptape.structures import Agent
 
 from griptape_ollama import OllamaMetrics, OllamaResponseEvent
 from griptape_ollama.testing import OllamaSimulator
-from unit.drivers.talking import meta_of, prose
+from unit.drivers.context_prompts import meta_of, prose
 
 _both_ways = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 

@@ -19,13 +19,24 @@ from griptape_ollama import (
     OllamaResponseEvent,
 )
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
-from unit.drivers.talking import ROOMY, lost, meta_of, prompt, prose, sent_windows, stack_of, teach, texts, turns
+from unit.drivers.context_prompts import (
+    LARGE_WINDOW,
+    calibrate,
+    meta_of,
+    prompt,
+    prose,
+    sent_windows,
+    stack_of,
+    texts,
+    truncated_chats,
+    turns,
+)
 
 _PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 _MODELS = (
-    ROOMY,
+    LARGE_WINDOW,
     SimulatedModel(name="narrow", context_length=4096),
     SimulatedModel(name="native", context_length=4096, kind="native"),
     SimulatedModel(name="toolless", context_length=4096, capabilities=("completion",)),
@@ -66,7 +77,7 @@ _WAYS = pytest.mark.parametrize(
 @pytest.fixture
 def simulator():
     with OllamaSimulator(models=_MODELS) as simulator:
-        teach(simulator, *(model.name for model in _MODELS))
+        calibrate(simulator, *(model.name for model in _MODELS))
         yield simulator
 
 
@@ -105,7 +116,7 @@ class TestWarn:
         simulator.reply("Fine.")
         message = way(make_driver(), _long())
         assert message.to_text() == "Fine."
-        assert len(lost(simulator)) == 1
+        assert len(truncated_chats(simulator)) == 1
         (warning,) = warnings()
         assert "does not fit into the context window of 4096 tokens of model 'narrow'" in warning
         assert "set on_overflow='trim'" in warning
@@ -118,10 +129,10 @@ class TestWarn:
     def test_truncation_that_nobody_expected_is_told_afterwards(self, make_driver, way, warnings, events):
         # The server has another default than is assumed, and its list of loaded models does not tell.
         with OllamaSimulator(models=_MODELS, context_length=2048) as server:
-            teach(server, "roomy")
+            calibrate(server, "roomy")
             server.reply(path="/api/ps", times=None, status=404, body={"error": "no"})
             way(make_driver(host=server.url, model="roomy", num_ctx=None), _long(3000))
-            assert len(lost(server)) == 1
+            assert len(truncated_chats(server)) == 1
         silence, warning = warnings()
         assert "does not tell /api/ps" in silence
         assert "was cut" in warning or "seems to have been cut" in warning
@@ -131,7 +142,7 @@ class TestWarn:
     def test_a_history_that_the_server_shortens_is_told(self, simulator, make_driver, kind, warnings, events):
         simulator.reply("Fine.")
         message = make_driver(model=kind).run(stack_of(*turns(10, 800), ("user", "And now?")))
-        (chat,) = lost(simulator)
+        (chat,) = truncated_chats(simulator)
         assert chat.outcome.dropped_messages > 0
         assert meta_of(message)["truncated"] is True
         assert len(warnings()) == 1
@@ -144,7 +155,7 @@ class TestWarn:
             message = way(make_driver(), _long(tokens))
             meta = meta_of(message)
             assert (meta["truncated"], meta["complete"]) == (False, True)
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         assert warnings() == []
         assert _kinds(events) == []
 
@@ -241,7 +252,7 @@ class TestTrim:
         assert sent[1:] == said[len(said) - len(sent) + 1 :]
         assert sent[1][0] == "user"
         assert 3 < len(sent) < len(said)
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         (event,) = _of(events, OllamaContextEvent)
         assert (event.kind, event.dropped_messages) == ("trimmed", len(said) - len(sent))
         assert event.dropped_tokens > 3000
@@ -297,7 +308,7 @@ class TestTrim:
         assert rule in sent[0][1]
         assert sent[-1] == ("user", "And now?")
         assert 3 < len(sent) < 20
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_images_count_and_go_with_their_turn(self, simulator, make_driver):
         simulator.reply("A cat.", times=None)
@@ -311,7 +322,7 @@ class TestTrim:
         messages = simulator.last_chat.messages
         assert len(messages) < 17
         assert "images" in messages[0]
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
 
 class TestLoops:
@@ -329,7 +340,7 @@ class TestLoops:
         simulator.reply("Done.")
         agent = self._agent(simulator, make_driver, weather_tool, on_overflow="trim", stream=stream)
         assert agent.run("Look everywhere.").output.value == "Done."
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         assert len(simulator.last_chat.messages) < 20
         for chat in simulator.chats:
             assert chat.messages[0]["role"] == "system"
@@ -342,7 +353,7 @@ class TestLoops:
         simulator.reply("Answer: Done.")
         agent = self._agent(simulator, make_driver, weather_tool, on_overflow="trim", model="toolless")
         assert "Done." in agent.run("Look everywhere.").output.value
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         assert len(simulator.last_chat.messages) < 20
         for chat in simulator.chats:
             system, question, *rest = chat.messages
@@ -354,7 +365,7 @@ class TestLoops:
             simulator.reply(tool_calls=[("WeatherTool_look_up", {"city": f"{number} {prose(400, number)}"})])
         simulator.reply("Done.")
         self._agent(simulator, make_driver, weather_tool).run("Look everywhere.")
-        assert len(lost(simulator)) == _kinds(events).count("truncated") > 0
+        assert len(truncated_chats(simulator)) == _kinds(events).count("truncated") > 0
         assert len(warnings()) >= 1
 
     def test_a_loop_that_must_not_be_cut_ends_the_task_with_the_reason(self, simulator, make_driver, weather_tool):
@@ -366,7 +377,7 @@ class TestLoops:
         assert isinstance(output.exception, OllamaContextError)
         assert output.exception.tokens_available == 4096
         assert output.exception.tokens_wanted > 4096
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
 
 class TestReplies:

@@ -1,4 +1,4 @@
-"""What the tests of the context window say to a model, and how they look at what became of it."""
+"""Prompts for tests of the context window, and what their requests and replies show."""
 
 import json
 
@@ -9,18 +9,18 @@ from griptape_ollama.context.tokens.estimator import estimator_of
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.testing import SimulatedModel
 
-ROOMY = SimulatedModel(name="roomy", context_length=131_072)
+LARGE_WINDOW = SimulatedModel(name="roomy", context_length=131_072)
 
 _SENTENCES = (
     "The ferry leaves the harbour a little after seven in the morning.",
-    "Nobody has asked about the second report so far, and nobody will.",
+    "No one has asked about the second report so far, and no one will.",
     "Please keep the list short and say which of the points came last.",
     "A cold wind had blown all night, and the windows of the old hall shook.",
 )
 
 
 def prose(tokens, start=0):
-    """Give a text of about so many tokens, as the simulator counts them: four characters each."""
+    """Return a text of about so many tokens, as the simulator counts them: four characters each."""
     said = []
     size = 0
     number = start
@@ -32,12 +32,12 @@ def prose(tokens, start=0):
 
 
 def prompt(tokens, start=0):
-    """Give a prompt of about so many tokens."""
+    """Return a prompt of about so many tokens."""
     return TextArtifact(prose(tokens, start))
 
 
 def stack_of(*messages, tools=(), output_schema=None):
-    """Give a stack of messages: pairs of a role and a text."""
+    """Return a stack of messages: pairs of a role and a text."""
     stack = PromptStack(tools=list(tools), output_schema=output_schema)
     for role, text in messages:
         stack.add_message(text, role)
@@ -45,7 +45,7 @@ def stack_of(*messages, tools=(), output_schema=None):
 
 
 def turns(count, tokens, start=0):
-    """Give a conversation of so many turns of so many tokens each, without its last question."""
+    """Return a conversation of so many turns of so many tokens each, without its last question."""
     return [
         (role, f"{role} {number}: {prose(tokens // 2, number)}")
         for number in range(start, start + count)
@@ -53,8 +53,8 @@ def turns(count, tokens, start=0):
     ]
 
 
-def teach(simulator, *models):
-    """Let the estimates of models know what ten replies would have taught them."""
+def calibrate(simulator, *models):
+    """Calibrate the estimators of models as ten replies would."""
     for model in models:
         estimator = estimator_of(simulator.url, model_key(model))
         for number in range(10):
@@ -64,30 +64,30 @@ def teach(simulator, *models):
 
 
 def sent_windows(simulator):
-    """Give the num_ctx of each chat so far; None for one without."""
+    """Return the num_ctx of each chat so far; None for one without."""
     return [chat.options.get("num_ctx") for chat in simulator.chats]
 
 
 def loaded_windows(simulator):
-    """Give the windows that models were loaded with so far."""
+    """Return the windows that models were loaded with so far."""
     return [load.context_length for load in simulator.loads]
 
 
-def lost(simulator):
-    """Give the chats so far whose prompts were cut by the server."""
+def truncated_chats(simulator):
+    """Return the chats so far whose prompts the server truncated."""
     return [chat for chat in simulator.chats if chat.outcome.was_truncated]
 
 
 def texts(request):
-    """Give role and text of each message of a request."""
+    """Return role and text of each message of a request."""
     return [(message["role"], message["content"]) for message in request.messages]
 
 
 def lines(messages):
-    """Give messages as they stand in a body, to compare byte for byte."""
+    """Return messages as they stand in a body, to compare byte for byte."""
     return [json.dumps(message) for message in messages]
 
 
 def meta_of(message):
-    """Give what the reply's metadata tell."""
+    """Return the metadata of a reply."""
     return message.content[0].artifact.meta["ollama"]

@@ -11,11 +11,19 @@ from griptape.artifacts import TextArtifact
 from griptape_ollama import OllamaContentError, OllamaModels, OllamaPromptDriver
 from griptape_ollama.models import metadata_cache as facts_module
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
-from unit.drivers.talking import ROOMY, loaded_windows, lost, meta_of, prompt, sent_windows, teach
+from unit.drivers.context_prompts import (
+    LARGE_WINDOW,
+    calibrate,
+    loaded_windows,
+    meta_of,
+    prompt,
+    sent_windows,
+    truncated_chats,
+)
 
 _HI = TextArtifact("Hi")
 _MODELS = (
-    ROOMY,
+    LARGE_WINDOW,
     SimulatedModel(name="narrow", context_length=10_000),
     SimulatedModel(name="baked", context_length=131_072, parameters={"num_ctx": 16_384}),
     SimulatedModel(name="eyes", context_length=131_072, capabilities=("completion", "vision")),
@@ -26,7 +34,7 @@ _MODELS = (
 def simulator():
     with OllamaSimulator(models=_MODELS) as simulator:
         simulator.reply("Fine.", times=None)
-        teach(simulator, *(model.name for model in _MODELS))
+        calibrate(simulator, *(model.name for model in _MODELS))
         yield simulator
 
 
@@ -62,7 +70,7 @@ class TestSettings:
     def test_what_does_not_fit_makes_it_grow_to_the_next_power_of_two(self, simulator, make_driver):
         message = make_driver().run(prompt(9_500))
         assert sent_windows(simulator) == [16_384]
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         assert meta_of(message)["context"] == {"window": 16_384, "num_ctx": 16_384, "grown_from": 4096}
 
     def test_the_wanted_reply_counts(self, simulator, make_driver):
@@ -126,7 +134,7 @@ class TestSettings:
     def test_it_grows_up_to_what_the_model_was_made_for(self, simulator, make_driver):
         make_driver(model="narrow").run(prompt(8_500))
         assert sent_windows(simulator) == [10_000]
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     @pytest.mark.parametrize("value", [0, -1, 2**31, True, 1.5, "8192", "large", [4096]])
     @pytest.mark.parametrize("name", ["num_ctx", "max_num_ctx"])
@@ -157,7 +165,7 @@ class TestGrowing:
         for tokens in range(500, 20_000, 1500):
             driver.run(prompt(tokens))
         assert loaded_windows(simulator) == [4096, 8192, 16_384, 32_768]
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         grown = [line for line in log() if "grows" in line]
         assert len(grown) == 3
         assert "from 8192 to 16384 tokens" in grown[1]
@@ -195,14 +203,14 @@ class TestGrowing:
         with ThreadPoolExecutor(8) as executor:
             list(executor.map(ask, range(8)))
         assert loaded_windows(simulator) == [8192]
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_threads_that_begin_at_once_never_make_it_shrink(self, make_driver):
         sizes = (100, 5000, 9000, 1500, 14_000, 100, 5000, 9000, 300, 12_000, 6000, 20_000)
         for _ in range(3):
-            with OllamaSimulator(models=[replace(ROOMY, load_seconds=0.02)], num_parallel=4) as server:
+            with OllamaSimulator(models=[replace(LARGE_WINDOW, load_seconds=0.02)], num_parallel=4) as server:
                 server.reply("Fine.", times=None)
-                teach(server, "roomy")
+                calibrate(server, "roomy")
                 start = threading.Barrier(len(sizes))
 
                 def ask(number, server=server, start=start):
@@ -215,7 +223,7 @@ class TestGrowing:
                 loaded = loaded_windows(server)
                 assert loaded == sorted(set(loaded))
                 assert loaded[-1] == 32_768
-                assert lost(server) == []
+                assert truncated_chats(server) == []
 
     def test_a_model_that_was_unloaded_in_between_starts_afresh(self, simulator, make_driver, later, log):
         driver = make_driver()
@@ -224,7 +232,7 @@ class TestGrowing:
         driver.run(_HI)
         driver.run(prompt(5000))
         assert sent_windows(simulator) == [8192, None, 8192]
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         assert log(logging.WARNING) == []
 
     def test_a_model_that_was_unloaded_and_is_asked_for_more_grows_as_it_is_loaded(self, simulator, make_driver, later):
@@ -233,14 +241,14 @@ class TestGrowing:
         OllamaModels(host=simulator.url).unload("roomy")
         driver.run(prompt(5000))
         assert loaded_windows(simulator) == [8192, 8192]
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_a_model_that_leaves_after_each_reply_is_loaded_right_each_time(self, simulator, make_driver, later):
         driver = make_driver(keep_alive=0)
         for tokens in (5000, 100, 5000):
             driver.run(prompt(tokens))
         assert loaded_windows(simulator) == [8192, 4096, 8192]
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_a_reply_that_was_left_early_changes_nothing_of_it(self, simulator, make_driver, stack):
         simulator.reset()
@@ -275,7 +283,7 @@ class TestRespected:
     def test_a_larger_default_of_the_server_is_learned_from_the_first_load(self, make_driver):
         with OllamaSimulator(models=_MODELS, context_length=16_384) as server:
             server.reply("Fine.", times=None)
-            teach(server, *(model.name for model in _MODELS))
+            calibrate(server, *(model.name for model in _MODELS))
             driver = make_driver(host=server.url)
             for tokens in (100, 9_500, 9_500):
                 driver.run(prompt(tokens))
@@ -285,12 +293,12 @@ class TestRespected:
     def test_a_smaller_default_of_the_server_is_learned_from_the_first_load(self, make_driver):
         with OllamaSimulator(models=_MODELS, context_length=2048) as server:
             server.reply("Fine.", times=None)
-            teach(server, *(model.name for model in _MODELS))
+            calibrate(server, *(model.name for model in _MODELS))
             driver = make_driver(host=server.url)
             for tokens in (100, 1800, 1800):
                 driver.run(prompt(tokens))
             assert sent_windows(server) == [None, 4096, 4096]
-            assert lost(server) == []
+            assert truncated_chats(server) == []
 
     def test_what_somebody_else_loaded_is_kept(self, simulator, make_driver):
         make_driver(num_ctx=24_000).run(_HI)
@@ -329,13 +337,13 @@ class TestServersThatDoNotTell:
             for path in paths:
                 server.reply(path=path, times=None, status=status, body={"error": "no such page"})
             server.reply("Fine.", times=None)
-            teach(server, *(model.name for model in _MODELS))
+            calibrate(server, *(model.name for model in _MODELS))
             driver = make_driver(host=server.url)
             assert driver.tokenizer.max_input_tokens == 32_768 - 1024
             for tokens in (100, 5000, 100):
                 driver.run(prompt(tokens))
             assert sent_windows(server) == [None, 8192, 8192]
-            assert lost(server) == []
+            assert truncated_chats(server) == []
 
     @pytest.mark.parametrize(
         "body", [{"models": None}, {"models": [{"name": 5, "context_length": "x"}]}, {"models": [{}]}, []], ids=str
@@ -344,11 +352,11 @@ class TestServersThatDoNotTell:
         with OllamaSimulator(models=_MODELS) as server:
             server.reply(path="/api/ps", times=None, body=body)
             server.reply("Fine.", times=None)
-            teach(server, *(model.name for model in _MODELS))
+            calibrate(server, *(model.name for model in _MODELS))
             driver = make_driver(host=server.url)
             for tokens in (100, 5000):
                 driver.run(prompt(tokens))
-            assert lost(server) == []
+            assert truncated_chats(server) == []
 
     def test_a_dead_server_is_no_error_of_the_tokenizer(self, closed_url):
         driver = OllamaPromptDriver(model="roomy", host=closed_url)

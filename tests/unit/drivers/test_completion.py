@@ -5,15 +5,15 @@ from schema import Schema
 
 from griptape_ollama import OllamaContextEvent, OllamaPromptDriver
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
-from unit.drivers.talking import (
-    ROOMY,
+from unit.drivers.context_prompts import (
+    LARGE_WINDOW,
+    calibrate,
     loaded_windows,
-    lost,
     meta_of,
     prose,
     sent_windows,
     stack_of,
-    teach,
+    truncated_chats,
     turns,
 )
 
@@ -25,8 +25,8 @@ _ANSWER = '{"city": "Ulm"}'
 
 @pytest.fixture
 def simulator():
-    with OllamaSimulator(models=[ROOMY, _NARROW]) as simulator:
-        teach(simulator, "roomy", "narrow")
+    with OllamaSimulator(models=[LARGE_WINDOW, _NARROW]) as simulator:
+        calibrate(simulator, "roomy", "narrow")
         yield simulator
 
 
@@ -49,7 +49,7 @@ def test_a_repair_that_does_not_fit_makes_the_window_grow(simulator, make_driver
     simulator.reply(_ANSWER)
     message = make_driver(stream=stream).run(stack_of(("user", prose(500)), output_schema=_SCHEMA))
     assert sent_windows(simulator) == [None, 8192]
-    assert lost(simulator) == []
+    assert truncated_chats(simulator) == []
     assert meta_of(message)["context"] == {"window": 8192, "num_ctx": 8192, "grown_from": 4096}
     assert _kinds(events) == ["grown"]
 
@@ -69,7 +69,7 @@ def test_an_answer_that_has_to_fit_a_schema_after_tools_grows_too(simulator, mak
     stack = stack_of(("user", prose(500)), tools=[weather_tool], output_schema=_SCHEMA)
     make_driver(structured_output_strategy="native").run(stack)
     assert sent_windows(simulator) == [None, 8192]
-    assert lost(simulator) == []
+    assert truncated_chats(simulator) == []
 
 
 def test_a_correction_of_a_call_grows_too(simulator, make_driver, weather_tool):
@@ -77,7 +77,7 @@ def test_a_correction_of_a_call_grows_too(simulator, make_driver, weather_tool):
     simulator.reply("Fine.")
     make_driver().run(stack_of(("user", prose(500)), tools=[weather_tool]))
     assert sent_windows(simulator) == [None, 8192]
-    assert lost(simulator) == []
+    assert truncated_chats(simulator) == []
 
 
 def test_a_number_stays_that_number(simulator, make_driver):
@@ -96,7 +96,7 @@ def test_a_repair_drops_old_turns_but_never_the_question(simulator, make_driver,
     first, second = ([message["content"] for message in chat.messages] for chat in simulator.chats)
     assert any(text.startswith("Which city?") for text in second)
     assert len(second) < len(first) + 2
-    assert lost(simulator) == []
+    assert truncated_chats(simulator) == []
     assert set(_kinds(events)) == {"trimmed"}
 
 

@@ -10,7 +10,7 @@ from griptape.observability import Observability
 
 from griptape_ollama import OllamaCancelledError, OllamaMetrics, OllamaModelNotFoundError, OllamaSlotError
 from griptape_ollama.transport.concurrency import SlotRequest, slots_of
-from unit.drivers.test_prompt_spans import Spans, _parent
+from unit.drivers.test_tracing import Spans, _parent
 
 _HI = TextArtifact("Hi")
 

@@ -15,13 +15,24 @@ from pydantic import BaseModel
 
 from griptape_ollama import OllamaConnectionError, OllamaContentError, OllamaContextError, OllamaPromptDriver
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
-from unit.drivers.talking import ROOMY, loaded_windows, lost, prompt, prose, sent_windows, stack_of, teach, texts, turns
+from unit.drivers.context_prompts import (
+    LARGE_WINDOW,
+    calibrate,
+    loaded_windows,
+    prompt,
+    prose,
+    sent_windows,
+    stack_of,
+    texts,
+    truncated_chats,
+    turns,
+)
 
 _PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 _MODELS = (
-    ROOMY,
+    LARGE_WINDOW,
     SimulatedModel(name="narrow", context_length=4096),
     SimulatedModel(name="toolless", context_length=8192, capabilities=("completion",)),
     SimulatedModel(name="eyes", context_length=8192, capabilities=("completion", "vision")),
@@ -36,7 +47,7 @@ class _Weather(BaseModel):
 @pytest.fixture
 def simulator():
     with OllamaSimulator(models=_MODELS) as simulator:
-        teach(simulator, *(model.name for model in _MODELS))
+        calibrate(simulator, *(model.name for model in _MODELS))
         yield simulator
 
 
@@ -180,7 +191,7 @@ class TestWhatIsSent:
         driver = make_driver(model="narrow")
         agent = Agent(prompt_driver=driver, conversation_memory=memory)
         _sent_as_shown(simulator, driver, agent.task.prompt_stack)
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
 
 class TestWhatDoesNotFit:

@@ -26,18 +26,18 @@ from schema import Schema
 
 from griptape_ollama import OllamaContextEvent, OllamaPromptDriver, OllamaTokenizer
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
-from unit.drivers.talking import (
-    ROOMY,
+from unit.drivers.context_prompts import (
+    LARGE_WINDOW,
+    calibrate,
     lines,
     loaded_windows,
-    lost,
     meta_of,
     prompt,
     prose,
     sent_windows,
     stack_of,
-    teach,
     texts,
+    truncated_chats,
     turns,
 )
 
@@ -45,7 +45,7 @@ _PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 _MODELS = (
-    ROOMY,
+    LARGE_WINDOW,
     SimulatedModel(name="narrow", context_length=4096),
     SimulatedModel(name="eyes", context_length=8192, capabilities=("completion", "vision")),
     SimulatedModel(name="toolless", context_length=4096, capabilities=("completion",)),
@@ -55,7 +55,7 @@ _MODELS = (
 @pytest.fixture
 def simulator():
     with OllamaSimulator(models=_MODELS) as simulator:
-        teach(simulator, *(model.name for model in _MODELS))
+        calibrate(simulator, *(model.name for model in _MODELS))
         yield simulator
 
 
@@ -111,7 +111,7 @@ class TestConversationMemory:
         assert remembered == _said(runs)[-len(remembered) :]
         assert 20 < len(remembered) < 80
         assert remembered[0][0] == "user"
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         assert _warnings(caplog) == []
         assert len(agent.conversation_memory.runs) == 1001  # what is not sent is still remembered
 
@@ -138,7 +138,7 @@ class TestConversationMemory:
         for number in range(200):
             assert not isinstance(agent.run(f"{number}: {prose(60, number)}").output, ErrorArtifact)
         assert loaded_windows(simulator) == [4096, 8192, 16_384, 32_768]
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         assert len(simulator.last_chat.messages) == 400
         read = sum(chat.outcome.prompt_tokens for chat in simulator.chats)
         assert simulator.evaluated_tokens < 0.05 * read
@@ -156,7 +156,7 @@ class TestConversationMemory:
         )
         for number in range(200):
             agent.run(f"{number}: {prose(50, number)}")
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         beginnings = [chat.messages[1]["content"] for chat in simulator.chats]
         moves = [index for index, (one, other) in enumerate(pairwise(beginnings), 1) if one != other]
         assert 10 < len(moves) <= (200 - moves[0]) / 10 + 1
@@ -190,7 +190,7 @@ class TestConversationMemory:
         with ThreadPoolExecutor(1) as executor:
             executor.submit(driver.run, tasks[1].prompt_stack).result(10)
         assert len(simulator.chats) == 7
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_a_listener_that_asks_a_model_meanwhile_changes_nothing_of_it(self, simulator, make_driver):
         simulator.reply("Fine.", times=None)
@@ -207,7 +207,7 @@ class TestConversationMemory:
         with EventListener(ask, event_types=[StartPromptEvent]):
             task.run()
         assert len(simulator.chats) == 2
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_a_look_ahead_neither_moves_the_cut_nor_is_it_wrong_about_it(self, simulator, make_driver):
         simulator.reply("Fine.", times=None)
@@ -245,7 +245,7 @@ class TestConversationMemory:
         memory = ConversationMemory(runs=_runs(100), autoprune=False)
         Agent(prompt_driver=make_driver(on_overflow="trim"), conversation_memory=memory).run("And now?")
         assert len(simulator.last_chat.messages) < 80
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         refusing = Agent(prompt_driver=make_driver(on_overflow="error"), conversation_memory=memory)
         assert "Nothing was sent" in refusing.run("And now?").output.value
 
@@ -254,7 +254,7 @@ class TestConversationMemory:
         memory = ConversationMemory(runs=_runs(100))
         output = Agent(prompt_driver=make_driver(on_overflow="error"), conversation_memory=memory).run("Now?").output
         assert output.value == "Fine."
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_a_run_that_is_longer_than_the_window_goes_with_those_before_it(self, simulator, make_driver):
         simulator.reply("Fine.")
@@ -263,7 +263,7 @@ class TestConversationMemory:
         remembered = texts(simulator.last_chat)[:-1]
         assert remembered == _said(runs)[-len(remembered) :]
         assert 0 < len(remembered) <= 4
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_structures_with_memories_of_their_own_do_not_mix_them_up(self, simulator, make_driver):
         simulator.reply("Fine.", times=None)
@@ -294,7 +294,7 @@ class TestConversationMemory:
         messages = simulator.last_chat.messages
         assert 3 < len(messages) < 40
         assert all(len(message["images"]) == 1 for message in messages[:-1:2])
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
 
 class TestSummaryConversationMemory:
@@ -313,7 +313,7 @@ class TestSummaryConversationMemory:
         assert texts(chat)[1][0] == "user"
         assert texts(chat)[-1] == ("user", "And now?")
         assert 20 < len(chat.messages) < 80
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_it_summarises_as_it_grows(self, simulator, make_driver):
         simulator.reply("Fine.", times=None)
@@ -323,7 +323,7 @@ class TestSummaryConversationMemory:
         for number in range(5):
             agent.run(f"{number}: {prose(200, number)}")
         assert memory.summary == "Fine."
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_a_summary_that_is_too_long_to_make_is_no_error(self, simulator, make_driver):
         simulator.reply("Fine.", times=None)
@@ -345,7 +345,7 @@ class TestTasks:
         )
         pipeline.run()
         assert len(memory.runs) == 103
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         for number, chat in enumerate(simulator.chats):
             assert 20 < len(chat.messages) < 90
             assert texts(chat)[-1] == ("user", f"Task {number}")
@@ -366,7 +366,7 @@ class TestTasks:
         )
         agent.run("Look everywhere.")
         assert len(simulator.chats) == 7
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         others = [
             (before, after)
             for before, after in zip(simulator.chats, simulator.chats[1:], strict=False)
@@ -389,7 +389,7 @@ class TestTasks:
             conversation_memory=ConversationMemory(runs=_runs(100)),
         )
         assert agent.run("Look everywhere.").output.value == "Done."
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         own = [("user", "Look everywhere.") in texts(chat) for chat in simulator.chats]
         assert all(own)
         assert sum(message["role"] == "tool" for message in simulator.last_chat.messages) == 8
@@ -482,7 +482,7 @@ class TestTokenizers:
         remembered = texts(simulator.last_chat)[:-1]
         assert remembered == _said(runs)[-len(remembered) :]
         assert 4 <= len(remembered) < 40
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_one_of_the_users_own_that_knows_no_window_does_not_make_the_server_cut(self, simulator, make_driver):
         simulator.reply("Fine.", times=None)
@@ -492,7 +492,7 @@ class TestTokenizers:
             driver.run(prompt(500))
         agent = Agent(prompt_driver=driver, conversation_memory=ConversationMemory(runs=_runs(100)))
         assert agent.run("And now?").output.value == "Fine."
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_one_that_fails_is_said_and_does_not_fail_a_prompt(self, simulator, make_driver, caplog):
         simulator.reply("Fine.", times=None)
@@ -516,7 +516,7 @@ class TestReaders:
         module = PromptResponseRagModule(prompt_driver=make_driver())
         chunks = [TextArtifact(prose(400, number)) for number in range(30)]
         assert module.run(RagContext(query="What leaves?", text_chunks=chunks)).value == "Fine."
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
         assert simulator.last_chat.outcome.prompt_tokens > 2000
 
     @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
@@ -525,7 +525,7 @@ class TestReaders:
         engine = PromptSummaryEngine(prompt_driver=make_driver(stream=stream))
         assert engine.summarize_text(prose(9000)) == "In short."
         assert len(simulator.chats) >= 3
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_an_extraction_reads_all_of_a_long_text_in_pieces(self, simulator, make_driver):
         simulator.reply('[{"name": "ferry"}]', times=None)
@@ -534,7 +534,7 @@ class TestReaders:
         )
         found = engine.extract_text(prose(9000))
         assert len(found.value) == len(simulator.chats) >= 3
-        assert lost(simulator) == []
+        assert truncated_chats(simulator) == []
 
     def test_a_chunker_cuts_as_long_as_the_window_allows(self, make_driver):
         tokenizer = make_driver().tokenizer

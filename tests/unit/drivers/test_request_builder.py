@@ -7,14 +7,14 @@ from griptape.structures import Agent
 from griptape.tasks import PromptTask
 
 from griptape_ollama.testing import OllamaSimulator
-from unit.drivers.talking import ROOMY, prose, stack_of, texts
+from unit.drivers.context_prompts import LARGE_WINDOW, prose, stack_of, texts
 
 _both_ways = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 
 
 @pytest.fixture
 def simulator():
-    with OllamaSimulator(models=[ROOMY]) as simulator:
+    with OllamaSimulator(models=[LARGE_WINDOW]) as simulator:
         yield simulator
 
 
