@@ -50,7 +50,7 @@ _ENDINGS = (
 
 
 def sentences(seed):
-    """Give sentences without end."""
+    """Yield sentences without end."""
     chance = random.Random(seed)
     while True:
         what = chance.choice(_OBJECTS).format(number=chance.randrange(10_000))
@@ -59,7 +59,7 @@ def sentences(seed):
 
 
 def chunks(count, characters):
-    """Give texts of about so many characters."""
+    """Return texts of about so many characters."""
     source = sentences(count)
     for number in range(count):
         text = f"{number + 1}."
@@ -69,5 +69,5 @@ def chunks(count, characters):
 
 
 def short_texts(count):
-    """Give texts of one sentence each."""
+    """Return texts of one sentence each."""
     return (f"{number}. {text}" for number, text in enumerate(itertools.islice(sentences(count), count)))

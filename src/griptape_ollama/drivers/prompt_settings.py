@@ -228,7 +228,7 @@ class PromptDriverSettings(ModelMixin, BasePromptDriver):  # pyright: ignore[rep
         return StackText(text, round(tokens))
 
     def load_options(self) -> dict[str, Any]:
-        """Return the options that prompts of this driver load their model with; a request with others reloads it.
+        """Return the options that prompts of this driver load their model with; other options would reload it.
 
         `shift` is among them where it is False. Where the driver chooses the window itself, `num_ctx` is the one of the
         last request for the model.

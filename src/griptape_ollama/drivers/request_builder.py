@@ -48,7 +48,7 @@ class Draft:
     Attributes:
         stack: The prompt.
         request: The request: with the user's own tools and format, and without images.
-        groups: The chat messages that each message of the stack becomes; empty where others are sent in their place.
+        groups: The chat messages that each message of the stack becomes; empty where `extra_params` replaces them.
         images: The images of the stack.
     """
 

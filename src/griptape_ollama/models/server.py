@@ -178,7 +178,7 @@ class OllamaServerMixin(FieldOverrides):
             self._connection = (key, other.connection)
 
     def load_options(self) -> dict[str, Any]:
-        """Return the options that requests of this driver load their model with; others would reload it."""
+        """Return the options that requests of this driver load their model with; other options would reload it."""
         return {}
 
     def cancel(self) -> None:

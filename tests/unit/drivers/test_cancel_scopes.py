@@ -222,7 +222,7 @@ def test_the_planner_unloads_after_a_cancelled_run_and_does_not_complain(simulat
 
 
 @pytest.mark.parametrize("wait", ["start", "gathered", "prefetched"])
-def test_whoever_waits_for_others_is_told_what_was_cancelled(simulator, embedder, silence, wait):
+def test_a_call_that_waits_for_another_gets_the_error_of_its_cancellation(simulator, embedder, silence, wait):
     simulator.reply(path="/api/embed", body={}, wait=silence, times=None)
     scope = cancel_scope()
     if wait == "start":

@@ -29,7 +29,7 @@ def simulator():
 
 
 @pytest.mark.parametrize("where", ["field", "extra_params"])
-def test_a_level_of_which_nothing_is_known_is_sent_as_it_is(simulator, make_driver, stack, caplog, where):
+def test_an_unlisted_level_is_sent_as_it_is(simulator, make_driver, stack, caplog, where):
     settings = {"think": "minimal"} if where == "field" else {"extra_params": {"think": "minimal"}}
     caplog.set_level(logging.WARNING, logger="griptape_ollama")
     with pytest.raises(OllamaResponseError, match="invalid think value") as caught:
@@ -53,13 +53,13 @@ class TestLevelsOfAModel:
 
     @_both_ways
     @pytest.mark.parametrize("think", ["none", "low", "extra high", True, False, None])
-    def test_its_own_levels_are_taken(self, simulator, make_driver, stack, caplog, *, think, stream):
+    def test_listed_levels_are_sent(self, simulator, make_driver, stack, caplog, *, think, stream):
         with caplog.at_level(logging.WARNING, logger="griptape_ollama"):
             assert make_driver(model="template", think=think, stream=stream).run(stack).to_text()
         assert simulator.last_chat.body.get("think") == think
         assert caplog.text == ""
 
-    def test_another_level_is_sent_and_warned_of_once(self, simulator, make_driver, stack, caplog):
+    def test_another_level_is_sent_with_one_warning(self, simulator, make_driver, stack, caplog):
         with caplog.at_level(logging.WARNING, logger="griptape_ollama"):
             for _ in range(2):
                 with pytest.raises(OllamaResponseError, match="invalid think value"):
@@ -76,12 +76,12 @@ class TestLevelsOfAModel:
             make_driver(model="mute", think="low").run(stack)
         assert "think level" not in caplog.text
 
-    def test_show_tells_them(self, simulator):
+    def test_show_returns_them(self, simulator):
         details = OllamaModels(host=simulator.url).show("template")
         assert details.think_levels == ("none", "low", "extra high")
         assert details.default_think_level == "low"
 
-    def test_generate_takes_the_same(self, simulator):
+    def test_generate_accepts_the_same(self, simulator):
         def generate(think):
             body = {"model": "template", "prompt": "Hi", "think": think, "stream": False}
             return httpx.post(f"{simulator.url}/api/generate", json=body)
@@ -108,7 +108,7 @@ def test_a_list_of_levels_may_have_booleans_too():
 
 
 @_both_ways
-def test_a_model_that_does_not_think_is_asked_without_and_that_is_said_once(
+def test_a_model_that_does_not_think_is_asked_without_think_and_that_is_logged_once(
     simulator, make_driver, stack, caplog, *, stream
 ):
     with caplog.at_level(logging.INFO, logger="griptape_ollama"):
@@ -120,7 +120,7 @@ def test_a_model_that_does_not_think_is_asked_without_and_that_is_said_once(
 
 
 @_both_ways
-def test_where_only_a_refusal_tells_later_runs_know(simulator, make_driver, stack, stream):
+def test_a_capability_that_only_a_refusal_denies_is_known_to_later_runs(simulator, make_driver, stack, stream):
     simulator.reply(path="/api/show", status=404, error="page not found", times=None)
     driver = make_driver(model="plain", think=True, stream=stream)
     with pytest.raises(Exception, match="does not support thinking"):

@@ -91,12 +91,12 @@ class TestMessageOfAStream:
         assert isinstance(message.content[0].artifact, AudioArtifact)
         assert [event.data for event in _of(events, AudioChunkEvent)] == [data]
 
-    def test_a_stream_that_says_nothing_is_a_message_without_contents(self):
+    def test_a_stream_without_contents_is_a_message_without_contents(self):
         assert self._run([]).content == []
 
     @pytest.mark.parametrize("native", [True, False])
     @pytest.mark.parametrize("stream", [True, False])
-    def test_tools_are_called_as_a_subclass_says(self, simulator, weather_tool, native, stream):
+    def test_tool_calls_of_a_subclass_are_run(self, simulator, weather_tool, native, stream):
         action = {"tag": "t1", "name": "WeatherTool", "path": "look_up", "input": {"city": "Oslo"}}
 
         class Calling(OllamaPromptDriver):

@@ -1,4 +1,4 @@
-"""Answers that take several requests: each of them fits, and its window is the one that the model has by then."""
+"""Answers that take several requests: each fits the window that the model has by then."""
 
 import pytest
 from schema import Schema

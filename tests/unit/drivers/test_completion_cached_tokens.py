@@ -1,4 +1,4 @@
-"""Tokens of a prompt that the server had in its prompt cache, as servers from 0.34 tell them."""
+"""Tokens of a prompt that the server had in its prompt cache, as servers report them from 0.34."""
 
 import json
 import logging

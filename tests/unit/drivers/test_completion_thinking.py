@@ -97,7 +97,7 @@ def test_think_is_sent_as_it_is_set(simulator, make_driver, stack, *, think, str
 
 @_both_ways
 @pytest.mark.parametrize("think", ["", " ", 1, 0, 0.5, [], b"low"])
-def test_what_is_no_way_to_think_is_refused_before_anything_is_sent(simulator, make_driver, stack, *, think, stream):
+def test_an_invalid_think_is_refused_before_anything_is_sent(simulator, make_driver, stack, *, think, stream):
     with pytest.raises(OllamaContentError, match="think="):
         make_driver(model="template", think=think, stream=stream).run(stack)
     assert simulator.chats == []

@@ -1,4 +1,4 @@
-"""Tools: every call arrives, mistakes are told to the model, and models without tools are given words."""
+"""Tools: every call arrives, invalid calls are corrected, and ReAct serves models without tools."""
 
 import json
 import logging
@@ -369,7 +369,7 @@ def _react(simulator):
 
 
 @_both_ways
-def test_a_model_without_tools_is_told_of_them_in_words(simulator, buy, shop, caplog, stream):
+def test_tools_are_described_in_the_prompt_for_a_model_without_tools(simulator, buy, shop, caplog, stream):
     with caplog.at_level(logging.INFO, logger="griptape_ollama"):
         for _ in range(2):
             _react(simulator)
@@ -385,13 +385,13 @@ def test_a_model_without_tools_is_told_of_them_in_words(simulator, buy, shop, ca
     ]
 
 
-def test_nothing_is_said_about_tools_where_there_are_none(simulator, make_driver, caplog):
+def test_nothing_is_logged_about_tools_where_there_are_none(simulator, make_driver, caplog):
     with caplog.at_level(logging.INFO, logger="griptape_ollama"):
         Agent(prompt_driver=make_driver(model="words")).run("Hi")
     assert "no tools" not in caplog.text
 
 
-def test_words_can_be_forced_on_a_model_that_has_tools(simulator, buy, shop, caplog):
+def test_react_can_be_chosen_for_a_model_with_tools(simulator, buy, shop, caplog):
     _react(simulator)
     with caplog.at_level(logging.INFO, logger="griptape_ollama"):
         assert buy(use_native_tools=False).value == "Done."

@@ -1,4 +1,4 @@
-"""What Griptape's components get by themselves once OllamaDriversConfig is the default."""
+"""The drivers of Griptape's components where OllamaDriversConfig is the default."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""With keep_alive=0, an embedding model stays while there is more to embed, and is let go once."""
+"""With keep_alive=0, an embedding model stays while there is more to embed, and is unloaded once."""
 
 import asyncio
 import contextlib

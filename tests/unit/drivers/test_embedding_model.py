@@ -1,4 +1,4 @@
-"""That the embedding model is there, and the record of its use."""
+"""The model of an embedding driver: how it is pulled, and the audit records of its use."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""What an embedding driver is told, and what of it reaches the wire."""
+"""Settings of the embedding driver, and what of them reaches the wire."""
 
 import math
 import threading

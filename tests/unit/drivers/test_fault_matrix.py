@@ -38,7 +38,7 @@ class Scene:
 
     Attributes:
         settings: Settings of the driver.
-        seen: Texts that somebody saw before the call was over, in order.
+        seen: Texts that a consumer got before the call was over, in order.
         drivers: The driver that was made, to be looked at afterwards.
     """
 
@@ -121,7 +121,7 @@ class Column:
         call: Makes the call, and gives the answer.
         cells: Which cell of a row is about it: `chat`, `embed` or `batch`.
         answer: The answer when all goes well.
-        shows_tokens: Whether somebody sees tokens before the call is over.
+        shows_tokens: Whether a consumer gets tokens before the call is over.
     """
 
     call: Callable[[Scene], Any]
@@ -227,7 +227,7 @@ _SLOW = {"seconds": 60}
 _HUGE = {"after": 2, "size": 100_000_000}
 
 TABLE = {
-    # Nobody listens.
+    # There is no listener.
     "refused": _row("refuse", fails(OllamaConnectionError, requests=0), is_once=True),
     # The connection breaks.
     "reset before headers": _row("reset", _BROKEN, at="before_headers"),
@@ -285,7 +285,7 @@ TABLE = {
     "401": _row("status", fails(OllamaAuthError), status=401, error="unauthorized"),
     "403": _row("status", fails(OllamaAuthError), status=403),
     "404": _row("status", fails(OllamaModelNotFoundError), status=404, error="model 'simulator' not found"),
-    "404 of somebody else": _row("status", fails(OllamaResponseError), status=404, error="no such page"),
+    "404 of another program": _row("status", fails(OllamaResponseError), status=404, error="no such page"),
     # It is slow. A reply with vectors comes in one piece.
     "slow headers": _row(
         "slow_headers",

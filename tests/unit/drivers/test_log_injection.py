@@ -1,4 +1,4 @@
-"""Whatever a server or a model writes, it adds no line of its own to a log, and steers no terminal."""
+"""No text of a server or a model adds a line to a log, or controls a terminal."""
 
 import io
 import json

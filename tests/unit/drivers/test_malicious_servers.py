@@ -1,4 +1,4 @@
-"""A server that means harm gets no more than a bounded piece of memory and time, and one of our errors."""
+"""A malicious server gets bounded memory and time, and one of our errors."""
 
 import gzip
 import io

@@ -58,7 +58,7 @@ def _without_times(message):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
-def test_arun_gives_what_run_gives_with_its_events(simulator, make_driver, stack, stream):
+def test_arun_returns_what_run_returns_with_its_events(simulator, make_driver, stack, stream):
     driver = make_driver(stream=stream)
     simulator.reply("one two", times=2)
     said = driver.run(stack)
@@ -74,7 +74,7 @@ def test_arun_gives_what_run_gives_with_its_events(simulator, make_driver, stack
     assert one.body == other.body
 
 
-def test_astream_gives_what_try_stream_gives(simulator, make_driver, stack):
+def test_astream_yields_what_try_stream_yields(simulator, make_driver, stack):
     driver = make_driver()
     simulator.reply("one two three", times=2)
     deltas = list(driver.try_stream(stack))
@@ -89,7 +89,7 @@ def test_astream_gives_what_try_stream_gives(simulator, make_driver, stack):
     assert found[-1].usage == deltas[-1].usage
 
 
-def test_deltas_arrive_while_the_model_speaks(simulator, make_driver, silence):
+def test_deltas_arrive_while_the_model_generates(simulator, make_driver, silence):
     simulator.reply(["one ", "two"], pause=(1, silence))
 
     async def main():
@@ -101,7 +101,7 @@ def test_deltas_arrive_while_the_model_speaks(simulator, make_driver, silence):
     asyncio.run(main())
 
 
-def test_vectors_are_those_of_the_synchronous_calls(make_embedder):
+def test_vectors_equal_those_of_the_synchronous_calls(make_embedder):
     one, other = make_embedder(), make_embedder()
     progress = []
 
@@ -299,7 +299,7 @@ def test_an_event_loop_that_ends_stops_the_server(simulator, make_driver, stack,
 
 
 @pytest.mark.parametrize("by", ["driver", "scope"])
-def test_who_is_cancelled_otherwise_gets_the_error_with_the_text_so_far(simulator, make_driver, stack, silence, by):
+def test_a_run_that_is_cancelled_otherwise_fails_with_the_text_so_far(simulator, make_driver, stack, silence, by):
     simulator.reply(["one ", "two"], pause=(1, silence))
     driver = make_driver(stream=True)
 
@@ -355,7 +355,7 @@ def test_cancelling_the_driver_stops_what_is_awaited_before_its_thread_has_begun
     assert [request for request in simulator.requests if request.path in {"/api/chat", "/api/embed"}] == []
 
 
-def test_a_stream_that_nobody_has_asked_for_anything_is_not_under_way(make_driver, begin):
+def test_a_stream_without_a_reader_is_not_under_way(make_driver, begin):
     driver = make_driver()
 
     async def main():

@@ -1,4 +1,4 @@
-"""Awaited calls are counted, wait for their turn, and have spans, as all others do."""
+"""Awaited calls are counted, wait for a slot, and have spans, as synchronous calls do."""
 
 import asyncio
 import contextlib
@@ -113,7 +113,7 @@ def test_a_task_that_was_cancelled_is_no_failure_and_an_error_is_one(simulator, 
     assert (seen.calls, seen.cancelled, seen.failed) == (2, 1, 1)
 
 
-def test_awaited_calls_wait_for_their_turn_and_the_event_loop_goes_on(simulator, make_driver, metrics, taken, queued):
+def test_awaited_calls_wait_for_a_slot_and_the_event_loop_goes_on(simulator, make_driver, metrics, taken, queued):
     driver = make_driver(max_concurrency=1)
 
     async def main():
@@ -129,7 +129,7 @@ def test_awaited_calls_wait_for_their_turn_and_the_event_loop_goes_on(simulator,
 
 
 @pytest.mark.parametrize("by", ["task", "driver"])
-def test_who_is_stopped_in_the_queue_leaves_it(make_driver, slots, taken, queued, by):
+def test_a_call_that_is_cancelled_in_the_queue_leaves_it(make_driver, slots, taken, queued, by):
     driver = make_driver(max_concurrency=1)
 
     async def main():
@@ -145,7 +145,7 @@ def test_who_is_stopped_in_the_queue_leaves_it(make_driver, slots, taken, queued
     asyncio.run(main())
 
 
-def test_who_waits_too_long_for_a_turn_is_told_so(make_driver, taken):
+def test_a_call_that_waits_too_long_for_a_slot_fails(make_driver, taken):
     with pytest.raises(OllamaSlotError):
         asyncio.run(make_driver(max_concurrency=1, max_wait=0).arun(_HI))
 

@@ -1,4 +1,4 @@
-"""Which model is used, that it is there, and the record of its use."""
+"""The model of a driver: which one is used, how it is pulled, and the audit records of its use."""
 
 import logging
 

@@ -125,7 +125,7 @@ class TestWhichMethodRuns:
             (Own, True, ["try_stream"], ["o", "wn"]),
         ],
     )
-    def test_a_streamed_structure_gets_what_a_subclass_says(self, simulator, kind, stream, asked, chunks):
+    def test_a_streamed_structure_gets_the_chunks_of_a_subclass(self, simulator, kind, stream, asked, chunks):
         driver = kind(host=simulator.url, stream=stream)
         assert _agent_chunks(driver) == chunks
         assert (driver.asked, simulator.chats) == (asked, [])
@@ -220,7 +220,7 @@ class TestWhichMethodRuns:
 
 class TestInheritedMethods:
     @pytest.mark.parametrize("stream", [False, True])
-    def test_what_the_server_told_stays(self, simulator, events, stream):
+    def test_the_metadata_of_the_server_is_kept(self, simulator, events, stream):
         simulator.reply(thinking=["Hm. ", "Yes."], text="Well, hello")
         message = Passing(model="simulator", host=simulator.url, stream=stream).run(HI)
         assert message.to_text() == "Well, hello"
@@ -358,7 +358,7 @@ class TestFailures:
             Wrong(host=simulator.url, stream=stream, max_attempts=3).run(HI)
         assert len(tries) == 1
 
-    def test_nothing_is_said_twice(self, simulator, events):
+    def test_no_chunk_is_published_twice(self, simulator, events):
         class Breaking(Own):
             def try_stream(self, prompt_stack):
                 yield text_of("Once upon ")

@@ -1,4 +1,4 @@
-"""One prompt, and what comes of it: the message, the events, and what happens when it fails."""
+"""One prompt: its message, its events, and its failures."""
 
 import logging
 import threading
@@ -434,7 +434,7 @@ def test_content_that_ollama_cannot_carry_is_refused_before_anything_is_sent(
 
 
 @_both_ways
-def test_many_threads_share_one_driver_and_nobody_gets_the_answer_of_another(simulator, make_driver, stream):
+def test_many_threads_share_one_driver_and_each_gets_its_own_answer(simulator, make_driver, stream):
     def answer(request):
         text = request.messages[-1]["content"]
         return Reply(text=[f"{text} "] * 5, final={"prompt_eval_count": int(text)})
@@ -474,7 +474,7 @@ def test_deltas_of_calls_are_whole(simulator, make_driver, stack):
     assert [content.tag for content in contents] == ["call_a", "call_b"]
 
 
-def test_a_message_of_somebody_else_has_no_response_event(make_driver, events):
+def test_a_message_without_metadata_has_no_response_event(make_driver, events):
     make_driver().after_run(Message("Hello", role=Message.ASSISTANT_ROLE))
     assert [type(event) for event in events] == [FinishPromptEvent]
 

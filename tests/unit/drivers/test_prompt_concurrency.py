@@ -1,4 +1,4 @@
-"""Drivers that do not flood a server."""
+"""Drivers that limit how many requests are under way."""
 
 import logging
 import threading
@@ -119,7 +119,7 @@ def test_as_many_requests_as_are_allowed_arrive_at_the_same_time_and_no_more(mak
     assert most[0] == 3
 
 
-def test_without_a_limit_nobody_waits(simulator, make_driver, taken):
+def test_without_a_limit_no_call_waits(simulator, make_driver, taken):
     assert make_driver().run(_HI).to_text()
 
 

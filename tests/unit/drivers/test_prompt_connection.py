@@ -1,4 +1,4 @@
-"""The way to the server: clients, credentials, headers and addresses."""
+"""The connection to the server: clients, credentials, headers and addresses."""
 
 import base64
 import gc
@@ -215,7 +215,7 @@ def test_what_is_no_client_is_refused(client):
         OllamaPromptDriver(model="m", client=client).run(_HI)
 
 
-def test_our_own_client_is_closed_when_nobody_uses_it_any_more(make_driver):
+def test_our_own_client_is_closed_when_it_is_unreferenced(make_driver):
     driver = make_driver()
     driver.run(_HI)
     session = driver.client._client

@@ -126,7 +126,7 @@ class TestWarn:
         assert (reply.truncated, reply.complete, reply.window) == (True, True, 4096)
 
     @_WAYS
-    def test_truncation_that_nobody_expected_is_told_afterwards(self, make_driver, way, warnings, events):
+    def test_unexpected_truncation_is_reported_after_the_reply(self, make_driver, way, warnings, events):
         # The server has another default than is assumed, and its list of loaded models does not tell.
         with OllamaSimulator(models=_MODELS, context_length=2048) as server:
             calibrate(server, "roomy")

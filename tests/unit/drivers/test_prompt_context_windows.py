@@ -300,7 +300,7 @@ class TestRespected:
             assert sent_windows(server) == [None, 4096, 4096]
             assert truncated_chats(server) == []
 
-    def test_what_somebody_else_loaded_is_kept(self, simulator, make_driver):
+    def test_a_model_that_another_client_loaded_is_kept(self, simulator, make_driver):
         make_driver(num_ctx=24_000).run(_HI)
         make_driver().run(prompt(15_000))
         assert sent_windows(simulator) == [24_000, 24_000]

@@ -1,4 +1,4 @@
-"""Numbers that no server can mean, wherever a reply has numbers: they count as not told, and nothing fails."""
+"""Impossible numbers in replies are ignored, wherever a reply has numbers."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What a driver is told, and what of it reaches the wire."""
+"""Settings of the prompt driver, and what of them reaches the wire."""
 
 import json
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What cannot be stored with a driver is named, and what to do about it."""
+"""Settings that cannot be stored with a driver are named in a warning or an error."""
 
 import copy
 import logging

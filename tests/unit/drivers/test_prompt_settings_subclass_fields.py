@@ -325,7 +325,7 @@ def test_properties_of_a_subclass_count(simulator, weather_tool):
     assert driver.tokenizer is TOKENIZER
 
 
-def test_what_nobody_chose_is_found_out_in_a_subclass_too(simulator):
+def test_a_setting_that_was_not_given_is_found_in_a_subclass_too(simulator):
     @attrs.define
     class Other(OllamaPromptDriver):
         max_tokens: int = 5

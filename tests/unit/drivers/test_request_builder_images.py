@@ -140,7 +140,7 @@ def test_a_format_that_is_named_wrongly_does_not_matter(simulator, make_eyes):
     assert _sent(simulator) == [_encoded(IMAGES["jpeg"])]
 
 
-def test_an_image_that_nobody_can_tell_goes_by_its_name(simulator, make_eyes):
+def test_an_image_of_unknown_format_has_the_format_of_its_name(simulator, make_eyes):
     make_eyes().run(_stack(_image(b"who knows", "jpg")))
     assert _sent(simulator) == [_encoded(b"who knows")]
     with pytest.raises(OllamaContentError, match="is TGA"):

@@ -1,4 +1,4 @@
-"""Within a plan, requests have the planned keep_alive; everywhere else, that of their driver."""
+"""Requests have the keep_alive of a plan that is in force, otherwise that of their driver."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Keys, passwords and signed addresses are seen by nobody but the server that they are for."""
+"""Keys, passwords and signed addresses reach only the server that they are for."""
 
 import logging
 import pickle

@@ -1,4 +1,4 @@
-"""Settings as they are checked when they are given."""
+"""Converters of settings."""
 
 import ollama
 import pytest

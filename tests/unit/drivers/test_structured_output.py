@@ -1,4 +1,4 @@
-"""Structured answers where something lets the model write what it likes: whole, told in words, or an error."""
+"""Structured answers where no grammar is enforced: complete, requested again, or an error."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Structured output: the answer fits the schema, whatever else the task and the model bring."""
+"""Structured output: the answer fits the schema with each strategy, task and kind of model."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""With keep_alive=0, a model stays between the turns of a task and is let go once, when the task is over."""
+"""With keep_alive=0, a model stays between the requests of a task and is unloaded once, when the task is over."""
 
 import threading
 
@@ -193,7 +193,7 @@ def test_cancelling_lets_the_model_go(simulator, driver, weather_tool):
     assert _sent(simulator) == [300, "unload"]
 
 
-def test_a_server_that_does_not_unload_fails_nobody(simulator, driver, weather_tool):
+def test_a_server_that_does_not_unload_fails_no_run(simulator, driver, weather_tool):
     simulator.fault("status", status=500, error="no", path="/api/generate", times=None)
     simulator.reply("12 degrees.")
     assert str(Agent(prompt_driver=driver, tools=[weather_tool]).run("Oslo?").output) == "12 degrees."

@@ -1,4 +1,4 @@
-"""What Griptape's observability drivers see of a prompt."""
+"""Spans of prompts and streams, as Griptape's observability drivers get them."""
 
 import contextlib
 import logging
