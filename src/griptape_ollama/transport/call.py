@@ -110,6 +110,7 @@ class Call:
         self._policy = policy or retry_policy(max_attempts=1)
         self._cancellation = self._run.cancellation
         self._started = 0.0
+        self._ends_at = math.inf
         self._lines_received = 0
         self._bytes_received = 0
         self._began = False
@@ -173,6 +174,8 @@ class Call:
 
     def _reported(self) -> contextlib.AbstractContextManager[None]:
         self._started = time.monotonic()
+        total = self._limits.total
+        self._ends_at = self._run.ends_at if total is None else min(self._started + total, self._run.ends_at)
         return reporting(self._report, lambda: self._last is not None, self._listener)
 
     def _report(self, error: BaseException | None) -> CallReport:
@@ -423,19 +426,15 @@ class Call:
         self._retries += 1
 
     @property
-    def _ends_at(self) -> float:
-        """When the total limit of the call, or that of its run, is reached, on the clock of `time.monotonic`."""
-        limit = self._limits.total
-        return self._run.ends_at if limit is None else min(self._started + limit, self._run.ends_at)
-
-    @property
     def _total_is_over(self) -> bool:
         return time.monotonic() >= self._ends_at
 
     def _shorter(self, seconds: float | None) -> float | None:
         """Cut a limit to what is left of the total ones: the call's own, and that of the run."""
+        if self._ends_at == math.inf:
+            return seconds
         left = max(self._ends_at - time.monotonic(), 0.001)
-        return seconds if left == math.inf else left if seconds is None else min(seconds, left)
+        return left if seconds is None else min(seconds, left)
 
     def _set_deadline(self, seconds: float | None) -> None:
         self._cancellation.set_limit(self._shorter(seconds))

@@ -172,11 +172,8 @@ class ConcurrencyLimit:
         self, ticket: SlotRequest, admitted: threading.Event, cancellation: Cancellation, seconds: float | None
     ) -> float:
         started = time.monotonic()
-        cancellation.on_cancel(admitted.set)
-        try:
+        with cancellation.wakes(admitted.set):
             admitted.wait(seconds)
-        finally:
-            cancellation.release()
         waited = time.monotonic() - started
         if not ticket.is_admitted:
             raise SlotTimeoutError(self.slots.ahead_of(ticket), waited)

@@ -34,6 +34,7 @@ class Run:
     Attributes:
         cancellation: Ends the wait of the run when it is cancelled.
         limits: Limits of each request.
+        ends_at: When the total limit is reached, on the clock of `time.monotonic`; infinite where there is none.
         wait_for_server: Seconds for which an unreachable server is tried again.
         has_waited: Whether a request waited for the server in vain; no other request of the run waits again.
     """
@@ -52,7 +53,8 @@ class Run:
         self.has_waited = False
         self._host = host
         self._model = model or None
-        self._started = time.monotonic()
+        total = self.limits.total
+        self.ends_at = math.inf if total is None else time.monotonic() + total
         register_in_open_scopes(self)
 
     def cancel(self) -> None:
@@ -78,7 +80,7 @@ class Run:
         Raises:
             OllamaCancelledError: The run was stopped.
         """
-        with self._interrupted_by(lambda: woken.put(None)):
+        with self.cancellation.wakes(lambda: woken.put(None)):
             try:
                 woken.get(timeout=self.shorter(seconds))
             except queue.Empty:
@@ -105,7 +107,7 @@ class Run:
             with changed:
                 changed.notify_all()
 
-        with self._interrupted_by(wake), changed:
+        with self.cancellation.wakes(wake), changed:
             found = changed.wait_for(lambda: is_so() or self.cancellation.is_cancelled, self.shorter(seconds))
             self.check()
             yield found
@@ -118,15 +120,6 @@ class Run:
         """
         self.cancellation.sleep(self.shorter(seconds) or 0.0)
         self.check()
-
-    @contextlib.contextmanager
-    def _interrupted_by(self, wake: Callable[[], object]) -> Generator[None, None, None]:
-        """Call a function when the run is stopped inside the block, so that the wait there ends."""
-        self.cancellation.on_cancel(wake)
-        try:
-            yield
-        finally:
-            self.cancellation.release()
 
     def timeout_error(self) -> OllamaTimeoutError:
         """Return the error of a total limit that has passed."""
@@ -146,19 +139,16 @@ class Run:
         return f"The run of {f'model {self._model!r} of ' if self._model else ''}Ollama at {self._host}"
 
     @property
-    def ends_at(self) -> float:
-        """When the total limit is reached, on the clock of `time.monotonic`; infinite where there is none."""
-        return math.inf if self.limits.total is None else self._started + self.limits.total
-
-    @property
     def is_over(self) -> bool:
         """Whether the total limit has passed."""
         return time.monotonic() >= self.ends_at
 
     def shorter(self, seconds: float | None) -> float | None:
         """Cut a number of seconds to what is left of the total limit; above 0 in any case."""
+        if self.ends_at == math.inf:
+            return seconds
         left = max(self.ends_at - time.monotonic(), 0.001)
-        return seconds if left == math.inf else left if seconds is None else min(seconds, left)
+        return left if seconds is None else min(seconds, left)
 
 
 class PendingCall(Protocol):

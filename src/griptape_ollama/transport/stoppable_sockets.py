@@ -65,6 +65,15 @@ class Cancellation:
             if self._interrupt is not None:
                 self._interrupt()
 
+    @contextlib.contextmanager
+    def wakes(self, wake: Callable[[], object]) -> Generator[None, None, None]:
+        """Call a function on cancellation inside the block, so that the wait there ends."""
+        self.on_cancel(wake)
+        try:
+            yield
+        finally:
+            self.release()
+
     def sleep(self, seconds: float) -> None:
         """Wait, unless cancelled."""
         self._wake.wait(seconds)

@@ -107,7 +107,7 @@ def test_a_base_url_is_an_address_that_means_itself(host, base_url):
         ("https://user:secret@ollama.com", "https://ollama.com:443", "user", "secret"),
     ],
 )
-def test_user_and_password_are_taken_out_and_decoded(host, base_url, user, password):
+def test_user_and_password_are_extracted_and_decoded(host, base_url, user, password):
     address = parse_host(host)
     assert (address.base_url, address.user, address.password) == (base_url, user, password)
     assert password == "" or password not in repr(address)
@@ -226,7 +226,7 @@ def test_a_comma_in_a_password_or_a_path_is_one():
         ("ollama.com", False),
     ],
 )
-def test_loopback_is_told_apart(host, is_loopback):
+def test_loopback_addresses_are_recognised(host, is_loopback):
     assert parse_host(host).is_loopback is is_loopback
 
 
@@ -248,7 +248,7 @@ def test_loopback_is_told_apart(host, is_loopback):
         (None, False),
     ],
 )
-def test_the_cloud_is_ollama_com_and_nothing_that_looks_like_it(host, is_cloud):
+def test_only_ollama_com_is_the_cloud(host, is_cloud):
     assert parse_host(host).is_cloud is is_cloud
 
 

@@ -85,7 +85,7 @@ def test_blank_lines_between_objects_are_skipped():
     assert _decode([b'{"a":1}\n\n \n{"b":2}']) == [{"a": 1}, {"b": 2}]
 
 
-def test_a_last_line_without_newline_is_taken_when_the_reply_has_ended():
+def test_a_last_line_without_newline_is_decoded_at_the_end():
     decoder = NdjsonDecoder()
     assert list(decoder.feed(b'{"a":1}\n{"done":true}')) == [{"a": 1}]
     assert list(decoder.feed(_END)) == [{"done": True}]
@@ -161,7 +161,7 @@ def test_the_error_quotes_the_beginning_of_the_line_only():
 
 
 @pytest.mark.parametrize("filler", [b"x", b" ", b"\t", b"\x00"])
-def test_an_endless_line_is_given_up_at_the_limit(filler):
+def test_an_endless_line_raises_at_the_limit(filler):
     decoder = NdjsonDecoder(max_line_bytes=1000)
     for _ in range(10):
         assert list(decoder.feed(filler * 100)) == []
@@ -177,7 +177,7 @@ def test_a_line_over_the_limit_is_refused_however_it_arrives(positions):
 
 
 @given(st.lists(st.integers(0, 13), max_size=5))
-def test_a_line_of_just_the_limit_is_taken(positions):
+def test_a_line_of_exactly_the_limit_is_accepted(positions):
     line = b'{"a":"0123"}'
     assert _decode(_cut(line + b"\n", positions), max_line_bytes=len(line)) == [{"a": "0123"}]
 

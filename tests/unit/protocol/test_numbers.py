@@ -135,7 +135,7 @@ def test_part_of_one_is_a_number_and_no_count():
     assert reported_seconds(2_000_000_000) == 2.0
 
 
-def test_bounds_may_be_others():
+def test_bounds_can_be_set():
     assert reported_count(0, least=1) is None
     assert reported_count(-1, least=-5) == -1
     assert reported_count(2**31, most=2**31 - 1) is None

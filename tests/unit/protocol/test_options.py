@@ -29,13 +29,13 @@ _BOOLEANS = [name for name, kind in _ALL.items() if kind == "boolean"]
 
 
 @pytest.mark.parametrize("name", _INTEGERS)
-def test_integers_are_taken(name):
+def test_integers_are_accepted(name):
     assert check_options({name: 7}) == {name: 7}
     assert check_options({name: -1}) == {name: -1}
 
 
 @pytest.mark.parametrize("name", _FLOATS)
-def test_floats_are_taken_and_integers_for_them(name):
+def test_floats_are_accepted_and_integers_for_them(name):
     assert check_options({name: 0.25}) == {name: 0.25}
     checked = check_options({name: 1})
     assert checked == {name: 1}
@@ -43,7 +43,7 @@ def test_floats_are_taken_and_integers_for_them(name):
 
 
 @pytest.mark.parametrize("name", _BOOLEANS)
-def test_booleans_are_taken(name):
+def test_booleans_are_accepted(name):
     assert check_options({name: False}) == {name: False}
     with pytest.raises(ValueError, match=f"'{name}' must be a boolean, got 1"):
         check_options({name: 1})
@@ -235,14 +235,14 @@ def test_what_is_no_size_is_refused_by_name(value):
         ("", "use 'auto'"),
     ],
 )
-def test_a_word_that_is_unknown_is_refused_with_what_was_meant(word, advice):
+def test_an_unknown_text_is_refused_with_advice(word, advice):
     with pytest.raises(ValueError, match=advice) as caught:
         check_num_ctx(word)
     assert repr(word) in str(caught.value)
 
 
 @pytest.mark.parametrize("word", ["auto", "8192", ""])
-def test_the_largest_window_is_no_word(word):
+def test_the_largest_window_is_no_text(word):
     with pytest.raises(ValueError, match=r"max_num_ctx=.* \(str\) is no size of a window"):
         check_max_num_ctx(word)
 

@@ -48,7 +48,7 @@ def test_a_definition_that_is_used_once_stands_in_its_place():
     assert brief["properties"]["middle"]["properties"]["leaf"]["properties"]["title"]["description"] == "Its title"
 
 
-def test_a_definition_that_is_used_twice_is_told_once_with_what_stands_beside_its_references():
+def test_a_definition_that_is_used_twice_stays_a_definition():
     brief = abridged_schema(_Twice.model_json_schema())
     assert json.dumps(brief).count("Its title") == 1
     assert brief["properties"]["one"] == {"$ref": "#/$defs/_Leaf", "description": "The first"}

@@ -26,7 +26,7 @@ def _line(**message):
         ({}, False),
     ],
 )
-def test_a_line_carries_output_if_a_listener_would_be_told(line, carries):
+def test_a_line_has_output_if_it_has_text_thinking_or_calls(line, carries):
     assert has_output(line) is carries
 
 

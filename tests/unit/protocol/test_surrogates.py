@@ -67,7 +67,7 @@ def test_a_document_has_none(document):
 
 
 @pytest.mark.parametrize("line", [b'{"a":"\\u003ca"}', '{"a":"한국"}'.encode(), b"{}"])
-def test_what_cannot_hold_any_is_not_looked_through(line):
+def test_lines_without_surrogates_are_not_searched(line):
     assert not may_contain_surrogates(line)
 
 

@@ -373,7 +373,7 @@ def test_a_loop_that_was_closed_is_not_waked():
     assert list(feed) == [2]
 
 
-def test_a_feed_may_be_taken_from_in_both_ways():
+def test_an_iterator_can_be_read_sync_and_async():
     step = threading.Semaphore(0)
 
     def work(put):
@@ -460,7 +460,7 @@ def test_a_system_without_threads_to_spare_is_an_error_of_the_call(monkeypatch, 
     feed.close()
 
 
-def test_where_nobody_can_start_it_later_a_thread_begins_at_once(monkeypatch):
+def test_without_a_starter_thread_the_thread_begins_at_once(monkeypatch):
     def add(_):
         raise RuntimeError("can't start new thread")
 

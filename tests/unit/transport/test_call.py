@@ -80,7 +80,7 @@ class TestReply:
         simulator.reply(lines=[json.dumps(line, ensure_ascii=False) for line in lines], chunking=chunking)
         assert list(_call(connection).lines()) == lines
 
-    def test_a_last_line_without_its_end_is_taken(self, simulator, connection):
+    def test_a_last_line_without_newline_is_accepted(self, simulator, connection):
         simulator.reply(body=json.dumps(LAST))
         assert list(_call(connection).lines()) == [LAST]
 
@@ -260,7 +260,7 @@ class TestBrokenReplies:
             "application/octet-stream",
         ],
     )
-    def test_a_reply_is_taken_whatever_type_a_proxy_gives_it(self, simulator, connection, kind):
+    def test_a_reply_is_accepted_with_any_content_type_of_a_proxy(self, simulator, connection, kind):
         simulator.reply("Hello there", content_type=kind)
         assert _text(_call(connection).lines()) == "Hello there"
         simulator.reply(path="/api/version", body={"version": "1"}, content_type=kind)
@@ -523,7 +523,9 @@ class TestRefusals:
             ("http://[oops", "elsewhere"),
         ],
     )
-    def test_a_redirect_says_where_it_leads_and_why_that_may_be(self, simulator, connection, location, said):
+    def test_the_error_of_a_redirect_names_its_target_and_the_likely_reason(
+        self, simulator, connection, location, said
+    ):
         simulator.reply(status=302, body="", headers={"Location": location})
         _, error = _collect(_call(connection))
         assert isinstance(error, OllamaConnectionError)
@@ -573,7 +575,7 @@ class TestLimits:
         simulator.reply("one two three four five", line_delay=0.3)
         assert _text(_call(connection, between_tokens=1.2).lines()) == "one two three four five"
 
-    def test_a_slow_listener_is_not_taken_for_a_slow_server(self, simulator, connection):
+    def test_a_slow_consumer_does_not_time_out_the_server(self, simulator, connection):
         go_on = threading.Event()
         simulator.reply("one two three", pause=(1, go_on))
         lines = _call(connection, between_tokens=0.8).lines()

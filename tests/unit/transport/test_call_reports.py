@@ -163,7 +163,7 @@ def test_a_listener_that_fails_harms_neither_the_call_nor_the_other_listeners(
     assert "a bug of the listener" in caplog.text
 
 
-def test_nobody_who_stopped_listening_is_told(simulator, connection, reports):
+def test_a_removed_listener_gets_no_reports(simulator, connection, reports):
     remove_listener(reports.append)
     remove_listener(reports.append)
     simulator.reply("Hello")
@@ -171,7 +171,7 @@ def test_nobody_who_stopped_listening_is_told(simulator, connection, reports):
     assert reports == []
 
 
-def test_nothing_is_made_where_nobody_listens():
+def test_without_listeners_no_report_is_built():
     def never(*_):
         raise AssertionError("a report was made")
 

@@ -43,7 +43,7 @@ class TestStatusLines:
         simulator.reply(path="/api/pull", lines=[{"done": True}, *LINES])
         assert list(_pull(connection).lines()) == [{"done": True}, *LINES]
 
-    def test_each_line_is_given_as_it_arrives(self, simulator, connection):
+    def test_each_line_is_yielded_as_it_arrives(self, simulator, connection):
         simulator.fault("cut", path="/api/pull", after=2)
         simulator.reply(path="/api/pull", lines=LINES)
         lines = _pull(connection).lines()
@@ -56,7 +56,7 @@ class TestStatusLines:
         with pytest.raises(OllamaStreamError, match="ended without its last line"):
             list(_pull(connection).lines())
 
-    def test_an_error_line_is_an_error_with_the_words_of_the_server(self, simulator, connection):
+    def test_an_error_line_raises_with_the_message_of_the_server(self, simulator, connection):
         simulator.reply(path="/api/pull", lines=[LINES[0], {"error": "max retries exceeded"}])
         with pytest.raises(OllamaStreamError) as caught:
             list(_pull(connection).lines())

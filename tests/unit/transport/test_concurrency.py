@@ -76,7 +76,7 @@ def test_leaving_twice_frees_one_slot_only(slots, log):
     assert slots.under_way == 0
 
 
-def test_nobody_overtakes_one_with_a_smaller_limit(slots, log):
+def test_a_request_with_a_smaller_limit_is_not_overtaken(slots, log):
     wide = Visitor(slots, log, "wide", limit=2)
     Visitor(slots, log, "narrow", limit=1)
     Visitor(slots, log, "late", limit=2)
@@ -97,7 +97,7 @@ def test_a_thread_that_has_a_slot_does_not_wait_for_itself(slots, log):
     waiting.leave()
 
 
-def test_one_who_cannot_be_told_any_more_loses_the_slot_to_the_next(slots, log):
+def test_a_request_whose_notification_fails_loses_its_slot_to_the_next(slots, log):
     first = Visitor(slots, log, "a")
     gone = SlotRequest(1, lambda: 1 / 0)
     slots.enter(gone)
@@ -108,7 +108,7 @@ def test_one_who_cannot_be_told_any_more_loses_the_slot_to_the_next(slots, log):
     assert slots.under_way == 1
 
 
-def test_who_is_told_may_leave_and_enter_at_once(slots, log):
+def test_a_notified_request_may_leave_and_enter_at_once(slots, log):
     first = Visitor(slots, log, "a")
     second = SlotRequest(1, lambda: (slots.leave(second), Visitor(slots, log, "d")))
     slots.enter(second)
@@ -118,7 +118,7 @@ def test_who_is_told_may_leave_and_enter_at_once(slots, log):
     assert (slots.under_way, slots.waiting) == (1, 1)
 
 
-def test_an_interruption_loses_nobody(slots, log):
+def test_an_interruption_loses_no_request(slots, log):
     class InterruptedOnce(dict):
         def __setitem__(self, ticket, value):
             slots._under_way = {}
@@ -135,7 +135,7 @@ def test_an_interruption_loses_nobody(slots, log):
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(1, 3)), max_size=60))
-def test_whatever_comes_and_goes_the_limit_holds_and_nobody_is_forgotten(steps):
+def test_the_limit_holds_and_no_request_is_lost_in_any_order_of_steps(steps):
     slots, order, present, entered = SlotQueue(), [], [], 0
     for comes, which, limit in steps:
         if comes:
@@ -218,7 +218,7 @@ def test_a_failure_inside_gives_the_slot_back():
     assert slots.under_way == 0
 
 
-def test_the_same_address_has_the_same_slots_for_as_long_as_somebody_uses_them():
+def test_an_address_keeps_its_slots_while_they_are_referenced():
     first = slots_of("http://gpu-box:11434")
     assert slots_of("http://gpu-box:11434") is first
     assert slots_of("http://gpu-box:11435") is not first

@@ -116,7 +116,7 @@ class TestCredentials:
             "https://ollam\u0430.com",
         ],
     )
-    def test_the_key_of_the_environment_goes_to_nobody_who_only_looks_like_ollama_com(self, monkeypatch, host):
+    def test_the_key_of_the_environment_is_not_sent_to_lookalikes_of_ollama_com(self, monkeypatch, host):
         monkeypatch.setenv("OLLAMA_API_KEY", "secret")
         session = Connection.open(host)._session
         assert "secret" not in str(session.build_request("POST", "/api/chat").headers.raw)
@@ -132,7 +132,7 @@ class TestCredentials:
             "https://evil.test/@ollama.com",
         ],
     )
-    def test_addresses_that_others_may_read_otherwise_are_refused(self, host):
+    def test_ambiguous_addresses_are_refused(self, host):
         with pytest.raises(OllamaContentError, match="is not an address"):
             Connection.open(host)
 
@@ -179,7 +179,7 @@ class TestAddress:
         monkeypatch.setenv("OLLAMA_HOST", simulator.host)
         assert Connection.open().base_url == simulator.host
 
-    def test_what_is_given_wins_over_the_environment(self, monkeypatch):
+    def test_arguments_win_over_the_environment(self, monkeypatch):
         monkeypatch.setenv("OLLAMA_HOST", "elsewhere")
         assert Connection.open("gpu-box").base_url == "http://gpu-box:11434"
 
@@ -314,7 +314,7 @@ class TestForeignClient:
 
 
 class TestLifeTime:
-    def test_a_connection_that_nobody_uses_closes_its_client(self):
+    def test_an_unreferenced_connection_closes_its_client(self):
         connection = Connection.open("gpu-box")
         session = connection._session
         closed = weakref.finalize(connection, lambda: None)

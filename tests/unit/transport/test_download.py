@@ -81,7 +81,7 @@ def server():
         thread.join()
 
 
-def test_what_is_at_the_url_is_given_back(server):
+def test_the_content_of_the_url_is_returned(server):
     assert Download(f"{server.url}/image?size=1", allow_private=True).read() == IMAGE
     assert server.paths == ["/image?size=1"]
 

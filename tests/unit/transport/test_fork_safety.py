@@ -180,7 +180,7 @@ class TestConnections:
             echo.pause = 0.05
             assert _in_children(lambda number: _say(connection, str(number)), 4) == ["0", "1", "2", "3"]
 
-    def test_calls_of_other_threads_go_on_in_the_first_process_and_do_no_harm_in_the_others(self, echo):
+    def test_calls_of_other_threads_continue_in_the_parent_and_do_no_harm_in_the_children(self, echo):
         echo.pause = 0.3
         with _foreign(echo.url, limits=httpx.Limits(max_connections=2)) as connection, ThreadPoolExecutor(6) as pool:
             running = [pool.submit(_say, connection, f"thread {n}") for n in range(6)]

@@ -73,7 +73,7 @@ def _open_files():
 
 
 class TestRace:
-    def test_the_first_address_that_answers_is_taken(self, holes, listener, quick):
+    def test_the_first_address_that_answers_wins(self, holes, listener, quick):
         with _race([*holes, _info(*listener.getsockname())], timeout=_WAIT).connect() as sock:
             assert sock.getpeername() == listener.getsockname()
             assert sock.gettimeout() is None
@@ -192,7 +192,7 @@ class TestCalls:
         with pytest.raises(OllamaTimeoutError, match="limit: connect"):
             models.list()
 
-    def test_where_all_refuse_that_is_said_at_once(self, addresses, refusing):
+    def test_if_all_addresses_refuse_the_error_comes_at_once(self, addresses, refusing):
         addresses += [refusing, refusing]
         with pytest.raises(OllamaConnectionError, match="refused") as caught:
             OllamaModels(host="http://many.localhost:1").list()

@@ -111,7 +111,7 @@ def test_a_call_is_stopped_while_it_waits(simulator, client):
     assert caught[0][1] - stopped_at < 5
 
 
-def test_nobody_there_is_a_connection_error(make_client, unused_port):
+def test_an_unreachable_server_is_a_connection_error(make_client, unused_port):
     with pytest.raises(OllamaConnectionError, match="No Ollama server answers") as caught:
         _driver(make_client(f"http://127.0.0.1:{unused_port}")).run(TextArtifact("Hi"))
     assert caught.value.refused

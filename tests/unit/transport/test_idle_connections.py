@@ -68,7 +68,7 @@ def _open(connection):
     return [each for each in connection._session._transport._pool.connections if not each.is_closed()]
 
 
-def test_a_connection_that_nobody_uses_again_is_closed(simulator, sweeper, short_lived):
+def test_an_idle_connection_is_closed(simulator, sweeper, short_lived):
     connection = Connection.open(simulator.host)
     _ask(connection)
     assert len(_open(connection)) == 1
@@ -119,7 +119,7 @@ def test_one_that_may_still_be_used_is_kept(simulator, sweeper):
     assert _open(connection) == [before]
 
 
-def test_one_that_a_request_may_just_have_been_given_is_left_for_a_round():
+def test_a_connection_that_a_request_may_just_have_got_stays_open_for_a_round():
     class Expired:
         closed = 0
 

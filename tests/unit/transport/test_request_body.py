@@ -9,7 +9,7 @@ def test_without_a_refusal_there_is_no_limit():
     assert limits.largest("/api/embed") is None
 
 
-def test_what_was_taken_is_the_limit_or_half_of_what_was_refused():
+def test_the_limit_is_the_largest_accepted_body_or_half_of_the_smallest_refused():
     limits = BodyLimits()
     limits.note_refused("/api/embed", 1000)
     assert limits.largest("/api/embed") == 500

@@ -100,7 +100,7 @@ _APACHE = (
         (530, "error code: 1033", "error code: 1033", "cloudflared"),
     ],
 )
-def test_what_a_gateway_says_in_place_of_ollama_is_not_taken_for_its_words(status, text, shown, advice):
+def test_a_reply_of_a_gateway_is_not_taken_for_a_reply_of_ollama(status, text, shown, advice):
     error = _error(status, text, server="nginx/1.22.1")
     assert type(error) is OllamaGatewayError
     assert isinstance(error, OllamaConnectionError)
@@ -160,7 +160,7 @@ def test_a_gateway_that_did_not_get_all_of_the_request_may_get_it_later(status):
         ("You have used up your daily quota.", OllamaQuotaError),
     ],
 )
-def test_a_limiter_is_told_from_a_quota(text, kind):
+def test_a_rate_limit_is_distinguished_from_a_quota(text, kind):
     error = _error(429, text)
     assert type(error) is kind
     assert error.permanent is (kind is OllamaQuotaError)
@@ -227,7 +227,7 @@ def test_a_context_error_tells_tokens_wanted_and_had():
         ("[" * 100_000, "[" * 100_000),
     ],
 )
-def test_the_servers_words_are_unwrapped(text, said):
+def test_the_message_of_the_server_is_unwrapped(text, said):
     assert server_message(text) == said
 
 

@@ -132,7 +132,7 @@ def test_waits_are_spread_over_the_whole_range():
     assert max(waits) > 0.8
 
 
-def test_retry_after_is_the_least_wait_and_those_who_were_told_the_same_do_not_come_back_together():
+def test_retry_after_is_the_shortest_wait_and_jitter_spreads_clients_with_the_same_value():
     waits = []
     for _ in range(200):
         waits += _waits(retry_policy(min_delay=2), _Failing(_refusal(503, "busy", **{"retry-after": "7"})))

@@ -11,7 +11,7 @@ from griptape_ollama.transport.run import ActiveRuns, Run
 from griptape_ollama.transport.timeouts import OllamaTimeout
 
 
-def test_runs_under_way_are_stopped_and_others_are_not():
+def test_only_active_runs_are_cancelled():
     running = ActiveRuns()
     before, under_way, after = Run(), Run(), Run()
     with running.tracking(before):

@@ -139,7 +139,7 @@ def test_an_option_that_the_system_refuses_is_left_out(monkeypatch):
 
 
 @linux_only
-def test_a_server_that_does_not_read_a_large_request_yet_is_not_given_up(monkeypatch):
+def test_a_server_that_does_not_read_a_large_request_yet_is_waited_for(monkeypatch):
     """A proxy may let a request wait in its queue; Linux would count that as silence."""
     monkeypatch.setattr(tcp_keepalive, "_GONE_MILLISECONDS", 300)
     options = [each for each in tcp_keepalive.OPTIONS if each[1] != socket.TCP_USER_TIMEOUT]
