@@ -38,6 +38,7 @@ from griptape_ollama import (
     OllamaTimeoutError,
     ReasoningChunkEvent,
 )
+from griptape_ollama.drivers.overrides import is_overridden
 
 HI = TextArtifact("Hi")
 ENVELOPE = [StartPromptEvent, FinishPromptEvent]
@@ -93,6 +94,16 @@ def _agent_chunks(driver, **settings):
 
 def _of(events, *kinds):
     return [event for event in events if isinstance(event, kinds)]
+
+
+@pytest.mark.parametrize("name", ["try_run", "try_stream"])  # one of them is decorated by Griptape
+def test_only_a_method_of_a_subclass_or_of_the_object_is_an_override(name):
+    own = {name: vars(OllamaPromptDriver)[name]}
+    driver = OllamaPromptDriver(model="m")
+    assert not is_overridden(driver, name, own)
+    setattr(driver, name, mock.Mock())
+    assert is_overridden(driver, name, own)
+    assert is_overridden(type("Sub", (OllamaPromptDriver,), {name: lambda _: None})(model="m"), name, own)
 
 
 class TestWhichMethodRuns:
