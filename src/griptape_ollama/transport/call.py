@@ -102,7 +102,7 @@ class Call:
         self._size = len(self._content or b"")
         self.model: str | None = model or (body.get("model") if body else None)
         self._keep_alive: Any = body.get("keep_alive") if body else None
-        self._failures = RequestErrors(connection.base_url, self.model, method, path, connection.proxy)
+        self._errors = RequestErrors(connection.base_url, self.model, method, path, connection.proxy)
         self._kind = kind
         self._run = run or Run(limits)
         self._limits = limits or self._run.limits
@@ -217,7 +217,7 @@ class Call:
             first.append(line)
             if self._kind.is_empty(line):
                 lines.close()
-                raise self._failures.only_loaded()
+                raise self._errors.only_loaded()
             if self._kind.has_output(line) or self._kind.is_last(line):
                 break
             if len(first) >= _MAX_SILENT_LINES or self._bytes_received > _MAX_SILENT_BYTES:
@@ -229,7 +229,7 @@ class Call:
     def _fetch(self, max_bytes: int) -> dict[str, Any]:
         with self._response() as response:
             document = decode_object(read_reply(response, max_bytes))
-        self._note_reply(document)
+        self._record_reply(document)
         return document
 
     def _acknowledged(self) -> None:
@@ -242,9 +242,9 @@ class Call:
         try:
             with self._slot(), self._send(accepted) as response:
                 self.clock_offset = clock_offset(response.headers)
-                self._note_size(response.status_code)
+                self._record_size(response.status_code)
                 if response.status_code != _OK:
-                    refused = self._failures.refused(response, self._size)
+                    refused = self._errors.refused(response, self._size)
                     self._check_stopped()  # which may be why its body ended
                     raise refused
                 yield response
@@ -263,17 +263,17 @@ class Call:
         finally:
             self._cancellation.release()
 
-    def _note_reply(self, last: Mapping[str, Any]) -> None:
+    def _record_reply(self, last: Mapping[str, Any]) -> None:
         self._last = last
         if self.path in _USING and self.model:
             record_use(self.host, self.model, self._keep_alive, last)
 
-    def _note_size(self, status: int) -> None:
+    def _record_size(self, status: int) -> None:
         limits = self._connection.body_limits
         if status == _OK:
-            limits.note_taken(self.path, self._size)
+            limits.record_accepted(self.path, self._size)
         elif status == _TOO_LARGE:
-            limits.note_refused(self.path, self._size)
+            limits.record_refused(self.path, self._size)
 
     @contextlib.contextmanager
     def _slot(self) -> Generator[None, None, None]:
@@ -293,11 +293,11 @@ class Call:
 
     def _without_slot(self, admission: ConcurrencyLimit, error: SlotTimeoutError) -> OllamaError:
         if self._cancellation.is_cancelled:
-            return self._failures.cancelled()
+            return self._errors.cancelled()
         if self._total_is_over:
             return self._timed_out()
         seconds = error.seconds if admission.max_wait is None else admission.max_wait
-        return self._failures.no_slot(seconds, slots=admission.limit, ahead=error.ahead)
+        return self._errors.no_slot(seconds, slots=admission.limit, ahead=error.ahead)
 
     def _send(self, accepted: str) -> contextlib.AbstractContextManager[httpx.Response]:
         self._check_stopped()
@@ -329,10 +329,10 @@ class Call:
                 self._bytes_received += len(chunk)
                 for line in feed(chunk):
                     if cancellation.is_cancelled or line.get("error"):
-                        raise self._failures.cancelled() if cancellation.is_cancelled else self._error_line(line)
+                        raise self._errors.cancelled() if cancellation.is_cancelled else self._error_line(line)
                     self._lines_received += 1
                     if line.get(last_field) == last_value:
-                        self._note_reply(line)
+                        self._record_reply(line)
                         yield line
                         self._drain(chunks)
                         return
@@ -342,7 +342,7 @@ class Call:
                     deadline = ends_at if between is None else min(now + between, ends_at)
                     cancellation.deadline = None if deadline == math.inf else deadline
                 if cancellation.is_cancelled:
-                    raise self._failures.cancelled()
+                    raise self._errors.cancelled()
                 if now >= ends_at or (cancellation.deadline is not None and now > cancellation.deadline):
                     raise self._timed_out()
             raise self._ended()
@@ -361,41 +361,41 @@ class Call:
 
     def _translate(self, error: Exception) -> OllamaError:
         """Convert an exception of the HTTP library or of the decoder into one of our errors."""
-        failures = self._failures
+        errors = self._errors
         if self._cancellation.is_cancelled:
-            return failures.cancelled()
+            return errors.cancelled()
         if isinstance(error, httpx.TimeoutException):
             return self._timed_out(type(error))
         if isinstance(error, PageError):
-            return failures.page(error)
+            return errors.page(error)
         if isinstance(error, NdjsonError):
             is_begun = self._began
-            return failures.broken(str(error), self._lines_received) if is_begun else failures.no_reply_of_ollama(error)
+            return errors.broken(str(error), self._lines_received) if is_begun else errors.no_reply_of_ollama(error)
         if isinstance(error, httpx.ConnectError):
-            return failures.not_connected(error)
+            return errors.not_connected(error)
         if isinstance(error, httpx.ProxyError):
-            return failures.proxy_refused(error)
+            return errors.proxy_refused(error)
         if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError)):
             return self._disconnected(error)
-        return failures.cannot_be_sent(error)
+        return errors.cannot_be_sent(error)
 
     def _disconnected(self, error: Exception) -> OllamaError:
         if self._began:
-            return self._failures.broken(self._failures.broken_connection(error), self._lines_received)
-        return self._failures.no_answer(error, stale=self._cancellation.is_stale)
+            return self._errors.broken(self._errors.broken_connection(error), self._lines_received)
+        return self._errors.no_answer(error, stale=self._cancellation.is_stale)
 
     def _ended(self) -> OllamaError:
         self._check_stopped()
-        return self._failures.broken("it ended without its last line", self._lines_received, retryable=not self._began)
+        return self._errors.broken("it ended without its last line", self._lines_received, retryable=not self._began)
 
     def _error_line(self, line: dict[str, Any]) -> OllamaError:
-        error = self._failures.error_line(line)
-        return self._failures.error_after(error, self._lines_received) if self._began else error
+        error = self._errors.error_line(line)
+        return self._errors.error_after(error, self._lines_received) if self._began else error
 
     def _timed_out(self, kind: type[httpx.TimeoutException] = httpx.ReadTimeout) -> OllamaError:
         name, what = self._limit_reached(kind)
         seconds: float | None = getattr(self._limits, "first_token" if name == "slot" else name)
-        return self._failures.timed_out(name, what, seconds)
+        return self._errors.timed_out(name, what, seconds)
 
     def _limit_reached(self, kind: type[httpx.TimeoutException]) -> tuple[str, str]:
         """Return the name of the limit, and what it means."""
@@ -409,12 +409,12 @@ class Call:
             unit = self._kind.unit
             return "between_tokens", f"sent no {unit} for {{}} after {self._lines_received} {unit}s"
         return "first_token", (
-            f"sent no first {self._kind.unit} within {{}}; the model may be loading, or others are in the queue"
+            f"sent no first {self._kind.unit} within {{}}; the model may be loading, or other requests are in the queue"
         )
 
     def _check_stopped(self) -> None:
         if self._cancellation.is_cancelled:
-            raise self._failures.cancelled()
+            raise self._errors.cancelled()
 
     def _sleep(self, seconds: float) -> None:
         self._cancellation.sleep(self._shorter(seconds) or 0.0)

@@ -46,26 +46,26 @@ class BodyLimits:
     """
 
     def __init__(self) -> None:
-        self._taken: dict[str, int] = {}
+        self._accepted: dict[str, int] = {}
         self._refused: dict[str, int] = {}
 
-    def note_taken(self, path: str, size: int) -> None:
-        """Record that a path took a body of so many bytes."""
-        if size > self._taken.get(path, 0):
-            self._taken[path] = size
+    def record_accepted(self, path: str, size: int) -> None:
+        """Record that a path accepted a body of so many bytes."""
+        if size > self._accepted.get(path, 0):
+            self._accepted[path] = size
             if size >= self._refused.get(path, size + 1):
                 self._refused.pop(path, None)  # the limit was raised
 
-    def note_refused(self, path: str, size: int) -> None:
+    def record_refused(self, path: str, size: int) -> None:
         """Record that a path refused a body of so many bytes for its size."""
         self._refused[path] = min(size, self._refused.get(path, size))
-        if self._taken.get(path, 0) >= size:
-            self._taken.pop(path, None)  # the limit was lowered
+        if self._accepted.get(path, 0) >= size:
+            self._accepted.pop(path, None)  # the limit was lowered
 
     def largest(self, path: str) -> int | None:
         """Return how many bytes a body may have; None where none was refused.
 
-        That is the largest one that was taken, or half of the smallest that was refused, if that is more.
+        That is the largest one that was accepted, or half of the smallest that was refused, if that is more.
         """
         refused = self._refused.get(path)
-        return None if refused is None else max(self._taken.get(path, 0), refused // 2)
+        return None if refused is None else max(self._accepted.get(path, 0), refused // 2)

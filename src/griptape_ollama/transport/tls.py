@@ -44,7 +44,7 @@ def _context_of(base_url: str, verify: bool | str | ssl.SSLContext) -> ssl.SSLCo
     if isinstance(verify, ssl.SSLContext):
         return verify
     if verify is True and not base_url.startswith("https:"):
-        # Reading the CA certificates takes 20 ms; an empty context trusts nobody, should the server redirect to TLS.
+        # Reading the CA certificates takes 20 ms; an empty context trusts no server, should this one redirect to TLS.
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if verify is True:
         return _default_context()

@@ -1,4 +1,4 @@
-"""What a thread makes and somebody else takes."""
+"""Items of a thread for a consumer in another thread or task."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from griptape_ollama.transport.async_bridge import (
 from griptape_ollama.transport.run import Run
 
 NAME = "feed-under-test"
-_who = contextvars.ContextVar("who", default="nobody")
+_who = contextvars.ContextVar("who", default="none")
 
 
 @pytest.fixture(autouse=True)

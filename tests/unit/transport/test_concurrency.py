@@ -149,8 +149,8 @@ def test_the_limit_holds_and_no_request_is_lost_in_any_order_of_steps(steps):
         assert slots.under_way == len(under_way) <= max((ticket.limit for ticket in present), default=3)
         assert slots.waiting == len(present) - len(under_way)
         waiting = [ticket for ticket in present if not ticket.is_admitted]
-        assert not waiting or waiting[0].limit <= len(under_way), "somebody waits though there is room"
-    assert order == sorted(order), "somebody was overtaken"
+        assert not waiting or waiting[0].limit <= len(under_way), "a request waits though a slot is free"
+    assert order == sorted(order), "a request was overtaken"
 
 
 def test_many_threads_never_exceed_the_limit_and_all_have_their_turn():

@@ -94,7 +94,7 @@ class TestRace:
             assert sock.getpeername() == listener.getsockname()
 
     def test_one_that_comes_to_life_late_still_wins(self, holes, refusing, listener, quick):
-        """The attempts that are under way go on while others are tried."""
+        """The attempts that are under way continue while further ones are tried."""
         with _race([_info(*listener.getsockname()), refusing, *holes], timeout=_WAIT).connect() as sock:
             assert sock.getpeername() == listener.getsockname()
 
