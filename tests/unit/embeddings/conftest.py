@@ -13,7 +13,7 @@ from unit.embeddings.serving import MODEL, Gate
 
 @pytest.fixture
 def spec(simulator):
-    """What is asked of the simulator where a test says nothing else: no retries, no known window."""
+    """Settings of requests to the simulator: no retries, no known window."""
     connection = Connection.open(simulator.host)
     yield EmbeddingSpec(
         connection=connection,
@@ -29,7 +29,7 @@ def spec(simulator):
 
 @pytest.fixture
 def embed(spec):
-    """Embeds passages with an order that is changed in some settings."""
+    """Embeds passages with a spec that has some other settings."""
 
     def embed(passages, *, replied=lambda _: None, **settings):
         return Embedder(dataclasses.replace(spec, **settings), Run(), replied).embed(passages)
@@ -39,7 +39,7 @@ def embed(spec):
 
 @pytest.fixture
 def gate(simulator):
-    """A server that answers when it is told to; in the end it answers everything."""
+    """A server that answers on demand; at the end it answers everything."""
     gate = Gate(simulator)
     yield gate
     gate.open()

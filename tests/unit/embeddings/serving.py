@@ -29,7 +29,7 @@ def vectors_of(request):
 
 
 def answer_with(simulator, function, *, times=None):
-    """Let a function of the request make the replies: a Reply, or None for the usual one."""
+    """Reply by a function of the request: a Reply, or None for the usual one."""
     simulator.reply(lambda request: function(request) or vectors_of(request), path="/api/embed", times=times)
 
 
@@ -39,7 +39,7 @@ def refuse(simulator, is_bad, **reply):
 
 
 def spoil(simulator, is_bad, **bad):
-    """Give something else than a vector for each bad text."""
+    """Reply with something else than a vector for each bad text."""
     (wrong,) = bad.values()
 
     def reply(request):
@@ -51,7 +51,7 @@ def spoil(simulator, is_bad, **bad):
 
 
 class Gate:
-    """A server that answers when it is told to."""
+    """A server that answers on demand."""
 
     def __init__(self, simulator):
         self._arrived = queue.SimpleQueue()
@@ -66,7 +66,7 @@ class Gate:
         assert self._is_open or go.wait(60)
 
     def next(self):
-        """Wait for the next request; give its texts."""
+        """Wait for the next request, and return its texts."""
         return self._arrived.get(timeout=30)
 
     def let_go(self):

@@ -23,7 +23,7 @@ def known(spec):
 
 @pytest.fixture
 def batches(spec, known):
-    """Embeds texts; gives the batches of outcomes one by one."""
+    """Embeds texts, and returns the batches of outcomes one by one."""
 
     def batches(texts, *, size=4, characters=1000, runs=lambda: contextlib.nullcontext(Run())):
         changed = dataclasses.replace(spec, batches=BatchLimits(size, characters))

@@ -38,7 +38,7 @@ def coalescer():
 
 @pytest.fixture
 def joined(monkeypatch):
-    """Counts the calls that wait with others."""
+    """Counts the calls that wait for a shared request."""
     joined = threading.Semaphore(0)
     join = coalescing._Group.join
 
@@ -61,7 +61,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def call(coalescer, spec):
-    """Calls the gatherer from a thread of its own; gives the future of it."""
+    """Calls the coalescer in a thread, and returns the future."""
     with ThreadPoolExecutor(16) as pool:
 
         def call(text, *, pause=_LONG, replied=lambda _: None, run=None, context=None, **settings):
@@ -78,7 +78,7 @@ def call(coalescer, spec):
 
 @pytest.fixture
 def busy(gate, call, joined):
-    """A group that is asking for `a` and `b`, and whose next calls gather meanwhile; gives the futures of these."""
+    """A group with a request for `a` and `b` under way, so that further calls wait; returns the futures of these."""
     two = BatchLimits(texts=2, characters=1000)
     lone = call("lone", batches=two)
     assert gate.next() == ["lone"]

@@ -10,7 +10,7 @@ from griptape_ollama import OllamaModels
 
 @pytest.fixture
 def manage():
-    """Make the manager of a simulator's models; its retries do not wait."""
+    """Builds OllamaModels of a simulator; its retries do not wait."""
 
     def make(simulator, **settings):
         return OllamaModels(host=simulator.host, **{"min_retry_delay": 0, **settings})
@@ -25,7 +25,7 @@ def models(simulator, manage):
 
 @pytest.fixture
 def in_background():
-    """Do something in a thread; give the future of it."""
+    """Call a function in a thread, and return its future."""
     with ThreadPoolExecutor(16) as pool:
         yield pool.submit
 

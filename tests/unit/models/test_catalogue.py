@@ -1,4 +1,4 @@
-"""Which model is meant where nobody names one."""
+"""The only chat model of a server, for a driver without a model."""
 
 import pytest
 

@@ -27,7 +27,7 @@ def simulator():
 
 @pytest.fixture
 def free(monkeypatch):
-    """Let every disk have so much room; give the folders that were asked about."""
+    """Set the free space of every disk; return the folders that were read."""
     asked = []
 
     def let(size):

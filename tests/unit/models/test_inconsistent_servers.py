@@ -32,7 +32,7 @@ def _ps(*names, minutes=0):
 
 
 def _ask(simulator, path, *bodies):
-    """Give the bodies one after the other to who asks by facts that are asked anew, or by no facts at all."""
+    """Reply with the bodies one after the other, to requests with and without the cache."""
     models = OllamaModels(host=simulator.url)
     for number, body in enumerate(bodies):
         simulator.reply(path=path, body=body)
@@ -137,7 +137,7 @@ class TestUsedButMissing:
         self._use(simulator, times=6, **settings)
         assert _warnings(caplog) == []
 
-    def test_a_model_of_the_cloud_is_in_nobodys_memory(self, simulator, caplog):
+    def test_a_model_of_the_cloud_is_never_loaded(self, simulator, caplog):
         simulator.reply(path="/api/show", body={"remote_host": "https://ollama.com:443"}, times=None)
         self._use(simulator, times=6)
         assert _warnings(caplog) == []

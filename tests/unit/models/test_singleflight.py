@@ -14,7 +14,7 @@ from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
 MB = 1_000_000
 BIG = SimulatedModel(name="big:8b", size=100 * MB, pull_bytes_per_second=10 * MB)
-_who = contextvars.ContextVar("who", default="nobody")
+_who = contextvars.ContextVar("who", default="none")
 OTHER = SimulatedModel(name="other", size=100 * MB, pull_bytes_per_second=10 * MB)
 
 
@@ -44,7 +44,7 @@ def watch(in_background):
 
 
 def _arrive(simulator):
-    """Let the first bytes be told of."""
+    """Wait for the first bytes."""
     simulator.wait_for_sleeper()
     simulator.advance(0.06)
 
@@ -62,7 +62,7 @@ def test_callers_share_one_pull(simulator, manage, watch, count, audit):
     _arrive(simulator)
     assert heard.wait(5)
     others = [watch(manage(simulator), name) for name in ("big:8b", "BIG:8b", "library/big:8b")]
-    # Whoever comes later hears at once how far it is.
+    # A later caller gets the progress at once.
     assert all(each[1].wait(5) for each in others)
     results = _finish(simulator, first, *(each[0] for each in others))
     assert count(simulator, "/api/pull") == 1

@@ -115,7 +115,7 @@ class TestTries:
             ("error_line", {"after": 40, "error": 'Get "https://r2/x?X-Sig=abc": net/http: TLS handshake timeout'}),
             ("error_line", {"after": 40, "error": "read tcp 10.0.0.1: read: connection reset by peer"}),
             ("error_line", {"after": 40, "error": "digest mismatch, file must be downloaded again: want a, got b"}),
-            ("error_line", {"after": 40, "error": "something that nobody has seen before"}),
+            ("error_line", {"after": 40, "error": "an unknown failure"}),
         ],
     )
     def test_a_broken_pull_resumes(self, simulator, models, count, kind, details):

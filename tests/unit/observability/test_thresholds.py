@@ -1,4 +1,4 @@
-"""When somebody is told that calls fare badly."""
+"""Alerts when the latest calls cross a threshold."""
 
 import pytest
 
