@@ -303,12 +303,11 @@ class Call:
         self._check_stopped()
         if self._total_is_over:  # used up by the facts, or by the wait for a slot
             raise self._timed_out()
-        self._set_deadline(self._limits.first_token)
+        first_token = self._shorter(self._limits.first_token)
+        self._cancellation.set_limit(first_token)
         limits = {
+            **dict.fromkeys(("read", "write", "pool"), first_token),
             "connect": self._shorter(self._limits.connect),
-            "read": self._shorter(self._limits.first_token),
-            "write": self._shorter(self._limits.first_token),
-            "pool": self._shorter(self._limits.first_token),
         }
         return self._connection.send(
             self._cancellation, self._method, self.path, self._content, limits, accepted=accepted
@@ -435,6 +434,3 @@ class Call:
             return seconds
         left = max(self._ends_at - time.monotonic(), 0.001)
         return left if seconds is None else min(seconds, left)
-
-    def _set_deadline(self, seconds: float | None) -> None:
-        self._cancellation.set_limit(self._shorter(seconds))

@@ -82,11 +82,6 @@ class Cancellation:
         """Set the deadline to that many seconds from now."""
         self.deadline = None if seconds is None else time.monotonic() + seconds
 
-    @property
-    def is_late(self) -> bool:
-        """Whether the deadline has passed."""
-        return self.deadline is not None and time.monotonic() > self.deadline
-
     def remaining(self) -> float | None:
         """Seconds until the deadline; None for no limit."""
         return None if self.deadline is None else self.deadline - time.monotonic()
@@ -296,14 +291,7 @@ def _abandonable(
     *,
     abandon: Callable[[], object],
 ) -> httpcore.NetworkStream:
-    """Run what cannot be interrupted (name resolution, TLS) in a thread that is abandoned when stopped.
-
-    Args:
-        work: Opens the connection.
-        timeout: Seconds.
-        library: The library whose exceptions are raised.
-        abandon: Called when the caller has stopped waiting, so that the thread ends soon.
-    """
+    """Run what cannot be interrupted (name resolution, TLS) in a thread; `abandon` ends it when the caller stops."""
     cancellation = _current_cancellation()
     if cancellation is None:
         return work()
