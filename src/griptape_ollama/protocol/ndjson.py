@@ -120,6 +120,8 @@ def decode_object(line: bytes) -> dict[str, Any]:
 
 def _decode_quickly(line: bytes) -> dict[str, Any] | None:
     """Decode one JSON object as `json` would; None where only `json` can tell."""
+    if not line.startswith(b"{") and not line[:_EXCERPT].lstrip().startswith(b"{"):
+        return None  # orjson would reserve twelve times the size of megabytes of blanks
     try:
         value = orjson.loads(line)
     except ValueError:
