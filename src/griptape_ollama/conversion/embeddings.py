@@ -12,11 +12,11 @@ from griptape_ollama.errors import OllamaContentError, OllamaStreamError
 from griptape_ollama.events import OllamaEmbeddingEvent
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.numbers import (
+    check_whole,
     reported_count,
     reported_seconds,
     to_boolean,
     to_plain_scalar,
-    to_whole,
 )
 from griptape_ollama.protocol.options import check_options
 
@@ -90,10 +90,7 @@ def check_field(name: str, value: Any) -> Any:
     if name == "keep_alive":
         return normalize_keep_alive(value)
     if name == "dimensions":
-        size = to_whole(value)
-        if size is None or size < 1:
-            raise ValueError(f"dimensions={value!r} must be a whole number from 1")
-        return size
+        return check_whole(value, name="dimensions")
     if name == "truncate" and to_boolean(value) is None:
         raise ValueError(f"truncate={value!r} must be True or False")
     return to_plain_scalar(value)

@@ -14,12 +14,12 @@ from griptape_ollama.models.validators import checked
 from griptape_ollama.ollama_package import ollama
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive
 from griptape_ollama.protocol.numbers import (
+    check_seconds,
+    check_whole,
     to_boolean,
-    to_number,
     to_plain,
     to_plain_scalar,
     to_python,
-    to_whole,
 )
 from griptape_ollama.protocol.options import (
     LOAD_OPTIONS,
@@ -145,27 +145,17 @@ def to_on_long_text(value: Any) -> Any:
 
 def to_count(value: Any) -> int:
     """Return a count, 1 at least."""
-    count = to_whole(value)
-    if count is None or count < 1:
-        raise OllamaContentError(f"{value!r} must be a whole number from 1")
-    return count
+    return check_whole(value)
 
 
 def to_size(value: Any) -> int:
     """Return a number of bytes, 0 at least."""
-    size = to_whole(value)
-    if size is None or size < 0:
-        raise OllamaContentError(f"{value!r} must be a whole number of bytes, or 0")
-    return size
+    return check_whole(value, least=0, unit="whole number of bytes")
 
 
 def to_seconds(value: Any) -> float:
     """Return a number of seconds, 0 at least."""
-    # No lock can wait longer.
-    seconds = to_number(value)
-    if seconds is None or not 0 <= seconds <= threading.TIMEOUT_MAX:
-        raise OllamaContentError(f"{value!r} must be a number of seconds from 0")
-    return seconds
+    return check_seconds(value, longest=threading.TIMEOUT_MAX)  # no lock can wait longer
 
 
 def to_prefix(value: Any) -> str | None:

@@ -99,7 +99,7 @@ def to_plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def check_whole(value: Any, *, least: int = 1, name: str = "", hint: str = "") -> int:
+def check_whole(value: Any, *, least: int = 1, name: str = "", hint: str = "", unit: str = "whole number") -> int:
     """Return a setting that is a whole number, as a plain integer.
 
     Args:
@@ -107,13 +107,14 @@ def check_whole(value: Any, *, least: int = 1, name: str = "", hint: str = "") -
         least: Smallest number that is allowed.
         name: Name of the setting, for the error.
         hint: What else the setting may be, for the error.
+        unit: What it counts, for the error.
 
     Raises:
         OllamaContentError: It is no whole number, or too small.
     """
     number = to_whole(value)
     if number is None or number < least:
-        raise OllamaContentError(f"{_shown(name, value)} must be a whole number from {least}{hint}")
+        raise OllamaContentError(f"{_shown(name, value)} must be a {unit} from {least}{hint}")
     return number
 
 
