@@ -25,6 +25,7 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 longest reply to any request, arrives as one document of about 12 MB."""
 
 _EXCERPT = 120
+_LARGE_BYTES = 64 * 1024
 
 _decode_json = json.JSONDecoder().raw_decode
 _BLANKS_TO_END = re.compile(r"\s*\Z")
@@ -121,7 +122,10 @@ def decode_object(line: bytes) -> dict[str, Any]:
 def _decode_quickly(line: bytes) -> dict[str, Any] | None:
     """Decode one JSON object as `json` would; None where only `json` can tell."""
     if not line.startswith(b"{") and not line[:_EXCERPT].lstrip().startswith(b"{"):
-        return None  # orjson would reserve twelve times the size of megabytes of blanks
+        return None
+    # orjson reserves twelve times the size, also for megabytes that cannot be one object.
+    if len(line) > _LARGE_BYTES and not line[-_EXCERPT:].rstrip().endswith(b"}"):
+        return None
     try:
         value = orjson.loads(line)
     except ValueError:
