@@ -60,15 +60,16 @@ class ProgressMeter:
 
     def read(self, line: Mapping[str, Any]) -> OllamaProgressEvent | None:
         """Add a line, and return the progress; None if the line reports nothing new."""
-        digest = line.get("digest")
+        status, digest = line.get("status"), line.get("digest")
+        status = status if isinstance(status, str) else ""
         total = reported_count(line.get("total"))
         if isinstance(digest, str) and total is not None:
             self._add(digest, total, reported_count(line.get("completed")) or 0)
-        elif str(line.get("status", "")).startswith(_ALL_THERE):
+        elif status.startswith(_ALL_THERE):
             for file in self._files.values():
                 file.completed = file.total
         state = (
-            str(line.get("status", "")),
+            status,
             digest if isinstance(digest, str) else None,
             sum(file.completed for file in self._files.values()),
             sum(file.total for file in self._files.values()),

@@ -36,7 +36,8 @@ _SCHEMES = re.compile(r"(?:^|,\s*)([A-Za-z][A-Za-z0-9-]*)(?=\s+[\w-]+=|\s*,|\s*$
 # Endpoints that are written at the end of an address, as other clients want them there.
 _ENDPOINT = re.compile(
     r"(?:/v1(?:/(?:chat/completions|completions|embeddings|models|responses|messages))?"
-    r"|/api(?:/(?:chat|generate|embed|embeddings|tags|show|ps|version|pull))?)$"
+    r"|/api(?:/(?:chat|generate|embed|embeddings|tags|show|ps|version|pull))?)$",
+    re.IGNORECASE,
 )
 
 

@@ -37,6 +37,11 @@ def test_bytes_are_added_up_over_all_files():
     assert meter.last.share == 50 / 150
 
 
+@pytest.mark.parametrize("status", [None, 7, ["pulling"], {}])
+def test_a_status_that_is_no_text_is_an_empty_one(status):
+    assert _meter().read({"status": status, "digest": "a", "total": 100}).status == ""
+
+
 @pytest.mark.parametrize(("completed", "total"), [(math.nan, 1), (math.inf, math.inf), (1, math.nan), (0, 0)])
 def test_counts_that_are_no_numbers_have_no_share(completed, total):
     assert _event(completed, total).share is None

@@ -186,7 +186,7 @@ def test_a_request_that_is_too_large_tells_its_size_and_the_limit_to_raise():
     assert "client_max_body_size" in str(to_response_error(refusal))
 
 
-@pytest.mark.parametrize("end", ["/v1", "/api", "/api/chat", "/v1/chat/completions", "/ollama/v1", "/api/embed"])
+@pytest.mark.parametrize("end", ["/v1", "/V1", "/api", "/api/chat", "/v1/chat/completions", "/ollama/v1", "/api/embed"])
 @pytest.mark.parametrize("status", [404, 405])
 def test_an_endpoint_at_the_end_of_the_address_is_to_be_left_out(end, status):
     refusal = ErrorReply(status, "404 page not found", {}, "POST", "/api/chat", f"http://gpu-box:11434{end}", "qwen3")
