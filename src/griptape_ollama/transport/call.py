@@ -29,8 +29,8 @@ from griptape_ollama.transport.call_reports import (
 )
 from griptape_ollama.transport.concurrency import ConcurrencyLimit, SlotTimeoutError
 from griptape_ollama.transport.connection import Connection
-from griptape_ollama.transport.error_mapping import MAX_ERROR_BYTES, RequestErrors
 from griptape_ollama.transport.request_body import encode_body
+from griptape_ollama.transport.request_errors import MAX_ERROR_BYTES, RequestErrors
 from griptape_ollama.transport.response_body import ACCEPTED, STREAMED, PageError, read_reply, reply_chunks
 from griptape_ollama.transport.retry import retry_policy
 from griptape_ollama.transport.run import Run

@@ -1,4 +1,4 @@
-"""The bytes of a reply, in body_chunks of bounded size, whatever the other side sends."""
+"""The bytes of a reply, in chunks of bounded size, whatever the other side sends."""
 
 from __future__ import annotations
 

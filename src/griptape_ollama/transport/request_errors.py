@@ -1,4 +1,7 @@
-"""Errors of a request: failed connections, limits and broken replies; error replies are in `response_errors`."""
+"""Errors of a request that got no usable reply: failed connections, limits, broken replies.
+
+Error replies are in `response_errors`.
+"""
 
 from __future__ import annotations
 
