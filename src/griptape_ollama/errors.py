@@ -253,7 +253,7 @@ class OllamaDiskError(OllamaError):
     """The server's disk has no space for a model. What was there before is still there.
 
     Attributes:
-        bytes_needed: Bytes that are still missing of the model; None where the server ran out of space by itself.
+        bytes_needed: Bytes that are still missing of the model; None if the server ran out of space by itself.
         bytes_free: Bytes that were free; None likewise.
     """
 

@@ -36,8 +36,8 @@ class OllamaResponseEvent(BaseEvent):
         model: Model that answered, as the server spells it.
         host: Address of the server, without user and password.
         done_reason: Why the reply ended: `stop`, or `length` when it was cut.
-        input_tokens: Tokens of the whole prompt, cached or not; None where the server does not report it.
-        cached_tokens: Those of the input tokens that the server need not read again; None where it does not report it.
+        input_tokens: Tokens of the whole prompt, cached or not; None if the server does not report it.
+        cached_tokens: Those of the input tokens that the server need not read again; None if it does not report it.
         output_tokens: Tokens of the reply.
         total_seconds: From the server's receiving the request to its last token.
         load_seconds: Loading the model.
@@ -47,7 +47,7 @@ class OllamaResponseEvent(BaseEvent):
         time_to_first_token: Seconds from sending the request to the first output, measured here.
         complete: Whether the reply is whole: False when it was cut.
         truncated: Whether the server cut the prompt, or forgot its beginning while it wrote the reply.
-        window: Tokens of the model's context window; None where it is not known.
+        window: Tokens of the model's context window; None if it is not known.
     """
 
     model: str = field(metadata={"serializable": True})
@@ -77,7 +77,7 @@ class OllamaEmbeddingEvent(BaseEvent):
         model: Model that answered, as the server spells it.
         host: Address of the server, without user and password.
         texts: How many texts the request had.
-        input_tokens: Tokens of all texts; None where the server does not report it.
+        input_tokens: Tokens of all texts; None if the server does not report it.
         total_seconds: From the server's receiving the request to its last vector.
         load_seconds: Loading the model.
     """
@@ -101,7 +101,7 @@ class OllamaProgressEvent(BaseEvent):
         model: Model, as it was asked for.
         host: Address of the server, without user and password.
         status: What the server is doing, in its words.
-        digest: File that it is about; None where it is about none.
+        digest: File that it is about; None if it is about none.
         completed: Bytes that are there, of all files that the server has named. It never falls.
         total: Bytes of these files together. It grows as the server names more of them.
     """
@@ -138,13 +138,13 @@ class OllamaContextEvent(BaseEvent):
         text: What happened, and what to do, for people.
         is_sure: Whether it is certain, rather than likely.
         estimated_tokens: Tokens of the prompt, as they were estimated before.
-        prompt_tokens: Tokens of the prompt that the server read; None where it does not report it.
+        prompt_tokens: Tokens of the prompt that the server read; None if it does not report it.
         output_tokens: Tokens of the reply; None likewise.
         window: Tokens of the window.
         window_before: Tokens of the window before it grew.
         dropped_messages: How many messages were not sent.
         dropped_tokens: Tokens of these, estimated.
-        cut_by: What ended the reply: `max_tokens`, `window` or `unknown`; None where it was not cut.
+        cut_by: What ended the reply: `max_tokens`, `window` or `unknown`; None if it was not cut.
     """
 
     kind: str = field(metadata={"serializable": True})

@@ -24,7 +24,7 @@ class OverflowPolicy:
         model: Name of the model.
         host: Address of the server, without user and password.
         num_ctx: The user's setting: a number, `"auto"`, or None for "never sent".
-        model_limit: Longest context that the model was made for; None where unknown.
+        model_limit: Longest context that the model was made for; None if unknown.
         is_cloud: Whether the model runs in the cloud, where its window cannot be chosen.
     """
 
@@ -62,7 +62,7 @@ class OverflowPolicy:
             request: The request, with what the user set.
 
         Returns:
-            A line for the log where the server is going to truncate the prompt; None where that is not certain.
+            A line for the log where the server is going to truncate the prompt; None if that is not certain.
 
         Raises:
             OllamaContextError: The prompt certainly does not fit, and mode is `error` or `trim`. Nothing was sent.

@@ -70,7 +70,7 @@ class ConversationInfo:
     """What is known of the messages of a request.
 
     Attributes:
-        task_range: Which of them belong to the task itself: its input and what followed it. None where that is not
+        task_range: Which of them belong to the task itself: its input and what followed it. None if that is not
             known.
         is_pruned: Whether Griptape asked to drop what does not fit from the conversation memory (autoprune).
         is_react: Whether tools are called in text.
@@ -94,11 +94,11 @@ class FittedRequest:
         estimate: Tokens of its prompt.
         window: The window that it gets.
         reply_tokens: Tokens that are kept free for the reply.
-        trimmed: What was dropped; None where nothing was.
+        trimmed: What was dropped; None if nothing was.
         has_new_cut: Whether it was cut elsewhere than the last prompt of the conversation, so that the model evaluates
             all of it again.
         warning: Why it certainly does not fit; None otherwise.
-        error: The error to raise instead of sending it; None where it may be sent.
+        error: The error to raise instead of sending it; None if it may be sent.
     """
 
     original: dict[str, Any]
@@ -439,7 +439,7 @@ def _report(event: OllamaContextEvent, level: int) -> None:
 
 
 def _prompt_tokens(line: Mapping[str, Any]) -> int | None:
-    """Return the tokens of the whole prompt, with the cached ones; None where the counts contradict each other."""
+    """Return the tokens of the whole prompt, with the cached ones; None if the counts contradict each other."""
     read, cached = _count(line, "prompt_eval_count"), _count(line, "prompt_eval_cached_count")
     return None if read is not None and cached is not None and cached > read else read
 

@@ -144,7 +144,7 @@ class OllamaTokenizer(BaseTokenizer):
 
     @property
     def given_max_input_tokens(self) -> int | None:
-        """The user's `max_input_tokens`; None where it is not set, or impossible."""
+        """The user's `max_input_tokens`; None if it is not set, or impossible."""
         return self._max_input_tokens if _is_limit(self._max_input_tokens) else None
 
     @property

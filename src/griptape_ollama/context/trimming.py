@@ -24,7 +24,7 @@ class ConversationTurns:
     Attributes:
         history: Turns before the task, oldest first: a user message and everything up to the next one.
         summary: A message at the front of the history without an answer, such as the summary of
-            SummaryConversationMemory; empty where there is none.
+            SummaryConversationMemory; empty if there is none.
         task: The turn of the task itself.
         rounds: What `task` has after its input, oldest first: what the model wrote, and the results of its calls.
     """
@@ -42,7 +42,7 @@ def to_turns(
 
     Args:
         messages: Chat messages, oldest first.
-        task_range: Which of them belong to the task itself; system messages need not be among them. None where that is
+        task_range: Which of them belong to the task itself; system messages need not be among them. None if that is
             not known: then it is the last turn.
         is_react: Whether tools are called in text, so that their results come as user messages.
     """
@@ -156,7 +156,7 @@ def trim(
         budget: Tokens that they may have together.
         slack: Tokens that a new cut drops beyond what it must, so that the next turns fit too; at most half of what
             could stay. By default a quarter of the budget.
-        task_range: Which of them belong to the task itself (its input and what followed it); None where that is not
+        task_range: Which of them belong to the task itself (its input and what followed it); None if that is not
             known: then it is the last turn.
         is_react: Whether tools are called in text.
         drops_rounds: Whether rounds of the task itself may be dropped where nothing else is left.

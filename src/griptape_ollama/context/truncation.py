@@ -38,7 +38,7 @@ class TokenCounts:
 
     Attributes:
         estimate: Tokens of the prompt, estimated.
-        prompt_tokens: `prompt_eval_count`; None where the reply has none.
+        prompt_tokens: `prompt_eval_count`; None if the reply has none.
         output_tokens: `eval_count`; None likewise.
         done_reason: Why the reply ended; None likewise.
         max_tokens: Limit to the reply (`num_predict`, also as a parameter of the model); None or a negative number for

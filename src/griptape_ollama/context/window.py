@@ -71,7 +71,7 @@ class WindowBounds:
 
     Attributes:
         smallest: The server raises smaller windows to this.
-        limit: The server lowers larger ones to this, the longest context that the model was made for. None where that
+        limit: The server lowers larger ones to this, the longest context that the model was made for. None if that
             is unknown.
         largest_growth: Size up to which a window may grow.
     """
@@ -131,7 +131,7 @@ def default_window(
 
 
 def model_window(bounds: WindowBounds, known: ModelMetadata) -> int | None:
-    """Return the window that a model's own `num_ctx` parameter sets; None where it has none."""
+    """Return the window that a model's own `num_ctx` parameter sets; None if it has none."""
     own = reported_count(known.parameters.get("num_ctx"), least=1, most=MAX_NUM_CTX)
     return None if own is None else bounds.clamp(own)
 
@@ -231,7 +231,7 @@ class WindowPlanner:
             _logger.debug("%s is loaded with %d tokens by default.", self, learned)
 
     def loaded_window(self) -> LoadedWindow | None:
-        """Return what the server lists of the model; None where it lists nothing, or that would change nothing.
+        """Return the loaded window that the server lists; None if it lists none, or if the window is known without it.
 
         A server without metadata of the model is not asked: it does not run, does not have it, or hides it. Nor is one
         that is loading the model for this process, since it lists nothing of it meanwhile (server 0.33).
@@ -406,11 +406,11 @@ def _cloud_window(known: ModelMetadata) -> ContextWindow:
 
 
 def last_num_ctx(address: str, model: str | None) -> int | None:
-    """Return the `num_ctx` that a model was asked for last; None where that was none, or it was not asked yet.
+    """Return the `num_ctx` of the last request to a model; None if that had none, or there was no request.
 
     Args:
         address: Address of its server.
-        model: Its name; None where it is not known yet.
+        model: Its name; None if it is not known yet.
     """
     with window_registry.lock:
         return window_registry.server(address).state(model).num_ctx if model else None

@@ -38,7 +38,7 @@ class LoadedWindow(NamedTuple):
     Attributes:
         asked_at: When the server was asked, on the clock of `time.monotonic()`.
         is_loaded: Whether the model was listed.
-        tokens: Its window; None where the server does not list it, as before 0.12.
+        tokens: Its window; None if the server does not list it, as before 0.12.
     """
 
     asked_at: float
@@ -83,7 +83,7 @@ class WindowState:
 
     Attributes:
         is_loaded: Whether the model is loaded, or about to be for a request of this process.
-        tokens: Its window then; None where the server does not list it.
+        tokens: Its window then; None if the server does not list it.
         num_ctx: The `num_ctx` that was sent last; None for none.
         committed_at: When that was decided.
         answered_at: When the last reply to such a request came.
@@ -116,7 +116,7 @@ class WindowState:
         return self.is_loading and now - self.committed_at < _LOAD_SECONDS
 
     def memory_limit(self, now: float) -> int | None:
-        """Return the window to grow to at most since the server ran out of memory; None where it did not."""
+        """Return the window to grow to at most since the server ran out of memory; None if it did not."""
         return self._refused_tokens // 2 if now < self._refused_until else None
 
     def needs_newer(self, asked_at: float) -> bool:

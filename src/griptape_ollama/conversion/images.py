@@ -11,7 +11,7 @@ from griptape.artifacts import BaseArtifact, ImageArtifact, ImageUrlArtifact, Li
 from griptape.common import ActionResultMessageContent, Message
 
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.protocol.images import ACCEPTED, decoded_once, image_format, shown_url
+from griptape_ollama.protocol.image_formats import ACCEPTED, decoded_once, image_format, shown_url
 
 
 def images_of(messages: Iterable[Message]) -> list[ImageArtifact | ImageUrlArtifact]:
@@ -21,7 +21,7 @@ def images_of(messages: Iterable[Message]) -> list[ImageArtifact | ImageUrlArtif
 
 
 def newest_input_of(messages: Sequence[Message]) -> list[Message]:
-    """Return the message that holds the user's newest input, in a list; an empty one where there is none."""
+    """Return the message that holds the user's newest input, in a list; an empty one if there is none."""
     for message in reversed(messages):
         is_result = any(isinstance(content, ActionResultMessageContent) for content in message.content)
         if message.is_user() and not is_result:

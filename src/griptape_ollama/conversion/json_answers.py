@@ -56,7 +56,7 @@ class JsonAnswer:
     """The JSON document in a text, or why there is none.
 
     Attributes:
-        document: The document that fits; None where none does.
+        document: The document that fits; None if none does.
         error: Why none does; empty where one does.
         is_json: Whether the whole text is one document.
         is_open: Whether the text ends inside of a document.
@@ -75,7 +75,7 @@ def find_answer(text: str, error_of: Callable[[str], str | None], *, is_cut: boo
 
     Args:
         text: What the model wrote.
-        error_of: Returns why a document does not fit; None where it does.
+        error_of: Returns why a document does not fit; None if it does.
         is_cut: Whether the model was stopped before it was done.
     """
     whole = text.strip("\ufeff \t\r\n")
@@ -185,7 +185,7 @@ class _Scan:
             at = self._past_fence(fence.end(), fence.group(1))
 
     def _past(self, mark: re.Match[str]) -> int | None:
-        """Read what begins at a mark, and return where it ends; None for the end of the text."""
+        """Skip the construct that begins at a mark, and return its end; None if it ends with the text."""
         what = mark.group()
         if what[0] in "`~" and len(set(what)) == 1:
             return self._past_fence(mark.end(), what)
@@ -255,7 +255,7 @@ def _end_of_document(text: str, start: int) -> int | None:
 
 
 def _closing_of(text: str, start: int) -> int | None:
-    """Return where the bracket is closed that opens at `start`; None where it is not, or another one is."""
+    """Return the position of the bracket that closes the one at `start`; None if there is no matching one."""
     opened: list[str] = []
     before, at = "", start
     while (token := _TOKEN.match(text, at)) is not None:

@@ -250,7 +250,7 @@ class ThinkTagSplitter:
 
 
 def separate_unopened(text: str, marks: Sequence[ThinkMark]) -> tuple[str, str] | None:
-    """Return thinking and answer of a text with a closing mark without an opening one; None where it has none.
+    """Return thinking and answer of a text with a closing mark without an opening one; None if it has none.
 
     A mark in quotes or backticks, or in a fenced block, is a quotation and does not count.
     """

@@ -65,7 +65,7 @@ class ResponseMetadata:
                 )
 
     def usage(self) -> DeltaMessage.Usage:
-        """Return the tokens of prompts and replies, added up; None where the server did not count them."""
+        """Return the tokens of prompts and replies, added up; None if the server did not count them."""
         return DeltaMessage.Usage(input_tokens=self._sum("prompt_eval_count"), output_tokens=self._sum("eval_count"))
 
     def to_dict(self, more: Mapping[str, Any], thinking: str) -> dict[str, Any]:

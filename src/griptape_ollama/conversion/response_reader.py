@@ -58,7 +58,7 @@ class ResponseReader:
         think_marks: Marks around thinking before the answer.
         awaits_closing: Whether thinking is expected that only has a closing mark. Text is held back until it comes, or
             the end.
-        new_call_buffer: Creates the buffer that holds back text that may be a call; None where text is never one.
+        new_call_buffer: Creates the buffer that holds back text that may be a call; None if text is never one.
 
     Attributes:
         rejected: Calls of the current round that Griptape cannot run.
@@ -181,7 +181,7 @@ class ResponseReader:
         raise _odd("message", found)
 
     def usage(self) -> DeltaMessage.Usage:
-        """Return the tokens of prompts and replies of all rounds; None where the server did not count them."""
+        """Return the tokens of prompts and replies of all rounds; None if the server did not count them."""
         return self._metadata.usage()
 
     def metadata(self, **more: Any) -> dict[str, Any]:
@@ -242,7 +242,7 @@ class ResponseReader:
     def _without_unopened_thinking(self) -> str | None:
         """Move the text before a closing mark without an opening one to the thinking, and return the rest.
 
-        It was published as text, and is not published again. None where there is no such mark.
+        It was published as text, and is not published again. None if there is no such mark.
         """
         if not self._think_marks or self.round_thinking:
             return None
@@ -266,7 +266,7 @@ class ResponseReader:
         return self._text_delta(shown)
 
     def _finish_calls(self) -> Sequence[BaseDeltaMessageContent]:
-        """Return the calls that the text is, or the text if it is none."""
+        """Return the calls that the text consists of, or the text if it is not a call."""
         buffer, self._call_buffer = self._call_buffer, None
         if buffer is None:
             return _NOTHING

@@ -79,7 +79,7 @@ class AnswerRule:
     """What an answer must fit.
 
     Attributes:
-        error_of: Returns why a document does not fit; None where it does.
+        error_of: Returns why a document does not fit; None if it does.
         schema: The schema as the model reads it, or `"json"` for any document.
         is_demanded: Whether a task relies on it, so that a part of an answer is an error.
     """
@@ -116,7 +116,7 @@ def to_json_schema(schema: Any) -> dict[str, Any]:
 
 
 def validation_error(schema: Any, text: str) -> str | None:
-    """Return why a text is not JSON that fits the schema; None where it is."""
+    """Return why a text is not JSON that fits the schema; None if it is."""
     try:
         if isinstance(schema, Schema):
             value = load_json(text)
@@ -141,7 +141,7 @@ def _has_nothing(read: BaseModel) -> bool:
 
 
 def format_error(wanted: Any, text: str) -> str | None:
-    """Return why a text does not fit a format, `"json"` or a JSON schema; None where it does."""
+    """Return why a text does not fit a format, `"json"` or a JSON schema; None if it does."""
     try:
         value = load_json(text)
         check_fits(wanted if isinstance(wanted, dict) else {"type": ["object", "array"]}, value)

@@ -92,7 +92,7 @@ class TextCallBuffer:
         return held
 
     def calls(self) -> list[TextCall]:
-        """Return the calls that the whole text is; none where it is no call, or one that does not fit its function."""
+        """Return the calls that the whole text consists of; empty if it is not a call, or does not fit its function."""
         found = [] if self._reader is None else self._reader.calls
         calls: list[TextCall] = []
         for each in found:
@@ -257,7 +257,7 @@ class TextCallParser:
             raise _NoCallError
 
     def _to_call(self, described: Any) -> TextCall:
-        """Return the call that a JSON object describes; raise where it is no call of an offered function."""
+        """Return the call that a JSON object describes; raise if it does not call an offered function."""
         call = cast("dict[str, Any]", described) if isinstance(described, dict) else {}
         if isinstance(inner := call.get("function"), dict) and set(call) <= {"function", "type", "id"}:
             call = cast("dict[str, Any]", inner)
@@ -291,7 +291,7 @@ class _JsonText:
         return "".join(self._pieces)
 
     def feed(self, text: str) -> str | None:
-        """Parse a piece, and return the text after the end of the object or list; None where it does not end."""
+        """Parse a piece, and return the text after the end of the object or list; None if it does not end."""
         for found in _STRUCTURE.finditer(text):
             at, sign = found.start(), found[0]
             if at == self._ignored:

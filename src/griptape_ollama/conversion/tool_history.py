@@ -83,6 +83,6 @@ class ToolHistory:
                 self._turns[tag] = turn
 
     def find(self, tag: str) -> ToolTurn | None:
-        """Return the turn of a call; None where it is not known (any more)."""
+        """Return the turn of a call; None if it is not known (any more)."""
         with self._lock:
             return self._turns.get(tag)

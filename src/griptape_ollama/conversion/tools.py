@@ -129,7 +129,7 @@ class OfferedTools:
         return self._schemas.keys()
 
     def correction(self, name: str) -> str | None:
-        """Return what is wrong with the name of a call, for the model to read; None where it is right."""
+        """Return what is wrong with the name of a call, for the model to read; None if it is right."""
         if name in self._schemas:
             return None
         if not self._schemas:
@@ -166,7 +166,7 @@ class OfferedTools:
         return value
 
     def fitting_arguments(self, name: str, given: Any) -> dict[str, Any] | None:
-        """Return the arguments of a call, as `arguments` does; None where they do not fit the schema."""
+        """Return the arguments of a call, as `arguments` does; None if they do not fit the schema."""
         try:
             value, schema = self.arguments(name, given), self._schemas[name]
             return value if LenientValidator(schema).fits(value, schema) else None

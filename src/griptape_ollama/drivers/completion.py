@@ -50,7 +50,7 @@ class PromptRequest:
         known: Metadata of the model.
         expected: What the answer must fit; None for free text.
         awaits_closing: Whether text is held back for a tag that ends thinking.
-        offered: The functions that the model may call; None where calls are not validated.
+        offered: The functions that the model may call; None if calls are not validated.
         is_react: Whether tools are described in words, so that a text may be a call.
         retry_without_thinking: Whether to ask again, once and without thinking, where a reply is empty.
         leases_model: Whether the model is kept in memory until the task is over, and unloaded then.
@@ -146,7 +146,7 @@ class Completion:
         return Call(api.connection, "/api/chat", request, run=api.run, policy=api.policy(), listener=listener)
 
     def _round(self, request: Request) -> Generator[BaseDeltaMessageContent, None, Request | None]:
-        """Make a call, yield its deltas, and return the next request; None where the answer is accepted."""
+        """Make a call, yield its deltas, and return the next request; None if the answer is accepted."""
         try:
             yield from self._reply(request)
         except OllamaResponseError as error:  # which comes before any output
@@ -233,7 +233,7 @@ class Completion:
         return smaller
 
     def _next_request(self, request: Request) -> Request | None:
-        """Return the next request; None where the answer is accepted."""
+        """Return the next request; None if the answer is accepted."""
         reader = self._reader
         if reader.round_calls:
             turn = ToolTurn(reader.round_thinking, tuple(reader.rejected))
@@ -260,7 +260,7 @@ class Completion:
         return {**request, "messages": [*request["messages"], *to_corrected_messages(reader.round_text, turn)]}
 
     def _next_after_empty(self, request: Request) -> Request | None:
-        """Return the next request after a reply with neither text nor a call; None where nothing helps."""
+        """Return the next request after a reply with neither text nor a call; None if nothing helps."""
         reader = self._reader
         # Tokens that were used up by something else than thinking are used up by it again.
         may_help = bool(reader.round_thinking) or not reader.was_cut
@@ -297,7 +297,7 @@ class Completion:
         return f'{end} {without}: ask again, set think=False, or let on_empty="retry_without_thinking" do both.'
 
     def _next_after_answer(self, request: Request, validator: AnswerValidator) -> Request | None:
-        """Return the next request for an answer that does not fit its schema; None where it fits."""
+        """Return the next request for an answer that does not fit its schema; None if it fits."""
         try:
             following = validator.next_request(request, self._reader)
         except CutAnswerError:
@@ -326,7 +326,7 @@ class Completion:
 
 
 def to_response_event(message: Message) -> OllamaResponseEvent | None:
-    """Return the event for the metadata of a message; None where it has none."""
+    """Return the event for the metadata of a message; None if it has none."""
     meta: dict[str, Any] | None = message.content[0].artifact.meta.get(META_KEY) if message.content else None
     if not meta:
         return None

@@ -16,8 +16,8 @@ from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 from typing_extensions import Self
 
 from griptape_ollama.context.tokens.estimator import text_estimator_of, unlearned_tokens
-from griptape_ollama.conversion.embeddings import Passage, to_embed_request
-from griptape_ollama.conversion.requests import merge_options
+from griptape_ollama.conversion.request_fields import merge_options
+from griptape_ollama.conversion.vectors import Passage, to_embed_request
 from griptape_ollama.drivers.embedding_overrides import (
     Single,
     embedded,
@@ -58,8 +58,8 @@ from griptape_ollama.embeddings.spec import (
 )
 from griptape_ollama.errors import OllamaContentError, OllamaEmbeddingError, OllamaError
 from griptape_ollama.models.api import OllamaApi
+from griptape_ollama.models.connection_settings import LIVE
 from griptape_ollama.models.keep_alive_leases import keep_alive_override
-from griptape_ollama.models.server import LIVE
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.run import Run
 

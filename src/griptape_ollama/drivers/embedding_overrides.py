@@ -12,9 +12,9 @@ from typing import Any, cast
 from griptape.artifacts import BaseArtifact, ImageArtifact, TextArtifact
 from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 
-from griptape_ollama.conversion.embeddings import Passage
 from griptape_ollama.conversion.prefixes import prefixes_of
-from griptape_ollama.drivers.overrides import check_run, is_overridden, with_retries
+from griptape_ollama.conversion.vectors import Passage
+from griptape_ollama.drivers.subclass_overrides import check_run, is_overridden, with_retries
 from griptape_ollama.embeddings.embedder import Outcome, may_be_about_a_text
 from griptape_ollama.errors import OllamaContentError, OllamaError
 from griptape_ollama.transport.run import Run

@@ -18,8 +18,8 @@ from griptape.drivers.embedding.base_embedding_driver import VectorOperation
 
 from griptape_ollama.drivers.settings import to_bool_of, to_pull_policy
 from griptape_ollama.models.api import OllamaApi
+from griptape_ollama.models.connection_settings import LIVE, OllamaServerMixin
 from griptape_ollama.models.pull_policy import ensure_model, published
-from griptape_ollama.models.server import LIVE, OllamaServerMixin
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.async_bridge import run_in_thread
 from griptape_ollama.transport.run import PendingCall
@@ -32,7 +32,7 @@ THREAD_NAME = "griptape-ollama-async"
 
 
 def model_of_environment() -> str:
-    """Return the name of the model in `OLLAMA_MODEL`; an empty one where there is none."""
+    """Return the name of the model in `OLLAMA_MODEL`; an empty one if there is none."""
     return os.environ.get("OLLAMA_MODEL", "").strip()
 
 
@@ -200,7 +200,7 @@ class AsyncEmbeddingMixin:
             vector_operation: `query` or `upsert`, which decides on the prefix; None for no prefix.
             as_numpy: Whether each vector is an array of float32, of shape (numbers per vector,).
             on_progress: Called in the event loop after each request with the number of texts that are done, and that
-                of all texts or None where it is not known.
+                of all texts or None if it is not known.
 
         Yields:
             A vector for each text, in their order.

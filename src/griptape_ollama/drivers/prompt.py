@@ -26,10 +26,10 @@ from griptape_ollama.drivers.chunks import (
 )
 from griptape_ollama.drivers.completion import Completion, PromptRequest, to_response_event
 from griptape_ollama.drivers.mixins import THREAD_NAME
-from griptape_ollama.drivers.overrides import PromptRun, add_deltas, is_overridden, run_of_caller, with_retries
 from griptape_ollama.drivers.prompt_settings import PromptDriverSettings
 from griptape_ollama.drivers.request_builder import RequestBuilder
 from griptape_ollama.drivers.structured_output import StructuredOutput, requested_format
+from griptape_ollama.drivers.subclass_overrides import PromptRun, add_deltas, is_overridden, run_of_caller, with_retries
 from griptape_ollama.drivers.tracing import observable_stream
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.transport.async_bridge import BackgroundIterator, run_in_thread
@@ -159,7 +159,7 @@ class OllamaPromptDriver(PromptDriverSettings):
             return PromptPreview.of(fitted, self._rendered(fitted.request, api) if render else None)
 
     def _rendered(self, request: dict[str, Any], api: OllamaApi) -> str | None:
-        """Return the text that the server makes of a request; None where it does not support that."""
+        """Return the text that the server makes of a request; None if it does not support that."""
         # Servers before 0.12 do not know the field: they answer, but with one token.
         options = {**request.get("options", {}), "num_predict": 1}
         body = {**request, "options": options, "stream": False, "_debug_render_only": True}
@@ -248,7 +248,7 @@ class OllamaPromptDriver(PromptDriverSettings):
         )
 
     def _new_call_buffer(self, request: PromptRequest) -> Callable[[], TextCallBuffer] | None:
-        """Return what builds a gate for text that may be a call; None where text is never a call."""
+        """Return what builds a gate for text that may be a call; None if text is never a call."""
         tools, expected = request.offered, request.expected
         if not self.parse_text_calls or not tools:
             return None

@@ -17,7 +17,7 @@ from griptape_ollama.context.request_fitting import ContextSettings, asked_windo
 from griptape_ollama.context.tokenizer import OllamaTokenizer, StackText
 from griptape_ollama.context.tokens.estimator import PromptEstimator, estimator_of
 from griptape_ollama.context.window import WindowPlanner, last_num_ctx
-from griptape_ollama.conversion.requests import merge_options
+from griptape_ollama.conversion.request_fields import merge_options
 from griptape_ollama.conversion.tool_history import ToolHistory
 from griptape_ollama.drivers.mixins import ModelMixin, model_of_environment
 from griptape_ollama.drivers.settings import (
@@ -37,9 +37,9 @@ from griptape_ollama.drivers.settings import (
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.catalogue import only_chat_model
-from griptape_ollama.models.field_overrides import chosen
+from griptape_ollama.models.connection_settings import LIVE
 from griptape_ollama.models.metadata_cache import DEFAULT_WINDOW
-from griptape_ollama.models.server import LIVE
+from griptape_ollama.models.redeclared_fields import chosen
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.protocol.numbers import to_plain_scalar, to_python
 from griptape_ollama.protocol.options import SHIFT

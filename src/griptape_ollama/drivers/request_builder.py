@@ -22,7 +22,7 @@ from griptape_ollama.context.tokens.estimator import PromptEstimator
 from griptape_ollama.conversion.images import check_images, images_of, newest_input_of, urls_to_fetch
 from griptape_ollama.conversion.messages import merge_system_messages, to_chat_groups
 from griptape_ollama.conversion.reasoning import to_think_marks
-from griptape_ollama.conversion.requests import merge_stop, to_chat_request
+from griptape_ollama.conversion.request_fields import merge_stop, to_chat_request
 from griptape_ollama.conversion.tool_history import ToolHistory
 from griptape_ollama.conversion.tools import ChatTools, OfferedTools, to_chat_tools
 from griptape_ollama.drivers.capabilities import awaits_closing_tag, check_thinking, log_once_for, without_images
@@ -31,9 +31,9 @@ from griptape_ollama.drivers.prompt_settings import PromptDriverSettings, was_co
 from griptape_ollama.drivers.settings import DEFAULT_TEMPERATURE, ON_EMPTY_RETRY
 from griptape_ollama.drivers.structured_output import ExpectedAnswer, StructuredOutput
 from griptape_ollama.models.api import OllamaApi
-from griptape_ollama.models.field_overrides import chosen
 from griptape_ollama.models.keep_alive_leases import LEASE_SECONDS, is_leased, is_unloading, keep_alive_override
 from griptape_ollama.models.model_metadata import ModelMetadata
+from griptape_ollama.models.redeclared_fields import chosen
 from griptape_ollama.transport.download import Download
 
 _REQUEST_FIELDS = ("keep_alive", "think", "truncate", "shift", "logprobs", "top_logprobs", "format")

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from griptape_ollama.conversion.embeddings import check_field
 from griptape_ollama.conversion.reasoning import to_think_marks
+from griptape_ollama.conversion.vectors import check_field
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.models.pull_policy import PULL_POLICIES
 from griptape_ollama.models.validators import checked
@@ -180,7 +180,7 @@ def to_separate_think_tags(value: Any) -> Any:
 
 
 def to_num_ctx(value: Any) -> int | str | None:
-    """Return the context window: a number of tokens, `auto`, or None where none is sent."""
+    """Return the context window: a number of tokens, `auto`, or None if none is sent."""
     return checked(lambda: check_num_ctx(value))
 
 

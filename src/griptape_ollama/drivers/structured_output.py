@@ -61,7 +61,7 @@ class StructuredOutput:
         self.strategy: StructuredOutputStrategy = "rule" if needs_rule else self._chosen
 
     def described_rule(self, stack: PromptStack) -> AnswerRule | None:
-        """Return the rule that the system message describes; None where it describes none."""
+        """Return the rule that the system message describes; None if it describes none."""
         if stack.output_schema is None:
             is_described = self._format is not None and self._ignores_format
             return AnswerRule.of_format(self._format) if is_described else None
@@ -72,7 +72,7 @@ class StructuredOutput:
         """Return what the answer must fit, and the format of the first request.
 
         Returns:
-            The first is None for free text; the second is None where there is no format, or where it has to wait until
+            The first is None for free text; the second is None if there is no format, or where it has to wait until
             the model has called its tools.
         """
         if stack.output_schema is None:
@@ -90,7 +90,7 @@ class StructuredOutput:
 
 
 def requested_format(settings: PromptDriverSettings) -> Any:
-    """Return the format that the user set; None where there is none."""
+    """Return the format that the user set; None if there is none."""
     return settings.extra_params.get("format", settings.format)
 
 
@@ -116,7 +116,7 @@ class AnswerValidator:
         self._repairs = 0
 
     def is_final(self, request: Request, text: str) -> bool | None:
-        """Return whether the text of a reply can be published as it comes, by its beginning; None where it has none.
+        """Return whether text can be published as it arrives, judged by its beginning; None if there is none yet.
 
         Only JSON that a grammar holds to its shape is final; any other text may be replaced.
         """
@@ -126,7 +126,7 @@ class AnswerValidator:
         return beginning in _beginnings(request["format"]) if beginning else None
 
     def next_request(self, request: Request, reader: ResponseReader) -> Request | None:
-        """Return the next request; None where the answer is accepted, or nothing helps.
+        """Return the next request; None if the answer is accepted, or nothing helps.
 
         Raises:
             CutAnswerError: A task cannot use a part of an answer.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 
-from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.conversion.vectors import Passage
 from griptape_ollama.embeddings.cache import CachedVectors
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
 from griptape_ollama.embeddings.spec import BatchLimits, EmbeddingSpec, Reply, leased_spec

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from cachetools import Cache, LRUCache
 
-from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.conversion.vectors import Passage
 from griptape_ollama.embeddings.embedder import Outcome
 from griptape_ollama.embeddings.model_identity import DigestCheck
 from griptape_ollama.embeddings.spec import EmbeddingSpec

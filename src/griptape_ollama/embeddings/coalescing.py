@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.conversion.vectors import Passage
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
 from griptape_ollama.embeddings.spec import SURELY_FITS, EmbeddingSpec, Reply, leased_spec
 from griptape_ollama.errors import OllamaError

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import tenacity
 
 from griptape_ollama.conversion.chunking import least_tokens, split_text
-from griptape_ollama.conversion.embeddings import PLACEHOLDER, Passage, mean_of, to_vectors, tokens_of, vector_size
+from griptape_ollama.conversion.vectors import PLACEHOLDER, Passage, mean_of, to_vectors, tokens_of, vector_size
 from griptape_ollama.embeddings.spec import SURELY_FITS, EmbeddingSpec, Reply
 from griptape_ollama.errors import (
     OllamaContentError,
@@ -189,7 +189,7 @@ class Embedder:
         return (self._spec.count_tokens or least_tokens)(text)
 
     def _long(self, passage: Passage) -> _Pieces | OllamaError:
-        """Embed a text that is probably too long; one that surely is, is not sent."""
+        """Embed a text that is probably too long; a text that is certainly too long is not sent."""
         window, tokens = self._window(), self._least_tokens(passage.sent)
         if window is None or tokens <= window:
             return self._found([passage], "whole")[0]

@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Sequence
 
-from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.conversion.vectors import Passage
 from griptape_ollama.embeddings.cache import CachedVectors
 from griptape_ollama.embeddings.embedder import Embedder, Outcome
 from griptape_ollama.embeddings.spec import EmbeddingSpec, Reply, leased_spec

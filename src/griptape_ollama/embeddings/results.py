@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from griptape.events import EventBus
 
-from griptape_ollama.conversion.embeddings import to_embedding_event
+from griptape_ollama.conversion.vectors import to_embedding_event
 from griptape_ollama.embeddings.spec import EmbeddingSpec, Reply
 from griptape_ollama.errors import OllamaEmbeddingError, OllamaError
 
@@ -33,7 +33,7 @@ def converted(vector: list[float], *, as_numpy: bool) -> Any:
 
 
 def to_matrix(vectors: list[Any]) -> Matrix:
-    """Return arrays of one size as one of shape (number of vectors, numbers per vector); of none, of shape (0, 0)."""
+    """Stack vectors of one size into an array of shape (vectors, size); shape (0, 0) without vectors."""
     import numpy as np  # noqa: PLC0415 # takes a tenth of a second
 
     return np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32)

@@ -66,7 +66,7 @@ class EmbeddingSpec:
         policy: Which failures are retried.
         batches: Size of one request.
         on_long_text: What happens to a text that is longer than the model's context window.
-        window: Returns the size of that window in tokens within a run; None where it is unknown. Called for long texts
+        window: Returns the size of that window in tokens within a run; None if it is unknown. Called for long texts
             only.
         identity: Checks that the model has not changed.
         most_tokens: Estimates the tokens of a text, rather too high than too low; improves with each reply.

@@ -17,7 +17,7 @@ from griptape_ollama.lifecycle.eviction import MemoryLimits, Step
 from griptape_ollama.lifecycle.model_pool import ModelPool
 from griptape_ollama.lifecycle.server_adapter import ServerAdapter, model_of
 from griptape_ollama.lifecycle.usage import UsageRecorder
-from griptape_ollama.models.server import OllamaServerMixin
+from griptape_ollama.models.connection_settings import OllamaServerMixin
 from griptape_ollama.protocol.model_name import model_key
 
 MEMORY_STEP = "conversation memory"
@@ -301,7 +301,7 @@ class ModelGraph:
         return PlannedStep(local(drivers.all), local(drivers.own), tools)
 
     def _plan_model(self, driver: OllamaServerMixin) -> PlannedModel | None:
-        """Return the model of a driver; None where it has none, or takes no memory of the server."""
+        """Return the model of a driver; None if it has none, or takes no memory of the server."""
         host = driver.connection.base_url
         if host not in self._pools:
             server = ServerAdapter(driver)

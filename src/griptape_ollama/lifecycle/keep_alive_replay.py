@@ -22,7 +22,7 @@ KEEP_ALIVE_POLICIES: Mapping[str, float] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelUse:
+class RecordedUse:
     """One request that a model answered.
 
     Attributes:
@@ -69,7 +69,7 @@ class ModelFigures:
 
 
 def replay_keep_alive(
-    uses: Iterable[ModelUse], keep_alive: float, limits: MemoryLimits, figures: ModelFigures, *, policy: str = ""
+    uses: Iterable[RecordedUse], keep_alive: float, limits: MemoryLimits, figures: ModelFigures, *, policy: str = ""
 ) -> PolicyCost:
     """Replay the uses under a policy, one after the other, in the order in which they ended.
 

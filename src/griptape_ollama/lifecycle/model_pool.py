@@ -19,7 +19,7 @@ from griptape_ollama.lifecycle.eviction import (
     choose_preload,
     choose_unloads,
 )
-from griptape_ollama.lifecycle.keep_alive_replay import ModelUse
+from griptape_ollama.lifecycle.keep_alive_replay import RecordedUse
 from griptape_ollama.lifecycle.server_adapter import ServerAdapter
 from griptape_ollama.lifecycle.usage import ModelLoad, UsageRecorder
 from griptape_ollama.models.circuit_breaker import CircuitBreaker
@@ -49,9 +49,9 @@ class PooledModel:
         listed: The model as the server lists it, or what is known before it was listed.
         is_foreign: Whether another client loaded it.
         is_used: Whether the structure used it.
-        remaining_seconds: Seconds that it had left when it was listed first; -1 for good, None where unknown.
+        remaining_seconds: Seconds that it had left when it was listed first; -1 for good, None if unknown.
         options: Options that it is loaded with, of the last request of the structure.
-        load: How it was loaded; None where another client did.
+        load: How it was loaded; None if another client did.
         ready_at: When it was loaded at the latest, on the clock of `time.monotonic`.
     """
 
@@ -63,14 +63,14 @@ class PooledModel:
     load: ModelLoad | None = None
     ready_at: float = field(default_factory=time.monotonic)
 
-    def record_use(self, use: ModelUse) -> None:
+    def record_use(self, use: RecordedUse) -> None:
         """Update the load time and the time when it was ready from a use."""
         self.is_used = True
         if self.load is not None and self.load.seconds is None:
             self.load.seconds = use.load_seconds or None
         self.ready_at = max(self.ready_at, use.begin + use.load_seconds)
 
-    def was_reloaded_for(self, use: ModelUse) -> bool:
+    def was_reloaded_for(self, use: RecordedUse) -> bool:
         """Whether the model was loaded again for a use, as for other options.
 
         A use that waited for the load of another began before the model was ready: it does not count.
@@ -143,7 +143,7 @@ class ModelPool:
             self._sizes.setdefault(model, size)
 
     def only_chat_model(self) -> str | None:
-        """Return the model that drivers without a model use; None where there is no such model."""
+        """Return the model that drivers without a model use; None if there is no such model."""
         return self._request(self.server.only_chat_model)
 
     def is_loaded(self, model: str) -> bool:
@@ -180,7 +180,7 @@ class ModelPool:
         finally:
             self._request_lock.release()
 
-    def record_use(self, use: ModelUse, name: str) -> None:
+    def record_use(self, use: RecordedUse, name: str) -> None:
         """Record that the model of a name answered: if it was not known to be loaded, it was loaded for that."""
         load = ModelLoad(use.load_seconds or None)
         with self._lock:
@@ -376,7 +376,7 @@ class ModelPool:
             self._request(lambda: self.server.load(name, keep_alive=keep_alive, options=options))
 
     def _request(self, request: Callable[[], T]) -> T | None:
-        """Send a request; return None where it fails, which must not fail the structure."""
+        """Send a request; return None if it fails, which must not fail the structure."""
         if self._breaker.is_open:
             return None
         try:
@@ -396,7 +396,7 @@ class ModelPool:
 
 
 def _remaining_seconds(model: LoadedModel) -> float | None:
-    """Return the seconds until a model is unloaded if it gets no request; -1 for good, None where unknown.
+    """Return the seconds until a model is unloaded if it gets no request; -1 for good, None if unknown.
 
     Where the time is long over, that is Ollama's default.
     """

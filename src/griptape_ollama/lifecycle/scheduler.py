@@ -17,7 +17,7 @@ from griptape.tasks import BaseTask
 
 from griptape_ollama.lifecycle.eviction import MemoryLimits, Step, next_use_distances, step_distances
 from griptape_ollama.lifecycle.graph import MEMORY_STEP, ModelGraph, PlannedModel
-from griptape_ollama.lifecycle.keep_alive_replay import ModelUse
+from griptape_ollama.lifecycle.keep_alive_replay import RecordedUse
 from griptape_ollama.lifecycle.model_pool import ModelDemand, ModelPool
 from griptape_ollama.lifecycle.report import LifecycleReport
 from griptape_ollama.lifecycle.structure_hooks import ModelResponse, StructureHooks
@@ -244,7 +244,7 @@ class ModelScheduler:
                 return
             end = time.monotonic()
             begin = end - (event.total_seconds or 0.0)
-            use = ModelUse(model=model.key, begin=begin, end=end, load_seconds=event.load_seconds or 0.0)
+            use = RecordedUse(model=model.key, begin=begin, end=end, load_seconds=event.load_seconds or 0.0)
             self._usage.record_use(event.host, use)
             model.pool.record_use(use, model.name)
 
@@ -253,7 +253,7 @@ class ModelScheduler:
         self._graph.read()
 
     def _keep_alive_of(self, host: str, model: str) -> Any:
-        """Return the keep_alive in place of that of a driver, which would work against the plan; None to keep that."""
+        """Return the keep_alive that replaces one which works against the plan; None to keep the driver's."""
         return self._keep_alive if self._graph.find_model(host, model) is not None else None
 
     def _reserve(self, models: Iterable[PlannedModel]) -> None:

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.catalogue import Catalogue, find_named, only_chat_model
+from griptape_ollama.models.connection_settings import OllamaServerMixin
 from griptape_ollama.models.loading import ModelLoader
 from griptape_ollama.models.metadata_cache import ServerMetadata
 from griptape_ollama.models.model_metadata import is_cloud_model
-from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.models.types import LoadedModel, ModelInfo, weights_of
 from griptape_ollama.protocol.model_name import model_key
 from griptape_ollama.transport.cancel_scope import outside_scopes
@@ -121,7 +121,7 @@ def _quick_run() -> Run:
 
 
 def model_of(driver: OllamaServerMixin) -> str | None:
-    """Return the model that a driver uses; None where it has none yet."""
+    """Return the model that a driver uses; None if it has none yet."""
     extra = cast("Mapping[str, Any]", getattr(driver, "extra_params", None) or {})
     model = extra.get("model") or getattr(driver, "model", None)
     return model if isinstance(model, str) and model else None

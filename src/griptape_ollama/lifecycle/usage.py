@@ -13,8 +13,8 @@ from griptape_ollama.lifecycle.eviction import MemoryLimits
 from griptape_ollama.lifecycle.keep_alive_replay import (
     KEEP_ALIVE_POLICIES,
     ModelFigures,
-    ModelUse,
     PolicyCost,
+    RecordedUse,
     replay_keep_alive,
 )
 from griptape_ollama.lifecycle.report import LifecycleReport, ModelReport
@@ -36,7 +36,7 @@ class ModelLoad:
     """One load of a model.
 
     Attributes:
-        seconds: How long it took; None where that was not measured.
+        seconds: How long it took; None if that was not measured.
         is_ahead: Whether other tasks ran meanwhile.
     """
 
@@ -47,7 +47,7 @@ class ModelLoad:
 @dataclass
 class _ModelUsage:
     name: str
-    uses: list[ModelUse] = field(default_factory=list[ModelUse])
+    uses: list[RecordedUse] = field(default_factory=list[RecordedUse])
     loads: list[ModelLoad] = field(default_factory=list[ModelLoad])
     unloads: int = 0
     evictions: int = 0
@@ -72,7 +72,7 @@ class UsageRecorder:
         with self._lock:
             self._models.setdefault((host, model), _ModelUsage(name))
 
-    def record_use(self, host: str, use: ModelUse) -> None:
+    def record_use(self, host: str, use: RecordedUse) -> None:
         """Record a reply of a model."""
         with self._lock:
             self._models[host, use.model].uses.append(use)

@@ -58,7 +58,7 @@ class _History:
         self._seen_at: dict[str, float] = {}
         self._states: LRUCache[_Key, list[_State]] = LRUCache(_MAX_KEYS)
         self._missed: dict[str, ModelUse] = {}
-        self._strikes: dict[str, int] = {}
+        self._unlisted_counts: dict[str, int] = {}
 
     def is_in_order(self, path: str, asked_at: float, now: float) -> bool:
         """Return whether a reply came after the last one; of two that overlap, either may have the later state."""
@@ -90,7 +90,7 @@ class _History:
         return has_returned
 
     def find_unlisted(self, uses: Mapping[str, ModelUse], asked_at: float) -> str | None:
-        """Record that no model is loaded, and describe one that answers nevertheless; None for none.
+        """Record that no model is listed as loaded, and describe a model that answers nevertheless; None if none does.
 
         If any model is listed, it may have taken the memory, or be the same by another name.
 
@@ -103,10 +103,10 @@ class _History:
             missed = self._missed.pop(model, None)
             if missed is not None and use.at > missed.at:
                 was_loaded = use.load_seconds is not None and use.load_seconds > _QUICK_SECONDS
-                self._strikes[model] = 0 if was_loaded else self._strikes.get(model, 0) + 1
+                self._unlisted_counts[model] = 0 if was_loaded else self._unlisted_counts.get(model, 0) + 1
             if self._should_be_loaded(model, use, asked_at):
                 self._missed[model] = use
-                if self._strikes.get(model, 0) >= _STRIKES:
+                if self._unlisted_counts.get(model, 0) >= _STRIKES:
                     found = f"{_name(model)} answers without being loaded, and {_PS} does not list it"
         return found
 

@@ -14,6 +14,7 @@ from griptape_ollama.models.aliases import Aliases
 from griptape_ollama.models.api import OllamaApi
 from griptape_ollama.models.audit import Change, audited
 from griptape_ollama.models.catalogue import Catalogue, only_chat_model
+from griptape_ollama.models.connection_settings import OllamaServerMixin
 from griptape_ollama.models.loading import ModelLoader
 from griptape_ollama.models.progress import OnProgress, progress_bar
 from griptape_ollama.models.pull_policy import (
@@ -26,7 +27,6 @@ from griptape_ollama.models.pull_policy import (
     pull_body,
     transfer_together,
 )
-from griptape_ollama.models.server import OllamaServerMixin
 from griptape_ollama.models.types import LoadedModel, LoadResult, ModelDetails, ModelInfo, TransferResult
 from griptape_ollama.models.validators import checked, to_max_attempts, to_seconds_of
 from griptape_ollama.protocol.keep_alive import normalize_keep_alive

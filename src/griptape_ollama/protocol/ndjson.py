@@ -120,7 +120,7 @@ def decode_object(line: bytes) -> dict[str, Any]:
 
 
 def _decode_quickly(line: bytes) -> dict[str, Any] | None:
-    """Decode one JSON object as `json` would; None where only `json` can tell."""
+    """Decode one JSON object as `json` would; None if only `json` can tell."""
     if not line.startswith(b"{") and not line[:_EXCERPT].lstrip().startswith(b"{"):
         return None
     # orjson reserves twelve times the size, also for megabytes that cannot be one object.

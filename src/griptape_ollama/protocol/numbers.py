@@ -38,7 +38,7 @@ def to_python(value: Any) -> Any:
 
 
 def to_number(value: Any) -> int | float | None:
-    """Return the finite number that a value is, exactly where a float can hold it; None where it is no number.
+    """Return a value as a finite number, exact if a float can hold it; None if the value is not a number.
 
     Booleans are no numbers, nor are texts, nor arrays with a dimension. Whole decimals and fractions become integers.
     """
@@ -65,13 +65,13 @@ def to_real(value: Any) -> int | float | None:
 
 
 def to_whole(value: Any) -> int | None:
-    """Return the whole number that a value is; None where it is none. A float is none, whatever its value."""
+    """Return a value as a whole number; None for anything else, floats without a fraction included."""
     number = to_number(value)
     return number if isinstance(number, int) else None
 
 
 def to_boolean(value: Any) -> bool | None:
-    """Return the boolean that a value is; None where it is none."""
+    """Return a value as a boolean; None if it is not one."""
     value = to_python(value)
     return value if isinstance(value, bool) else None
 
@@ -144,7 +144,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 def reported_number(value: Any, *, least: float = 0, most: float = MAX_INT64) -> int | float | None:
-    """Return a number within bounds; a whole one as an int, however it is written. None where the value is none.
+    """Return a number within bounds, a whole one as an int in any notation; None if the value is not a number.
 
     Args:
         value: What JSON made of it. Booleans and texts are no numbers.
@@ -157,13 +157,13 @@ def reported_number(value: Any, *, least: float = 0, most: float = MAX_INT64) ->
 
 
 def reported_count(value: Any, *, least: int = 0, most: int = MAX_INT64) -> int | None:
-    """Return a whole number within bounds; None where the value is none."""
+    """Return a whole number within bounds; None if the value is not a number."""
     number = reported_number(value, least=least, most=most)
     return number if isinstance(number, int) else None
 
 
 def reported_seconds(nanoseconds: Any) -> float | None:
-    """Return a duration of the server, which counts nanoseconds, in seconds; None where the value is none."""
+    """Return a duration of the server, which counts nanoseconds, in seconds; None if the value is not a number."""
     number = reported_number(nanoseconds)
     return None if number is None else number / _NANOSECONDS
 

@@ -92,7 +92,7 @@ class _Coercion:
 
 
 def _read(text: str, types: frozenset[str], layers: int = _MAX_LAYERS) -> Any:
-    """Parse a text as a value of one of some types; return it as it is where it is none."""
+    """Parse a text as a value of one of several types; return the text unchanged if it fits none of them."""
     if {"number", "integer"} & types and _NOT_FINITE.fullmatch(text):
         raise NotFiniteError(text)
     try:

@@ -32,7 +32,7 @@ _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
 def find_reference(root: Any, ref: Any) -> Any:
-    """Return what a reference names inside a schema; None where it names nothing there.
+    """Return what a reference names inside a schema; None if it names nothing there.
 
     Args:
         root: The whole schema.
@@ -54,7 +54,7 @@ def find_reference(root: Any, ref: Any) -> Any:
 
 
 def resolve_reference(root: Any, ref: Any) -> Mapping[str, Any] | None:
-    """Return the schema that a reference names, as `find_reference` does; None where that is no mapping."""
+    """Return the schema that a reference names, as `find_reference` does; None if that is no mapping."""
     found = find_reference(root, ref)
     return cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else None
 

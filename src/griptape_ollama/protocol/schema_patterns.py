@@ -38,7 +38,7 @@ def to_grammar_pattern(pattern: Any) -> str | None:
     `\d`, `\w` and `\s` become sets of ASCII characters, groups lose their names.
 
     Returns:
-        The pattern; None where the grammar cannot express it: lookaround, references, word boundaries, lazy
+        The pattern; None if the grammar cannot express it: lookaround, references, word boundaries, lazy
         quantifiers, characters that JSON escapes, anchors inside.
     """
     if not isinstance(pattern, str):

@@ -219,7 +219,7 @@ class LenientValidator:
         self._types: dict[int, tuple[frozenset[str], Any]] = {}
 
     def target(self, schema: _Schema) -> _Schema | None:
-        """Return what the reference of a schema names; None where it has none, or names nothing."""
+        """Return what the reference of a schema names; None if it has none, or names nothing."""
         return resolve_reference(self.root, schema.get("$ref"))
 
     def types(self, schema: Any) -> frozenset[str]:

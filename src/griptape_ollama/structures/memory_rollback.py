@@ -22,7 +22,7 @@ class _Snapshot:
     Attributes:
         memory: The memory.
         runs: Its runs.
-        summary: Its summary, and the number of runs in it; None where it has none.
+        summary: Its summary, and the number of runs in it; None if it has none.
     """
 
     memory: BaseConversationMemory

@@ -163,7 +163,7 @@ class _Job:
 
 
 def _failure(last: BaseArtifact | None, errors: list[ErrorArtifact]) -> ErrorArtifact | None:
-    """Return the error that a run ended in; None where it has an answer. A task that was cancelled cancels all."""
+    """Return the error that a run ended in; None if it has an answer. A task that was cancelled cancels all."""
     for error in errors:
         if isinstance(error.exception, OllamaCancelledError):
             return error

@@ -188,7 +188,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def parse_keep_alive(value: Any) -> float | None:
-    """Return the seconds that a model stays loaded after the reply, None where the request does not change that.
+    """Return the seconds that a model stays loaded after the reply, None if the request does not change that.
 
     Raises:
         ErrorResponse: The value is neither a number nor a Go duration.

@@ -71,7 +71,7 @@ class Call:
 
     Attributes:
         path: Path of the request.
-        model: Model that the request is about; None where it is about none.
+        model: Model that the request is about; None if it is not about a model.
         time_to_first_token: Seconds from the start of the call to the first line that carried output; None before.
         clock_offset: By how many seconds the server's clock is ahead of this machine's, by the last response.
 

@@ -23,17 +23,17 @@ class CallReport:
 
     Attributes:
         host: Address of the server, without user and password.
-        model: Model that it was about; None where it was about none.
+        model: Model that it was about; None if it was about none.
         path: Path of the request, for example `/api/chat`.
         seconds: From its start to its end.
-        time_to_first_token: Seconds from its start to the first output; None where none came, or where the reply is no
+        time_to_first_token: Seconds from its start to the first output; None if none came, or where the reply is no
             stream.
         seconds_in_queue: Part of `seconds` for which it waited for one of `max_concurrency` places.
         retries: Tries after the first.
         input_tokens: Tokens of the prompt, where the server reports them.
         cached_tokens: Those of them that the server need not read again, likewise.
         output_tokens: Tokens of the reply, likewise.
-        error: Why it failed; None where it did not. An OllamaCancelledError where the reply was left before its end.
+        error: Why it failed; None if it did not. An OllamaCancelledError where the reply was left before its end.
     """
 
     host: str
@@ -129,7 +129,7 @@ class ModelUse(NamedTuple):
     Attributes:
         at: When it ended, on the clock of `time.monotonic`.
         stay: Seconds that the model was to stay loaded; None for the server's default.
-        load_seconds: Seconds that the server loaded it for the reply; None where it did not tell.
+        load_seconds: Seconds that the server loaded it for the reply; None if it did not tell.
     """
 
     at: float
@@ -143,7 +143,7 @@ _uses: dict[str, dict[str, ModelUse]] = {}
 
 
 def record_unreachable(address: str) -> None:
-    """Record that a request found no server just now, or a gateway that did not reach it, or did not let it in.
+    """Record that a request did not reach the server: it was absent, or a gateway did not pass the request on.
 
     Args:
         address: Address of the server, without user and password.

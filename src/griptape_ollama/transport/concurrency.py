@@ -38,7 +38,7 @@ class SlotRequest:
     Args:
         limit: How many may be under way at the same time, this one included.
         notify: Called when it gets its slot, from any thread; at once where one is free.
-        thread: The thread that will wait; None where no thread does.
+        thread: The thread that will wait; None if no thread does.
 
     Attributes:
         is_admitted: Whether it has a slot.

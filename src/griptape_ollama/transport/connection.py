@@ -61,8 +61,8 @@ class Connection:
         base_url: Address of the server, without user and password.
         identity: The address and a digest of the credentials: what one of them may know, another may not.
         is_cloud: Whether the server is Ollama's own service, whose models all run there.
-        admission: The rule by which requests get slots; None where there is no limit.
-        proxy: The proxy over which the server is asked; None where it is asked directly.
+        admission: The rule by which requests get slots; None if there is no limit.
+        proxy: The proxy over which the server is asked; None if it is asked directly.
         body_limits: How large requests may be.
     """
 
@@ -149,7 +149,7 @@ class Connection:
         """Return the headers that are built for each request, as they are here: they may depend on the caller.
 
         Returns:
-            Names and values; None where all requests have the same headers.
+            Names and values; None if all requests have the same headers.
 
         Raises:
             OllamaContentError: They are no headers.

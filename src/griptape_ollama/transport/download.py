@@ -9,7 +9,7 @@ import httpcore
 import httpx
 
 from griptape_ollama.errors import OllamaCancelledError, OllamaConnectionError, OllamaContentError, OllamaTimeoutError
-from griptape_ollama.protocol.images import shown_url
+from griptape_ollama.protocol.image_formats import shown_url
 from griptape_ollama.transport.connection import stoppable_transport
 from griptape_ollama.transport.happy_eyeballs import AddressInfo, resolve
 from griptape_ollama.transport.response_body import ACCEPTED, read_at_most

@@ -104,7 +104,7 @@ def environment_proxy(url: str) -> Proxy | None:
         url: An http or https URL.
 
     Returns:
-        The proxy; None where the host is asked directly.
+        The proxy; None if the host is asked directly.
 
     Raises:
         OllamaContentError: The proxy that the host needs is no address, or of a kind that cannot be used.

@@ -92,7 +92,7 @@ def advice_in_place(status: int, text: str) -> str:
 
 
 def advice_on_login(headers: Mapping[str, str]) -> str | None:
-    """Return what a challenge asks for; None where there is no challenge."""
+    """Return what a challenge asks for; None if there is no challenge."""
     asked = {scheme.lower() for scheme in _SCHEMES.findall(headers.get("www-authenticate", "")[:_LONGEST_CHALLENGE])}
     ways: list[str] = []
     if "basic" in asked:
@@ -118,7 +118,7 @@ def advice_on_size(sent: int | None) -> str:
 
 
 def advice_on_tls(text: str) -> str | None:
-    """Return what to do about a refusal that is about TLS; None where it is about something else."""
+    """Return what to do about a refusal that is about TLS; None if it is about something else."""
     if _WRONG_SCHEME.search(text):
         return "The port speaks TLS: write https:// in host."
     if _NO_CERTIFICATE.search(text):
@@ -127,7 +127,7 @@ def advice_on_tls(text: str) -> str | None:
 
 
 def advice_on_address(base_url: str) -> str | None:
-    """Return which end of an address is to be left out; None where it has none that is an endpoint."""
+    """Return the end of an address to leave out; None if the address does not end in an endpoint."""
     found = _ENDPOINT.search(urlsplit(base_url).path)
     return (
         None

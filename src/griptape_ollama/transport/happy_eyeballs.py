@@ -26,7 +26,7 @@ AddressInfo = tuple[Any, Any, int, str, Any]
 """An address as `socket.getaddrinfo` gives it."""
 
 Resolver = Callable[[str, int], Sequence[AddressInfo]]
-"""Looks up the addresses of a name and a port; raises an OSError where there is none."""
+"""Looks up the addresses of a name and a port; raises an OSError if there is none."""
 
 _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, getattr(errno, "WSAEWOULDBLOCK", 10035)})
 
@@ -139,7 +139,7 @@ class AddressRace:
                 sock.close()
 
     def _start(self, address: AddressInfo, selector: selectors.BaseSelector) -> socket.socket | None:
-        """Begin to connect to an address; None where that fails at once."""
+        """Begin to connect to an address; None if that fails at once."""
         family, kind, protocol, _, where = address
         sock = None
         try:

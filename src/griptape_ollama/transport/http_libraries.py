@@ -87,7 +87,7 @@ def _raised_as_httpx(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _as_httpx(error: Exception) -> Exception | None:
-    """Build the exception of httpx; None where it is one already, or of no such library."""
+    """Build the exception of httpx; None if it is one already, or of no such library."""
     for kind in type(error).__mro__:
         same = getattr(httpx, kind.__name__, None)
         if kind is same:

@@ -63,7 +63,7 @@ class BodyLimits:
             self._accepted.pop(path, None)  # the limit was lowered
 
     def largest(self, path: str) -> int | None:
-        """Return how many bytes a body may have; None where none was refused.
+        """Return how many bytes a body may have; None if none was refused.
 
         That is the largest one that was accepted, or half of the smallest that was refused, if that is more.
         """

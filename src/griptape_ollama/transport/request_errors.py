@@ -53,10 +53,10 @@ class RequestErrors:
 
     Attributes:
         host: Address of the server, without user and password.
-        model: Model that the request is about; None where it is about none.
+        model: Model that the request is about; None if it is not about a model.
         method: HTTP method.
         path: Path of the request.
-        proxy: Proxy that passes the request on; None where it goes directly.
+        proxy: Proxy that passes the request on; None if it goes directly.
     """
 
     host: str
@@ -86,7 +86,7 @@ class RequestErrors:
         Args:
             limit: Its name.
             what: What it means, with a place for its length.
-            seconds: Its length; None where the HTTP library has a limit of its own.
+            seconds: Its length; None if the HTTP library has a limit of its own.
         """
         how_long = "its own limit" if seconds is None else f"{seconds:g} s"
         kind = OllamaSlotError if limit == "slot" else OllamaTimeoutError
@@ -260,7 +260,7 @@ class RequestErrors:
 
     @property
     def _through(self) -> str:
-        """A sentence about the proxy, with a blank before it; empty where there is none."""
+        """A sentence about the proxy, with a blank before it; empty if there is none."""
         return "" if self.proxy is None else f" It was asked through the {self.proxy.name}. {self.proxy.advice}"
 
 

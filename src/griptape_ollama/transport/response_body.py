@@ -87,7 +87,7 @@ def read_at_most(response: httpx.Response, size: int) -> bytes:
 
 
 def read_error_body(response: httpx.Response, size: int) -> bytes:
-    """Read the body of an error as `read_at_most` does; where closing the connection ends it, a reset does, too.
+    """Read the body of an error as `read_at_most` does; a reset ends it like a closed connection.
 
     A proxy that refuses a request before it has read all of it (407, 413) closes the connection, and TCP resets it.
     """

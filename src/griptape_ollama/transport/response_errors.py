@@ -34,7 +34,7 @@ class ErrorReply(NamedTuple):
         path: Path of the request.
         host: Address of the server.
         model: Model that was asked for.
-        sent: Bytes of the body of the request; None where they are not known.
+        sent: Bytes of the body of the request; None if they are not known.
         proxy: Proxy that the request was passed on by, and that may have answered; None for none.
     """
 

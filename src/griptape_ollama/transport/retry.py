@@ -111,7 +111,7 @@ def retry_policy(
 
 
 class _Tries:
-    """Counts the tries of one call since the last that made progress; all of them without a progress function.
+    """Counts the tries of a call since its last progress, or all tries without a progress function.
 
     Args:
         progress: Returns a number that grows while the work makes progress.
@@ -124,7 +124,7 @@ class _Tries:
         self._since: float | None = None
 
     def count(self, state: tenacity.RetryCallState) -> int:
-        """Return the tries that failed since, with the one that made progress, without those that found no server."""
+        """Return the failed tries since the last progress, that one included, without those that found no server."""
         self._update(state)
         return state.attempt_number - self._before - vars(state).get(_POLLS, 0)
 

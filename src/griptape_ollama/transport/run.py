@@ -34,7 +34,7 @@ class Run:
     Attributes:
         cancellation: Ends the wait of the run when it is cancelled.
         limits: Limits of each request.
-        ends_at: When the total limit is reached, on the clock of `time.monotonic`; infinite where there is none.
+        ends_at: When the total limit is reached, on the clock of `time.monotonic`; infinite if there is none.
         wait_for_server: Seconds for which an unreachable server is tried again.
         has_waited: Whether a request waited for the server in vain; no other request of the run waits again.
     """

@@ -59,7 +59,7 @@ class UserTimeoutPause:
     """Switches `TCP_USER_TIMEOUT` off from the sending of a large request until the first byte of its response.
 
     Args:
-        sock: The socket; None where it is not known. A value that is not of this module is left alone.
+        sock: The socket; None if it is not known. A value that is not of this module is left alone.
     """
 
     def __init__(self, sock: Any) -> None:

@@ -38,7 +38,7 @@ from pydantic import BaseModel
 
 from griptape_ollama.conversion.messages import merge_system_messages, to_chat_groups
 from griptape_ollama.errors import OllamaContentError
-from griptape_ollama.protocol.images import shown_url
+from griptape_ollama.protocol.image_formats import shown_url
 
 
 def to_chat_messages(messages, **settings):

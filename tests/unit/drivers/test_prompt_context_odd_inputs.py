@@ -13,7 +13,7 @@ from griptape.common import PromptStack
 from griptape.tokenizers import BaseTokenizer, SimpleTokenizer
 
 from griptape_ollama import OllamaContentError, OllamaContextError, OllamaPromptDriver
-from griptape_ollama.models.server import _restored
+from griptape_ollama.models.connection_settings import _restored
 from griptape_ollama.protocol.options import MAX_NUM_CTX
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 

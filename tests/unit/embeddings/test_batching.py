@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.conversion.vectors import Passage
 from griptape_ollama.embeddings.batching import in_batches
 from griptape_ollama.embeddings.cache import CachedVectors, VectorCache
 from griptape_ollama.embeddings.spec import BatchLimits

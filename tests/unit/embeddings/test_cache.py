@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.conversion.vectors import Passage
 from griptape_ollama.embeddings.cache import CachedVectors, VectorCache
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.transport.run import Run

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.conversion.vectors import Passage
 from griptape_ollama.embeddings import coalescing
 from griptape_ollama.embeddings.coalescing import Coalescer
 from griptape_ollama.embeddings.spec import BatchLimits

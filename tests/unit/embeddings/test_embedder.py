@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.conversion.vectors import Passage
 from griptape_ollama.embeddings.embedder import Embedder
 from griptape_ollama.embeddings.spec import BatchLimits
 from griptape_ollama.errors import (

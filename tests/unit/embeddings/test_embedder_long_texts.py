@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.conversion.vectors import Passage
 from griptape_ollama.embeddings.spec import BatchLimits
 from griptape_ollama.errors import OllamaContextError, OllamaError, OllamaResponseError
 from griptape_ollama.testing import Reply

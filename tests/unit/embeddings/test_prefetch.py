@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from griptape_ollama.conversion.embeddings import Passage
+from griptape_ollama.conversion.vectors import Passage
 from griptape_ollama.embeddings.prefetch import Prefetch
 from griptape_ollama.errors import OllamaCancelledError, OllamaError, OllamaTimeoutError
 from griptape_ollama.transport.run import Run

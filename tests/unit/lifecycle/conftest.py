@@ -5,7 +5,7 @@ from griptape.structures import Pipeline
 from griptape.tasks import PromptTask
 
 from griptape_ollama import OllamaEmbeddingDriver, OllamaPromptDriver
-from griptape_ollama.lifecycle.keep_alive_replay import ModelUse
+from griptape_ollama.lifecycle.keep_alive_replay import RecordedUse
 from griptape_ollama.lifecycle.usage import ModelLoad, UsageRecorder
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 
@@ -78,7 +78,7 @@ def usage():
     for model in "ab":
         usage.add_model("http://one", model, f"model-{model}")
     for number, model in enumerate("abab"):
-        usage.record_use("http://one", ModelUse(model=model, begin=number, end=number + 0.5))
+        usage.record_use("http://one", RecordedUse(model=model, begin=number, end=number + 0.5))
     usage.record_load("http://one", "a", ModelLoad(4.0))
     usage.record_load("http://one", "b", ModelLoad(6.0, is_ahead=True))
     usage.record_unload("http://one", "a", is_eviction=False)

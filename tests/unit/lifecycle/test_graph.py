@@ -23,7 +23,7 @@ from schema import Schema
 from griptape_ollama import OllamaPromptDriver
 from griptape_ollama.lifecycle.graph import find_drivers, find_memory_drivers, find_task_drivers, tasks_of
 from griptape_ollama.lifecycle.server_adapter import model_of
-from griptape_ollama.models.server import OllamaServerMixin
+from griptape_ollama.models.connection_settings import OllamaServerMixin
 
 
 @define(kw_only=True, slots=False)

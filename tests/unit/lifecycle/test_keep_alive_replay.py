@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from griptape_ollama.lifecycle.eviction import MemoryLimits
-from griptape_ollama.lifecycle.keep_alive_replay import ModelFigures, ModelUse, replay_keep_alive
+from griptape_ollama.lifecycle.keep_alive_replay import ModelFigures, RecordedUse, replay_keep_alive
 
 FIGURES = ModelFigures(load_seconds=dict.fromkeys("abc", 10.0), sizes=dict.fromkeys("abc", 5))
 
@@ -13,7 +13,7 @@ FIGURES = ModelFigures(load_seconds=dict.fromkeys("abc", 10.0), sizes=dict.fromk
 def _uses(sequence, pause=0.0):
     """Uses of one second each."""
     return [
-        ModelUse(model=model, begin=number * (1 + pause), end=number * (1 + pause) + 1)
+        RecordedUse(model=model, begin=number * (1 + pause), end=number * (1 + pause) + 1)
         for number, model in enumerate(sequence)
     ]
 
@@ -47,9 +47,9 @@ def test_the_time_of_other_models_counts_as_idle():
 
 def test_the_time_of_a_long_reply_counts_as_idle_for_other_models():
     uses = [
-        ModelUse(model="a", begin=0, end=1),
-        ModelUse(model="b", begin=1, end=301),
-        ModelUse(model="a", begin=301, end=302),
+        RecordedUse(model="a", begin=0, end=1),
+        RecordedUse(model="b", begin=1, end=301),
+        RecordedUse(model="a", begin=301, end=302),
     ]
     assert replay_keep_alive(uses, 311, MemoryLimits(), FIGURES).loads == 2
     assert replay_keep_alive(uses, 310, MemoryLimits(), FIGURES).loads == 3
@@ -57,9 +57,9 @@ def test_the_time_of_a_long_reply_counts_as_idle_for_other_models():
 
 def test_observed_load_time_is_not_counted_as_work():
     uses = [
-        ModelUse(model="a", begin=0, end=1),
-        ModelUse(model="b", begin=1, end=402, load_seconds=400),
-        ModelUse(model="a", begin=402, end=403),
+        RecordedUse(model="a", begin=0, end=1),
+        RecordedUse(model="b", begin=1, end=402, load_seconds=400),
+        RecordedUse(model="a", begin=402, end=403),
     ]
     assert replay_keep_alive(uses, 300, MemoryLimits(), FIGURES).loads == 2
 

@@ -12,7 +12,7 @@ from griptape.utils.decorators import activity
 from schema import Literal, Schema
 
 from griptape_ollama import ModelLifecycle, OllamaContentError, OllamaEmbeddingDriver, OllamaPromptDriver
-from griptape_ollama.models.server import OllamaServerMixin
+from griptape_ollama.models.connection_settings import OllamaServerMixin
 from griptape_ollama.testing import OllamaSimulator, SimulatedModel
 from griptape_ollama.transport.call import Call
 

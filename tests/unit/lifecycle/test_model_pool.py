@@ -5,7 +5,7 @@ import pytest
 
 from griptape_ollama import OllamaCancelledError, OllamaConnectionError, OllamaTimeoutError
 from griptape_ollama.lifecycle.eviction import MemoryLimits
-from griptape_ollama.lifecycle.keep_alive_replay import ModelUse
+from griptape_ollama.lifecycle.keep_alive_replay import RecordedUse
 from griptape_ollama.lifecycle.model_pool import ModelDemand, ModelPool
 from griptape_ollama.lifecycle.usage import UsageRecorder
 from griptape_ollama.models.types import LoadedModel
@@ -94,7 +94,7 @@ def _reply(model, load_seconds, *, ago=0.0, took=None):
     """A use that began some seconds ago, and took as long as loading by default."""
     took = load_seconds if took is None else took
     begin = time.monotonic() - ago - took
-    return ModelUse(model=model, begin=begin, end=begin + took, load_seconds=load_seconds)
+    return RecordedUse(model=model, begin=begin, end=begin + took, load_seconds=load_seconds)
 
 
 def _use(pool, server, model, seconds=5.0):

@@ -1,5 +1,5 @@
 from griptape_ollama.lifecycle.eviction import MemoryLimits
-from griptape_ollama.lifecycle.keep_alive_replay import ModelUse
+from griptape_ollama.lifecycle.keep_alive_replay import RecordedUse
 from griptape_ollama.lifecycle.report import ModelReport
 from griptape_ollama.lifecycle.usage import ModelLoad
 
@@ -26,7 +26,7 @@ def test_the_cost_of_plain_keep_alive_depends_on_the_limits(usage):
 
 def test_the_cost_of_plain_keep_alive_is_added_up_over_servers(usage):
     usage.add_model("http://two", "a", "model-a")
-    usage.record_use("http://two", ModelUse(model="a", begin=0, end=1))
+    usage.record_use("http://two", RecordedUse(model="a", begin=0, end=1))
     usage.record_load("http://two", "a", ModelLoad(1.0))
     assert [cost.loads for cost in usage.report(MemoryLimits(max_models=1)).policies] == [5, 5, 5]
     assert "at http://two" in str(usage.report(MemoryLimits()))

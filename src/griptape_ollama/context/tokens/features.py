@@ -246,7 +246,7 @@ class RecentCache(Generic[_Value]):
         return len(self._young) + len(self._old)
 
     def get(self, key: object) -> _Value | None:
-        """Return the value of a key; None where there is none."""
+        """Return the value of a key; None if there is none."""
         value = self._young.get(key)
         if value is None:
             value = self._old.get(key)

@@ -136,7 +136,7 @@ class TokenRegression:
 
     Args:
         priors: What is known before anything was counted.
-        alternative: The same for vocabularies of another kind; None where there is no other.
+        alternative: The same for vocabularies of another kind; None if there is no other.
 
     Attributes:
         weights: Tokens of one of each feature, from 0 to the prior's `most`.

@@ -228,7 +228,7 @@ def _digest(context: RequestContext) -> str:
 def _base_model(
     state: ServerState, body: Mapping[str, Any], files: Mapping[str, Any]
 ) -> tuple[list[TimedLine] | Iterator[TimedLine], SimulatedModel | None]:
-    """Return the first lines, and the model that the new one is derived from; None where the lines end in an error.
+    """Return the first lines, and the model that the new one is derived from; None if the lines end in an error.
 
     Raises:
         ErrorResponse: There is no such model.

@@ -19,8 +19,8 @@ from typing_extensions import Self
 
 from griptape_ollama.errors import OllamaContentError
 from griptape_ollama.models.api import OllamaApi
-from griptape_ollama.models.field_overrides import FieldOverrides
 from griptape_ollama.models.metadata_cache import ServerMetadata
+from griptape_ollama.models.redeclared_fields import FieldOverrides
 from griptape_ollama.models.validators import (
     HostWithCredentials,
     to_cert,

@@ -107,7 +107,7 @@ def to_vectors(
         reply: The reply of `/api/embed`.
         count: How many texts were sent.
         dimensions: Requested numbers per vector; None for as many as the model gives.
-        size: How many numbers the vectors of other replies had; None where this is the first.
+        size: How many numbers the vectors of other replies had; None if this is the first.
 
     Raises:
         OllamaStreamError: There are more or fewer vectors than texts, or an error in place of them.
@@ -139,7 +139,7 @@ def to_vectors(
 
 
 def vector_size(reply: Mapping[str, Any]) -> int | None:
-    """Return how many numbers all vectors of a reply have; None where they differ, or there are none."""
+    """Return the size of all vectors of a reply; None if they differ, or the reply has no vector."""
     found = reply.get("embeddings")
     vectors = cast("list[Any]", found) if isinstance(found, list) else []
     sizes = {len(cast("list[Any]", vector)) for vector in vectors if isinstance(vector, list)} - {0}
@@ -173,7 +173,7 @@ def to_embedding_event(texts: int, reply: Mapping[str, Any], *, host: str) -> Ol
 
 
 def tokens_of(reply: Mapping[str, Any]) -> int | None:
-    """Return the tokens of all texts of a request; None where the reply has no count."""
+    """Return the tokens of all texts of a request; None if the reply has no count."""
     return reported_count(reply.get("prompt_eval_count"))
 
 

@@ -46,7 +46,7 @@ def shown_url(url: str) -> str:
 
 
 def image_format(data: bytes) -> str | None:
-    """Return the name of an image's format; None where the first bytes show none."""
+    """Return the name of an image's format; None if the first bytes show none."""
     return next((name for name, at, signature in _SIGNATURES if data.startswith(signature, at)), None)
 
 

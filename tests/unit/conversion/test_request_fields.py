@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from griptape_ollama.conversion.requests import merge_options, merge_stop, to_chat_request
+from griptape_ollama.conversion.request_fields import merge_options, merge_stop, to_chat_request
 from griptape_ollama.errors import OllamaContentError
 
 _MESSAGES = [{"role": "user", "content": "Hi"}]

@@ -15,7 +15,7 @@ from griptape.common import BaseDeltaMessageContent, DeltaMessage
 from griptape_ollama.drivers.chunks import StreamedMessageBuilder
 from griptape_ollama.errors import OllamaError
 from griptape_ollama.models.api import OllamaApi
-from griptape_ollama.models.server import OllamaServerMixin
+from griptape_ollama.models.connection_settings import OllamaServerMixin
 from griptape_ollama.transport.run import Run
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class PromptRun:
 
     Attributes:
         api: As given.
-        publish: Publishes a delta that no `DeltaMessage` can carry; None where chunks are not published.
+        publish: Publishes a delta that no `DeltaMessage` can carry; None if chunks are not published.
         metadata: The metadata of the reply, once the inherited `try_stream` has set it.
     """
 
@@ -91,7 +91,7 @@ class PromptRun:
 def run_of_caller(
     driver: Any, start: Callable[[], contextlib.AbstractContextManager[OllamaApi]]
 ) -> Generator[PromptRun, None, None]:
-    """Return the current run of a driver; where there is none, or where it is in use on another thread, a new one.
+    """Return the current run of a driver; if there is none, or where it is in use on another thread, a new one.
 
     Args:
         driver: The driver.

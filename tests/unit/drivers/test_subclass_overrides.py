@@ -38,7 +38,7 @@ from griptape_ollama import (
     OllamaTimeoutError,
     ReasoningChunkEvent,
 )
-from griptape_ollama.drivers.overrides import is_overridden
+from griptape_ollama.drivers.subclass_overrides import is_overridden
 
 HI = TextArtifact("Hi")
 ENVELOPE = [StartPromptEvent, FinishPromptEvent]

@@ -9,7 +9,7 @@ from griptape.events import BaseEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from griptape_ollama.conversion.embeddings import (
+from griptape_ollama.conversion.vectors import (
     Passage,
     mean_of,
     to_embed_request,
