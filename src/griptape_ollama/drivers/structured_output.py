@@ -143,7 +143,7 @@ class AnswerValidator:
                 reader.replace_round_text(found.document)
             return None
         # Prose that was cut is no document that was cut: the document is still to be asked for.
-        waits = self._deferred_format is not None and not has_format
+        waits = self._deferred_format is not None and not has_format and not self.saw_ignored_format
         if reader.was_cut and not (waits and found.is_prose and not is_blank(text)):
             if self._rule.is_demanded:
                 raise CutAnswerError

@@ -241,6 +241,25 @@ def test_asking_what_ignores_formats_has_an_end(simulator, make_driver, stream):
     assert len(simulator.chats) == 2 + MAX_REPAIRS
 
 
+@_both_ways
+@pytest.mark.parametrize("text", ["No.", "[1]", '"Pumps"', '{"pages"', "{}"])
+def test_asking_what_ignores_formats_has_an_end_with_tools_too(simulator, make_driver, weather_tool, stream, text):
+    stack = PromptStack(output_schema=Document, tools=[weather_tool])
+    stack.add_user_message("Pumps?")
+    simulator.reply(text, times=None)
+    make_driver(stream=stream).run(stack)
+    assert len(simulator.chats) <= 3 + MAX_REPAIRS
+
+
+@pytest.mark.parametrize("stop", ["a", "{", '"', ":"])
+def test_a_stop_text_that_spoils_each_answer_has_an_end_with_tools(simulator, make_driver, weather_tool, stop):
+    stack = PromptStack(output_schema=Document, tools=[weather_tool])
+    stack.add_user_message("Pumps?")
+    simulator.reply("They are pumps.", times=None)
+    make_driver(options={"stop": [stop]}).run(stack)
+    assert len(simulator.chats) <= 3 + MAX_REPAIRS
+
+
 def test_a_wrong_value_in_the_right_shape_is_no_sign_of_an_ignored_format(simulator, ask):
     simulator.reply('{"pages": "many"}')
     simulator.reply(_WHOLE)
