@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from griptape_ollama.moved_modules import find_moved_modules
+
 # The public names by module. They are imported on first use, so that a program waits only for what it uses.
 _EXPORTS = {
     "context.preview": ["PromptPreview"],
@@ -93,13 +95,15 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from griptape_ollama.transport.cancel_scope import cancel_scope as cancel_scope
     from griptape_ollama.transport.timeouts import OllamaTimeout as OllamaTimeout
 else:
+    find_moved_modules()
 
-    def __getattr__(name: str) -> Any:
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-        globals()[name] = value
-        return value
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
