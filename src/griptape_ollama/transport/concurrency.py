@@ -83,7 +83,7 @@ class SlotQueue:
         return len(self._waiting)
 
     def enter(self, ticket: SlotRequest) -> None:
-        """Take a slot, or a place in the queue. Each `enter` needs a `leave`, also where entering is interrupted.
+        """Acquire a slot, or a place in the queue. Each `enter` needs a `leave`, also where entering is interrupted.
 
         A thread that has a slot gets another at once: it would wait for itself.
         """
