@@ -12,8 +12,8 @@ from griptape.artifacts import ImageArtifact, ListArtifact, TextArtifact
 from griptape.common import PromptStack
 
 from griptape_ollama import OllamaContextError, OllamaPromptDriver
+from griptape_ollama.context.window_state import window_registry
 from griptape_ollama.lifecycle.server_adapter import ServerAdapter
-from griptape_ollama.shared_state import reset_shared_state
 
 WINDOW = 512
 CELLS = 256  # the process that runs a model rounds its window up to a multiple of this
@@ -240,8 +240,9 @@ def make_taught(make, text_of, unload):
     for tokens in (50, 100, 200, 400, 600, 800):
         make().run(stack_of(text_of(tokens)))
     unload()
-    reset_shared_state()
-    reset_shared_state()
+    # What was learned of tokens stays.
+    make().facts.forget()
+    window_registry.clear()
     return make
 
 
