@@ -1,10 +1,11 @@
 """JSON in what a model wrapped it in, whole or not at all."""
 
 import json
+import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from griptape_ollama.conversion.json_answers import find_answer, load_json, to_repair_request, to_schema_request
@@ -175,6 +176,9 @@ def test_a_document_with_a_comma_too_many_has_no_answer(document, indent, after)
 @given(_NESTED, st.data())
 def test_a_document_without_its_beginning_has_no_answer(document, data):
     text = json.dumps(document)
+    # Without the beginning, a bracket or quote inside of a text may as well stand in prose around another document.
+    texts = re.findall(r'"((?:[^"\\]|\\.)*)"', text)
+    assume(not any(mark in each for each in texts for mark in '{}[]"'))
     start = data.draw(st.integers(1, text.index("{", 1)))
     assert found(text[start:]) is None
 
